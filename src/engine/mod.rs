@@ -1,0 +1,86 @@
+//! What runs a network: one trait, a CPU engine and a GPU engine.
+
+pub mod cpu;
+pub mod gpu;
+
+/// A batch of images to draw.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Index of the first image; an image's noise depends on seed and index alone.
+    pub first: u64,
+    /// How many images.
+    pub count: usize,
+    /// The class of each image; empty for an unconditional model.
+    pub classes: Vec<usize>,
+    /// Feed back unrounded values, as the published samplers do.
+    pub continuous: bool,
+}
+
+/// Why an engine gave up. No image is made from a batch that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The network gave NaN or infinity.
+    #[error(
+        "the network gave NaN or infinity for image {image} at row {row}, column {column}; \
+         the weights are broken or too large for 32-bit floats (check them with `pixelcnn verify`)"
+    )]
+    NotFinite {
+        /// Index of the image.
+        image: u64,
+        /// Row of the pixel.
+        row: usize,
+        /// Column of the pixel.
+        column: usize,
+    },
+    /// The batch does not fit.
+    #[error(
+        "a batch of {batch} images does not fit: it needs {needed}, {limit}; \
+         the largest batch that fits is {largest}"
+    )]
+    BatchTooLarge {
+        /// The batch asked for.
+        batch: usize,
+        /// What it needs.
+        needed: String,
+        /// What there is.
+        limit: String,
+        /// The largest batch that fits.
+        largest: usize,
+    },
+    /// The GPU failed.
+    #[error("the GPU failed: {0}; nothing was written (try again, a smaller --batch, or --device cpu)")]
+    Device(String),
+}
+
+/// An engine: a network on a device, ready to run batches.
+///
+/// Images are `[N, H, W, C]`, row-major, with values in [−1, 1]; `classes` has a class an image, or none
+/// for an unconditional model. A batch larger than was prepared is prepared first. `progress` is told how many rows of the batch are done, from time to time.
+pub trait Engine {
+    /// Engine and device, for people.
+    fn name(&self) -> String;
+
+    /// How many of `count` images to draw at once: what fits in memory and still helps, at least 1.
+    fn suggested_batch(&self, count: usize) -> usize;
+
+    /// Makes room for batches of up to `batch` images.
+    ///
+    /// # Errors
+    /// [`EngineError::BatchTooLarge`], before anything is allocated where that can be known.
+    fn prepare(&mut self, batch: usize) -> Result<(), EngineError>;
+
+    /// Draws a batch of images.
+    ///
+    /// # Errors
+    /// Any [`EngineError`].
+    fn sample(&mut self, job: &Job, progress: &mut dyn FnMut(usize)) -> Result<Vec<f32>, EngineError>;
+
+    /// The network's output `[N, H, W, P]` for given images: the parameters of every pixel's distribution
+    /// given the pixels before it. Their values are not checked to be finite.
+    ///
+    /// # Errors
+    /// Any [`EngineError`].
+    fn parameters(&mut self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>, EngineError>;
+}

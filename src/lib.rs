@@ -1,0 +1,10 @@
+//! Fast sampling from PixelCNN++ image models (Salimans et al. 2017), on any GPU and without one.
+//!
+//! [`model`] says what a network is, [`engine`] runs it, [`sampling`] draws pixels from what it gives,
+//! [`output`] makes pictures of them.
+
+#![deny(missing_docs)]
+
+pub mod engine;
+pub mod model;
+pub mod sampling;

@@ -1,0 +1,158 @@
+//! The architecture of a model, as its file's metadata describes it.
+
+use std::collections::HashMap;
+
+use super::weights::ModelError;
+
+/// The activation φ between convolutions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nonlinearity {
+    /// `elu([a, −a])`: doubles the channels.
+    ConcatElu,
+    /// `a` where positive, `exp(a) − 1` elsewhere.
+    Elu,
+    /// `max(a, 0)`.
+    Relu,
+}
+
+impl Nonlinearity {
+    /// How many channels φ makes of one.
+    pub fn growth(self) -> usize {
+        match self {
+            Self::ConcatElu => 2,
+            Self::Elu | Self::Relu => 1,
+        }
+    }
+
+    /// The name in a model file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConcatElu => "concat_elu",
+            Self::Elu => "elu",
+            Self::Relu => "relu",
+        }
+    }
+}
+
+/// A PixelCNN++ architecture, and the size of the images it works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Image channels: 3, or 1 for grey.
+    pub channels: usize,
+    /// Image height in pixels, a multiple of `2^(levels − 1)`.
+    pub height: usize,
+    /// Image width in pixels, a multiple of `2^(levels − 1)`.
+    pub width: usize,
+    /// Feature maps of every hidden layer (`F`).
+    pub filters: usize,
+    /// Gated residual blocks a level and stream in the up pass (`R`).
+    pub blocks: usize,
+    /// Resolutions (`L`), each half the size of the one before.
+    pub levels: usize,
+    /// Components of the logistic mixture (`M`).
+    pub mixtures: usize,
+    /// The activation φ.
+    pub nonlinearity: Nonlinearity,
+    /// Dilation of the i-th block of any level, `R + 1` numbers.
+    pub dilations: Vec<usize>,
+    /// Names of the classes; empty for an unconditional model.
+    pub classes: Vec<String>,
+}
+
+/// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work.
+const LIMITS: [(&str, usize); 6] = [
+    ("height", 1 << 14),
+    ("width", 1 << 14),
+    ("filters", 1 << 12),
+    ("blocks", 64),
+    ("levels", 8),
+    ("mixtures", 256),
+];
+
+impl Config {
+    /// Reads the architecture from a model file's `__metadata__`.
+    ///
+    /// # Errors
+    /// A key that is missing, is not a number or a list, or is out of range.
+    pub fn from_metadata(metadata: &HashMap<String, String>) -> Result<Self, ModelError> {
+        let text = |key: &'static str| metadata.get(key).ok_or(ModelError::MissingMetadata { key });
+        let bad = |key: &'static str, expected: String| ModelError::BadMetadata {
+            key,
+            found: metadata.get(key).cloned().unwrap_or_default(),
+            expected,
+        };
+        for (key, expected) in [("format", "pixelcnn-1"), ("family", "pixelcnn++")] {
+            if text(key)? != expected {
+                return Err(bad(key, format!("\"{expected}\"")));
+            }
+        }
+        let number = |key: &'static str| -> Result<usize, ModelError> {
+            let limit = LIMITS.iter().find(|l| l.0 == key).map_or(usize::MAX, |l| l.1);
+            match text(key)?.trim().parse() {
+                Ok(n) if (1..=limit).contains(&n) => Ok(n),
+                _ => Err(bad(key, format!("a whole number from 1 to {limit}"))),
+            }
+        };
+        let config = Self {
+            channels: match text("channels")?.as_str() {
+                "1" => 1,
+                "3" => 3,
+                _ => return Err(bad("channels", "1 or 3".into())),
+            },
+            height: number("height")?,
+            width: number("width")?,
+            filters: number("filters")?,
+            blocks: number("blocks")?,
+            levels: number("levels")?,
+            mixtures: number("mixtures")?,
+            nonlinearity: match text("nonlinearity")?.as_str() {
+                "concat_elu" => Nonlinearity::ConcatElu,
+                "elu" => Nonlinearity::Elu,
+                "relu" => Nonlinearity::Relu,
+                _ => return Err(bad("nonlinearity", "concat_elu, elu or relu".into())),
+            },
+            dilations: serde_json::from_str(text("dilations")?)
+                .map_err(|_| bad("dilations", "a JSON list of whole numbers".into()))?,
+            classes: serde_json::from_str(text("classes")?)
+                .map_err(|_| bad("classes", "a JSON list of names".into()))?,
+        };
+        if config.dilations.len() != config.blocks + 1
+            || config.dilations.iter().any(|d| !(1..=1024).contains(d))
+        {
+            let expected = format!("blocks + 1 = {} numbers from 1 to 1024", config.blocks + 1);
+            return Err(bad("dilations", expected));
+        }
+        if !config.takes_size(config.width, config.height) {
+            let expected = format!("a multiple of {}", config.size_multiple());
+            let key = if config.height % config.size_multiple() != 0 { "height" } else { "width" };
+            return Err(bad(key, expected));
+        }
+        Ok(config)
+    }
+
+    /// What height and width must be multiples of: `2^(levels − 1)`.
+    pub fn size_multiple(&self) -> usize {
+        1 << (self.levels - 1)
+    }
+
+    /// Whether the network can work on images of this size in pixels.
+    pub fn takes_size(&self, width: usize, height: usize) -> bool {
+        let limit = LIMITS[0].1;
+        [width, height].iter().all(|n| (1..=limit).contains(n) && n % self.size_multiple() == 0)
+    }
+
+    /// The same network on images of another size.
+    pub fn with_size(&self, width: usize, height: usize) -> Self {
+        Self { width, height, ..self.clone() }
+    }
+
+    /// Numbers that the network gives a pixel: `10·M` for RGB, `3·M` for grey.
+    pub fn parameters_per_pixel(&self) -> usize {
+        self.mixtures * if self.channels == 3 { 10 } else { 3 }
+    }
+
+    /// Sub-pixels of an image, the divisor of bits per dimension.
+    pub fn dimensions(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+}

@@ -1,0 +1,10 @@
+//! What a model is: its architecture, its weights, its graph of layers and their schedule.
+
+pub mod config;
+pub mod network;
+pub mod schedule;
+pub mod weights;
+
+pub use config::{Config, Nonlinearity};
+pub use network::Network;
+pub use weights::{Model, ModelError};

@@ -1,0 +1,150 @@
+//! When each node runs, from one rule: a node runs at the first step at which all its inputs exist
+//! (Ramachandran et al. 2017, *Fast Generation for Convolutional Autoregressive Models*).
+//!
+//! `cache_every` and `run_every` follow from it; nothing is typed in.
+
+/// How the position of an input follows from the position of its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// Position `i` reads around `i`.
+    Same,
+    /// Position `i` reads around `2i`: a strided convolution.
+    Double,
+    /// Position `i` reads around `⌊i/2⌋`: a transposed convolution.
+    Half,
+}
+
+/// One input of a layer, along one axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Edge {
+    /// Index of the layer that is read.
+    pub from: usize,
+    /// How positions correspond.
+    pub rate: Rate,
+    /// Offset of the position that is read; of several, the latest decides.
+    pub offset: isize,
+}
+
+/// The step at which each position of each layer runs.
+///
+/// `graph[l]` are the inputs of layer `l`, all of which come before it; layer 0 is the input, whose
+/// position `i` exists from step `input(i)` on. `lengths[l]` is the number of positions of layer `l`;
+/// positions outside are padding, which always exists.
+pub fn first_steps(
+    graph: &[Vec<Edge>],
+    lengths: &[usize],
+    input: impl Fn(usize) -> usize,
+) -> Vec<Vec<usize>> {
+    let mut steps: Vec<Vec<usize>> = vec![(0..lengths[0]).map(input).collect()];
+    for (edges, &length) in graph.iter().zip(lengths).skip(1) {
+        let exists = |edge: &Edge, i: usize| {
+            let position = match edge.rate {
+                Rate::Same => i,
+                Rate::Double => 2 * i,
+                Rate::Half => i / 2,
+            };
+            let position = usize::try_from(position as isize + edge.offset).ok();
+            position.and_then(|p| steps[edge.from].get(p)).copied().unwrap_or(0)
+        };
+        let run = |i| edges.iter().map(|edge| exists(edge, i)).max().unwrap_or(0);
+        steps.push((0..length).map(run).collect());
+    }
+    steps
+}
+
+/// The interval between the steps at which each layer runs, from [`first_steps`].
+///
+/// # Panics
+/// If a layer does not run at regular intervals, which no layer of this family does.
+pub fn periods(steps: &[Vec<usize>]) -> Vec<usize> {
+    let period = |layer: &Vec<usize>| {
+        let mut distinct = layer.clone();
+        distinct.dedup();
+        let every = distinct.get(1).map_or(1, |second| second - distinct[0]);
+        assert!(distinct.windows(2).all(|w| w[1] - w[0] == every), "irregular schedule: {layer:?}");
+        every
+    };
+    steps.iter().map(period).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::network::{Kind, Stream, Tap};
+    use crate::model::{Config, Network, Nonlinearity};
+
+    /// Figure 2 of arXiv 1704.06001: two strided layers down, two transposed up, kernels of width 2.
+    #[test]
+    fn the_papers_one_dimensional_figure() {
+        let reads = |rate, offsets: &[isize], from| {
+            offsets.iter().map(|&offset| Edge { from, rate, offset }).collect::<Vec<_>>()
+        };
+        let graph = [
+            vec![],
+            reads(Rate::Double, &[-1, 0], 0),
+            reads(Rate::Double, &[-1, 0], 1),
+            reads(Rate::Half, &[0], 2),
+            reads(Rate::Half, &[0], 3),
+        ];
+        let steps = first_steps(&graph, &[16, 8, 4, 8, 16], |t| t);
+        let run_at =
+            |t| steps[1..].iter().map(move |layer: &Vec<usize>| layer.iter().filter(|s| **s == t).count());
+        let run_at = |t| run_at(t).collect::<Vec<_>>();
+        assert_eq!(run_at(0), [1, 1, 2, 4]);
+        for t in [1, 3, 5] {
+            assert_eq!(run_at(t), [0, 0, 0, 0], "step {t}");
+        }
+        assert_eq!(run_at(2), [1, 0, 0, 0]);
+        assert_eq!(run_at(4), run_at(0));
+        assert_eq!(periods(&steps)[1..], [2, 4, 4, 4]);
+    }
+
+    /// The skips between the passes make every level run at its own rate; section 3 of the paper.
+    #[test]
+    fn the_network_runs_level_l_every_2_to_the_l() {
+        for levels in 1..=4 {
+            let config = Config {
+                channels: 3,
+                height: 8 << levels,
+                width: 8 << levels,
+                filters: 4,
+                blocks: 2,
+                levels,
+                mixtures: 2,
+                nonlinearity: Nonlinearity::ConcatElu,
+                dilations: vec![1, 2, 3],
+                classes: vec![],
+            };
+            let net = Network::new(&config);
+            let columns = first_steps(
+                &net.edges(|layer, k| (k >= layer.early).then(|| layer.taps[k].column)),
+                &net.canvas(),
+                |c| c + 1,
+            );
+            for layer in &net.layers {
+                let node = &net.nodes[layer.target];
+                assert_eq!(layer.run_every, 1 << layer.grid, "{}", layer.name);
+                assert_eq!(node.made_every, layer.run_every);
+                let reads_every = |tap: &Tap| net.nodes[tap.source].made_every;
+                let caches = layer.taps.iter().map(reads_every).collect::<Vec<_>>();
+                match layer.kind {
+                    Kind::Strided => assert!(caches.iter().all(|c| 2 * c == layer.run_every)),
+                    Kind::Transposed => {
+                        assert!(caches.iter().all(|c| *c == layer.run_every));
+                        let mut readers =
+                            net.layers.iter().filter(|r| r.taps.iter().any(|t| t.source == layer.target));
+                        assert!(readers.all(|r| 2 * r.run_every == layer.run_every));
+                    }
+                    _ => {}
+                }
+                // Along a row the same rule gives the same period, and column c at its own step.
+                if layer.stream == Stream::Horizontal {
+                    for (i, step) in columns[layer.target].iter().enumerate() {
+                        let expected = (i << layer.level) / layer.run_every * layer.run_every;
+                        assert_eq!(*step, expected, "{} column {i}", layer.name);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Model files: reading a safetensors file, with every check made before any device is touched.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+
+use super::{Config, Network};
+
+/// Why a model file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file could not be read.
+    #[error("cannot read the model file: {0}")]
+    Read(#[from] std::io::Error),
+    /// Not safetensors at all, or cut short.
+    #[error(
+        "not a complete safetensors file ({0}); expected a model converted with scripts/convert.py \
+         (download or convert it again)"
+    )]
+    NotSafetensors(String),
+    /// A key of `__metadata__` is not there.
+    #[error("the file's metadata lacks \"{key}\"; expected a model converted with scripts/convert.py")]
+    MissingMetadata {
+        /// The metadata key.
+        key: &'static str,
+    },
+    /// A value of `__metadata__` makes no sense.
+    #[error("metadata \"{key}\": expected {expected}, found \"{found}\"")]
+    BadMetadata {
+        /// The metadata key.
+        key: &'static str,
+        /// What would do.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// Tensors that the architecture needs are not there.
+    #[error("tensor \"{name}\" is missing{}; expected shape {expected:?}", others(*.more))]
+    MissingTensor {
+        /// The first such tensor.
+        name: String,
+        /// Its shape by the architecture.
+        expected: Vec<usize>,
+        /// How many more are missing.
+        more: usize,
+    },
+    /// Tensors that the architecture has no place for.
+    #[error("tensor \"{name}\"{} has no place in this architecture (shape {found:?})", others(*.more))]
+    ExtraTensor {
+        /// The first such tensor.
+        name: String,
+        /// Its shape in the file.
+        found: Vec<usize>,
+        /// How many more there are.
+        more: usize,
+    },
+    /// A tensor's shape does not fit the architecture.
+    #[error("tensor \"{name}\": expected shape {expected:?}, found {found:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// Its shape by the architecture.
+        expected: Vec<usize>,
+        /// Its shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor is stored in a type that is not supported.
+    #[error("tensor \"{name}\": expected dtype F32 or F16, found {found}")]
+    Dtype {
+        /// The tensor.
+        name: String,
+        /// Its type in the file.
+        found: String,
+    },
+    /// A weight is NaN or infinite.
+    #[error(
+        "tensor \"{name}\": value {index} is {value}; expected finite weights (convert the model again)"
+    )]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Position in the flattened tensor.
+        index: usize,
+        /// The value found.
+        value: f32,
+    },
+}
+
+fn others(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        n => format!(" (and {n} more)"),
+    }
+}
+
+/// A weight or bias, row-major.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// Lengths of its axes, the fastest last.
+    pub shape: Vec<usize>,
+    /// Its values.
+    pub data: Vec<f32>,
+}
+
+/// A loaded model: architecture, weights, provenance.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The architecture, with the image size the model was trained on.
+    pub config: Config,
+    /// Weights and biases under the names of the model format.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// All of the file's metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Name to show: the file's stem.
+    pub name: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Model {
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// Any [`ModelError`].
+    pub fn load(path: &Path) -> Result<Self, ModelError> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Self::from_bytes(&std::fs::read(path)?, &name)
+    }
+
+    /// The digits model that is part of the program.
+    pub fn embedded() -> Result<Self, ModelError> {
+        Self::from_bytes(include_bytes!("../../weights/mnist.safetensors"), "mnist")
+    }
+
+    /// Reads a model from a file's bytes.
+    ///
+    /// # Errors
+    /// Any [`ModelError`].
+    pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, ModelError> {
+        let broken = |e: safetensors::SafeTensorError| ModelError::NotSafetensors(e.to_string());
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let file = SafeTensors::deserialize(bytes).map_err(broken)?;
+        let metadata: HashMap<String, String> = header.metadata().clone().unwrap_or_default();
+        let config = Config::from_metadata(&metadata)?;
+
+        let mut expected = Network::tensor_shapes(&config);
+        let mut tensors = BTreeMap::new();
+        let mut extra = Vec::new();
+        for (name, view) in file.iter() {
+            let Some(shape) = expected.remove(name) else {
+                extra.push((name.to_owned(), view.shape().to_vec()));
+                continue;
+            };
+            if view.shape() != shape {
+                let (name, found) = (name.to_owned(), view.shape().to_vec());
+                return Err(ModelError::Shape { name, expected: shape, found });
+            }
+            let data = decode(name, view.dtype(), view.data())?;
+            if let Some(index) = data.iter().position(|v| !v.is_finite()) {
+                let value = data[index];
+                return Err(ModelError::NotFinite { name: name.to_owned(), index, value });
+            }
+            tensors.insert(name.to_owned(), Tensor { shape, data });
+        }
+        let more = expected.len().saturating_sub(1);
+        if let Some((name, expected)) = expected.pop_first() {
+            return Err(ModelError::MissingTensor { name, expected, more });
+        }
+        extra.sort();
+        let more = extra.len().saturating_sub(1);
+        if let Some((name, found)) = extra.into_iter().next() {
+            return Err(ModelError::ExtraTensor { name, found, more });
+        }
+        Ok(Self {
+            config,
+            tensors,
+            metadata: metadata.into_iter().collect(),
+            name: name.to_owned(),
+            sha256: Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect(),
+        })
+    }
+
+    /// Weights and biases, all together.
+    pub fn parameter_count(&self) -> usize {
+        self.tensors.values().map(|t| t.data.len()).sum()
+    }
+}
+
+fn decode(name: &str, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
+    match dtype {
+        Dtype::F32 => Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+        Dtype::F16 => {
+            Ok(bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect())
+        }
+        other => Err(ModelError::Dtype { name: name.to_owned(), found: format!("{other:?}") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_models_load() {
+        for case in std::fs::read_dir("tests/golden").unwrap() {
+            let path = case.unwrap().path().join("model.safetensors");
+            if path.exists() {
+                let model = Model::load(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+                let net = Network::new(&model.config);
+                for layer in &net.layers {
+                    layer.matrix(&model);
+                    layer.bias(&model, None);
+                }
+            }
+        }
+        let digits = Model::embedded().unwrap();
+        assert_eq!(digits.config.classes.len(), 10);
+    }
+}

@@ -1,0 +1,148 @@
+//! The discretized mixture of logistics (Salimans et al. 2017, section 2.1; `nn.py` of openai/pixel-cnn):
+//! drawing a pixel from it, and the likelihood of an 8-bit pixel under it.
+//!
+//! Parameters of a pixel are `logits[M]`, then for each channel `means[M], log_scales[M]` and, for RGB,
+//! `coeffs[M]`. `shaders/shared/mixture.wgsl` draws in the same way.
+
+/// Scales are at least `exp(MIN_LOG_SCALE)`.
+const MIN_LOG_SCALE: f32 = -7.0;
+
+/// The parameters of one pixel, by name.
+#[derive(Clone, Copy)]
+struct Mixture<'a> {
+    parameters: &'a [f32],
+    mixtures: usize,
+    channels: usize,
+}
+
+impl<'a> Mixture<'a> {
+    fn new(parameters: &'a [f32], channels: usize) -> Self {
+        let kinds = if channels == 3 { 10 } else { 3 };
+        let mixtures = parameters.len() / kinds;
+        Self { parameters, mixtures, channels }
+    }
+
+    fn logits(self) -> &'a [f32] {
+        &self.parameters[..self.mixtures]
+    }
+
+    /// `kind` 0: mean, 1: log-scale, 2: coefficient.
+    fn of(self, channel: usize, kind: usize, component: usize) -> f32 {
+        let kinds = if self.channels == 3 { 3 } else { 2 };
+        self.parameters[self.mixtures * (1 + channel * kinds + kind) + component]
+    }
+
+    fn mean(self, channel: usize, component: usize) -> f32 {
+        self.of(channel, 0, component)
+    }
+
+    fn log_scale(self, channel: usize, component: usize) -> f32 {
+        self.of(channel, 1, component).max(MIN_LOG_SCALE)
+    }
+
+    /// What a channel's mean takes from the channels before it: raw coefficients with their channels.
+    fn terms(self, channel: usize, component: usize) -> impl Iterator<Item = (f32, usize)> + 'a {
+        // c₀ is the first channel's, c₁ and c₂ are the second's and third's: μ₁ += c₀x₀, μ₂ += c₁x₀ + c₂x₁.
+        let table: &[(usize, usize)] = match channel {
+            1 => &[(0, 0)],
+            2 => &[(1, 0), (2, 1)],
+            _ => &[],
+        };
+        table.iter().map(move |&(coefficient, x)| (self.of(coefficient, 2, component), x))
+    }
+}
+
+/// The 8-bit level of a value in [−1, 1]: `⌊127.5x + 128⌋`.
+pub fn level(x: f32) -> u8 {
+    (127.5 * x + 128.0).floor().clamp(0.0, 255.0) as u8
+}
+
+/// The network's input for an 8-bit level: `(v − 127.5) / 127.5`.
+pub fn value(level: u8) -> f32 {
+    (f32::from(level) - 127.5) / 127.5
+}
+
+/// Draws a pixel: the component by Gumbel-max from `draws[..M]`, then each channel from `draws[M..M + C]`.
+///
+/// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next.
+pub fn draw(parameters: &[f32], draws: &[f32], continuous: bool, pixel: &mut [f32]) {
+    let mixture = Mixture::new(parameters, pixel.len());
+    let (for_mixture, for_channels) = draws.split_at(mixture.mixtures);
+    let mut component = 0;
+    let mut best = f32::NEG_INFINITY;
+    for (i, (logit, u)) in mixture.logits().iter().zip(for_mixture).enumerate() {
+        let score = logit - (-u.ln()).ln();
+        if score > best {
+            (component, best) = (i, score);
+        }
+    }
+    for (channel, u) in for_channels.iter().enumerate() {
+        let scale = mixture.log_scale(channel, component).exp();
+        let mut y = mixture.mean(channel, component) + scale * (u.ln() - (1.0 - u).ln());
+        for (coefficient, x) in mixture.terms(channel, component) {
+            y += coefficient.tanh() * pixel[x];
+        }
+        let x = y.clamp(-1.0, 1.0);
+        pixel[channel] = if continuous { x } else { value(level(x)) };
+    }
+}
+
+/// Log-likelihood of an 8-bit pixel in nats, in double precision.
+pub fn log_likelihood(parameters: &[f32], pixel: &[u8]) -> f64 {
+    let mixture = Mixture::new(parameters, pixel.len());
+    let x: Vec<f64> = pixel.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();
+    let joint = (0..mixture.mixtures).map(|i| {
+        let mut sum = f64::from(mixture.logits()[i]);
+        for (channel, &v) in x.iter().enumerate() {
+            let mut mean = f64::from(mixture.mean(channel, i));
+            for (coefficient, before) in mixture.terms(channel, i) {
+                mean += f64::from(coefficient).tanh() * x[before];
+            }
+            sum += log_bin(v, mean, f64::from(mixture.log_scale(channel, i)));
+        }
+        sum
+    });
+    let logits = mixture.logits().iter().map(|&l| f64::from(l));
+    log_sum_exp(joint.collect()) - log_sum_exp(logits.collect())
+}
+
+/// Log-probability of the 8-bit bin around `x` under one logistic.
+fn log_bin(x: f64, mean: f64, log_scale: f64) -> f64 {
+    let scale = log_scale.exp();
+    let above = (x - mean + 1.0 / 255.0) / scale;
+    let below = (x - mean - 1.0 / 255.0) / scale;
+    if x < -0.999 {
+        -softplus(-above)
+    } else if x > 0.999 {
+        -softplus(below)
+    } else {
+        let mass = sigmoid(above) - sigmoid(below);
+        if mass > 1e-5 {
+            mass.ln()
+        } else {
+            let middle = (x - mean) / scale;
+            middle - log_scale - 2.0 * softplus(middle) - 127.5_f64.ln()
+        }
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+fn log_sum_exp(values: Vec<f64>) -> f64 {
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    max + values.iter().map(|v| (v - max).exp()).sum::<f64>().ln()
+}
+
+/// Bits per dimension of one image: `parameters` `[H·W, P]`, `levels` `[H·W, C]`.
+pub fn bits_per_dim(parameters: &[f32], levels: &[u8], channels: usize) -> f64 {
+    let pixels = levels.len() / channels;
+    let pairs = parameters.chunks(parameters.len() / pixels).zip(levels.chunks(channels));
+    let nats: f64 = pairs.map(|(parameters, pixel)| log_likelihood(parameters, pixel)).sum();
+    -nats / (levels.len() as f64 * std::f64::consts::LN_2)
+}
