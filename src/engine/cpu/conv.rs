@@ -1,0 +1,223 @@
+//! The one convolution of the CPU engine: `out = init + Σ taps · weights`, for positions of one row.
+//!
+//! The order in which a sum is taken is that of the weight matrix's rows, whatever the number of positions,
+//! so results are the same bit for bit at any batch size and for any range of columns, and a sum may be
+//! taken in two parts. General matrix libraries do not promise that.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// A weight matrix `[inputs, outputs]`, packed once: panels of a few vectors of outputs, inputs in order.
+pub struct Packed {
+    /// Panels one after another, each `[inputs, vectors · lanes]`.
+    data: Vec<Line>,
+    /// Vectors of each panel.
+    panels: Vec<usize>,
+    inputs: usize,
+    lanes: usize,
+}
+
+/// A cache line of weights, for its alignment.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// Vector width, and how many vectors of outputs a panel has at most, for this machine.
+struct Shape;
+
+impl WithSimd for Shape {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        (S::F32_LANES, if S::REGISTER_COUNT >= 32 { 4 } else { 2 })
+    }
+}
+
+impl Packed {
+    /// Packs a row-major matrix.
+    pub fn new(arch: Arch, matrix: &[f32], outputs: usize) -> Self {
+        let (lanes, widest) = arch.dispatch(Shape);
+        let inputs = matrix.len() / outputs;
+        let vectors = outputs.div_ceil(lanes);
+        let count = vectors.div_ceil(widest);
+        let panels: Vec<_> = (0..count).map(|p| (vectors + p) / count).collect();
+        let mut data = vec![Line([0.0; 16]); (inputs * vectors * lanes).div_ceil(16)];
+        let mut packed = bytemuck::cast_slice_mut::<_, f32>(&mut data).iter_mut();
+        let mut first = 0;
+        for panel in &panels {
+            for row in matrix.chunks_exact(outputs) {
+                for column in first..first + panel * lanes {
+                    let to = packed.next().expect("panels hold all vectors");
+                    *to = row.get(column).copied().unwrap_or(0.0);
+                }
+            }
+            first += panel * lanes;
+        }
+        Self { data, panels, inputs, lanes }
+    }
+
+    /// Outputs with padding to whole vectors: the length of rows of `init` and `out`.
+    pub fn stride(&self) -> usize {
+        self.panels.iter().sum::<usize>() * self.lanes
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.data[..])
+    }
+}
+
+/// Numbers addressed by position: position `m` is column `m / batch` and image `m % batch`.
+#[derive(Clone, Copy)]
+pub struct Field<'a> {
+    /// All the numbers.
+    pub data: &'a [f32],
+    /// Where column 0, image 0 begins.
+    pub start: usize,
+    /// From a column to the next.
+    pub column: usize,
+    /// From an image to the next.
+    pub image: usize,
+}
+
+/// One tap: `depth` channels of a field.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// Where they are.
+    pub field: Field<'a>,
+    /// How many, a row of the weight matrix for each.
+    pub depth: usize,
+}
+
+/// A product to be computed: rows `first_input..` of the weights, for a range of positions.
+pub struct Product<'a> {
+    /// The weights.
+    pub weights: &'a Packed,
+    /// Row of the weight matrix that belongs to the first channel of the first tap.
+    pub first_input: usize,
+    /// The taps, in the order of the weight matrix.
+    pub runs: &'a [Run<'a>],
+    /// What is added to: rows of [`Packed::stride`] numbers.
+    pub init: Field<'a>,
+    /// Images.
+    pub batch: usize,
+    /// Positions to compute.
+    pub positions: std::ops::Range<usize>,
+    /// `[positions, stride]`.
+    pub out: &'a mut [f32],
+}
+
+impl Product<'_> {
+    /// That every address is within its slice, whatever the kernel below does.
+    fn check(&self) {
+        let Some(last) = self.positions.clone().last() else { return };
+        let (column, image) = (last / self.batch, last % self.batch);
+        let image = if column > self.positions.start / self.batch { self.batch - 1 } else { image };
+        let within = |field: &Field, length: usize| {
+            field.start + column * field.column + image * field.image + length <= field.data.len()
+        };
+        let stride = self.weights.stride();
+        let depth: usize = self.runs.iter().map(|run| run.depth).sum();
+        assert!(self.first_input + depth <= self.weights.inputs);
+        assert!(self.runs.iter().all(|run| within(&run.field, run.depth)));
+        assert!(within(&self.init, stride));
+        assert!(self.positions.len() * stride <= self.out.len());
+    }
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        self.check();
+        assert_eq!(self.weights.lanes, S::F32_LANES);
+        let weights: *const f32 = self.weights.data.as_ptr().cast();
+        let (mut panel_start, mut column) = (0, 0);
+        for &vectors in &self.weights.panels {
+            let first = panel_start + self.first_input * vectors * S::F32_LANES;
+            // SAFETY: a panel holds `inputs · vectors` vectors.
+            let panel = unsafe { weights.add(first) };
+            match vectors {
+                1 => self.panel::<S, 1>(simd, panel, column),
+                2 => self.panel::<S, 2>(simd, panel, column),
+                3 => self.panel::<S, 3>(simd, panel, column),
+                _ => self.panel::<S, 4>(simd, panel, column),
+            }
+            panel_start += self.weights.inputs * vectors * S::F32_LANES;
+            column += vectors * S::F32_LANES;
+        }
+    }
+}
+
+impl Product<'_> {
+    /// All positions of one panel, as many at a time as there are registers for.
+    #[inline(always)]
+    fn panel<S: Simd, const V: usize>(&mut self, simd: S, panel: *const f32, column: usize) {
+        let most = if V == 4 || (V == 2 && S::REGISTER_COUNT < 32) { 6 } else { 8 };
+        let mut m = self.positions.start;
+        while m < self.positions.end {
+            // SAFETY: `check` has seen that all addresses of these positions are in range, and the panel
+            // has a row for every channel of the runs.
+            unsafe {
+                m += match most.min(self.positions.end - m) {
+                    8.. => self.tile::<S, 8, V>(simd, panel, column, m),
+                    6.. => self.tile::<S, 6, V>(simd, panel, column, m),
+                    4.. => self.tile::<S, 4, V>(simd, panel, column, m),
+                    2.. => self.tile::<S, 2, V>(simd, panel, column, m),
+                    _ => self.tile::<S, 1, V>(simd, panel, column, m),
+                };
+            }
+        }
+    }
+
+    /// `R` positions from `m` on by `V` vectors of outputs, in registers. Returns `R`.
+    ///
+    /// # Safety
+    /// The addresses of the positions must be within their slices, and the panel must have a row for every
+    /// channel of the runs.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        mut panel: *const f32,
+        column: usize,
+        m: usize,
+    ) -> usize {
+        let place: [_; R] = std::array::from_fn(|i| ((m + i) / self.batch, (m + i) % self.batch));
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let at = |field: &Field, i: usize| {
+                let (c, b) = place[i];
+                field.data.as_ptr().add(field.start + c * field.column + b * field.image)
+            };
+            let mut sums: [[S::f32s; V]; R] = std::array::from_fn(|i| {
+                let init = at(&self.init, i).add(column).cast::<S::f32s>();
+                std::array::from_fn(|v| init.add(v).read_unaligned())
+            });
+            for run in self.runs {
+                let inputs: [*const f32; R] = std::array::from_fn(|i| at(&run.field, i));
+                for k in 0..run.depth {
+                    let row = panel.cast::<S::f32s>();
+                    let weights: [S::f32s; V] = std::array::from_fn(|v| row.add(v).read_unaligned());
+                    for i in 0..R {
+                        let x = simd.splat_f32s(*inputs[i].add(k));
+                        for v in 0..V {
+                            sums[i][v] = simd.mul_add_e_f32s(x, weights[v], sums[i][v]);
+                        }
+                    }
+                    panel = panel.add(V * S::F32_LANES);
+                }
+            }
+            let stride = self.weights.stride();
+            let out = self.out.as_mut_ptr().add((m - self.positions.start) * stride + column);
+            for (i, sums) in sums.iter().enumerate() {
+                let out = out.add(i * stride).cast::<S::f32s>();
+                for (v, sum) in sums.iter().enumerate() {
+                    out.add(v).write_unaligned(*sum);
+                }
+            }
+        }
+        R
+    }
+}

@@ -1,0 +1,292 @@
+//! The network on whole images, written from Salimans et al. 2017 with direct loops: the oracle.
+//!
+//! No caches, no taps, no packed weights: it shares nothing with the engines but the model file, so that a
+//! mistake in one does not hide in the other. Slow, and meant to be read.
+
+use crate::model::{Model, Nonlinearity};
+
+/// The network's output `[N, H, W, P]` for images `[N, H, W, C]` of values in [−1, 1].
+///
+/// `classes` has a class an image, or none for an unconditional model.
+pub fn parameters(
+    model: &Model,
+    width: usize,
+    height: usize,
+    images: &[f32],
+    classes: &[usize],
+    threads: usize,
+) -> Vec<f32> {
+    let per_image = width * height * model.config.channels;
+    let count = images.len() / per_image;
+    let mut out = vec![0.0; count * width * height * model.config.parameters_per_pixel()];
+    let share = count.div_ceil(threads.max(1)).max(1);
+    let out_per_image = out.len() / count.max(1);
+    std::thread::scope(|scope| {
+        let shares = images.chunks(share * per_image).zip(out.chunks_mut(share * out_per_image));
+        for (t, (images, out)) in shares.enumerate() {
+            scope.spawn(move || {
+                let pairs = images.chunks(per_image).zip(out.chunks_mut(out_per_image));
+                for (i, (image, out)) in pairs.enumerate() {
+                    let network = Network { model, class: classes.get(t * share + i).copied() };
+                    let image =
+                        Array { height, width, channels: model.config.channels, data: image.to_vec() };
+                    out.copy_from_slice(&network.forward(&image).data);
+                }
+            });
+        }
+    });
+    out
+}
+
+/// `[height, width, channels]`.
+#[derive(Clone)]
+struct Array {
+    height: usize,
+    width: usize,
+    channels: usize,
+    data: Vec<f32>,
+}
+
+impl Array {
+    fn zeros(height: usize, width: usize, channels: usize) -> Self {
+        Self { height, width, channels, data: vec![0.0; height * width * channels] }
+    }
+
+    /// The pixel, or none in the padding.
+    fn at(&self, row: isize, column: isize) -> Option<&[f32]> {
+        let (row, column) = (usize::try_from(row).ok()?, usize::try_from(column).ok()?);
+        let inside = row < self.height && column < self.width;
+        inside.then(|| &self.data[(row * self.width + column) * self.channels..][..self.channels])
+    }
+
+    fn at_mut(&mut self, row: usize, column: usize) -> &mut [f32] {
+        &mut self.data[(row * self.width + column) * self.channels..][..self.channels]
+    }
+
+    /// Channels made of the channels of each pixel.
+    fn map_pixels(&self, channels: usize, f: impl Fn(&[f32], &mut [f32])) -> Self {
+        let mut out = Self::zeros(self.height, self.width, channels);
+        for (x, y) in self.data.chunks(self.channels).zip(out.data.chunks_mut(channels)) {
+            f(x, y);
+        }
+        out
+    }
+
+    fn concat(&self, other: &Self) -> Self {
+        let pixels = self.data.chunks(self.channels).zip(other.data.chunks(other.channels));
+        let data = pixels.flat_map(|(a, b)| [a, b].concat()).collect();
+        Self { data, channels: self.channels + other.channels, ..*self }
+    }
+
+    fn add(mut self, other: &Self) -> Self {
+        self.data.iter_mut().zip(&other.data).for_each(|(a, b)| *a += b);
+        self
+    }
+
+    fn shift_down(&self) -> Self {
+        let mut out = Self::zeros(self.height, self.width, self.channels);
+        let row = self.width * self.channels;
+        out.data[row..].copy_from_slice(&self.data[..self.data.len() - row]);
+        out
+    }
+
+    fn shift_right(&self) -> Self {
+        let mut out = Self::zeros(self.height, self.width, self.channels);
+        let row = self.width * self.channels;
+        for (x, y) in self.data.chunks(row).zip(out.data.chunks_mut(row)) {
+            y[self.channels..].copy_from_slice(&x[..row - self.channels]);
+        }
+        out
+    }
+}
+
+/// `out += in · weights`, `weights` `[inputs, outputs]`.
+fn accumulate(input: &[f32], weights: &[f32], out: &mut [f32]) {
+    for (x, row) in input.iter().zip(weights.chunks(out.len())) {
+        for (y, w) in out.iter_mut().zip(row) {
+            *y += x * w;
+        }
+    }
+}
+
+fn elu(x: f32) -> f32 {
+    if x > 0.0 { x } else { x.exp_m1() }
+}
+
+/// Kernels of the two streams, and the padding (top, left and right) that they come with.
+#[derive(Clone, Copy)]
+enum Stream {
+    Vertical,
+    Horizontal,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Vertical => "vertical",
+            Self::Horizontal => "horizontal",
+        }
+    }
+}
+
+struct Network<'a> {
+    model: &'a Model,
+    class: Option<usize>,
+}
+
+impl Network<'_> {
+    fn forward(&self, image: &Array) -> Array {
+        use Stream::{Horizontal, Vertical};
+        let config = &self.model.config;
+        let x = image.map_pixels(image.channels + 1, |x, y| {
+            y[..x.len()].copy_from_slice(x);
+            y[x.len()] = 1.0;
+        });
+        let mut u = self.conv(&x, "input.vertical", [1, 1], 1, 1).shift_down();
+        let mut ul = self
+            .conv(&x, "input.above", [0, 1], 1, 1)
+            .shift_down()
+            .add(&self.conv(&x, "input.left", [1, 0], 1, 1).shift_right());
+
+        let mut remembered = vec![(u.clone(), ul.clone())];
+        for level in 0..config.levels {
+            for i in 0..config.blocks {
+                let place = format!("up.{level}.block.{i}");
+                u = self.block(&place, Vertical, i, &u, None);
+                ul = self.block(&place, Horizontal, i, &ul, Some(&u));
+                remembered.push((u.clone(), ul.clone()));
+            }
+            if level + 1 < config.levels {
+                let place = format!("up.{level}.stride");
+                u = self.conv(&u, &format!("{place}.vertical"), [1, 1], 2, 1);
+                ul = self.conv(&ul, &format!("{place}.horizontal"), [1, 1], 2, 1);
+                remembered.push((u.clone(), ul.clone()));
+            }
+        }
+
+        remembered.pop();
+        for level in (0..config.levels).rev() {
+            let blocks = if level + 1 == config.levels { config.blocks } else { config.blocks + 1 };
+            for i in 0..blocks {
+                let place = format!("down.{level}.block.{i}");
+                let (u_up, ul_up) = remembered.pop().expect("as many as were pushed");
+                u = self.block(&place, Vertical, i, &u, Some(&u_up));
+                ul = self.block(&place, Horizontal, i, &ul, Some(&u.concat(&ul_up)));
+            }
+            if level > 0 {
+                let place = format!("down.{level}.stride");
+                u = self.transposed(&u, &format!("{place}.vertical"), 1);
+                ul = self.transposed(&ul, &format!("{place}.horizontal"), 0);
+            }
+        }
+        self.nin(
+            &ul.map_pixels(ul.channels, |x, y| {
+                x.iter().zip(y).for_each(|(x, y)| *y = elu(*x));
+            }),
+            "output",
+        )
+    }
+
+    fn block(&self, place: &str, stream: Stream, i: usize, x: &Array, aux: Option<&Array>) -> Array {
+        let dilation = self.model.config.dilations[i];
+        let place = format!("{place}.{}", stream.name());
+        let pad = [dilation; 2];
+        let mut c1 = self.conv(&self.phi(x), &format!("{place}.conv_in"), pad, 1, dilation);
+        if let Some(aux) = aux {
+            c1 = c1.add(&self.nin(&self.phi(aux), &format!("{place}.skip")));
+        }
+        let mut c2 = self.conv(&self.phi(&c1), &format!("{place}.conv_out"), pad, 1, dilation);
+        if let Some(class) = self.class {
+            let table = &self.model.tensors[&format!("{place}.class.weight")].data;
+            let h = &table[class * c2.channels..(class + 1) * c2.channels];
+            c2.data
+                .chunks_mut(h.len())
+                .for_each(|pixel| pixel.iter_mut().zip(h).for_each(|(c, h)| *c += h));
+        }
+        let gate = c2.map_pixels(x.channels, |c, y| {
+            let (a, b) = c.split_at(y.len());
+            for (y, (a, b)) in y.iter_mut().zip(a.iter().zip(b)) {
+                *y = a / (1.0 + (-b).exp());
+            }
+        });
+        gate.add(x)
+    }
+
+    fn phi(&self, x: &Array) -> Array {
+        let n = x.channels;
+        match self.model.config.nonlinearity {
+            Nonlinearity::ConcatElu => x.map_pixels(2 * n, |x, y| {
+                for (k, x) in x.iter().enumerate() {
+                    (y[k], y[n + k]) = (elu(*x), elu(-x));
+                }
+            }),
+            Nonlinearity::Elu => x.map_pixels(n, |x, y| x.iter().zip(y).for_each(|(x, y)| *y = elu(*x))),
+            Nonlinearity::Relu => {
+                x.map_pixels(n, |x, y| x.iter().zip(y).for_each(|(x, y)| *y = x.max(0.0)))
+            }
+        }
+    }
+
+    /// A convolution with zero padding at the top and at the left (and as much as is needed on the right).
+    fn conv(
+        &self,
+        x: &Array,
+        name: &str,
+        [top, left]: [usize; 2],
+        stride: usize,
+        dilation: usize,
+    ) -> Array {
+        let weight = &self.model.tensors[&format!("{name}.weight")];
+        let bias = &self.model.tensors[&format!("{name}.bias")].data;
+        let [kh, kw, inputs, outputs] = weight.shape[..] else { panic!("{name}: not a convolution") };
+        let mut out = Array::zeros(x.height / stride, x.width / stride, outputs);
+        for row in 0..out.height {
+            for column in 0..out.width {
+                let y = out.at_mut(row, column);
+                y.copy_from_slice(bias);
+                for (tap, weights) in weight.data.chunks(inputs * outputs).enumerate() {
+                    let (i, j) = (tap / kw, tap % kw);
+                    debug_assert!(i < kh);
+                    let row = (row * stride + i * dilation) as isize - top as isize;
+                    let column = (column * stride + j * dilation) as isize - left as isize;
+                    if let Some(x) = x.at(row, column) {
+                        accumulate(x, weights, y);
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// A transposed convolution with stride 2 as a scatter, cropped by `crop` columns on the left.
+    fn transposed(&self, x: &Array, name: &str, crop: usize) -> Array {
+        let weight = &self.model.tensors[&format!("{name}.weight")];
+        let bias = &self.model.tensors[&format!("{name}.bias")].data;
+        let [_, kw, inputs, outputs] = weight.shape[..] else { panic!("{name}: not a convolution") };
+        let mut out = Array::zeros(2 * x.height, 2 * x.width, outputs);
+        out.data.chunks_mut(outputs).for_each(|y| y.copy_from_slice(bias));
+        for row in 0..x.height {
+            for column in 0..x.width {
+                let x = &x.data[(row * x.width + column) * inputs..][..inputs];
+                for (tap, weights) in weight.data.chunks(inputs * outputs).enumerate() {
+                    let (i, j) = (tap / kw, tap % kw);
+                    let to = (2 * column + j).checked_sub(crop).filter(|c| *c < out.width);
+                    if let Some(to) = to {
+                        accumulate(x, weights, out.at_mut(2 * row + i, to));
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// A 1×1 product.
+    fn nin(&self, x: &Array, name: &str) -> Array {
+        let weight = &self.model.tensors[&format!("{name}.weight")];
+        let bias = &self.model.tensors[&format!("{name}.bias")].data;
+        x.map_pixels(bias.len(), |x, y| {
+            y.copy_from_slice(bias);
+            accumulate(x, &weight.data, y);
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! What several tests need: golden cases, both engines, and a comparison that says where it failed.
+
+#![allow(dead_code, reason = "every test file uses its own part of this module")]
+
+use std::path::{Path, PathBuf};
+
+use pixelcnn::model::Model;
+use pixelcnn::sampling::mixture;
+use safetensors::SafeTensors;
+
+/// A recorded case: a model, images, and the network's output for them.
+pub struct Golden {
+    pub name: String,
+    pub model: Model,
+    pub width: usize,
+    pub height: usize,
+    /// 8-bit levels `[N, H, W, C]`.
+    pub levels: Vec<u8>,
+    /// Classes of the images, if the model has any.
+    pub classes: Vec<usize>,
+    /// `[N, H, W, P]`
+    pub parameters: Vec<f32>,
+    pub bits_per_dim: Vec<f64>,
+}
+
+impl Golden {
+    pub fn load(folder: &Path, model: Model) -> Self {
+        let bytes = std::fs::read(folder.join("golden.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let image = file.tensor("image").unwrap();
+        Self {
+            name: folder.file_name().unwrap().to_string_lossy().into_owned(),
+            model,
+            height: image.shape()[1],
+            width: image.shape()[2],
+            levels: image.data().to_vec(),
+            classes: match file.tensor("label") {
+                Ok(label) => numbers(label.data(), i32::from_le_bytes).map(|c| c as usize).collect(),
+                Err(_) => vec![],
+            },
+            parameters: floats(&file, "params"),
+            bits_per_dim: numbers(file.tensor("bits_per_dim").unwrap().data(), f64::from_le_bytes)
+                .collect(),
+        }
+    }
+
+    /// All cases with a model in our format, and the digits model.
+    pub fn all() -> Vec<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let mut folders: Vec<PathBuf> =
+            std::fs::read_dir(&root).unwrap().map(|f| f.unwrap().path()).collect();
+        folders.sort();
+        let cases = folders.iter().filter_map(|folder| {
+            let file = folder.join("model.safetensors");
+            file.exists().then(|| Self::load(folder, Model::load(&file).unwrap()))
+        });
+        let digits = Self::load(&root.join("mnist"), Model::embedded().unwrap());
+        let cases: Vec<_> = cases.chain([digits]).collect();
+        assert!(cases.len() >= 9, "golden cases are missing: found {}", cases.len());
+        cases
+    }
+
+    pub fn case(name: &str) -> Self {
+        Self::all().into_iter().find(|case| case.name == name).unwrap()
+    }
+
+    /// Values in [−1, 1].
+    pub fn images(&self) -> Vec<f32> {
+        self.levels.iter().map(|&v| mixture::value(v)).collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.bits_per_dim.len()
+    }
+
+    /// Bits per dimension of each image under given parameters.
+    pub fn bits_under(&self, parameters: &[f32]) -> Vec<f64> {
+        let (n, channels) = (self.count(), self.model.config.channels);
+        let pairs = parameters.chunks(parameters.len() / n).zip(self.levels.chunks(self.levels.len() / n));
+        pairs.map(|(p, levels)| mixture::bits_per_dim(p, levels, channels)).collect()
+    }
+
+    /// Describes the first difference above a tolerance between parameters `[N, H, W, P]`.
+    pub fn mismatch(&self, got: &[f32], expected: &[f32], tolerance: f32) -> Option<String> {
+        assert_eq!(got.len(), expected.len(), "{}: different numbers of parameters", self.name);
+        let per_pixel = self.model.config.parameters_per_pixel();
+        // Written so that a NaN on either side is a mismatch.
+        let close = |(g, e): (&f32, &f32)| (g - e).abs() <= tolerance;
+        let at = got.iter().zip(expected).position(|pair| !close(pair))?;
+        let (pixel, parameter) = (at / per_pixel, at % per_pixel);
+        let (row, column) = (pixel / self.width % self.height, pixel % self.width);
+        let image = pixel / (self.width * self.height);
+        Some(format!(
+            "{}: image {image}, row {row}, column {column}, parameter {parameter}: got {}, expected {}",
+            self.name, got[at], expected[at]
+        ))
+    }
+
+    pub fn assert_close(&self, got: &[f32], expected: &[f32], tolerance: f32) {
+        if let Some(mismatch) = self.mismatch(got, expected, tolerance) {
+            panic!("{mismatch}");
+        }
+    }
+}
+
+/// A tensor of 32-bit floats.
+pub fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
+    numbers(file.tensor(name).unwrap().data(), f32::from_le_bytes).collect()
+}
+
+/// Numbers of `N` bytes each.
+pub fn numbers<const N: usize, T>(bytes: &[u8], read: fn([u8; N]) -> T) -> impl Iterator<Item = T> {
+    let (numbers, rest) = bytes.as_chunks::<N>();
+    assert!(rest.is_empty());
+    numbers.iter().map(move |b| read(*b))
+}
