@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Golden;
+use common::{Golden, gpu};
 use pixelcnn::engine::Engine;
 use pixelcnn::engine::cpu::{CpuEngine, full};
 
@@ -32,5 +32,14 @@ fn cached_network_on_the_cpu() {
         check(&case, &by_row);
         let by_pixel = engine.parameters_by_pixel(&case.images(), &case.classes).unwrap();
         assert!(by_row == by_pixel, "{}: by row and by pixel differ", case.name);
+    }
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn cached_network_on_the_gpu() {
+    for case in Golden::all() {
+        let mut engine = gpu(&case.model, case.width, case.height);
+        check(&case, &engine.parameters(&case.images(), &case.classes).unwrap());
     }
 }

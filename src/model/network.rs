@@ -203,6 +203,11 @@ impl Layer {
         self.early == self.taps.len()
     }
 
+    /// Whether part of its sum is known when a row begins: its row context.
+    pub fn has_context(&self) -> bool {
+        self.early > 0 && !self.is_row_work()
+    }
+
     /// Whether it has work on this row of the image.
     ///
     /// The odd rows of a transposed convolution could be made along with the even ones; they wait until
@@ -340,6 +345,16 @@ impl Network {
     /// Shape of every tensor that a model file of this architecture holds.
     pub fn tensor_shapes(config: &Config) -> BTreeMap<String, Vec<usize>> {
         Self::new(config).tensors
+    }
+
+    /// Multiplications with additions that an image takes, padding included.
+    pub fn macs_per_image(&self) -> usize {
+        let macs = |layer: &Layer| {
+            let inputs: usize = layer.taps.iter().map(Tap::depth).sum();
+            let positions = (self.config.width / layer.run_every) * (self.config.height / layer.run_every);
+            inputs * layer.outputs() * positions
+        };
+        self.layers.iter().map(macs).sum()
     }
 
     /// The node that the output layer makes: the mixture parameters.

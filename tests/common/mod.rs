@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use pixelcnn::engine::gpu::{GpuEngine, adapter};
 use pixelcnn::model::Model;
 use pixelcnn::sampling::mixture;
 use safetensors::SafeTensors;
@@ -113,4 +114,10 @@ pub fn numbers<const N: usize, T>(bytes: &[u8], read: fn([u8; N]) -> T) -> impl 
     let (numbers, rest) = bytes.as_chunks::<N>();
     assert!(rest.is_empty());
     numbers.iter().map(move |b| read(*b))
+}
+
+/// The best adapter of this machine, software ones included.
+pub fn gpu(model: &Model, width: usize, height: usize) -> GpuEngine {
+    let (adapter, _) = adapter::choose("gpu").expect("a Vulkan adapter; scripts/test installs one");
+    GpuEngine::new(model, width, height, &adapter.expect("gpu is no CPU")).unwrap()
 }

@@ -60,11 +60,6 @@ impl Packed {
     pub fn stride(&self) -> usize {
         self.panels.iter().sum::<usize>() * self.lanes
     }
-
-    /// Bytes that it takes.
-    pub fn bytes(&self) -> usize {
-        size_of_val(&self.data[..])
-    }
 }
 
 /// Numbers addressed by position: position `m` is column `m / batch` and image `m % batch`.

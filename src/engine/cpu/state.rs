@@ -47,15 +47,10 @@ impl Packing {
     pub fn state_bytes(&self, batch: usize) -> usize {
         let nodes: usize = self.network.nodes.iter().map(|node| node.len(batch)).sum();
         let contexts = self.network.layers.iter().zip(&self.weights).map(|(layer, packed)| {
-            let columns = if layer.is_row_work() { 0 } else { self.network.config.width >> layer.grid };
+            let columns = if layer.has_context() { self.network.config.width >> layer.grid } else { 0 };
             (columns + 1) * batch * packed.stride()
         });
         4 * (nodes + contexts.sum::<usize>())
-    }
-
-    /// Bytes of weights.
-    pub fn weight_bytes(&self) -> usize {
-        self.weights.iter().map(Packed::bytes).sum()
     }
 }
 
@@ -64,7 +59,7 @@ impl Packing {
 enum Part {
     /// Those known when the row begins, into the row's context.
     Early,
-    /// The others, added to the context; then the epilogue.
+    /// The others, added to the context (or the bias); then the epilogue.
     Late,
     /// All at once; then the epilogue.
     All,
@@ -82,7 +77,7 @@ pub struct Memory {
     batch: usize,
     /// A ring of rows for every node, see [`Node`].
     nodes: Vec<Vec<f32>>,
-    /// `[columns, batch, stride]` for every layer that is not row work.
+    /// `[columns, batch, stride]` for every layer with a row context.
     contexts: Vec<Vec<f32>>,
     /// `[batch, stride]` for every layer with classes, `[stride]` for the others.
     biases: Vec<Vec<f32>>,
@@ -108,7 +103,7 @@ impl<'a> State<'a> {
         for (l, layer) in network.layers.iter().enumerate() {
             let stride = packing.weights[l].stride();
             widest = widest.max(stride);
-            if !layer.is_row_work() {
+            if layer.has_context() {
                 let columns = network.config.width >> layer.grid;
                 memory.contexts[l].resize(columns * batch * stride, 0.0);
             }
@@ -123,19 +118,17 @@ impl<'a> State<'a> {
         Self { packing, memory }
     }
 
-    /// Images.
-    pub fn batch(&self) -> usize {
-        self.memory.batch
-    }
-
     /// Begins a row of the image: all that does not depend on its pixels.
     pub fn begin_row(&mut self, row: usize) {
         let packing = self.packing;
         for (l, layer) in packing.network.layers.iter().enumerate() {
+            let part = match layer.is_row_work() {
+                true => Part::All,
+                false if layer.has_context() => Part::Early,
+                false => continue,
+            };
             if layer.runs_on_row(row) {
-                let columns = layer.columns(0..packing.network.config.width);
-                let part = if layer.is_row_work() { Part::All } else { Part::Early };
-                self.run(l, row, columns, part);
+                self.run(l, row, layer.columns(0..packing.network.config.width), part);
             }
         }
     }
@@ -216,7 +209,9 @@ impl<'a> State<'a> {
             arch.dispatch(Product { weights, first_input, runs, init: bias, batch, positions, out });
         } else {
             let init = match part {
-                Part::Late => Field { data: &context, start: 0, column: batch * stride, image: stride },
+                Part::Late if layer.has_context() => {
+                    Field { data: &context, start: 0, column: batch * stride, image: stride }
+                }
                 _ => bias,
             };
             let store = Store {

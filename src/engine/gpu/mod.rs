@@ -1,1 +1,413 @@
-//! GPU
+//! The GPU engine: persistent buffers, and a fixed list of dispatches a step.
+//!
+//! Pixels never leave the device while a batch is drawn: sampling is a kernel, and the host only encodes
+//! the next row while one runs.
+
+pub mod adapter;
+mod batch;
+mod layout;
+pub mod shaders;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::{Engine, EngineError, Job};
+use crate::model::network::{CHANNEL_ALIGN, Kind, Layer, Stream, padded};
+use crate::model::{Model, Network};
+use batch::Batch;
+use shaders::{NOT_FINITE, Pipelines};
+
+/// What pixels are before they are drawn; no value in [−1, 1].
+const UNTOUCHED: f32 = 4.0;
+
+/// A submission should take no longer than this: drivers reset a device that does not answer.
+const SUBMISSION: Duration = Duration::from_secs(1);
+
+/// A device that takes longer than this for a submission is lost.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// FLOP/s assumed until a row has been timed; less than any GPU gives.
+const ASSUMED_RATE: f64 = 50e9;
+
+/// Above this many images, larger batches no longer help.
+const LARGEST_HELPFUL_BATCH: usize = 256;
+
+/// A network on a GPU.
+pub struct GpuEngine {
+    gpu: Gpu,
+    batch: Option<Batch>,
+    /// Seconds that a row of the batch takes, as far as is known.
+    row_seconds: f64,
+}
+
+/// A device with what does not depend on the batch: weights, places, pipelines.
+struct Gpu {
+    name: String,
+    network: Network,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    conv_layout: wgpu::BindGroupLayout,
+    sample_layout: wgpu::BindGroupLayout,
+    pipelines: Pipelines,
+    weights: Vec<wgpu::Buffer>,
+    /// What the sampling kernel reads: output weights and bias, and the input layer's last tap.
+    sample_weights: wgpu::Buffer,
+    /// Biases of each layer: one, or one a class.
+    biases: Vec<Vec<Vec<f32>>>,
+    /// The numbers 0, 1, …, `place_stride` bytes apart: the row or column that a dispatch works on.
+    rows: wgpu::Buffer,
+    columns: wgpu::Buffer,
+    place_stride: u32,
+    /// The first error that the device reported.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl GpuEngine {
+    /// A model for images of `width` by `height` pixels, on an adapter.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] if the adapter gives no device that can hold the model.
+    pub fn new(
+        model: &Model,
+        width: usize,
+        height: usize,
+        adapter: &wgpu::Adapter,
+    ) -> Result<Self, EngineError> {
+        let network = Network::new(&model.config.with_size(width, height));
+        let gpu = Gpu::new(model, network, adapter)?;
+        Ok(Self { gpu, batch: None, row_seconds: 0.0 })
+    }
+
+    /// The batch, prepared for at least `size` images.
+    fn prepared(&mut self, size: usize) -> Result<(), EngineError> {
+        if self.batch.as_ref().is_some_and(|batch| batch.size >= size) {
+            return Ok(());
+        }
+        self.batch = None;
+        let largest = self.gpu.largest_batch(size);
+        if largest < size {
+            let limits = self.gpu.device.limits();
+            return Err(EngineError::BatchTooLarge {
+                batch: size,
+                needed: format!("buffers of {}", mebibytes(Batch::bytes(&self.gpu, size).0)),
+                limit: format!(
+                    "{} allows {}",
+                    self.gpu.name,
+                    mebibytes(limits.max_storage_buffer_binding_size.min(limits.max_buffer_size))
+                ),
+                largest,
+            });
+        }
+        match self.gpu.allocate(size)? {
+            Some(batch) => self.batch = Some(batch),
+            None => {
+                let mut largest = size / 2;
+                while largest > 0 && self.gpu.allocate(largest)?.is_none() {
+                    largest /= 2;
+                }
+                return Err(EngineError::BatchTooLarge {
+                    batch: size,
+                    needed: mebibytes(Batch::bytes(&self.gpu, size).1),
+                    limit: format!("{} has less memory free", self.gpu.name),
+                    largest,
+                });
+            }
+        }
+        let flops = 2.0 * self.gpu.network.macs_per_image() as f64 * size as f64;
+        self.row_seconds = flops / self.gpu.network.config.height as f64 / ASSUMED_RATE;
+        Ok(())
+    }
+
+    /// Runs a batch row by row; `each_row` is called when a row has been submitted.
+    fn run(
+        &mut self,
+        job: &Job,
+        given: Option<&[f32]>,
+        each_row: &mut dyn FnMut(&Gpu, &Batch, usize) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let batch = self.batch.as_ref().expect("prepared before");
+        let (height, width) = (self.gpu.network.config.height, self.gpu.network.config.width);
+        batch.begin(&self.gpu, job, given);
+        // Row r + 1 is encoded while row r runs, and no more: `previous` is what runs.
+        let mut previous: Option<wgpu::SubmissionIndex> = None;
+        let mut finished = Instant::now();
+        for row in 0..height {
+            let parts = (self.row_seconds / SUBMISSION.as_secs_f64()).ceil().clamp(1.0, width as f64);
+            let span = width.div_ceil(parts as usize);
+            let mut seconds = 0.0;
+            for start in (0..width).step_by(span) {
+                let label = Some("pixelcnn row");
+                let mut encoder =
+                    self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
+                {
+                    let mut pass = encoder
+                        .begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });
+                    if start == 0 {
+                        batch.encode_row(&self.gpu, &mut pass, row);
+                    }
+                    batch.encode_pixels(&self.gpu, &mut pass, row, start..width.min(start + span));
+                }
+                let submitted = self.gpu.queue.submit([encoder.finish()]);
+                if let Some(previous) = previous.replace(submitted) {
+                    self.gpu.wait(previous)?;
+                    seconds += finished.elapsed().as_secs_f64();
+                    finished = Instant::now();
+                }
+            }
+            if row > 0 {
+                self.row_seconds = seconds;
+            }
+            each_row(&self.gpu, batch, row)?;
+        }
+        previous.map_or(Ok(()), |last| self.gpu.wait(last))
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+impl Gpu {
+    fn new(model: &Model, network: Network, adapter: &wgpu::Adapter) -> Result<Self, EngineError> {
+        let info = adapter.get_info();
+        let failed = |what: String| EngineError::Device(format!("{}: {what}", info.name));
+        let offered = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("pixelcnn"),
+            required_limits: wgpu::Limits {
+                // For larger batches.
+                max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+                max_buffer_size: offered.max_buffer_size,
+                ..wgpu::Limits::default()
+            },
+            ..Default::default()
+        };
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| failed(e.to_string()))?;
+        let failure = Arc::new(Mutex::new(None));
+        let remember = |failure: &Arc<Mutex<Option<String>>>| {
+            let failure = Arc::clone(failure);
+            move |what: String| {
+                failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(what);
+            }
+        };
+        let on_error = remember(&failure);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
+        let on_loss = remember(&failure);
+        device.set_device_lost_callback(move |reason, message| {
+            // The device is also "lost" when it is dropped at the end.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                on_loss(format!("the device was lost: {message}"));
+            }
+        });
+
+        let buffer = |label: &str, contents: &[u8], usage| {
+            use wgpu::util::DeviceExt;
+            let label = format!("pixelcnn {label}");
+            let descriptor = wgpu::util::BufferInitDescriptor { label: Some(&label), contents, usage };
+            device.create_buffer_init(&descriptor)
+        };
+        let storage = |label: &str, floats: &[f32]| {
+            buffer(label, bytemuck::cast_slice(floats), wgpu::BufferUsages::STORAGE)
+        };
+        let place_stride = device.limits().min_uniform_buffer_offset_alignment;
+        let places = |count: usize| {
+            let mut places = vec![0; count * place_stride as usize];
+            for (index, place) in places.chunks_mut(place_stride as usize).enumerate() {
+                place[..4].copy_from_slice(&(index as u32).to_le_bytes());
+            }
+            buffer("places", &places, wgpu::BufferUsages::UNIFORM)
+        };
+        let (rows, columns) = (places(network.config.height), places(network.config.width));
+        let matrices: Vec<_> = network.layers.iter().map(|layer| layer.matrix(model)).collect();
+        let limit = device.limits().max_storage_buffer_binding_size;
+        for (layer, matrix) in network.layers.iter().zip(&matrices) {
+            if size_of_val(&matrix[..]) as u64 > limit {
+                let what = format!("the weights of {} need more than its limit of a buffer", layer.name);
+                return Err(failed(format!("{what}, {}", mebibytes(limit))));
+            }
+        }
+        let weights = network.layers.iter().zip(&matrices).map(|(l, m)| storage(&l.name, m)).collect();
+        let classes: Vec<_> = (0..model.config.classes.len()).map(Some).collect();
+        let biases = network.layers.iter().map(|layer| {
+            let classes = if layer.is_conditional() { &classes[..] } else { &[None] };
+            classes.iter().map(|&class| layer.bias(model, class)).collect()
+        });
+        let biases: Vec<Vec<Vec<f32>>> = biases.collect();
+
+        let (input, output) = (horizontal_input(&network), network.layers.len() - 1);
+        let left = CHANNEL_ALIGN * padded(network.config.filters);
+        let last_tap = &matrices[input][matrices[input].len() - left..];
+        let for_sampling = [&matrices[output][..], &biases[output][0], last_tap].concat();
+        let sample_weights = storage("sample weights", &for_sampling);
+
+        let (conv_layout, sample_layout) = (layout::conv_layout(&device), layout::sample_layout(&device));
+        let pipelines = Pipelines::new(&device, &conv_layout, &sample_layout);
+        let gpu = Self {
+            name: info.name,
+            network,
+            device,
+            queue,
+            conv_layout,
+            sample_layout,
+            pipelines,
+            weights,
+            sample_weights,
+            biases,
+            rows,
+            columns,
+            place_stride,
+            failure,
+        };
+        gpu.check()?;
+        Ok(gpu)
+    }
+
+    fn output(&self) -> &Layer {
+        &self.network.layers[self.network.layers.len() - 1]
+    }
+
+    fn horizontal_input(&self) -> usize {
+        horizontal_input(&self.network)
+    }
+
+    /// The largest batch up to `most` whose buffers the device's limits allow.
+    fn largest_batch(&self, most: usize) -> usize {
+        let limits = self.device.limits();
+        let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let groups = limits.max_compute_workgroups_per_dimension as usize;
+        let of_one = Batch::bytes(self, 1).0;
+        most.min((bytes / of_one) as usize).min(groups)
+    }
+
+    /// Buffers for a batch, or none if there is not enough memory for them.
+    fn allocate(&mut self, size: usize) -> Result<Option<Batch>, EngineError> {
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let batch = Batch::new(self, size);
+        let out_of_memory = pollster::block_on(memory.pop()).is_some();
+        self.check()?;
+        Ok((!out_of_memory).then_some(batch))
+    }
+
+    /// Whether the device has reported an error.
+    fn check(&self) -> Result<(), EngineError> {
+        let failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*failure {
+            Some(what) => Err(EngineError::Device(format!("{}: {what}", self.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for a submission.
+    fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), EngineError> {
+        let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        let polled = self.device.poll(poll);
+        self.check()?;
+        polled.map_err(|e| EngineError::Device(format!("{}: {e}", self.name)))?;
+        Ok(())
+    }
+
+    /// The contents of a buffer.
+    fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<f32>, EngineError> {
+        let failed = |what: String| EngineError::Device(format!("{}: {what}", self.name));
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("pixelcnn read-back"),
+            size: buffer.size(),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let label = Some("pixelcnn read-back");
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+        let submitted = self.queue.submit([encoder.finish()]);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| _ = sender.send(result));
+        self.wait(submitted)?;
+        match receiver.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(failed(e.to_string())),
+            Err(_) => return Err(failed("a buffer was not read back".into())),
+        }
+        let view = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
+        Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+}
+
+/// Index of the layer that reads the pixel to the left.
+fn horizontal_input(network: &Network) -> usize {
+    let is_it = |layer: &Layer| layer.kind == Kind::Input && layer.stream == Stream::Horizontal;
+    network.layers.iter().position(is_it).expect("every network has an input layer")
+}
+
+impl Engine for GpuEngine {
+    fn name(&self) -> String {
+        format!("GPU ({})", self.gpu.name)
+    }
+
+    fn suggested_batch(&self, count: usize) -> usize {
+        self.gpu.largest_batch(count.min(LARGEST_HELPFUL_BATCH)).max(1)
+    }
+
+    fn prepare(&mut self, batch: usize) -> Result<(), EngineError> {
+        self.prepared(batch)
+    }
+
+    fn sample(&mut self, job: &Job, progress: &mut dyn FnMut(usize)) -> Result<Vec<f32>, EngineError> {
+        self.prepared(job.count)?;
+        self.run(job, None, &mut |_, _, row| {
+            progress(row);
+            Ok(())
+        })?;
+        let config = &self.gpu.network.config;
+        progress(config.height);
+        let batch = self.batch.as_ref().expect("prepared before");
+        let pixels = self.gpu.read(&batch.pixels)?;
+        let mut images = vec![0.0; job.count * config.dimensions()];
+        for (p, drawn) in pixels.chunks(4 * batch.size).enumerate() {
+            for (image, drawn) in drawn.chunks(4).take(job.count).enumerate() {
+                let (row, column) = (p / config.width, p % config.width);
+                let drawn = &drawn[..config.channels];
+                if drawn.contains(&NOT_FINITE) {
+                    return Err(EngineError::NotFinite { image: job.first + image as u64, row, column });
+                }
+                if !drawn.iter().all(|x| (-1.0..=1.0).contains(x)) {
+                    let what = format!("pixel {row}, {column} of image {image} was left as {drawn:?}");
+                    return Err(EngineError::Device(format!("{}: {what}", self.gpu.name)));
+                }
+                let to = image * config.dimensions() + p * config.channels;
+                images[to..to + config.channels].copy_from_slice(drawn);
+            }
+        }
+        Ok(images)
+    }
+
+    fn parameters(&mut self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>, EngineError> {
+        let dimensions = self.gpu.network.config.dimensions();
+        let count = images.len() / dimensions;
+        self.prepared(count)?;
+        let config = self.gpu.network.config.clone();
+        let size = self.batch.as_ref().expect("prepared before").size;
+        let (channels, width) = (config.channels, config.width);
+        let mut given = vec![0.0; config.height * width * size * 4];
+        for (image, values) in images.chunks(dimensions).enumerate() {
+            for (p, pixel) in values.chunks(channels).enumerate() {
+                given[(p * size + image) * 4..][..channels].copy_from_slice(pixel);
+            }
+        }
+        let per_pixel = config.parameters_per_pixel();
+        let mut parameters = vec![0.0; count * config.height * width * per_pixel];
+        let job = Job { seed: 0, first: 0, count, classes: classes.to_vec(), continuous: false };
+        self.run(&job, Some(&given), &mut |gpu, batch, row| {
+            let of_row = gpu.read(batch.parameters(gpu))?;
+            for (at, values) in of_row.chunks(padded(per_pixel)).enumerate() {
+                let (column, image) = (at / size, at % size);
+                if image < count {
+                    let to = ((image * config.height + row) * width + column) * per_pixel;
+                    parameters[to..to + per_pixel].copy_from_slice(&values[..per_pixel]);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(parameters)
+    }
+}

@@ -1,0 +1,64 @@
+// Convolution of few positions (one pixel of a batch): out = init + inputs * weights, the sum over inputs
+// split over the workgroup.
+//
+// A workgroup computes ROWS positions by QUADS quads of outputs (of each half); an invocation, a part of
+// their sums: every SPLITS-th quad of the inputs of each tap.
+
+override ROWS: u32;
+override QUADS: u32;
+override SPLITS: u32;
+
+var<workgroup> sh_sums: array<vec4<f32>, SPLITS * QUADS * ROWS * HALVES>;  // [splits, rows, HALVES, quads]
+
+@compute @workgroup_size(QUADS, SPLITS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let first_position = group.y * ROWS;
+    let quad = group.x * QUADS + local.x;
+    // Invocations past the last quad work on it once more and store nothing.
+    let read_quad = min(quad, layer.width - 1u);
+    let outputs = HALVES * layer.width;
+
+    var sums: array<array<vec4<f32>, 2>, MAX_ROWS>;
+    var input = layer.first_input;
+    for (var t = 0u; t < layer.tap_count; t += 1u) {
+        let depth = layer.taps[t].depth;
+        let binding = layer.taps[t].binding;
+        var at: array<u32, MAX_ROWS>;
+        for (var i = 0u; i < ROWS; i += 1u) {
+            at[i] = input_at(layer.taps[t], min(first_position + i, layer.positions - 1u));
+        }
+        for (var k = local.y; k < depth; k += SPLITS) {
+            for (var half = 0u; half < HALVES; half += 1u) {
+                let w = (input + k * 4u) * outputs + half * layer.width + read_quad;
+                let w0 = weights[w];
+                let w1 = weights[w + outputs];
+                let w2 = weights[w + 2u * outputs];
+                let w3 = weights[w + 3u * outputs];
+                for (var i = 0u; i < ROWS; i += 1u) {
+                    let x = load(binding, at[i] + k);
+                    sums[i][half] += x.x * w0 + x.y * w1 + x.z * w2 + x.w * w3;
+                }
+            }
+        }
+        input += depth * 4u;
+    }
+
+    for (var i = 0u; i < ROWS; i += 1u) {
+        for (var half = 0u; half < HALVES; half += 1u) {
+            sh_sums[((local.y * ROWS + i) * HALVES + half) * QUADS + local.x] = sums[i][half];
+        }
+    }
+    workgroupBarrier();
+
+    let position = first_position + local.y;
+    if local.y < ROWS && position < layer.positions && quad < layer.width {
+        var total: array<vec4<f32>, 2>;
+        for (var half = 0u; half < HALVES; half += 1u) {
+            total[half] = initial(position, half, quad);
+            for (var split = 0u; split < SPLITS; split += 1u) {
+                total[half] += sh_sums[((split * ROWS + local.y) * HALVES + half) * QUADS + local.x];
+            }
+        }
+        store(position, quad, total);
+    }
+}

@@ -1,0 +1,144 @@
+//! `pixelcnn inspect`: what a model file holds, and how its network runs.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+
+use pixelcnn::model::network::{IMAGE, Kind, Layer, Network};
+use pixelcnn::model::{Config, Model};
+
+use super::{ModelArgs, images};
+
+/// Show a model's architecture, size and provenance
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// List the layers: how often each runs, and the cache that keeps what it makes
+    #[arg(long)]
+    schedule: bool,
+
+    /// Images drawn at once, for the memory of the caches
+    #[arg(short, long, default_value_t = 1, value_parser = images)]
+    batch: usize,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let model = args.model.load()?;
+    let network = Network::new(&model.config);
+    let mut text = describe(&model)?;
+    let caches: usize = network.nodes.iter().map(|node| bytes(node.len(args.batch))).sum();
+    writeln!(text, "caches         {} at batch {}", size(caches), args.batch)?;
+    if args.schedule {
+        writeln!(text, "\n{}\n{LEGEND}", super::table(&schedule(&network, args.batch)))?;
+    }
+    super::print(&text)
+}
+
+const LEGEND: &str = "\
+level        the layer works at 1/2^level of the image's size
+cache every  new inputs appear on rows and columns that are multiples of this
+run every    it runs on rows and columns that are multiples of this
+cache rows   rows that are kept of what it makes, for the layers that read it
+memory       what they take at this batch size";
+
+/// Architecture, parameters, provenance.
+fn describe(model: &Model) -> Result<String> {
+    let Config { channels, height, width, filters, blocks, levels, mixtures, .. } = model.config;
+    let config = &model.config;
+    let mut text = String::new();
+    let colour = if channels == 3 { "RGB" } else { "grey" };
+    writeln!(text, "model          {}", model.name)?;
+    writeln!(text, "sha256         {}", model.sha256)?;
+    writeln!(text, "images         {width}x{height} {colour}; any multiple of {}", config.size_multiple())?;
+    writeln!(
+        text,
+        "network        {filters} filters, {blocks} blocks a level, {levels} levels, {}, dilations {:?}",
+        config.nonlinearity.name(),
+        config.dilations
+    )?;
+    writeln!(
+        text,
+        "output         mixture of {mixtures} logistics, {} numbers a pixel",
+        config.parameters_per_pixel()
+    )?;
+    match &config.classes[..] {
+        [] => writeln!(text, "classes        none")?,
+        names => writeln!(text, "classes        {}: {}", names.len(), names.join(", "))?,
+    }
+    let parameters = model.parameter_count();
+    writeln!(text, "parameters     {parameters} ({} in memory)", size(bytes(parameters)))?;
+    // What the lines above do not say already.
+    const ARCHITECTURE: [&str; 10] = [
+        "channels",
+        "height",
+        "width",
+        "filters",
+        "blocks",
+        "levels",
+        "mixtures",
+        "nonlinearity",
+        "dilations",
+        "classes",
+    ];
+    for (key, value) in &model.metadata {
+        if !ARCHITECTURE.contains(&key.as_str()) {
+            // A file from elsewhere does not get to steer the terminal.
+            writeln!(text, "{key:14} {}", value.replace(char::is_control, " "))?;
+        }
+    }
+    Ok(text)
+}
+
+/// A row for the image and for every layer, and their sum.
+fn schedule(network: &Network, batch: usize) -> Vec<[String; 8]> {
+    let header = ["LAYER", "KIND", "STREAM", "LEVEL", "CACHE EVERY", "RUN EVERY", "CACHE ROWS", "MEMORY"];
+    let mut rows = vec![header.map(str::to_owned)];
+    let memory = |node: usize| size(bytes(network.nodes[node].len(batch)));
+    let image = &network.nodes[IMAGE];
+    let row = ["image", "", "", "0", "1", "1", &image.rows.to_string(), &memory(IMAGE)];
+    rows.push(row.map(str::to_owned));
+    for layer in &network.layers {
+        let cache_every = layer.taps.iter().map(|tap| network.nodes[tap.source].made_every).min();
+        // Even and odd rows of a transposed convolution fill the same cache.
+        let (cache_rows, memory) = match layer.row_parity {
+            Some(1) => ("-".to_owned(), "-".to_owned()),
+            _ => (network.nodes[layer.target].rows.to_string(), memory(layer.target)),
+        };
+        rows.push([
+            layer.name.clone(),
+            kind(layer).to_owned(),
+            format!("{:?}", layer.stream).to_lowercase(),
+            layer.level.to_string(),
+            cache_every.unwrap_or(0).to_string(),
+            layer.run_every.to_string(),
+            cache_rows,
+            memory,
+        ]);
+    }
+    rows
+}
+
+fn kind(layer: &Layer) -> &'static str {
+    match (layer.kind, layer.row_parity) {
+        (Kind::Input, _) => "input",
+        (Kind::ConvIn, _) => "conv in",
+        (Kind::ConvOut, _) => "conv out",
+        (Kind::Strided, _) => "strided",
+        (Kind::Transposed, Some(1)) => "transposed, odd rows",
+        (Kind::Transposed, _) => "transposed, even rows",
+        (Kind::Output, _) => "output",
+    }
+}
+
+fn bytes(floats: usize) -> usize {
+    floats * size_of::<f32>()
+}
+
+fn size(bytes: usize) -> String {
+    match bytes as f64 {
+        small if small < 1e6 => format!("{:.1} kB", small / 1e3),
+        large => format!("{:.1} MB", large / 1e6),
+    }
+}

@@ -1,0 +1,261 @@
+//! The subcommands, and what they share: which model, which engine, which class, how to speak.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+
+use pixelcnn::engine::Engine;
+use pixelcnn::engine::cpu::CpuEngine;
+use pixelcnn::engine::gpu::{GpuEngine, adapter};
+use pixelcnn::model::{Config, Model};
+
+mod devices;
+mod eval;
+mod inspect;
+mod sample;
+mod verify;
+
+/// Draw images from PixelCNN++ models, fast, on a GPU or without one.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pixelcnn sample                          64 handwritten digits, as samples.png
+  pixelcnn sample -n 10 --class 7 -s random
+  pixelcnn sample -m model.safetensors -n 1000 --each pictures
+  pixelcnn eval -m model.safetensors pictures";
+
+#[derive(Subcommand)]
+pub enum Command {
+    Sample(sample::Args),
+    Eval(eval::Args),
+    Verify(verify::Args),
+    Inspect(inspect::Args),
+    Devices(devices::Args),
+}
+
+/// Runs a subcommand.
+pub fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::Sample(args) => sample::run(args)?,
+        Command::Eval(args) => eval::run(args)?,
+        Command::Verify(args) => return verify::run(args),
+        Command::Inspect(args) => inspect::run(args)?,
+        Command::Devices(args) => devices::run(args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// Model file (.safetensors) [default: the handwritten digits built into the program]
+    #[arg(short, long, value_name = "MODEL")]
+    model: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    fn load(&self) -> Result<Model> {
+        match &self.model {
+            Some(path) => Model::load(path).with_context(|| format!("model {}", path.display())),
+            None => Model::embedded().context("the built-in model"),
+        }
+    }
+}
+
+#[derive(clap::Args)]
+pub struct EngineArgs {
+    /// What to run on: auto (a hardware GPU if there is one, else the CPU), cpu, gpu, or the index or a
+    /// part of the name of an adapter that `pixelcnn devices` lists
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: String,
+
+    /// Threads of the CPU engine [default: as many as the machine runs at once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl EngineArgs {
+    fn threads(&self) -> usize {
+        self.threads.map_or_else(machine_threads, usize::from)
+    }
+
+    /// The device chosen by `--device`, which says so if it is not what one would expect.
+    fn choose(&self) -> Result<Option<wgpu::Adapter>> {
+        let (adapter, pick) = adapter::choose(&self.device).context("--device")?;
+        if pick.is_surprise {
+            match adapter {
+                Some(_) => say(&format!("warning: {}", pick.reason)),
+                None => say(&format!("using the CPU engine: {}", pick.reason)),
+            }
+        }
+        Ok(adapter)
+    }
+
+    /// An engine on a device that [`EngineArgs::choose`] gave.
+    fn start(
+        &self,
+        adapter: Option<&wgpu::Adapter>,
+        model: &Model,
+        width: usize,
+        height: usize,
+    ) -> Result<Box<dyn Engine>> {
+        Ok(match adapter {
+            Some(adapter) => Box::new(GpuEngine::new(model, width, height, adapter)?),
+            None => Box::new(CpuEngine::new(model, width, height, self.threads())),
+        })
+    }
+}
+
+fn machine_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Parses a number of images; so many that sizes in bytes stay far from overflowing.
+fn images(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1_000_000_000) => Ok(n),
+        _ => Err("expected a whole number from 1 to 1000000000".to_owned()),
+    }
+}
+
+/// The classes that `--class` lists, each a name or, where no class has that name, an index.
+fn parse_classes(list: &str, model: &Model) -> Result<Vec<usize>> {
+    let names = &model.config.classes;
+    if names.is_empty() {
+        bail!("--class {list}: model {} was trained without classes (leave --class out)", model.name);
+    }
+    let parse = |item: &str| {
+        let item = item.trim();
+        let by_index = || item.parse().ok().filter(|i| *i < names.len());
+        names.iter().position(|name| name == item).or_else(by_index).with_context(|| {
+            let last = names.len() - 1;
+            format!(
+                "--class {list}: model {} has no class \"{item}\"; expected an index from 0 to {last}, \
+                or a name of: {}",
+                model.name,
+                class_list(names)
+            )
+        })
+    };
+    list.split(',').map(parse).collect()
+}
+
+/// What to give `--class` for a class: its name, unless that would be read as something else.
+fn class_argument(class: usize, names: &[String]) -> Cow<'_, str> {
+    let name = &names[class];
+    let is_readable = name.trim() == name && !name.contains(',') && !name.is_empty();
+    match names.iter().position(|other| other == name) {
+        Some(first) if first == class && is_readable => Cow::Borrowed(name),
+        _ => Cow::Owned(class.to_string()),
+    }
+}
+
+/// Names of classes for a message: the first ones, if there are many.
+fn class_list(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let list = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => list,
+        Some(more) => format!("{list}, and {more} more (`pixelcnn inspect` lists them)"),
+    }
+}
+
+/// Why a network cannot work on images of a size.
+fn size_problem(width: usize, height: usize, model: &Model) -> Option<String> {
+    let Config { width: w, height: h, .. } = model.config;
+    (!model.config.takes_size(width, height)).then(|| {
+        format!(
+            "model {} cannot work on {width}x{height} images: expected multiples of {} (it was trained on {w}x{h})",
+            model.name, model.config.size_multiple()
+        )
+    })
+}
+
+/// A bar over rows of images, with images/s, where stderr is a terminal; nothing elsewhere.
+fn progress(images: usize, height: usize) -> ProgressBar {
+    let rate = move |state: &ProgressState, w: &mut dyn std::fmt::Write| {
+        let _ = write!(w, "{:.1} images/s", state.per_sec() / height as f64);
+    };
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {rate}  {eta} left");
+    let style = style.expect("the template is valid").with_key("rate", rate);
+    let bar = ProgressBar::new(images as u64 * height as u64).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// Rows of cells, the first of them the header, as columns; numbers to the right.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let is_number =
+        |row: &[String; N], i: usize| row[i].starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let columns: [_; N] = std::array::from_fn(|i| {
+        let width = rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+        (width, rows.iter().skip(1).all(|row| is_number(row, i)))
+    });
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(columns).map(|(cell, (width, right))| match right {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:<width$}"),
+        });
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Writes a line to stderr. A stderr that takes no more is no reason to stop.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Writes a result to stdout, whose reader may have seen enough (`pixelcnn inspect | head`).
+fn print(text: &str) -> Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to stdout"),
+        _ => Ok(()),
+    }
+}
+
+/// An error with its causes in one line. A cause that the message before it quotes is not repeated.
+pub fn one_line(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |line, cause| {
+        let cause = cause.to_string();
+        match line.as_str() {
+            "" => cause,
+            line if line.ends_with(&cause) => line.to_owned(),
+            line => format!("{line}: {cause}"),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn class_names_come_before_indices() {
+        let mut model = Model::embedded().unwrap();
+        model.config.classes = ["1", "0", "cat, or dog", "bird"].map(String::from).to_vec();
+        let parse = |list| parse_classes(list, &model);
+        assert_eq!(parse("1,0, bird,2,3").unwrap(), [0, 1, 3, 2, 3]);
+        assert!(parse("bird,").is_err() && parse("4").is_err() && parse("-1").is_err());
+        for class in 0..4 {
+            assert_eq!(parse(&class_argument(class, &model.config.classes)).unwrap(), [class]);
+        }
+    }
+
+    #[test]
+    fn causes_stand_in_one_line_once() {
+        let error = anyhow::anyhow!("no such file").context("cannot read: no such file").context("model x");
+        assert_eq!(one_line(&error), "model x: cannot read: no such file");
+    }
+}

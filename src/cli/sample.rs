@@ -1,0 +1,342 @@
+//! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
+
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use pixelcnn::engine::{Engine, Job};
+use pixelcnn::model::{Config, Model};
+use pixelcnn::output::grid::Grid;
+use pixelcnn::output::{self, Image, png};
+use pixelcnn::sampling::mixture;
+
+use super::{EngineArgs, ModelArgs, class_argument, images, say};
+
+/// Draw images from a model
+///
+/// The images become one PNG file, a grid, or with --each a file each. Every file says in its text chunks
+/// how it was made. An image depends on the model, the seed and its index alone: more images, or other
+/// batches, leave the first ones as they are (on a GPU, where rounding may differ, for the same --batch).
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// Number of images
+    #[arg(short = 'n', long, default_value_t = 64, value_parser = images)]
+    count: usize,
+
+    /// Images drawn at once [default: all, up to what fits and helps]
+    #[arg(short, long, value_parser = images)]
+    batch: Option<usize>,
+
+    /// Seed of the noise: a whole number, or random
+    #[arg(short, long, default_value = "0", value_parser = parse_seed)]
+    seed: Seed,
+
+    /// Class by name or index; a comma list is cycled over the images [default: all classes]
+    #[arg(long, value_name = "LIST")]
+    class: Option<String>,
+
+    /// Size of an image in pixels [default: the size the model was trained on]
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = parse_size)]
+    size: Option<(usize, usize)>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Let the network see unrounded pixel values, as the published samplers do
+    #[arg(long)]
+    continuous: bool,
+
+    /// PNG file for the grid; replaced if it exists
+    #[arg(short, long, value_name = "OUT.png", default_value = "samples.png", conflicts_with = "each")]
+    output: PathBuf,
+
+    /// Folder for a PNG file an image, named by index: 000042.png; created if need be
+    #[arg(long, value_name = "DIR")]
+    each: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy)]
+enum Seed {
+    Random,
+    Number(u64),
+}
+
+fn parse_seed(text: &str) -> Result<Seed, String> {
+    match text {
+        "random" => Ok(Seed::Random),
+        _ => {
+            let number = text.parse().map(Seed::Number);
+            number.map_err(|_| format!("expected `random` or a whole number from 0 to {}", u64::MAX))
+        }
+    }
+}
+
+fn parse_size(text: &str) -> Result<(usize, usize), String> {
+    let parse = |(width, height): (&str, &str)| Some((width.parse().ok()?, height.parse().ok()?));
+    text.split_once(['x', 'X'])
+        .and_then(parse)
+        .ok_or("expected width and height in pixels, such as 32x32".into())
+}
+
+/// What is to be drawn, with everything that was left open decided.
+struct Plan {
+    model: Model,
+    width: usize,
+    height: usize,
+    count: usize,
+    batch: usize,
+    seed: u64,
+    /// The classes that are cycled over the images; none for an unconditional model.
+    classes: Vec<usize>,
+    continuous: bool,
+    /// Engine and device, for people.
+    engine: String,
+    /// The command that draws the same again.
+    command: String,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let model = args.model.load()?;
+    let (width, height) = args.size.unwrap_or((model.config.width, model.config.height));
+    if let Some(problem) = super::size_problem(width, height, &model) {
+        bail!("--size: {problem}");
+    }
+    let classes = match &args.class {
+        Some(list) => super::parse_classes(list, &model)?,
+        None => (0..model.config.classes.len()).collect(),
+    };
+    let mut target = Target::open(args, width, height, model.config.channels)?;
+    let seed = match args.seed {
+        Seed::Number(seed) => seed,
+        Seed::Random => {
+            // The standard library's hash maps have random keys: all the randomness that is needed here.
+            let seed = RandomState::new().build_hasher().finish();
+            say(&format!("seed: {seed}"));
+            seed
+        }
+    };
+    let adapter = args.engine.choose()?;
+    let mut engine = args.engine.start(adapter.as_ref(), &model, width, height)?;
+    let batch = args.batch.unwrap_or_else(|| engine.suggested_batch(args.count));
+    engine.prepare(batch)?;
+
+    let mut plan = Plan {
+        model,
+        width,
+        height,
+        count: args.count,
+        batch,
+        seed,
+        classes,
+        continuous: args.continuous,
+        engine: engine.name(),
+        command: String::new(),
+    };
+    plan.command = plan.command(args, &adapter.map_or("cpu".to_owned(), |adapter| adapter.get_info().name));
+
+    let start = Instant::now();
+    let mut done = 0;
+    if let Err(error) = draw(&plan, &mut *engine, &mut target, &mut done) {
+        return Err(target.explain(error, done, plan.count));
+    }
+    let place = target.finish(&plan)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let Plan { count, model, engine, .. } = &plan;
+    say(&format!(
+        "{count} images ({width}x{height}, model {}) on {engine} in {seconds:.2} s, {:.1} images/s: {}",
+        model.name,
+        *count as f64 / seconds,
+        place.display()
+    ));
+    Ok(())
+}
+
+/// Draws all images batch by batch; `done` counts those that reached the target.
+fn draw(plan: &Plan, engine: &mut dyn Engine, target: &mut Target, done: &mut usize) -> Result<()> {
+    let bar = super::progress(plan.count, plan.height);
+    while *done < plan.count {
+        let first = *done;
+        let count = plan.batch.min(plan.count - first);
+        let job = Job {
+            seed: plan.seed,
+            first: first as u64,
+            count,
+            classes: (first..first + count).filter_map(|i| plan.class(i)).collect(),
+            continuous: plan.continuous,
+        };
+        let mut progress = |rows| bar.set_position((first * plan.height + rows * count) as u64);
+        let values = engine.sample(&job, &mut progress)?;
+        for values in values.chunks(values.len() / count) {
+            let levels = values.iter().map(|&x| mixture::level(x)).collect();
+            target.put(plan, *done, levels)?;
+            *done += 1;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+impl Plan {
+    fn class(&self, image: usize) -> Option<usize> {
+        self.classes.get(image % self.classes.len().max(1)).copied()
+    }
+
+    fn command(&self, args: &Args, device: &str) -> String {
+        let mut words = vec!["pixelcnn".to_owned(), "sample".to_owned()];
+        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+        // Files go by their names alone: folders are nobody's business, and elsewhere on other machines.
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(path) = &args.model.model {
+            add("-m", name(path));
+        }
+        add("-n", self.count.to_string());
+        add("-b", self.batch.to_string());
+        add("-s", self.seed.to_string());
+        if args.class.is_some() {
+            let names = &self.model.config.classes;
+            let list: Vec<_> = self.classes.iter().map(|&class| class_argument(class, names)).collect();
+            add("--class", list.join(","));
+        }
+        add("--size", format!("{}x{}", self.width, self.height));
+        add("--device", device.to_owned());
+        match &args.each {
+            Some(folder) => add("--each", name(folder)),
+            None => add("-o", name(&args.output)),
+        }
+        if self.continuous {
+            words.push("--continuous".to_owned());
+        }
+        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The text chunks of a file: what its images are, and the settings that they share.
+    fn texts(&self, images: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+        let settings = [
+            ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned()),
+            ("model", self.model.name.clone()),
+            ("model_sha256", self.model.sha256.clone()),
+            ("seed", self.seed.to_string()),
+            ("size", format!("{}x{}", self.width, self.height)),
+            ("continuous", if self.continuous { "yes" } else { "no" }.to_owned()),
+            ("engine", self.engine.clone()),
+            ("batch", self.batch.to_string()),
+            ("command", self.command.clone()),
+        ];
+        [&settings, images].concat()
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,/:=+@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Where the images go. Files have their names only once they are whole.
+enum Target {
+    Grid { path: PathBuf, grid: Grid },
+    Each(Folder),
+}
+
+/// The folder of `--each`. If it is new, and stays empty, it goes again.
+struct Folder {
+    path: PathBuf,
+    is_new: bool,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.is_new {
+            // Refused for a folder with files in it, which is meant.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+impl Target {
+    /// Checks all that can be checked before there is an image.
+    fn open(args: &Args, width: usize, height: usize, channels: usize) -> Result<Self> {
+        let Some(path) = &args.each else {
+            output::check(&args.output, "png")?;
+            let grid = Grid::new(args.count, width, height, channels).with_context(|| {
+                format!("a grid of {} images would take more than 1 GiB (use --each DIR)", args.count)
+            })?;
+            return Ok(Self::Grid { path: args.output.clone(), grid });
+        };
+        let is_new = !path.exists();
+        fs::create_dir_all(path).with_context(|| format!("--each: cannot create {}", path.display()))?;
+        let folder = Folder { path: path.clone(), is_new };
+        output::check(&folder.file(0), "png")?;
+        Ok(Self::Each(folder))
+    }
+
+    fn put(&mut self, plan: &Plan, index: usize, levels: Vec<u8>) -> Result<()> {
+        match self {
+            Self::Grid { grid, .. } => grid.place(index, &levels),
+            Self::Each(folder) => {
+                let Plan { width, height, model, .. } = plan;
+                let Config { channels, classes, .. } = &model.config;
+                let image = Image { width: *width, height: *height, channels: *channels, levels };
+                let mut texts = vec![("index", index.to_string())];
+                texts.extend(plan.class(index).map(|class| ("class", classes[class].clone())));
+                png::write(&folder.file(index), &image, &plan.texts(&texts))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is not written yet, and says where everything is.
+    fn finish(self, plan: &Plan) -> Result<PathBuf> {
+        match self {
+            Self::Grid { path, grid } => {
+                let names = plan.classes.iter().map(|&class| plan.model.config.classes[class].as_str());
+                let mut texts = vec![("first_index", "0".to_owned()), ("count", plan.count.to_string())];
+                if !plan.classes.is_empty() {
+                    texts.push(("classes", names.collect::<Vec<_>>().join(",")));
+                }
+                png::write(&path, &grid.into_image(), &plan.texts(&texts))?;
+                Ok(path)
+            }
+            Self::Each(folder) => Ok(folder.path.clone()),
+        }
+    }
+
+    /// Adds to an error what is left of the work.
+    fn explain(&self, error: anyhow::Error, done: usize, count: usize) -> anyhow::Error {
+        match self {
+            Self::Each(folder) if done > 0 => {
+                let folder = folder.path.display();
+                error.context(format!("stopped after {done} of {count} images, which are in {folder}"))
+            }
+            _ => error,
+        }
+    }
+}
+
+impl Folder {
+    fn file(&self, index: usize) -> PathBuf {
+        self.path.join(format!("{index:06}.png"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        assert_eq!(quoted("samples.png"), "samples.png");
+        assert_eq!(quoted("NVIDIA H100"), "'NVIDIA H100'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}
