@@ -40,6 +40,7 @@ override DRAWS: u32;
 @group(0) @binding(7) var<storage, read_write> target_cache: array<vec4<f32>>;  // node of the first ul
 @group(0) @binding(8) var<storage, read_write> pixels: array<vec4<f32>>;  // [H, W, B]
 @group(0) @binding(9) var<storage, read_write> parameters: array<vec4<f32>>;  // [W, B, PARAMETERS]
+@group(0) @binding(10) var<storage, read_write> broken: array<atomic<u32>>;  // [B]
 
 var<workgroup> sh_parameters: array<vec4<f32>, PARAMETERS>;
 var<workgroup> sh_draws: array<f32, DRAWS>;
@@ -117,7 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         } else {
             pixel = draw_pixel();
             var result = pixel;
-            if atomicLoad(&sh_broken) != 0u {
+            if atomicLoad(&sh_broken) != 0u || atomicLoad(&broken[image]) != 0u {
                 result = vec4(NOT_FINITE);
             }
             pixels[to] = result;
@@ -139,7 +140,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let value = context[(u32(column + 1) * job.batch + image) * width + q]
                 + x.x * weights[w] + x.y * weights[w + width]
                 + x.z * weights[w + 2u * width] + x.w * weights[w + 3u * width];
-            store_forms(node, to, q, value);
+            store_forms(node, to, q, image, value);
         }
     }
 }

@@ -5,6 +5,7 @@ mod common;
 use common::{Golden, gpu};
 use pixelcnn::engine::Engine;
 use pixelcnn::engine::cpu::{CpuEngine, full};
+use pixelcnn::model::Model;
 
 /// Recorded in 32-bit floats by other implementations, which sum in another order.
 const TOLERANCE: f32 = 1e-4;
@@ -42,4 +43,37 @@ fn cached_network_on_the_gpu() {
         let mut engine = gpu(&case.model, case.width, case.height);
         check(&case, &engine.parameters(&case.images(), &case.classes).unwrap());
     }
+}
+
+/// The comparison notices one wrong weight of each kind of layer, and one wrong pixel.
+#[test]
+fn a_wrong_weight_or_pixel_is_noticed() {
+    let case = Golden::case("rgb_classes10_r1_f12_m3_8x8");
+    let parameters = |model: &Model, images: &[f32]| {
+        let mut engine = CpuEngine::new(model, case.width, case.height, 2);
+        engine.parameters(images, &case.classes).unwrap()
+    };
+    let (images, right) = (case.images(), parameters(&case.model, &case.images()));
+    assert_eq!(case.mismatch(&right, &case.parameters, TOLERANCE), None);
+    for tensor in [
+        "input.vertical.weight",
+        "input.above.bias",
+        "up.0.block.0.vertical.conv_in.weight",
+        "up.1.block.0.horizontal.conv_out.bias",
+        "up.2.block.0.horizontal.skip.weight",
+        "up.0.stride.vertical.weight",
+        "down.1.stride.horizontal.weight",
+        "down.0.block.0.vertical.class.weight",
+        "output.weight",
+    ] {
+        let mut wrong = case.model.clone();
+        // All of one tensor: a single weight may meet an input of zero everywhere.
+        wrong.tensors.get_mut(tensor).unwrap().data.iter_mut().for_each(|w| *w += 10.0 * TOLERANCE);
+        let got = parameters(&wrong, &images);
+        assert!(case.mismatch(&got, &case.parameters, TOLERANCE).is_some(), "{tensor}");
+    }
+    let mut wrong = images.clone();
+    wrong[0] += 0.1;
+    let got = parameters(&case.model, &wrong);
+    assert!(case.mismatch(&got, &case.parameters, TOLERANCE).is_some(), "a wrong pixel");
 }

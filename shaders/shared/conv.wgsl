@@ -54,6 +54,7 @@ const GATE = 2u;
 @group(0) @binding(6) var<storage, read> init: array<vec4<f32>>;  // bias [B or 1, HALVES, width] or context
 @group(0) @binding(7) var<storage, read> residual: array<vec4<f32>>;  // a node
 @group(0) @binding(8) var<storage, read_write> target_cache: array<vec4<f32>>;  // a node, or a context
+@group(0) @binding(9) var<storage, read_write> broken: array<atomic<u32>>;  // [B]
 
 fn load(binding: u32, index: u32) -> vec4<f32> {
     if binding == 0u {
@@ -93,12 +94,12 @@ fn store(position: u32, quad: u32, sums: array<vec4<f32>, 2>) {
         let x = record_at(layer.residual, row, i32(column), image, layer.batch) + layer.residual.raw;
         let value = residual[x + quad] + sums[0] * sigmoid(sums[1]);
         let at = record_at(layer.target_node, row, i32(column), image, layer.batch);
-        store_forms(layer.target_node, at, quad, value);
+        store_forms(layer.target_node, at, quad, image, value);
     } else {
         for (var half = 0u; half < HALVES; half += 1u) {
             let to = i32(column * HALVES + half);
             let at = record_at(layer.target_node, row, to, image, layer.batch);
-            store_forms(layer.target_node, at, quad, sums[half]);
+            store_forms(layer.target_node, at, quad, image, sums[half]);
         }
     }
 }

@@ -2,13 +2,18 @@
 // that is accurate near 1 (WGSL allows `log` an absolute error of 2^-21 there).
 
 
+// exp(-|x|), a normal number.
+fn exp_of_minus_abs(x: vec4<f32>) -> vec4<f32> {
+    return exp(-min(abs(x), vec4(87.0)));
+}
+
 fn elu(x: vec4<f32>) -> vec4<f32> {
-    let negative = exp(max(-abs(x), vec4(-87.0))) - 1.0;
+    let negative = exp_of_minus_abs(x) - 1.0;
     return select(negative, x, x > vec4(0.0));
 }
 
 fn sigmoid(x: vec4<f32>) -> vec4<f32> {
-    let e = exp(max(-abs(x), vec4(-87.0)));
+    let e = exp_of_minus_abs(x);
     return select(vec4(1.0), e, x < vec4(0.0)) / (1.0 + e);
 }
 

@@ -43,8 +43,12 @@ fn phi(x: vec4<f32>) -> vec4<f32> {
 }
 
 // Writes every form of a value that has readers: one quad of channels, into the record at `at` of the node
-// that the kernel binds as `target_cache`.
-fn store_forms(node: Node, at: u32, quad: u32, value: vec4<f32>) {
+// that the kernel binds as `target_cache`. NaN or infinity breaks the image, which `broken` remembers:
+// activations and drivers may turn them into ordinary numbers again.
+fn store_forms(node: Node, at: u32, quad: u32, image: u32, value: vec4<f32>) {
+    if !is_finite(value) {
+        atomicStore(&broken[image], 1u);
+    }
     if node.raw != NONE {
         target_cache[at + node.raw + quad] = value;
     }

@@ -255,10 +255,7 @@ fn report(args: &Args, model: &Model, inputs: &[Input], bits: &[f64]) -> Result<
         let class = class.map_or(String::new(), |class| format!("  (class {class})"));
         writeln!(text, "{bits_per_dim:8.4}  {path}{class}")?;
     }
-    let count = match report.images.len() {
-        1 => "1 image".to_owned(),
-        n => format!("{n} images"),
-    };
+    let count = super::counted(report.images.len());
     writeln!(text, "{:8.4}  mean of {count}", report.mean_bits_per_dim)?;
     super::print(&text)
 }

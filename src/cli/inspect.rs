@@ -27,7 +27,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let model = args.model.load()?;
     let network = Network::new(&model.config);
-    let mut text = describe(&model)?;
+    let mut text = describe(&model);
     let caches: usize = network.nodes.iter().map(|node| bytes(node.len(args.batch))).sum();
     writeln!(text, "caches         {} at batch {}", size(caches), args.batch)?;
     if args.schedule {
@@ -43,52 +43,39 @@ run every    it runs on rows and columns that are multiples of this
 cache rows   rows that are kept of what it makes, for the layers that read it
 memory       what they take at this batch size";
 
-/// Architecture, parameters, provenance.
-fn describe(model: &Model) -> Result<String> {
+/// Architecture, parameters, and what else the file says of itself.
+fn describe(model: &Model) -> String {
     let Config { channels, height, width, filters, blocks, levels, mixtures, .. } = model.config;
     let config = &model.config;
-    let mut text = String::new();
     let colour = if channels == 3 { "RGB" } else { "grey" };
-    writeln!(text, "model          {}", model.name)?;
-    writeln!(text, "sha256         {}", model.sha256)?;
-    writeln!(text, "images         {width}x{height} {colour}; any multiple of {}", config.size_multiple())?;
-    writeln!(
-        text,
-        "network        {filters} filters, {blocks} blocks a level, {levels} levels, {}, dilations {:?}",
-        config.nonlinearity.name(),
-        config.dilations
-    )?;
-    writeln!(
-        text,
-        "output         mixture of {mixtures} logistics, {} numbers a pixel",
-        config.parameters_per_pixel()
-    )?;
-    match &config.classes[..] {
-        [] => writeln!(text, "classes        none")?,
-        names => writeln!(text, "classes        {}: {}", names.len(), names.join(", "))?,
-    }
-    let parameters = model.parameter_count();
-    writeln!(text, "parameters     {parameters} ({} in memory)", size(bytes(parameters)))?;
-    // What the lines above do not say already.
-    const ARCHITECTURE: [&str; 10] = [
-        "channels",
-        "height",
-        "width",
-        "filters",
-        "blocks",
-        "levels",
-        "mixtures",
-        "nonlinearity",
-        "dilations",
-        "classes",
+    let (multiple, outputs) = (config.size_multiple(), config.parameters_per_pixel());
+    let classes = match &config.classes[..] {
+        [] => "none".to_owned(),
+        names => format!("{}: {}", names.len(), names.join(", ")),
+    };
+    let count = model.parameter_count();
+    let mut lines = vec![
+        ("model", model.name.clone()),
+        ("sha256", model.sha256.clone()),
+        ("images", format!("{width}x{height} {colour} as trained; sides are multiples of {multiple}")),
+        ("filters", filters.to_string()),
+        ("blocks", format!("{blocks} a level and pass, dilations {:?}", config.dilations)),
+        ("levels", levels.to_string()),
+        ("nonlinearity", config.nonlinearity.name().to_owned()),
+        ("mixture", format!("{mixtures} logistics, {outputs} numbers a pixel")),
+        ("classes", classes),
+        ("parameters", format!("{count}, {} in memory", size(bytes(count)))),
     ];
+    // What is said above already, in other words.
+    const SAID: [&str; 5] = ["channels", "height", "width", "mixtures", "dilations"];
     for (key, value) in &model.metadata {
-        if !ARCHITECTURE.contains(&key.as_str()) {
-            // A file from elsewhere does not get to steer the terminal.
-            writeln!(text, "{key:14} {}", value.replace(char::is_control, " "))?;
+        if !SAID.contains(&key.as_str()) && lines.iter().all(|(said, _)| said != key) {
+            lines.push((key, value.clone()));
         }
     }
-    Ok(text)
+    // A file from elsewhere does not get to steer the terminal.
+    let line = |(key, value): &(&str, String)| format!("{key:14} {value}").replace(char::is_control, " ");
+    lines.iter().map(|pair| line(pair) + "\n").collect()
 }
 
 /// A row for the image and for every layer, and their sum.

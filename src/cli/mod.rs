@@ -92,7 +92,7 @@ impl EngineArgs {
 
     /// The device chosen by `--device`, which says so if it is not what one would expect.
     fn choose(&self) -> Result<Option<wgpu::Adapter>> {
-        let (adapter, pick) = adapter::choose(&self.device).context("--device")?;
+        let (adapter, pick) = adapter::choose(&self.device)?;
         if pick.is_surprise {
             match adapter {
                 Some(_) => say(&format!("warning: {}", pick.reason)),
@@ -119,6 +119,10 @@ impl EngineArgs {
 
 fn machine_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn counted(images: usize) -> String {
+    if images == 1 { "1 image".to_owned() } else { format!("{images} images") }
 }
 
 /// Parses a number of images; so many that sizes in bytes stay far from overflowing.
@@ -185,7 +189,8 @@ fn size_problem(width: usize, height: usize, model: &Model) -> Option<String> {
 /// A bar over rows of images, with images/s, where stderr is a terminal; nothing elsewhere.
 fn progress(images: usize, height: usize) -> ProgressBar {
     let rate = move |state: &ProgressState, w: &mut dyn std::fmt::Write| {
-        let _ = write!(w, "{:.1} images/s", state.per_sec() / height as f64);
+        let rows = state.pos() as f64 / state.elapsed().as_secs_f64().max(1e-3);
+        let _ = write!(w, "{:.1} images/s", rows / height as f64);
     };
     let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {rate}  {eta} left");
     let style = style.expect("the template is valid").with_key("rate", rate);
@@ -245,7 +250,7 @@ mod tests {
     fn class_names_come_before_indices() {
         let mut model = Model::embedded().unwrap();
         model.config.classes = ["1", "0", "cat, or dog", "bird"].map(String::from).to_vec();
-        let parse = |list| parse_classes(list, &model);
+        let parse = |list: &str| parse_classes(list, &model);
         assert_eq!(parse("1,0, bird,2,3").unwrap(), [0, 1, 3, 2, 3]);
         assert!(parse("bird,").is_err() && parse("4").is_err() && parse("-1").is_err());
         for class in 0..4 {

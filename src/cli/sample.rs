@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use pixelcnn::engine::{Engine, Job};
 use pixelcnn::model::{Config, Model};
@@ -138,7 +138,8 @@ pub fn run(args: &Args) -> Result<()> {
         engine: engine.name(),
         command: String::new(),
     };
-    plan.command = plan.command(args, &adapter.map_or("cpu".to_owned(), |adapter| adapter.get_info().name));
+    plan.command =
+        plan.command_line(args, &adapter.map_or("cpu".to_owned(), |adapter| adapter.get_info().name));
 
     let start = Instant::now();
     let mut done = 0;
@@ -149,7 +150,8 @@ pub fn run(args: &Args) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let Plan { count, model, engine, .. } = &plan;
     say(&format!(
-        "{count} images ({width}x{height}, model {}) on {engine} in {seconds:.2} s, {:.1} images/s: {}",
+        "{} ({width}x{height}, model {}) on {engine} in {seconds:.2} s, {:.1} images/s: {}",
+        super::counted(*count),
         model.name,
         *count as f64 / seconds,
         place.display()
@@ -187,11 +189,13 @@ impl Plan {
         self.classes.get(image % self.classes.len().max(1)).copied()
     }
 
-    fn command(&self, args: &Args, device: &str) -> String {
+    /// The command that draws the same again; `device` is what to give `--device`.
+    fn command_line(&self, args: &Args, device: &str) -> String {
         let mut words = vec!["pixelcnn".to_owned(), "sample".to_owned()];
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         // Files go by their names alone: folders are nobody's business, and elsewhere on other machines.
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name =
+            |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         if let Some(path) = &args.model.model {
             add("-m", name(path));
         }
@@ -273,6 +277,7 @@ impl Target {
             return Ok(Self::Grid { path: args.output.clone(), grid });
         };
         let is_new = !path.exists();
+        ensure!(is_new || path.is_dir(), "--each: {} is a file (give a folder)", path.display());
         fs::create_dir_all(path).with_context(|| format!("--each: cannot create {}", path.display()))?;
         let folder = Folder { path: path.clone(), is_new };
         output::check(&folder.file(0), "png")?;

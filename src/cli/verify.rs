@@ -151,14 +151,14 @@ fn batch(first: usize, config: &Config) -> (Vec<f32>, Vec<usize>) {
     (images, classes)
 }
 
-/// The largest error, and where it is. Anything that is not finite is infinitely wrong.
+/// The largest error, and where it is first. Anything that is not finite is infinitely wrong.
 fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, config: &Config) -> Comparison {
     assert_eq!(got.len(), expected.len(), "{name}");
     let error = |i: usize| {
         let error = (f64::from(got[i]) - f64::from(expected[i])).abs();
         if error.is_finite() { error } else { f64::INFINITY }
     };
-    let worst = (0..got.len()).max_by(|&i, &j| error(i).total_cmp(&error(j))).unwrap_or(0);
+    let worst = (0..got.len()).rev().max_by(|&i, &j| error(i).total_cmp(&error(j))).unwrap_or(0);
     let (pixel, parameter) = (worst / config.parameters_per_pixel(), worst % config.parameters_per_pixel());
     let at = Place {
         image: pixel / (config.width * config.height),

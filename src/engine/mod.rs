@@ -1,5 +1,7 @@
 //! What runs a network: one trait, a CPU engine and a GPU engine.
 
+use crate::model::Network;
+
 pub mod cpu;
 pub mod gpu;
 
@@ -54,6 +56,10 @@ pub enum EngineError {
     Device(String),
 }
 
+/// Every value that a network makes on the way, for debugging: the layer's name, and its value at every
+/// pixel of its level, `[H, W, channels]`, or φ of it where an engine stores that alone.
+pub type Trace = Vec<(String, Vec<f32>)>;
+
 /// An engine: a network on a device, ready to run batches.
 ///
 /// Images are `[N, H, W, C]`, row-major, with values in [−1, 1]; `classes` has a class an image, or none
@@ -83,4 +89,31 @@ pub trait Engine {
     /// # Errors
     /// Any [`EngineError`].
     fn parameters(&mut self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>, EngineError>;
+
+    /// Every value on the way to the output, for one given image.
+    ///
+    /// # Errors
+    /// Any [`EngineError`].
+    fn trace(&mut self, image: &[f32], class: Option<usize>) -> Result<Trace, EngineError>;
+}
+
+/// An empty trace of a network, to be filled row by row with [`trace_row`].
+fn begin_trace(network: &Network) -> Trace {
+    network.nodes.iter().map(|node| (node.name.clone(), Vec::new())).collect()
+}
+
+/// Adds what a row of the image has given to each node; `ring` gets the node's cache.
+fn trace_row(
+    network: &Network,
+    trace: &mut Trace,
+    row: usize,
+    batch: usize,
+    mut ring: impl FnMut(usize) -> Result<Vec<f32>, EngineError>,
+) -> Result<(), EngineError> {
+    for (n, node) in network.nodes.iter().enumerate() {
+        if row % (1 << node.level) == 0 {
+            trace[n].1.extend(node.row(&ring(n)?, row >> node.level, batch, 0));
+        }
+    }
+    Ok(())
 }

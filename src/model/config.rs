@@ -130,6 +130,23 @@ impl Config {
         Ok(config)
     }
 
+    /// The published architecture (Salimans et al. 2017) with other filters and blocks: RGB, 32×32,
+    /// three levels, 10 mixture components. The published model has 160 filters and 5 blocks.
+    pub fn published(filters: usize, blocks: usize) -> Self {
+        Self {
+            channels: 3,
+            height: 32,
+            width: 32,
+            filters,
+            blocks,
+            levels: 3,
+            mixtures: 10,
+            nonlinearity: Nonlinearity::ConcatElu,
+            dilations: vec![1; blocks + 1],
+            classes: Vec::new(),
+        }
+    }
+
     /// What height and width must be multiples of: `2^(levels − 1)`.
     pub fn size_multiple(&self) -> usize {
         1 << (self.levels - 1)

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod network;
 pub mod schedule;
+mod synthetic;
 pub mod weights;
 
 pub use config::{Config, Nonlinearity};

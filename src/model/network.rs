@@ -94,6 +94,27 @@ impl Node {
         self.left + self.width + self.right
     }
 
+    /// One row of one image out of a ring, without padding: the raw value, `[width, channels]`, or φ of it
+    /// where that alone is stored.
+    pub fn row(&self, ring: &[f32], row: usize, batch: usize, image: usize) -> Vec<f32> {
+        let raw = self.offset(Form::Raw);
+        let groups = match (raw, self.offset(Form::Phi)) {
+            (None, Some(offset)) => (self.record - offset) / padded(self.channels),
+            _ => 1,
+        };
+        let offset = raw.or(self.offset(Form::Phi)).unwrap_or(0);
+        let first = (row % self.rows) * self.columns() + self.left;
+        let mut values = Vec::with_capacity(self.width * groups * self.channels);
+        for column in 0..self.width {
+            let record = ((first + column) * batch + image) * self.record + offset;
+            for group in 0..groups {
+                let at = record + group * padded(self.channels);
+                values.extend_from_slice(&ring[at..at + self.channels]);
+            }
+        }
+        values
+    }
+
     /// Floats that the ring takes for a batch.
     pub fn len(&self, batch: usize) -> usize {
         self.rows * self.columns() * batch * self.record

@@ -71,20 +71,26 @@ pub fn check(path: &Path, extension: &'static str) -> Result<(), OutputError> {
     if !folder.is_dir() {
         return Err(OutputError::NoFolder { path: path.to_owned(), folder: folder.to_owned() });
     }
-    if let Ok(there) = fs::metadata(path) {
-        let found = match there.is_file() {
-            true if there.permissions().readonly() => Some("a read-only file"),
-            true => None,
-            false if there.is_dir() => Some("a folder"),
-            false => Some("a special file"),
-        };
-        if let Some(found) = found {
-            return Err(OutputError::InTheWay { path: path.to_owned(), found });
+    let io = |source| OutputError::Io { path: path.to_owned(), source };
+    match fs::metadata(path) {
+        Ok(there) => {
+            let found = match there.is_file() {
+                true if there.permissions().readonly() => Some("a read-only file"),
+                true => None,
+                false if there.is_dir() => Some("a folder"),
+                false => Some("a special file"),
+            };
+            if let Some(found) = found {
+                return Err(OutputError::InTheWay { path: path.to_owned(), found });
+            }
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // A name that is too long, for one.
+        Err(error) => return Err(io(error)),
     }
     // The surest way to learn whether a file can be made here is to make one; it goes as soon as it is
     // dropped, so that a run that is killed leaves nothing behind.
-    temporary(folder).map(drop).map_err(|source| OutputError::Io { path: path.to_owned(), source })
+    temporary(folder).map(drop).map_err(io)
 }
 
 /// A file in the making: a temporary one beside it, which takes its name once it is whole. Until then
@@ -124,8 +130,8 @@ impl NewFile {
     /// [`OutputError::Io`].
     pub fn finish(self) -> Result<(), OutputError> {
         let Self { path, writer } = self;
-        let persist = || Ok(drop(writer.into_inner()?.persist(&path)?));
-        persist().map_err(|source| OutputError::Io { path, source })
+        let persist = || writer.into_inner()?.persist(&path).map_err(io::Error::from);
+        persist().map(drop).map_err(|source| OutputError::Io { path, source })
     }
 }
 

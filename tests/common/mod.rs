@@ -2,11 +2,17 @@
 
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
+pub mod kernel;
+
 use std::path::{Path, PathBuf};
 
+use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::{GpuEngine, adapter};
-use pixelcnn::model::Model;
+use pixelcnn::engine::{Engine, Trace};
+use pixelcnn::model::network::Form;
+use pixelcnn::model::{Config, Model, Network, Nonlinearity};
 use pixelcnn::sampling::mixture;
+use pixelcnn::sampling::random::Noise;
 use safetensors::SafeTensors;
 
 /// A recorded case: a model, images, and the network's output for them.
@@ -120,4 +126,107 @@ pub fn numbers<const N: usize, T>(bytes: &[u8], read: fn([u8; N]) -> T) -> impl 
 pub fn gpu(model: &Model, width: usize, height: usize) -> GpuEngine {
     let (adapter, _) = adapter::choose("gpu").expect("a Vulkan adapter; scripts/test installs one");
     GpuEngine::new(model, width, height, &adapter.expect("gpu is no CPU")).unwrap()
+}
+
+/// Small architectures that between them have everything the family has: both numbers of channels, one to
+/// four levels, dilations, all nonlinearities, classes, filters that are no multiple of four, images that
+/// are not square, and at least five rows at the deepest level.
+pub fn architectures() -> Vec<Config> {
+    let base = Config {
+        channels: 3,
+        height: 20,
+        width: 28,
+        filters: 8,
+        blocks: 1,
+        levels: 3,
+        mixtures: 3,
+        nonlinearity: Nonlinearity::ConcatElu,
+        dilations: vec![1, 1],
+        classes: vec![],
+    };
+    let classes: Vec<_> = ["cat", "dog", "emu"].map(String::from).into();
+    vec![
+        Config { classes: classes.clone(), ..base.clone() },
+        Config { height: 5, width: 9, levels: 1, filters: 6, dilations: vec![2, 3], ..base.clone() },
+        Config {
+            channels: 1,
+            height: 14,
+            width: 10,
+            levels: 2,
+            blocks: 2,
+            filters: 5,
+            dilations: vec![1, 2, 4],
+            nonlinearity: Nonlinearity::Elu,
+            classes,
+            ..base.clone()
+        },
+        Config {
+            height: 40,
+            width: 24,
+            levels: 4,
+            filters: 12,
+            nonlinearity: Nonlinearity::Relu,
+            mixtures: 5,
+            ..base
+        },
+    ]
+}
+
+/// Random images of a model, values in [−1, 1], and classes for them if the model has any.
+pub fn random_images(config: &Config, seed: u64, count: usize) -> (Vec<f32>, Vec<usize>) {
+    let mut images = vec![0.0; count * config.dimensions()];
+    Noise::new(seed, 0).uniforms(0, &mut images);
+    images.iter_mut().for_each(|x| *x = mixture::value((*x * 256.0) as u8));
+    let classes = config.classes.len();
+    (images, if classes > 0 { (0..count).map(|i| i % classes).collect() } else { vec![] })
+}
+
+/// φ of a value `[pixels, channels]`.
+fn phi(nonlinearity: Nonlinearity, value: &[f32], channels: usize) -> Vec<f32> {
+    let elu = |x: f32| if x > 0.0 { x } else { x.exp_m1() };
+    match nonlinearity {
+        Nonlinearity::Elu => value.iter().map(|x| elu(*x)).collect(),
+        Nonlinearity::Relu => value.iter().map(|x| x.max(0.0)).collect(),
+        Nonlinearity::ConcatElu => {
+            let both = |p: &[f32]| p.iter().map(|x| elu(*x)).chain(p.iter().map(|x| elu(-x))).collect();
+            value.chunks(channels).flat_map(|pixel| -> Vec<f32> { both(pixel) }).collect()
+        }
+    }
+}
+
+/// Describes the first difference above a tolerance between an engine's trace and the full network's.
+pub fn first_difference(config: &Config, got: &Trace, expected: &Trace, tolerance: f32) -> Option<String> {
+    let nodes = Network::new(config).nodes;
+    assert_eq!((got.len(), expected.len()), (nodes.len(), nodes.len()));
+    for (node, ((name, got), (expected_name, expected))) in nodes.iter().zip(got.iter().zip(expected)) {
+        assert_eq!(name, expected_name);
+        let expected = match [Form::Raw, Form::Phi].map(|form| node.offset(form)) {
+            [Some(_), _] => expected.clone(),
+            [None, Some(_)] => phi(config.nonlinearity, expected, node.channels),
+            [None, None] => phi(Nonlinearity::Elu, expected, node.channels),
+        };
+        assert_eq!(got.len(), expected.len(), "{name}");
+        // Written so that a NaN on either side is a difference.
+        let close = |(g, e): (&f32, &f32)| (g - e).abs() <= tolerance;
+        if let Some(at) = got.iter().zip(&expected).position(|pair| !close(pair)) {
+            let channels = expected.len() / (node.width * (config.height >> node.level));
+            let (pixel, channel) = (at / channels, at % channels);
+            let (y, x) = (pixel / node.width, pixel % node.width);
+            let (got, expected) = (got[at], expected[at]);
+            return Some(format!(
+                "{name}: y {y}, x {x}, channel {channel}: got {got}, expected {expected}"
+            ));
+        }
+    }
+    None
+}
+
+/// Runs a body on the CPU engine, or on the GPU engine.
+pub fn engine(on_gpu: bool, model: &Model) -> Box<dyn Engine> {
+    let (width, height) = (model.config.width, model.config.height);
+    if on_gpu {
+        Box::new(gpu(model, width, height))
+    } else {
+        Box::new(CpuEngine::new(model, width, height, 2))
+    }
 }

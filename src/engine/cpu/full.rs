@@ -3,6 +3,9 @@
 //! No caches, no taps, no packed weights: it shares nothing with the engines but the model file, so that a
 //! mistake in one does not hide in the other. Slow, and meant to be read.
 
+use std::cell::RefCell;
+
+use crate::engine::Trace;
 use crate::model::{Model, Nonlinearity};
 
 /// The network's output `[N, H, W, P]` for images `[N, H, W, C]` of values in [−1, 1].
@@ -27,7 +30,8 @@ pub fn parameters(
             scope.spawn(move || {
                 let pairs = images.chunks(per_image).zip(out.chunks_mut(out_per_image));
                 for (i, (image, out)) in pairs.enumerate() {
-                    let network = Network { model, class: classes.get(t * share + i).copied() };
+                    let class = classes.get(t * share + i).copied();
+                    let network = Network { model, class, trace: None };
                     let image =
                         Array { height, width, channels: model.config.channels, data: image.to_vec() };
                     out.copy_from_slice(&network.forward(&image).data);
@@ -36,6 +40,13 @@ pub fn parameters(
         }
     });
     out
+}
+
+/// Every value on the way to the output, for one image, before any activation.
+pub fn trace(model: &Model, width: usize, height: usize, image: &[f32], class: Option<usize>) -> Trace {
+    let network = Network { model, class, trace: Some(RefCell::default()) };
+    network.forward(&Array { height, width, channels: model.config.channels, data: image.to_vec() });
+    network.trace.map(RefCell::into_inner).unwrap_or_default()
 }
 
 /// `[height, width, channels]`.
@@ -132,6 +143,8 @@ impl Stream {
 struct Network<'a> {
     model: &'a Model,
     class: Option<usize>,
+    /// Kept if it was asked for.
+    trace: Option<RefCell<Trace>>,
 }
 
 impl Network<'_> {
@@ -142,11 +155,12 @@ impl Network<'_> {
             y[..x.len()].copy_from_slice(x);
             y[x.len()] = 1.0;
         });
-        let mut u = self.conv(&x, "input.vertical", [1, 1], 1, 1).shift_down();
-        let mut ul = self
-            .conv(&x, "input.above", [0, 1], 1, 1)
-            .shift_down()
-            .add(&self.conv(&x, "input.left", [1, 0], 1, 1).shift_right());
+        let x = self.keep("image", x);
+        let u = self.conv(&x, "input.vertical", [1, 1], 1, 1).shift_down();
+        let above = self.conv(&x, "input.above", [0, 1], 1, 1).shift_down();
+        let left = self.conv(&x, "input.left", [1, 0], 1, 1).shift_right();
+        let mut u = self.keep("input.vertical", u);
+        let mut ul = self.keep("input.horizontal", above.add(&left));
 
         let mut remembered = vec![(u.clone(), ul.clone())];
         for level in 0..config.levels {
@@ -157,9 +171,9 @@ impl Network<'_> {
                 remembered.push((u.clone(), ul.clone()));
             }
             if level + 1 < config.levels {
-                let place = format!("up.{level}.stride");
-                u = self.conv(&u, &format!("{place}.vertical"), [1, 1], 2, 1);
-                ul = self.conv(&ul, &format!("{place}.horizontal"), [1, 1], 2, 1);
+                let [vertical, horizontal] = self.stride_names("up", level);
+                u = self.keep(&vertical, self.conv(&u, &vertical, [1, 1], 2, 1));
+                ul = self.keep(&horizontal, self.conv(&ul, &horizontal, [1, 1], 2, 1));
                 remembered.push((u.clone(), ul.clone()));
             }
         }
@@ -174,17 +188,25 @@ impl Network<'_> {
                 ul = self.block(&place, Horizontal, i, &ul, Some(&u.concat(&ul_up)));
             }
             if level > 0 {
-                let place = format!("down.{level}.stride");
-                u = self.transposed(&u, &format!("{place}.vertical"), 1);
-                ul = self.transposed(&ul, &format!("{place}.horizontal"), 0);
+                let [vertical, horizontal] = self.stride_names("down", level);
+                u = self.keep(&vertical, self.transposed(&u, &vertical, 1));
+                ul = self.keep(&horizontal, self.transposed(&ul, &horizontal, 0));
             }
         }
-        self.nin(
-            &ul.map_pixels(ul.channels, |x, y| {
-                x.iter().zip(y).for_each(|(x, y)| *y = elu(*x));
-            }),
-            "output",
-        )
+        let elu = ul.map_pixels(ul.channels, |x, y| x.iter().zip(y).for_each(|(x, y)| *y = elu(*x)));
+        self.keep("output", self.nin(&elu, "output"))
+    }
+
+    /// Adds a value to the trace.
+    fn keep(&self, name: &str, value: Array) -> Array {
+        if let Some(trace) = &self.trace {
+            trace.borrow_mut().push((name.to_owned(), value.data.clone()));
+        }
+        value
+    }
+
+    fn stride_names(&self, pass: &str, level: usize) -> [String; 2] {
+        [Stream::Vertical, Stream::Horizontal].map(|s| format!("{pass}.{level}.stride.{}", s.name()))
     }
 
     fn block(&self, place: &str, stream: Stream, i: usize, x: &Array, aux: Option<&Array>) -> Array {
@@ -195,7 +217,9 @@ impl Network<'_> {
         if let Some(aux) = aux {
             c1 = c1.add(&self.nin(&self.phi(aux), &format!("{place}.skip")));
         }
-        let mut c2 = self.conv(&self.phi(&c1), &format!("{place}.conv_out"), pad, 1, dilation);
+        let name = format!("{place}.conv_out");
+        let c1 = self.keep(&format!("{place}.conv_in"), c1);
+        let mut c2 = self.conv(&self.phi(&c1), &name, pad, 1, dilation);
         if let Some(class) = self.class {
             let table = &self.model.tensors[&format!("{place}.class.weight")].data;
             let h = &table[class * c2.channels..(class + 1) * c2.channels];
@@ -209,7 +233,7 @@ impl Network<'_> {
                 *y = a / (1.0 + (-b).exp());
             }
         });
-        gate.add(x)
+        self.keep(&name, gate.add(x))
     }
 
     fn phi(&self, x: &Array) -> Array {

@@ -10,7 +10,7 @@ mod state;
 
 use std::sync::mpsc;
 
-use super::{Engine, EngineError, Job};
+use super::{Engine, EngineError, Job, Trace, begin_trace, trace_row};
 use crate::model::Model;
 use crate::sampling::mixture;
 use crate::sampling::random::Noise;
@@ -232,5 +232,22 @@ impl Engine for CpuEngine {
 
     fn parameters(&mut self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>, EngineError> {
         self.evaluate(images, classes, self.packing.network.config.width)
+    }
+
+    fn trace(&mut self, image: &[f32], class: Option<usize>) -> Result<Trace, EngineError> {
+        let classes: Vec<_> = class.into_iter().collect();
+        let config = &self.packing.network.config;
+        let mut trace = begin_trace(&self.packing.network);
+        let mut state = State::begin(&self.packing, &mut self.memories[0], 1, &classes);
+        for (row, pixels) in image.chunks(config.width * config.channels).enumerate() {
+            state.begin_row(row);
+            for (column, pixel) in pixels.chunks(config.channels).enumerate() {
+                state.step(row, column..column + 1);
+                state.set_pixel(row, column, 0, pixel);
+            }
+            let ring = |node| Ok(state.ring(node).to_vec());
+            trace_row(&self.packing.network, &mut trace, row, 1, ring)?;
+        }
+        Ok(trace)
     }
 }

@@ -152,6 +152,11 @@ impl<'a> State<'a> {
         &self.memory.nodes[network.parameters()][at..at + network.config.parameters_per_pixel()]
     }
 
+    /// The cache of a node, see [`Node`].
+    pub fn ring(&self, node: usize) -> &[f32] {
+        &self.memory.nodes[node]
+    }
+
     /// Gives a pixel its value, `[C]` in [−1, 1].
     pub fn set_pixel(&mut self, row: usize, column: usize, image: usize, pixel: &[f32]) {
         let node = &self.packing.network.nodes[IMAGE];

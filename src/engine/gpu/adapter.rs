@@ -86,8 +86,7 @@ pub enum DeviceError {
     )]
     NoAdapter,
     /// No device goes by that index or name.
-    #[error("there is no device \"{wanted}\"; expected auto, cpu, gpu, or an index or a part of a name of:{}",
-        listed(.found))]
+    #[error("there is no device \"{wanted}\"; expected auto, cpu, gpu{}", or_listed(.found))]
     Unknown {
         /// What was asked for.
         wanted: String,
@@ -96,11 +95,12 @@ pub enum DeviceError {
     },
 }
 
-fn listed(found: &[Description]) -> String {
+fn or_listed(found: &[Description]) -> String {
     if found.is_empty() {
         return " (no GPU adapter was found)".to_owned();
     }
-    found.iter().enumerate().map(|(i, description)| format!("\n  {i}: {description}")).collect()
+    let list = found.iter().enumerate().map(|(i, description)| format!("\n  {i}: {description}"));
+    format!(", or an index or a part of a name of:{}", list.collect::<String>())
 }
 
 /// The outcome of [`pick`].
@@ -132,7 +132,7 @@ pub fn pick(request: &str, found: &[Description]) -> Result<Pick, DeviceError> {
     };
     let request = request.to_lowercase();
     let (index, reason, is_surprise) = match request.as_str() {
-        "cpu" => (None, "it was asked for".to_owned(), false),
+        "cpu" => (None, "the CPU engine was asked for".to_owned(), false),
         "auto" => match best("") {
             Some((i, adapter)) if adapter.is_hardware() => (Some(i), adapter.praise(), false),
             Some((_, adapter)) => (None, adapter.excuse(), true),
@@ -144,7 +144,8 @@ pub fn pick(request: &str, found: &[Description]) -> Result<Pick, DeviceError> {
         },
         other => {
             let by_index = other.parse().ok().filter(|i| *i < found.len());
-            let index = by_index.or_else(|| best(other).map(|(i, _)| i));
+            let by_name = || best(other).map(|(i, _)| i).filter(|_| !other.is_empty());
+            let index = by_index.or_else(by_name);
             let unknown = || DeviceError::Unknown { wanted: request.clone(), found: found.to_vec() };
             (Some(index.ok_or_else(unknown)?), "it was asked for".to_owned(), false)
         }
@@ -231,6 +232,7 @@ mod tests {
         assert_eq!(index("4092"), Some(2), "a number beyond the list can be a part of a name");
         let message = pick("radeon", &found).unwrap_err().to_string();
         assert!(message.contains("\"radeon\"") && message.contains("0: Model llvmpipe0"), "{message}");
+        assert!(matches!(pick("", &found), Err(DeviceError::Unknown { .. })));
         assert!(matches!(pick("3", &[]), Err(DeviceError::Unknown { .. })));
     }
 }

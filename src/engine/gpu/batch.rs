@@ -21,6 +21,8 @@ pub struct Batch {
     /// Images.
     pub size: usize,
     nodes: Vec<wgpu::Buffer>,
+    /// For each image, whether a value of it was not finite.
+    broken: wgpu::Buffer,
     /// Bias of each layer, one an image for layers with classes.
     biases: Vec<wgpu::Buffer>,
     /// Pixels of the batch, drawn or given: `[H, W, B, 4]`.
@@ -83,6 +85,7 @@ impl Batch {
             storage(&format!("{} bias", layer.name), images * layer.outputs())
         };
         let biases: Vec<_> = layers.iter().map(bias).collect();
+        let broken = storage("broken", size);
         let pixels = storage("pixels", config.height * config.width * size * 4);
         let job = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("pixelcnn job"),
@@ -91,7 +94,8 @@ impl Batch {
             mapped_at_creation: false,
         });
 
-        let buffers = Buffers { size, nodes: &nodes, contexts: &contexts, biases: &biases };
+        let buffers =
+            Buffers { size, nodes: &nodes, contexts: &contexts, biases: &biases, broken: &broken };
         let (mut row_work, mut pixel_work) = (Vec::new(), Vec::new());
         for l in 0..gpu.network.layers.len() {
             let layer = &gpu.network.layers[l];
@@ -122,6 +126,7 @@ impl Batch {
                 &nodes[target],
                 &pixels,
                 &nodes[gpu.network.parameters()],
+                &broken,
             ],
         );
         let config = &gpu.network.config;
@@ -131,7 +136,7 @@ impl Batch {
         let workgroups = variant.workgroups(size as u32, parameters);
         let pipeline = gpu.pipelines.get(&gpu.device, &variant);
         let sample = Work { pipeline, bindings, workgroups };
-        Self { size, nodes, biases, pixels, job, row_work, pixel_work, first_column, sample }
+        Self { size, nodes, broken, biases, pixels, job, row_work, pixel_work, first_column, sample }
     }
 
     /// Clears the caches and sets what the next batch is to be; `given` are pixels to be taken instead of
@@ -180,15 +185,15 @@ impl Batch {
         let mut encoder = gpu
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("pixelcnn clear") });
-        for node in &self.nodes {
+        for node in self.nodes.iter().chain([&self.broken]) {
             encoder.clear_buffer(node, 0, None);
         }
         gpu.queue.submit([encoder.finish()]);
     }
 
-    /// The mixture parameters of the row computed last, `[W, B, P]` with padding, when pixels are given.
-    pub fn parameters(&self, gpu: &Gpu) -> &wgpu::Buffer {
-        &self.nodes[gpu.network.parameters()]
+    /// The cache of a node, see [`crate::model::network::Node`].
+    pub fn ring(&self, node: usize) -> &wgpu::Buffer {
+        &self.nodes[node]
     }
 
     /// Encodes what a row begins with.
@@ -240,6 +245,7 @@ struct Buffers<'a> {
     nodes: &'a [wgpu::Buffer],
     contexts: &'a [Option<wgpu::Buffer>],
     biases: &'a [wgpu::Buffer],
+    broken: &'a wgpu::Buffer,
 }
 
 impl Buffers<'_> {
@@ -328,6 +334,7 @@ impl Buffers<'_> {
                 init,
                 layer.residual.map_or(first_source, |r| &self.nodes[r]),
                 target,
+                self.broken,
             ],
         );
         let variant = Variant::conv(positions, layer.halves as u32, epilogue, network.config.nonlinearity);

@@ -162,13 +162,18 @@ fn layout(device: &wgpu::Device, label: &str, accesses: &[Access]) -> wgpu::Bind
 /// Bindings of the convolution, see `shaders/shared/conv.wgsl`.
 pub fn conv_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
     use Access::{Place, Read, ReadWrite, Uniform};
-    layout(device, "pixelcnn conv", &[Place, Place, Uniform, Read, Read, Read, Read, Read, ReadWrite])
+    layout(
+        device,
+        "pixelcnn conv",
+        &[Place, Place, Uniform, Read, Read, Read, Read, Read, ReadWrite, ReadWrite],
+    )
 }
 
 /// Bindings of `shaders/sample.wgsl`.
 pub fn sample_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
     use Access::{Place, Read, ReadWrite, Uniform};
-    let kinds = [Place, Place, Uniform, Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite];
+    let kinds =
+        [Place, Place, Uniform, Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite, ReadWrite];
     layout(device, "pixelcnn sample", &kinds)
 }
 

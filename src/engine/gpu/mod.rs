@@ -11,7 +11,7 @@ pub mod shaders;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{Engine, EngineError, Job};
+use super::{Engine, EngineError, Job, Trace, begin_trace, trace_row};
 use crate::model::network::{CHANNEL_ALIGN, Kind, Layer, Stream, padded};
 use crate::model::{Model, Network};
 use batch::Batch;
@@ -116,6 +116,28 @@ impl GpuEngine {
         let flops = 2.0 * self.gpu.network.macs_per_image() as f64 * size as f64;
         self.row_seconds = flops / self.gpu.network.config.height as f64 / ASSUMED_RATE;
         Ok(())
+    }
+
+    /// As [`Self::run`], with given pixels.
+    fn run_given(
+        &mut self,
+        images: &[f32],
+        classes: &[usize],
+        each_row: &mut dyn FnMut(&Gpu, &Batch, usize) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let config = &self.gpu.network.config;
+        let (dimensions, channels) = (config.dimensions(), config.channels);
+        let count = images.len() / dimensions;
+        self.prepared(count)?;
+        let size = self.batch.as_ref().expect("prepared before").size;
+        let mut given = vec![0.0; dimensions / channels * size * 4];
+        for (image, values) in images.chunks(dimensions).enumerate() {
+            for (p, pixel) in values.chunks(channels).enumerate() {
+                given[(p * size + image) * 4..][..channels].copy_from_slice(pixel);
+            }
+        }
+        let job = Job { seed: 0, first: 0, count, classes: classes.to_vec(), continuous: false };
+        self.run(&job, Some(&given), each_row)
     }
 
     /// Runs a batch row by row; `each_row` is called when a row has been submitted.
@@ -382,25 +404,15 @@ impl Engine for GpuEngine {
     }
 
     fn parameters(&mut self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>, EngineError> {
-        let dimensions = self.gpu.network.config.dimensions();
-        let count = images.len() / dimensions;
-        self.prepared(count)?;
         let config = self.gpu.network.config.clone();
-        let size = self.batch.as_ref().expect("prepared before").size;
-        let (channels, width) = (config.channels, config.width);
-        let mut given = vec![0.0; config.height * width * size * 4];
-        for (image, values) in images.chunks(dimensions).enumerate() {
-            for (p, pixel) in values.chunks(channels).enumerate() {
-                given[(p * size + image) * 4..][..channels].copy_from_slice(pixel);
-            }
-        }
-        let per_pixel = config.parameters_per_pixel();
+        let (width, per_pixel) = (config.width, config.parameters_per_pixel());
+        let count = images.len() / config.dimensions();
         let mut parameters = vec![0.0; count * config.height * width * per_pixel];
-        let job = Job { seed: 0, first: 0, count, classes: classes.to_vec(), continuous: false };
-        self.run(&job, Some(&given), &mut |gpu, batch, row| {
-            let of_row = gpu.read(batch.parameters(gpu))?;
+        self.run_given(images, classes, &mut |gpu, batch, row| {
+            // All images of a column, then those of the next.
+            let of_row = gpu.read(batch.ring(gpu.network.parameters()))?;
             for (at, values) in of_row.chunks(padded(per_pixel)).enumerate() {
-                let (column, image) = (at / size, at % size);
+                let (column, image) = (at / batch.size, at % batch.size);
                 if image < count {
                     let to = ((image * config.height + row) * width + column) * per_pixel;
                     parameters[to..to + per_pixel].copy_from_slice(&values[..per_pixel]);
@@ -409,5 +421,14 @@ impl Engine for GpuEngine {
             Ok(())
         })?;
         Ok(parameters)
+    }
+
+    fn trace(&mut self, image: &[f32], class: Option<usize>) -> Result<Trace, EngineError> {
+        let classes: Vec<_> = class.into_iter().collect();
+        let mut trace = begin_trace(&self.gpu.network);
+        self.run_given(image, &classes, &mut |gpu, batch, row| {
+            trace_row(&gpu.network, &mut trace, row, batch.size, |node| gpu.read(batch.ring(node)))
+        })?;
+        Ok(trace)
     }
 }

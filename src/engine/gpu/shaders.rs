@@ -7,6 +7,15 @@ use std::collections::HashMap;
 use crate::model::Nonlinearity;
 use crate::model::network::MAX_TAPS;
 
+const NODE: &str = include_str!("../../../shaders/shared/node.wgsl");
+const CONV: &str = include_str!("../../../shaders/shared/conv.wgsl");
+/// Elementary functions.
+pub const MATH: &str = include_str!("../../../shaders/shared/math.wgsl");
+/// The random number generator.
+pub const THREEFRY: &str = include_str!("../../../shaders/shared/threefry.wgsl");
+/// Drawing from the mixture; wants `parameter(i)` of its includer.
+pub const MIXTURE: &str = include_str!("../../../shaders/shared/mixture.wgsl");
+
 /// The kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
@@ -24,19 +33,12 @@ impl Kernel {
 
     /// Its complete source.
     pub fn source(self) -> String {
-        let math = include_str!("../../../shaders/shared/math.wgsl");
-        let node = include_str!("../../../shaders/shared/node.wgsl");
-        let conv = include_str!("../../../shaders/shared/conv.wgsl");
         let parts = match self {
-            Self::Tiled => vec![math, node, conv, include_str!("../../../shaders/conv_tiled.wgsl")],
-            Self::Split => vec![math, node, conv, include_str!("../../../shaders/conv_split.wgsl")],
-            Self::Sample => vec![
-                math,
-                node,
-                include_str!("../../../shaders/shared/threefry.wgsl"),
-                include_str!("../../../shaders/shared/mixture.wgsl"),
-                include_str!("../../../shaders/sample.wgsl"),
-            ],
+            Self::Tiled => vec![MATH, NODE, CONV, include_str!("../../../shaders/conv_tiled.wgsl")],
+            Self::Split => vec![MATH, NODE, CONV, include_str!("../../../shaders/conv_split.wgsl")],
+            Self::Sample => {
+                vec![MATH, NODE, THREEFRY, MIXTURE, include_str!("../../../shaders/sample.wgsl")]
+            }
         };
         format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n{}", parts.join("\n"))
     }

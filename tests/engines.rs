@@ -1,0 +1,257 @@
+//! The engines against the full network, layer by layer, and against each other.
+
+mod common;
+
+use common::{architectures, engine, first_difference, random_images};
+use pixelcnn::engine::cpu::{CpuEngine, full};
+use pixelcnn::engine::{Engine, EngineError, Job};
+use pixelcnn::model::{Config, Model};
+
+/// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
+const TOLERANCE: f32 = 1e-4;
+
+/// Every layer at every pixel equals the full network's.
+fn layers_match_the_full_network(on_gpu: bool) {
+    for config in architectures() {
+        let model = Model::synthetic(config.clone(), 1);
+        let (image, classes) = random_images(&config, 2, 1);
+        let class = classes.first().copied();
+        let expected = full::trace(&model, config.width, config.height, &image, class);
+        let got = engine(on_gpu, &model).trace(&image, class).unwrap();
+        if let Some(difference) = first_difference(&config, &got, &expected, TOLERANCE) {
+            panic!("{config:?}\n{difference}");
+        }
+    }
+}
+
+#[test]
+fn layers_match_the_full_network_on_the_cpu() {
+    layers_match_the_full_network(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn layers_match_the_full_network_on_the_gpu() {
+    layers_match_the_full_network(true);
+}
+
+/// The comparison above fails in the right layer if one number of the model is off by 100 tolerances.
+fn a_wrong_weight_is_noticed(on_gpu: bool) {
+    let config = Config { levels: 2, dilations: vec![1, 2], ..architectures()[0].clone() };
+    let model = Model::synthetic(config.clone(), 1);
+    let (image, classes) = random_images(&config, 2, 1);
+    let class = classes.first().copied();
+    let right = full::trace(&model, config.width, config.height, &image, class);
+    for (tensor, layer) in [
+        ("input.vertical.weight", "input.vertical"),
+        ("input.vertical.bias", "input.vertical"),
+        ("input.above.weight", "input.horizontal"),
+        ("input.left.bias", "input.horizontal"),
+        ("up.0.block.0.vertical.conv_in.weight", "up.0.block.0.vertical.conv_in"),
+        ("up.0.block.0.horizontal.conv_out.weight", "up.0.block.0.horizontal.conv_out"),
+        ("up.0.block.0.horizontal.skip.weight", "up.0.block.0.horizontal.conv_in"),
+        ("up.0.block.0.vertical.class.weight", "up.0.block.0.vertical.conv_out"),
+        ("up.0.stride.vertical.weight", "up.0.stride.vertical"),
+        ("up.0.stride.horizontal.weight", "up.0.stride.horizontal"),
+        ("down.1.stride.vertical.weight", "down.1.stride.vertical"),
+        ("down.1.stride.horizontal.bias", "down.1.stride.horizontal"),
+        ("down.0.block.1.vertical.conv_in.weight", "down.0.block.1.vertical.conv_in"),
+        ("down.0.block.1.horizontal.skip.bias", "down.0.block.1.horizontal.conv_in"),
+        ("output.weight", "output"),
+    ] {
+        let mut wrong = model.clone();
+        wrong.tensors.get_mut(tensor).unwrap().data[0] += 100.0 * TOLERANCE;
+        let got = engine(on_gpu, &wrong).trace(&image, class).unwrap();
+        let difference = first_difference(&config, &got, &right, TOLERANCE)
+            .unwrap_or_else(|| panic!("{tensor} was changed and nothing was noticed"));
+        assert!(difference.starts_with(&format!("{layer}: ")), "{tensor} was changed, but {difference}");
+    }
+}
+
+#[test]
+fn a_wrong_weight_is_noticed_on_the_cpu() {
+    a_wrong_weight_is_noticed(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn a_wrong_weight_is_noticed_on_the_gpu() {
+    a_wrong_weight_is_noticed(true);
+}
+
+/// Two batches in a row, the second smaller, then larger: nothing of the first is left in the caches.
+fn caches_are_cleared_between_batches(on_gpu: bool) {
+    for config in architectures() {
+        let model = Model::synthetic(config.clone(), 3);
+        let mut engine = engine(on_gpu, &model);
+        for (seed, count) in [(10, 3), (11, 2), (12, 5)] {
+            let (images, classes) = random_images(&config, seed, count);
+            let expected = full::parameters(&model, config.width, config.height, &images, &classes, 2);
+            let got = engine.parameters(&images, &classes).unwrap();
+            let worst = got.iter().zip(&expected).map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
+            assert!(worst <= TOLERANCE, "{count} images of {config:?}: off by {worst}");
+        }
+    }
+}
+
+#[test]
+fn caches_are_cleared_between_batches_on_the_cpu() {
+    caches_are_cleared_between_batches(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn caches_are_cleared_between_batches_on_the_gpu() {
+    caches_are_cleared_between_batches(true);
+}
+
+fn job(config: &Config, first: u64, count: usize) -> Job {
+    let classes = config.classes.len() as u64;
+    let class = |i| ((first + i) % classes.max(1)) as usize;
+    let classes = if classes > 0 { (0..count as u64).map(class).collect() } else { vec![] };
+    Job { seed: 7, first, count, classes, continuous: false }
+}
+
+#[test]
+fn an_image_is_the_same_bit_for_bit_at_any_batch_and_thread_count() {
+    let digits = Model::embedded().unwrap();
+    let models = architectures().into_iter().map(|config| Model::synthetic(config, 5));
+    for model in models.chain([digits]) {
+        let config = &model.config;
+        let mut two_threads = CpuEngine::new(&model, config.width, config.height, 2);
+        let all = two_threads.sample(&job(config, 0, 64), &mut |_| {}).unwrap();
+        for threads in [1, 2] {
+            let mut engine = CpuEngine::new(&model, config.width, config.height, threads);
+            for (first, count) in [(0, 1), (5, 3), (60, 4), (1, 63)] {
+                let some = engine.sample(&job(config, first, count), &mut |_| {}).unwrap();
+                let start = first as usize * config.dimensions();
+                let same = some.iter().zip(&all[start..]).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "images {first}.. of {count} on {threads} threads, {config:?}");
+            }
+        }
+        let other_seed = Job { seed: 8, ..job(config, 0, 64) };
+        assert!(two_threads.sample(&other_seed, &mut |_| {}).unwrap() != all, "the seed does nothing");
+    }
+}
+
+#[test]
+fn parameters_are_the_same_bit_for_bit_by_row_and_by_pixel() {
+    for config in architectures() {
+        let model = Model::synthetic(config.clone(), 5);
+        let (images, classes) = random_images(&config, 6, 5);
+        let mut engine = CpuEngine::new(&model, config.width, config.height, 2);
+        let by_row = engine.parameters(&images, &classes).unwrap();
+        let by_pixel = engine.parameters_by_pixel(&images, &classes).unwrap();
+        assert!(by_row.iter().zip(&by_pixel).all(|(a, b)| a.to_bits() == b.to_bits()), "{config:?}");
+    }
+}
+
+/// Sampling and evaluation agree: an image's pixels are what its own parameters and noise draw.
+fn sampling_uses_the_parameters_that_evaluation_gives(on_gpu: bool) {
+    use pixelcnn::sampling::{mixture, random::Noise};
+    for continuous in [false, true] {
+        for config in architectures() {
+            let model = Model::synthetic(config.clone(), 9);
+            let mut engine = engine(on_gpu, &model);
+            let job = Job { continuous, ..job(&config, 3, 2) };
+            let images = engine.sample(&job, &mut |_| {}).unwrap();
+            let parameters = engine.parameters(&images, &job.classes).unwrap();
+            let per_pixel = config.parameters_per_pixel();
+            let pixels = config.height * config.width;
+            let mut draws = vec![0.0; config.mixtures + config.channels];
+            let mut flipped = 0;
+            for (at, pixel) in images.chunks(config.channels).enumerate() {
+                let noise = Noise::new(job.seed, job.first + (at / pixels) as u64);
+                noise.uniforms((at % pixels) as u32, &mut draws);
+                let mut expected = vec![0.0; config.channels];
+                mixture::draw(
+                    &parameters[at * per_pixel..][..per_pixel],
+                    &draws,
+                    continuous,
+                    &mut expected,
+                );
+                // A rounding may fall the other way on another device.
+                flipped += usize::from(pixel.iter().zip(&expected).any(|(p, e)| (p - e).abs() > 1e-4));
+            }
+            assert!(flipped * 500 <= 2 * pixels, "{flipped} of {} pixels differ", 2 * pixels);
+            assert!(on_gpu || flipped == 0, "the CPU engine contradicts itself");
+        }
+    }
+}
+
+#[test]
+fn sampling_uses_the_parameters_that_evaluation_gives_on_the_cpu() {
+    sampling_uses_the_parameters_that_evaluation_gives(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn sampling_uses_the_parameters_that_evaluation_gives_on_the_gpu() {
+    sampling_uses_the_parameters_that_evaluation_gives(true);
+}
+
+/// Kernels are chosen by the number of positions: each choice gives the same parameters.
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn parameters_agree_at_any_batch_on_the_gpu() {
+    let config = architectures()[0].clone();
+    let model = Model::synthetic(config.clone(), 3);
+    let (images, classes) = random_images(&config, 4, 40);
+    let expected = full::parameters(&model, config.width, config.height, &images, &classes, 2);
+    let per_image = expected.len() / 40;
+    for batch in [1, 3, 8, 31, 40] {
+        let mut engine = common::gpu(&model, config.width, config.height);
+        let images = &images[..batch * config.dimensions()];
+        let got = engine.parameters(images, &classes[..batch]).unwrap();
+        let pairs = got.iter().zip(&expected[..batch * per_image]);
+        let worst = pairs.map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
+        assert!(worst <= TOLERANCE, "batch {batch}: off by {worst}");
+    }
+}
+
+/// Finite weights can still overflow; no image must come of it.
+fn a_nan_while_sampling_is_an_error(on_gpu: bool) {
+    let mut model = Model::synthetic(architectures()[0].clone(), 1);
+    for (_, tensor) in model.tensors.iter_mut().filter(|(name, _)| name.ends_with("conv_out.weight")) {
+        tensor.data.iter_mut().for_each(|w| *w *= 1e30);
+    }
+    match engine(on_gpu, &model).sample(&job(&model.config, 4, 2), &mut |_| {}) {
+        Err(EngineError::NotFinite { image: 4 | 5, .. }) => {}
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("images were made of NaN"),
+    }
+}
+
+#[test]
+fn a_nan_while_sampling_is_an_error_on_the_cpu() {
+    a_nan_while_sampling_is_an_error(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn a_nan_while_sampling_is_an_error_on_the_gpu() {
+    a_nan_while_sampling_is_an_error(true);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn a_batch_beyond_the_devices_limits_is_refused_with_the_largest_that_fits() {
+    let model = Model::embedded().unwrap();
+    let mut engine = engine(true, &model);
+    match engine.prepare(10_000_000) {
+        Err(EngineError::BatchTooLarge { batch: 10_000_000, largest, .. }) => {
+            assert!(largest > 0 && largest < 10_000_000);
+        }
+        other => panic!("{other:?}"),
+    }
+    engine.prepare(1).unwrap();
+}
+
+#[test]
+fn a_batch_beyond_memory_is_refused_with_the_largest_that_fits() {
+    let model = Model::embedded().unwrap();
+    match engine(false, &model).prepare(1_000_000_000) {
+        Err(EngineError::BatchTooLarge { largest, .. }) => assert!(largest > 0 && largest < 1_000_000_000),
+        other => panic!("{other:?}"),
+    }
+}

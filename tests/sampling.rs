@@ -1,0 +1,390 @@
+//! Noise, draws and likelihoods: against recorded numbers, on both engines, and against the exact
+//! probabilities of all 256 levels.
+
+mod common;
+
+use std::path::Path;
+
+use common::{floats, kernel, numbers};
+use pixelcnn::engine::cpu::CpuEngine;
+use pixelcnn::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
+use pixelcnn::engine::{Engine, Job};
+use pixelcnn::model::{Config, Model};
+use pixelcnn::sampling::random::{Noise, threefry, uniform};
+use pixelcnn::sampling::{mixture, random};
+use safetensors::SafeTensors;
+
+/// Pixels with given parameters and draws, and what the published sampler made of them.
+struct Recorded {
+    name: &'static str,
+    channels: usize,
+    mixtures: usize,
+    parameters: Vec<f32>,
+    /// For each pixel, M draws for the mixture and C for the channels.
+    draws: Vec<f32>,
+    sample: Vec<f32>,
+    value: Vec<u8>,
+    nll: Vec<f64>,
+}
+
+fn recorded() -> Vec<Recorded> {
+    let load = |name| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let bytes = std::fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mixtures = file.tensor("u_mixture").unwrap().shape()[1];
+        let channels = file.tensor("sample").unwrap().shape()[1];
+        let (of_mixture, of_channels) = (floats(&file, "u_mixture"), floats(&file, "u_logistic"));
+        let pairs = of_mixture.chunks(mixtures).zip(of_channels.chunks(channels));
+        Recorded {
+            name,
+            channels,
+            mixtures,
+            parameters: floats(&file, "params"),
+            draws: pairs.flat_map(|(m, c)| [m, c].concat()).collect(),
+            sample: floats(&file, "sample"),
+            value: file.tensor("value").unwrap().data().to_vec(),
+            nll: numbers(file.tensor("nll").unwrap().data(), f64::from_le_bytes).collect(),
+        }
+    };
+    ["sampling_grey_m5.safetensors", "sampling_rgb_m3.safetensors", "sampling_rgb_m10.safetensors"]
+        .map(load)
+        .into()
+}
+
+impl Recorded {
+    fn pixels(&self) -> usize {
+        self.nll.len()
+    }
+
+    fn draws_a_pixel(&self) -> usize {
+        self.mixtures + self.channels
+    }
+
+    fn drawn_on_the_cpu(&self, continuous: bool) -> Vec<f32> {
+        let mut drawn = vec![0.0; self.sample.len()];
+        let parameters = self.parameters.chunks(self.parameters.len() / self.pixels());
+        let given = parameters.zip(self.draws.chunks(self.draws_a_pixel()));
+        for (pixel, (parameters, draws)) in drawn.chunks_mut(self.channels).zip(given) {
+            mixture::draw(parameters, draws, continuous, pixel);
+        }
+        drawn
+    }
+
+    /// The same through the functions of the sampling kernel.
+    fn drawn_on_the_gpu(&self, continuous: bool) -> Vec<f32> {
+        let (m, c) = (self.mixtures, self.channels);
+        let per_pixel = self.parameters.len() / self.pixels();
+        let round = if continuous { "x" } else { "rounded(x)" };
+        let source = format!(
+            "{MATH}\n{MIXTURE}
+            @group(0) @binding(0) var<storage, read> parameters: array<f32>;
+            @group(0) @binding(1) var<storage, read> draws: array<f32>;
+            @group(0) @binding(2) var<storage, read_write> pixels: array<f32>;
+            var<private> item: u32;
+            fn parameter(i: u32) -> f32 {{ return parameters[item * {per_pixel}u + i]; }}
+            @compute @workgroup_size(64)
+            fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+                item = id.x;
+                if item >= {pixels}u {{ return; }}
+                let first = item * {per_draw}u;
+                var component = 0u;
+                for (var i = 1u; i < {m}u; i += 1u) {{
+                    if gumbel_score(i, draws[first + i]) > gumbel_score(component, draws[first + component]) {{
+                        component = i;
+                    }}
+                }}
+                var before = vec3(0.0);
+                for (var channel = 0u; channel < {c}u; channel += 1u) {{
+                    let x = draw_channel(channel, component, draws[first + {m}u + channel], before, {m}u, {c}u);
+                    before[channel] = {round};
+                    pixels[item * {c}u + channel] = before[channel];
+                }}
+            }}",
+            pixels = self.pixels(),
+            per_draw = self.draws_a_pixel(),
+        );
+        let inputs = [bytemuck::cast_slice(&self.parameters), bytemuck::cast_slice(&self.draws)];
+        let words = kernel::run(&source, &inputs, self.pixels(), self.sample.len());
+        words.into_iter().map(f32::from_bits).collect()
+    }
+
+    /// Pixels that are off by more than the tolerance of the recorded samples.
+    fn wrong(&self, drawn: &[f32]) -> usize {
+        drawn.iter().zip(&self.sample).filter(|(d, s)| (*d - *s).abs() > 1e-5).count()
+    }
+}
+
+#[test]
+fn draws_match_the_published_sampler_on_the_cpu() {
+    for mut case in recorded() {
+        let drawn = case.drawn_on_the_cpu(true);
+        assert_eq!(case.wrong(&drawn), 0, "{}", case.name);
+        // The means of the first channel of a pixel whose value is not at an end.
+        let (m, per_pixel) = (case.mixtures, case.parameters.len() / case.pixels());
+        let pixel = case.sample.iter().step_by(case.channels).position(|x| x.abs() < 0.9).unwrap();
+        case.parameters[pixel * per_pixel + m..][..m].iter_mut().for_each(|mean| *mean += 1e-3);
+        assert!(
+            case.wrong(&case.drawn_on_the_cpu(true)) > 0,
+            "{}: a wrong mean was not noticed",
+            case.name
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn draws_match_the_published_sampler_on_the_gpu() {
+    for case in recorded() {
+        assert_eq!(case.wrong(&case.drawn_on_the_gpu(true)), 0, "{}", case.name);
+        let differ = |continuous| {
+            let pairs =
+                case.drawn_on_the_gpu(continuous).into_iter().zip(case.drawn_on_the_cpu(continuous));
+            pairs.filter(|(g, c)| (g - c).abs() > 1e-5).count()
+        };
+        assert_eq!(differ(true), 0, "{}", case.name);
+        // A value at the edge between two levels may be rounded the other way.
+        assert!(differ(false) * 100 <= case.sample.len(), "{}: {} differ", case.name, differ(false));
+    }
+}
+
+#[test]
+fn likelihoods_match_the_published_ones() {
+    for case in recorded() {
+        let per_pixel = case.parameters.len() / case.pixels();
+        for (i, expected) in case.nll.iter().enumerate() {
+            let parameters = &case.parameters[i * per_pixel..][..per_pixel];
+            let value = &case.value[i * case.channels..][..case.channels];
+            let nll = -mixture::log_likelihood(parameters, value);
+            assert!((nll - expected).abs() <= 1e-4, "{}, pixel {i}: {nll}, expected {expected}", case.name);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn noise_has_the_same_bits_on_the_gpu() {
+    let source = format!(
+        "{THREEFRY}
+        @group(0) @binding(0) var<storage, read> inputs: array<vec4<u32>>;
+        @group(0) @binding(1) var<storage, read_write> words: array<vec4<u32>>;
+        @compute @workgroup_size(64)
+        fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+            if id.x * 4u >= arrayLength(&words) * 2u {{ return; }}
+            let result = threefry(inputs[id.x * 2u], inputs[id.x * 2u + 1u]);
+            words[id.x * 2u] = result;
+            words[id.x * 2u + 1u] = vec4(
+                bitcast<u32>(uniform_of(result.x)), bitcast<u32>(uniform_of(result.y)),
+                bitcast<u32>(uniform_of(result.z)), bitcast<u32>(uniform_of(result.w)),
+            );
+        }}"
+    );
+    // The counters and keys of Random123's known-answer vectors, then arbitrary ones.
+    let mut inputs: Vec<[[u32; 4]; 2]> = vec![
+        [[0; 4], [0; 4]],
+        [[!0; 4], [!0; 4]],
+        [
+            [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+            [0xa409_3822, 0x299f_31d0, 0x082e_fa98, 0xec4e_6c89],
+        ],
+    ];
+    for i in 0..1021 {
+        let key = threefry([i, 1, 2, 3], [4; 4]);
+        inputs.push([[i % 784, i % 5, 0, 0], key]);
+    }
+    let words = kernel::run(&source, &[bytemuck::cast_slice(&inputs)], inputs.len(), 8 * inputs.len());
+    for ([counter, key], words) in inputs.iter().zip(words.chunks(8)) {
+        let expected = threefry(*counter, *key);
+        assert_eq!(words[..4], expected, "counter {counter:x?}, key {key:x?}");
+        assert_eq!(words[4..], expected.map(|w| uniform(w).to_bits()), "words {expected:x?}");
+    }
+}
+
+/// Probabilities of the 256 levels of the channel after `before`, given the levels of the channels before.
+fn probabilities(parameters: &[f32], before: &[u8], channels: usize) -> Vec<f64> {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let kinds = if channels == 3 { 10 } else { 3 };
+    let (m, of_channel) = (parameters.len() / kinds, if channels == 3 { 3 } else { 2 });
+    let at = |index: usize, i: usize| f64::from(parameters[index * m + i]);
+    let x: Vec<f64> = before.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();
+    // Probability that component i gives channel c a level below `level`.
+    let below = |i: usize, c: usize, level: usize| {
+        let coefficient = |k: usize| at(1 + k * of_channel + 2, i).tanh();
+        let shift = match c {
+            1 => coefficient(0) * x[0],
+            2 => coefficient(1) * x[0] + coefficient(2) * x[1],
+            _ => 0.0,
+        };
+        let mean = at(1 + c * of_channel, i) + shift;
+        let scale = at(2 + c * of_channel, i).max(-7.0).exp();
+        match level {
+            0 => 0.0,
+            256 => 1.0,
+            _ => sigmoid(((level as f64 - 128.0) / 127.5 - mean) / scale),
+        }
+    };
+    let mut p = vec![0.0; 256];
+    let mut total = 0.0;
+    for i in 0..m {
+        let seen = before.iter().map(|&v| usize::from(v)).enumerate();
+        let weight =
+            at(0, i).exp() * seen.map(|(c, v)| below(i, c, v + 1) - below(i, c, v)).product::<f64>();
+        total += weight;
+        let edges: Vec<_> = (0..=256).map(|level| below(i, before.len(), level)).collect();
+        for (p, edge) in p.iter_mut().zip(edges.windows(2)) {
+            *p += weight * (edge[1] - edge[0]);
+        }
+    }
+    p.iter_mut().for_each(|p| *p /= total);
+    p
+}
+
+/// χ² of counts against probabilities, levels with few expected draws taken together, and its degrees of
+/// freedom.
+fn chi_square(counts: &[u32; 256], probabilities: &[f64]) -> (f64, f64) {
+    let draws: f64 = counts.iter().map(|&c| f64::from(c)).sum();
+    let (mut chi, mut bins) = (0.0, 0.0);
+    let (mut seen, mut expected) = (0.0, 0.0);
+    for (level, &p) in probabilities.iter().enumerate() {
+        seen += f64::from(counts[level]);
+        expected += p * draws;
+        if expected >= 20.0 {
+            chi += (seen - expected).powi(2) / expected;
+            bins += 1.0;
+            (seen, expected) = (0.0, 0.0);
+        }
+    }
+    (chi, (bins - 1.0f64).max(1.0))
+}
+
+/// How many standard deviations χ² is above its mean, for draws of one pixel's parameters; the scales of
+/// the parameters that are drawn from are multiplied by `factor`.
+fn chi_square_of_draws(parameters: &[f32], channels: usize, factor: f32) -> f64 {
+    let kinds = if channels == 3 { 10 } else { 3 };
+    let (m, of_channel) = (parameters.len() / kinds, if channels == 3 { 3 } else { 2 });
+    let mut drawn_from = parameters.to_vec();
+    for c in 0..channels {
+        let scales = (2 + c * of_channel) * m;
+        drawn_from[scales..scales + m].iter_mut().for_each(|s| *s = s.max(-7.0) + factor.ln());
+    }
+    let (mut draws, mut pixel) = (vec![0.0; m + channels], vec![0.0; channels]);
+    let mut counts = vec![[0; 256]; channels];
+    let mut first = None;
+    for i in 0..40_000 {
+        Noise::new(1, i).uniforms(0, &mut draws);
+        mixture::draw(&drawn_from, &draws, false, &mut pixel);
+        let levels: Vec<u8> = pixel.iter().map(|&x| mixture::level(x)).collect();
+        counts[0][usize::from(levels[0])] += 1;
+        // Later channels: only draws whose first channels are those of the first draw.
+        let first = first.get_or_insert(levels.clone()).clone();
+        for c in 1..channels {
+            if levels[..c] == first[..c] {
+                counts[c][usize::from(levels[c])] += 1;
+            }
+        }
+    }
+    let first = first.unwrap();
+    let deviations = (0..channels).map(|c| {
+        let (chi, freedom) = chi_square(&counts[c], &probabilities(parameters, &first[..c], channels));
+        (chi - freedom) / (2.0 * freedom).sqrt()
+    });
+    deviations.fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// Fixed seed; over all cases the largest of ~100 deviations stays below 6 for a right sampler.
+#[test]
+fn draws_follow_the_exact_probabilities_of_the_levels() {
+    for case in recorded() {
+        let per_pixel = case.parameters.len() / case.pixels();
+        let mut noticed = 0;
+        for parameters in case.parameters.chunks(per_pixel).take(12) {
+            let deviation = chi_square_of_draws(parameters, case.channels, 1.0);
+            assert!(deviation < 6.0, "{}: χ² is {deviation:.1} standard deviations off", case.name);
+            noticed += usize::from(chi_square_of_draws(parameters, case.channels, 1.2) > 6.0);
+        }
+        assert!(noticed > 0, "{}: scales that are 20 % off were never noticed", case.name);
+    }
+}
+
+/// The edges of the uniform numbers draw the ends of a logistic, not NaN.
+#[test]
+fn the_edges_of_the_noise_draw_finite_values() {
+    for case in recorded() {
+        let per_pixel = case.parameters.len() / case.pixels();
+        for parameters in case.parameters.chunks(per_pixel) {
+            for word in [0, u32::MAX] {
+                let draws = vec![random::uniform(word); case.draws_a_pixel()];
+                let mut pixel = vec![f32::NAN; case.channels];
+                mixture::draw(parameters, &draws, true, &mut pixel);
+                assert!(pixel.iter().all(|x| (-1.0..=1.0).contains(x)), "{}", case.name);
+            }
+        }
+    }
+}
+
+/// By how many standard deviations the information of sampled images differs from the entropy of the
+/// distributions that they were drawn from. Exact: both are sums over the 256 levels of every sub-pixel.
+fn information_deviation(model: &Model, images: &[f32], classes: &[usize]) -> f64 {
+    let config = &model.config;
+    let mut engine = CpuEngine::new(model, config.width, config.height, 2);
+    let parameters = engine.parameters(images, classes).unwrap();
+    let per_pixel = config.parameters_per_pixel();
+    let (mut difference, mut variance) = (0.0, 0.0);
+    for (parameters, pixel) in parameters.chunks(per_pixel).zip(images.chunks(config.channels)) {
+        let levels: Vec<u8> = pixel.iter().map(|&x| mixture::level(x)).collect();
+        for c in 0..config.channels {
+            let p = probabilities(parameters, &levels[..c], config.channels);
+            let information = |p: f64| if p > 0.0 { -p.ln() } else { 0.0 };
+            let entropy: f64 = p.iter().map(|&p| p * information(p)).sum();
+            let square: f64 = p.iter().map(|&p| p * information(p).powi(2)).sum();
+            difference += information(p[usize::from(levels[c])].max(1e-300)) - entropy;
+            variance += square - entropy * entropy;
+        }
+    }
+    difference / variance.sqrt()
+}
+
+/// The model with all its scales multiplied by `factor`.
+fn with_scales(model: &Model, factor: f32) -> Model {
+    let (m, channels) = (model.config.mixtures, model.config.channels);
+    let of_channel = if channels == 3 { 3 } else { 2 };
+    let mut model = model.clone();
+    let bias = &mut model.tensors.get_mut("output.bias").unwrap().data;
+    for c in 0..channels {
+        let scales = (2 + c * of_channel) * m;
+        bias[scales..scales + m].iter_mut().for_each(|s| *s += factor.ln());
+    }
+    model
+}
+
+/// Whole images carry as much information as the model's own distributions say, on either engine.
+fn samples_carry_the_models_entropy(on_gpu: bool) {
+    // With one narrow component, whose scale no other hides.
+    let config = Config { mixtures: 1, width: 16, height: 24, ..Config::published(8, 1) };
+    let mut cases = vec![(with_scales(&Model::synthetic(config, 1), 0.05), 4)];
+    if !on_gpu {
+        // A hundred digits take minutes on a software adapter.
+        cases.push((Model::embedded().unwrap(), 100));
+    }
+    for (model, count) in cases {
+        let config = &model.config;
+        let classes: Vec<_> = (0..count).filter(|_| !config.classes.is_empty()).map(|i| i % 10).collect();
+        let job = Job { seed: 3, first: 0, count, classes: classes.clone(), continuous: false };
+        let draw = |model: &Model| common::engine(on_gpu, model).sample(&job, &mut |_| {}).unwrap();
+        let right = information_deviation(&model, &draw(&model), &classes);
+        assert!(right.abs() < 4.0, "{}: {right:.2} standard deviations", model.name);
+        let wrong = information_deviation(&model, &draw(&with_scales(&model, 1.1)), &classes);
+        assert!(wrong.abs() > 4.0, "{}: scales 10 % too large: only {wrong:.2}", model.name);
+    }
+}
+
+#[test]
+fn samples_carry_the_models_entropy_on_the_cpu() {
+    samples_carry_the_models_entropy(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn samples_carry_the_models_entropy_on_the_gpu() {
+    samples_carry_the_models_entropy(true);
+}
