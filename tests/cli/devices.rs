@@ -1,0 +1,56 @@
+//! Which device runs, with a GPU and without.
+
+use crate::models::exploding;
+use crate::shell::{Shell, read_png};
+
+#[test]
+fn unknown_devices_are_told_what_there_is() {
+    let shell = Shell::new();
+    for device in ["voodoo", "99"] {
+        let said = shell.error(&format!("sample --device {device}"));
+        let expected = format!("error: there is no device \"{device}\"; expected auto, cpu, gpu");
+        assert!(said.contains(&expected), "{said}");
+    }
+}
+
+/// The Vulkan loader finds drivers where this variable says.
+#[test]
+#[cfg(target_os = "linux")]
+fn without_any_adapter() {
+    let mut shell = Shell::new();
+    shell.environment = vec![("VK_DRIVER_FILES", "/nowhere"), ("VK_ICD_FILENAMES", "/nowhere")];
+    let devices = shell.ok("devices").stdout;
+    assert!(devices.ends_with("auto takes cpu: no GPU adapter was found.\n"), "{devices}");
+    let sample = shell.ok("sample -m grey.safetensors -n 1").stderr;
+    assert!(sample.starts_with("using the CPU engine: no GPU adapter was found\n"), "{sample}");
+    let verify = shell.ok("verify -m grey.safetensors").stdout;
+    assert!(verify.contains("not made") && verify.contains("--device gpu"), "{verify}");
+    shell.errors("errors-no-gpu", &["sample --device gpu", "verify --device gpu", "sample --device 0"]);
+}
+
+/// Looking for adapters takes longer than drawing a few digits.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_cpu_engine_does_not_wake_the_gpu() {
+    let mut shell = Shell::new();
+    shell.environment = vec![("VK_LOADER_DEBUG", "all")];
+    let said = shell.ok("sample -m grey.safetensors -n 1 --device cpu").stderr;
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn on_a_gpu() {
+    let shell = Shell::new();
+    exploding(&shell);
+    let said = shell.error("sample -m exploding.safetensors -n 2 --device gpu");
+    assert!(said.contains("NaN or infinity for image"), "{said}");
+    shell.ok("sample -m grey.safetensors -n 3 --device gpu");
+    let (_, texts) = read_png(&shell.path("samples.png"));
+    assert!(!texts["engine"].contains("CPU ("), "{texts:?}");
+    let verify = shell.ok("verify -m grey.safetensors --device gpu --json").stdout;
+    let report: serde_json::Value = serde_json::from_str(&verify).unwrap();
+    assert_eq!(report["comparisons"].as_array().unwrap().len(), 3, "{verify}");
+    let said = shell.error("sample -b 100000000 --device gpu");
+    assert!(said.contains("a batch of 100000000 images does not fit"), "{said}");
+}

@@ -1,0 +1,139 @@
+//! `pixelcnn sample`: what it draws, and what it refuses to.
+
+use std::fs;
+
+use crate::common::Golden;
+use crate::shell::{GREY, Shell, read_png};
+
+#[test]
+fn a_grid_says_how_to_draw_it_again() {
+    let shell = Shell::new();
+    fs::write(shell.path("grid.png"), "old").unwrap();
+    let said =
+        shell.ok("sample -m grey.safetensors -n 5 -s 7 --class 1,0 --size 8x6 --device cpu -o grid.png");
+    assert_eq!(said.stdout, "");
+    assert!(said.stderr.starts_with("5 images (8x6, model grey) on CPU"), "{}", said.stderr);
+    assert_eq!(shell.files(), ["grey.safetensors", "grid.png", "rgb.safetensors"]);
+
+    let (pixels, texts) = read_png(&shell.path("grid.png"));
+    // Images a little wider than high: as many columns as rows, or fewer.
+    assert_eq!(pixels.dimensions(), (2 * 9 - 1, 3 * 7 - 1));
+    let expected = [
+        ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION"))),
+        ("seed", "7"),
+        ("first_index", "0"),
+        ("count", "5"),
+        ("size", "8x6"),
+        ("model", "grey"),
+        ("continuous", "no"),
+    ];
+    for (key, value) in expected {
+        assert_eq!(texts[key], value, "{key}");
+    }
+    assert_eq!(texts["model_sha256"].len(), 64);
+    assert!(texts["engine"].contains("CPU"), "{texts:?}");
+    let classes = &Golden::case(GREY).model.config.classes;
+    assert_eq!(texts["classes"], format!("{},{}", classes[1], classes[0]));
+
+    fs::rename(shell.path("grid.png"), shell.path("before.png")).unwrap();
+    shell.ok(texts["command"].strip_prefix("pixelcnn ").unwrap());
+    assert!(read_png(&shell.path("grid.png")) == (pixels, texts));
+}
+
+#[test]
+fn images_are_the_same_one_by_one_and_in_any_batch() {
+    let shell = Shell::new();
+    let line = "sample -m rgb.safetensors -n 5 --device cpu";
+    shell.ok(&format!("{line} -o grid.png"));
+    shell.ok(&format!("{line} -b 2 --threads 1 --each new/pictures"));
+    let (grid, _) = read_png(&shell.path("grid.png"));
+    for i in 0..5 {
+        let (image, texts) = read_png(&shell.path(&format!("new/pictures/{i:06}.png")));
+        assert_eq!(texts["index"], i.to_string());
+        assert!(!texts.contains_key("class"), "{texts:?}");
+        let (width, height) = image.dimensions();
+        let columns = (grid.width() + 1) / (width + 1);
+        let (left, top) = (i % columns * (width + 1), i / columns * (height + 1));
+        let cell = image::imageops::crop_imm(&grid, left, top, width, height).to_image();
+        assert!(cell == image, "image {i}");
+    }
+    assert_eq!(fs::read_dir(shell.path("new/pictures")).unwrap().count(), 5);
+    shell.ok(&format!("{line} -s 1 -o other.png"));
+    assert!(read_png(&shell.path("other.png")).0 != grid, "another seed gives other images");
+    shell.ok(&format!("{line} --continuous -o continuous.png"));
+    assert_eq!(read_png(&shell.path("continuous.png")).1["continuous"], "yes");
+}
+
+#[test]
+fn what_is_drawn_before_an_error_is_counted_and_kept() {
+    let shell = Shell::new();
+    fs::create_dir_all(shell.path("pictures/000003.png")).unwrap();
+    let said = shell.error("sample -m rgb.safetensors -n 5 -b 2 --device cpu --each pictures");
+    let expected = "error: stopped after 3 of 5 images, which are in pictures: cannot write pictures";
+    assert!(said.starts_with(expected), "{said}");
+    for i in 0..3 {
+        read_png(&shell.path(&format!("pictures/{i:06}.png")));
+    }
+    assert_eq!(fs::read_dir(shell.path("pictures")).unwrap().count(), 4);
+}
+
+#[test]
+fn a_random_seed_is_said() {
+    let shell = Shell::new();
+    let seed = || {
+        let said = shell.ok("sample -m grey.safetensors -n 1 -s random --device cpu").stderr;
+        let seed = said.lines().next().unwrap().strip_prefix("seed: ").unwrap().to_owned();
+        assert_eq!(read_png(&shell.path("samples.png")).1["seed"], seed);
+        seed
+    };
+    assert_ne!(seed(), seed());
+}
+
+#[test]
+fn flags_that_make_no_sense() {
+    let shell = Shell::new();
+    fs::write(shell.path("old.png"), "").unwrap();
+    let mut permissions = fs::metadata(shell.path("old.png")).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(shell.path("old.png"), permissions).unwrap();
+    fs::create_dir(shell.path("folder.png")).unwrap();
+    fs::write(shell.path("file"), "").unwrap();
+    shell.errors(
+        "errors-sample",
+        &[
+            "sample --class 10",
+            "sample --class 3,seven",
+            "sample --class 3,",
+            "sample -m rgb.safetensors --class 1",
+            "sample --size 30x28",
+            "sample --size 0x0",
+            "sample --size 28",
+            "sample -n 0",
+            "sample -n -1",
+            "sample -b 0",
+            "sample --threads 0",
+            "sample -s tomorrow",
+            "sample -n 10000000",
+            "sample -o samples.jpg",
+            "sample -o samples",
+            "sample -o nowhere/samples.png",
+            "sample -o file/samples.png",
+            "sample -o folder.png",
+            "sample -o old.png",
+            "sample --each file",
+            "sample --each a -o b.png",
+            "sample --colour",
+            "draw",
+        ],
+    );
+    let long = shell.error(&format!("sample -o {}.png", "a".repeat(300)));
+    assert!(long.contains("error: cannot write aaa"), "{long}");
+}
+
+#[test]
+fn a_batch_beyond_memory() {
+    let shell = Shell::new();
+    let said = shell.error("sample -n 1000000 -b 1000000000 --device cpu --each pictures");
+    assert!(said.contains("a batch of 1000000000 images does not fit"), "{said}");
+    assert!(said.contains("the largest batch that fits is "), "{said}");
+}
