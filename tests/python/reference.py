@@ -32,7 +32,7 @@ def convolve(x, weight, stride=1, dilation=1):
     """A causal convolution: all kernel rows but the last look up, and a kernel of width 3 is centred
     while a narrower one looks left."""
     rows, columns = weight.shape[:2]
-    n, h, w, _ = x.shape
+    _, h, w, _ = x.shape
     top = (rows - 1) * dilation
     left = ((columns - 1) // 2 if columns == 3 else columns - 1) * dilation
     right = (columns - 1) * dilation - left

@@ -1,0 +1,148 @@
+"""Our model file: what its metadata says, and how it is written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import ConversionError, listing
+from .network import Architecture
+
+NONLINEARITIES = ("concat_elu", "elu", "relu")
+PROVENANCE = ("source", "data", "steps", "bits_per_dim", "license")
+DTYPES = {"<f4": "F32", "<f2": "F16"}
+
+
+def describe(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, str]:
+    """The metadata. What names and shapes tell stands; for the rest a flag wins over what the input
+    says of itself, and a default is said aloud."""
+    for key, inferred in {
+        "channels": a.channels,
+        "nr_filters": a.filters,
+        "nr_resnet": a.blocks,
+        "nr_logistic_mix": a.mixtures,
+        "nr_classes": a.classes,
+        "levels": a.levels,
+    }.items():
+        if stored.get(key, str(inferred)) != str(inferred):
+            raise ConversionError(f"{key} is {stored[key]} by the metadata, {inferred} by the shapes")
+
+    metadata = {
+        "format": "pixelcnn-1",
+        "family": "pixelcnn++",
+        "channels": a.channels,
+        **image_size(a, flags, stored),
+        "filters": a.filters,
+        "blocks": a.blocks,
+        "levels": a.levels,
+        "mixtures": a.mixtures,
+        "nonlinearity": nonlinearity(a, flags, stored),
+        "dilations": json.dumps(dilations(a, flags, stored)),
+        "classes": json.dumps(class_names(a, flags, stored), ensure_ascii=False),
+    }
+    for key in PROVENANCE:
+        if value := getattr(flags, key) or stored.get(key):
+            metadata[key] = value
+    return {key: str(value) for key, value in metadata.items()}
+
+
+def choose(key: str, flags: argparse.Namespace, stored: dict[str, str], default: Any) -> Any:
+    if getattr(flags, key) is not None:
+        return getattr(flags, key)
+    if key in stored:
+        return stored[key]
+    print(f"note: the input does not tell its {key}; {default} is assumed (--{key})", file=sys.stderr)
+    return default
+
+
+def image_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
+    multiple = 2 ** (a.levels - 1)
+    size = {}
+    for key in ("height", "width"):
+        value = str(choose(key, flags, stored, 32))
+        if not value.isdecimal() or int(value) == 0 or int(value) % multiple:
+            raise ConversionError(
+                f"{key} {value}: expected a positive multiple of {multiple}, for {a.levels} levels"
+            )
+        size[key] = int(value)
+    return size
+
+
+def nonlinearity(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> str:
+    expected = NONLINEARITIES[:1] if a.doubles else NONLINEARITIES[1:]
+    if a.doubles:
+        chosen = flags.nonlinearity or stored.get("nonlinearity", "concat_elu")
+    else:
+        chosen = choose("nonlinearity", flags, stored, "elu")
+    if chosen not in expected:
+        raise ConversionError(f"nonlinearity {chosen}: the shapes tell {' or '.join(expected)}")
+    return chosen
+
+
+def dilations(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> list[int]:
+    chosen = flags.dilations or stored_list("dilations", stored) or [1] * (a.blocks + 1)
+    if len(chosen) != a.blocks + 1 or not all(type(d) is int and d > 0 for d in chosen):
+        raise ConversionError(
+            f"dilations {chosen}: expected {a.blocks + 1} positive integers, one a block of the down pass"
+        )
+    return chosen
+
+
+def class_names(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> list[str]:
+    names = flags.classes or stored_list("classes", stored) or [str(k) for k in range(a.classes)]
+    if len(names) != a.classes or len({str(name) for name in names}) != a.classes:
+        raise ConversionError(
+            f"classes: expected {a.classes} different names, found {len(names)}: "
+            f"{listing([str(name) for name in names])}"
+        )
+    return [str(name) for name in names]
+
+
+def stored_list(key: str, stored: dict[str, str]) -> list[Any] | None:
+    try:
+        value = json.loads(stored.get(key, "null"))
+    except json.JSONDecodeError:
+        value = stored[key]
+    if value is not None and not isinstance(value, list):
+        raise ConversionError(f"{key} is {stored[key]!r} in the metadata, expected a JSON list")
+    return value
+
+
+def write_model(path: Path, metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> None:
+    """Under a temporary name first, so that no half-written file has the final one.
+
+    Not through safetensors' own writer: it puts metadata in a random order, and here the same model
+    is the same file, whose hash names it.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    # Wider types first keeps all of them aligned, as the format asks.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
+    offset = 0
+    for name, tensor in ordered:
+        header[name] = {
+            "dtype": DTYPES[tensor.dtype.str],
+            "shape": tensor.shape,
+            "data_offsets": [offset, offset + tensor.nbytes],
+        }
+        offset += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(len(text).to_bytes(8, "little") + text)
+                for _, tensor in ordered:
+                    file.write(tensor.data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConversionError(f"{path}: cannot be written: {error.strerror}") from None

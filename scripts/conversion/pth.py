@@ -1,0 +1,164 @@
+"""Read the tensors of a PyTorch .pth without PyTorch, and without executing anything in it.
+
+A .pth is a pickle, and a pickle is a program. This unpickler knows the few names that a dictionary
+of tensors is made of, and refuses a file at the first other one.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from . import ConversionError, listing
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+STORAGES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "<u2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+}
+ADVICE = "save the weights alone: torch.save(model.state_dict(), …)"
+
+
+# Named tuples, because a pickle can change the fields of any object that has a __dict__.
+class Storage(NamedTuple):
+    type: str
+    bytes: Callable[[], bytes]
+
+    def read(self) -> np.ndarray:
+        array = np.frombuffer(self.bytes(), STORAGES[self.type])
+        if self.type == "BFloat16Storage":  # the upper half of a float32
+            array = (array.astype("<u4") << 16).view("<f4")
+        return array
+
+
+class Tensor(NamedTuple):
+    """A strided view of a storage, whose bytes are read when they are asked for."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def read(self) -> np.ndarray:
+        array = self.storage.read()
+        last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides))
+        if math.prod(self.shape) > 0 and last >= array.size:
+            raise ConversionError(
+                f"truncated: a tensor of shape {list(self.shape)} ends at element {last} of a "
+                f"storage that has {array.size}"
+            )
+        strides = [s * array.itemsize for s in self.strides]
+        return np.lib.stride_tricks.as_strided(array[self.offset :], self.shape, strides)
+
+
+def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+    if (
+        not isinstance(storage, Storage)
+        or len(shape) != len(strides)
+        or not all(isinstance(n, int) and n >= 0 for n in (offset, *shape, *strides))
+    ):
+        raise ConversionError("it holds a tensor that torch.save does not write")
+    return Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+def rebuild_parameter(tensor: Tensor, *_: Any) -> Tensor:
+    return tensor
+
+
+ALLOWED = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
+    **{("torch", name): name for name in STORAGES},
+}
+
+
+class Unpickler(pickle._Unpickler):
+    """On the one in Python: the one in C gives a damaged file all memory that it asks for."""
+
+    def __init__(self, file: BinaryIO, storage_bytes: Callable[[str], bytes]):
+        super().__init__(file, encoding="utf-8")
+        self.storage_bytes = storage_bytes
+        self.storages: dict[str, Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return ALLOWED[module, name]
+        except KeyError:
+            raise ConversionError(
+                f"refused, and nothing in it executed: it asks for {module}.{name}, where only "
+                f"tensors may be; {ADVICE}"
+            ) from None
+
+    def persistent_load(self, identity: Any) -> Storage:
+        # ("storage", type, key, device, elements); legacy files add a view, which is always None.
+        kind, type, key, *_ = identity
+        if kind != "storage" or type not in STORAGES or any(identity[5:]):
+            raise ConversionError("it holds a storage that torch.save does not write")
+        return self.storages.setdefault(key, Storage(type, lambda: self.storage_bytes(key)))
+
+
+def read_pth(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        state = read_zip(path) if file.read(2) == b"PK" else read_legacy(path)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        found = f"a {type(state).__name__}"
+        if isinstance(state, dict):
+            found = "a dictionary of " + (listing([str(key) for key in state]) or "nothing")
+        raise ConversionError(f"expected a dictionary of tensors, found {found}; {ADVICE}")
+    return state
+
+
+def read_zip(path: Path) -> Any:
+    archive = zipfile.ZipFile(path)
+    names = archive.namelist()
+    root = next((name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")), None)
+    if root is None:
+        raise ConversionError(
+            f"a zip archive, but not one that torch.save writes (found: {listing(names)}); "
+            f"if it holds a checkpoint, unpack it first"
+        )
+    if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+        raise ConversionError("written on a big-endian machine; save it on a little-endian one")
+    with archive.open(f"{root}data.pkl") as file:
+        return Unpickler(file, lambda key: archive.read(f"{root}data/{key}")).load()
+
+
+def read_legacy(path: Path) -> Any:
+    """Pickles of a magic number, the protocol, the system, the object and the keys of its storages;
+    then these, each after its number of elements."""
+    spans: dict[str, tuple[int, int]] = {}
+
+    def storage_bytes(key: str) -> bytes:
+        with path.open("rb") as file:
+            offset, size = spans[key]
+            file.seek(offset)
+            return file.read(size)
+
+    with path.open("rb") as file:
+        unpickler = lambda: Unpickler(file, storage_bytes)
+        if unpickler().load() != LEGACY_MAGIC:
+            raise ConversionError(f"a pickle, but not one that torch.save writes; {ADVICE}")
+        unpickler().load()
+        if not unpickler().load()["little_endian"]:
+            raise ConversionError("written on a big-endian machine; save it on a little-endian one")
+        state_unpickler = unpickler()
+        state = state_unpickler.load()
+        for key in unpickler().load():
+            elements = int.from_bytes(file.read(8), "little")
+            size = elements * np.dtype(STORAGES[state_unpickler.storages[key].type]).itemsize
+            spans[key] = file.tell(), size
+            if file.seek(size, 1) > path.stat().st_size:
+                raise ConversionError(f"truncated: storage {key} should have {size} bytes")
+    return state

@@ -1,0 +1,85 @@
+"""From a checkpoint's tensors to ours: strict accounting, then the weight norm folded away."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import ConversionError, listing
+from .names import Checkpoint, Layout
+from .network import Architecture, Layer, network
+
+WEIGHT_TYPES = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2")}
+BIAS_TYPE = np.dtype("<f4")
+
+
+def convert_weights(c: Checkpoint, a: Architecture, dtype: str) -> dict[str, np.ndarray]:
+    layers = list(network(a))
+    account(c, a, layers)
+    weight_type = WEIGHT_TYPES[dtype]
+    weights = {}
+    for layer in layers:
+        scope = getattr(layer, c.convention.column)
+        if layer.kind == "conditional_weights":
+            weights[f"{layer.name}.weight"] = cast(c, (scope, "hw"), read(c, (scope, "hw")), weight_type)
+            continue
+        v, g, b = ((scope, part) for part in ("V", "g", "b"))
+        weight = fold(read(c, v), read(c, g), c.convention.layouts[layer.kind], c.name(v))
+        weights[f"{layer.name}.weight"] = cast(c, v, weight, weight_type)
+        weights[f"{layer.name}.bias"] = cast(c, b, read(c, b), BIAS_TYPE)
+    return weights
+
+
+def account(c: Checkpoint, a: Architecture, layers: list[Layer]) -> None:
+    """Every tensor has its place, every place its tensor, and every shape is as expected."""
+    expected: dict[tuple[str, str], tuple[int, ...]] = {}
+    for layer in layers:
+        scope = getattr(layer, c.convention.column)
+        if layer.kind == "conditional_weights":
+            expected[scope, "hw"] = layer.shape
+        else:
+            expected[scope, "V"] = c.convention.layouts[layer.kind].stored(layer.shape)
+            expected[scope, "g"] = c.convention.gain_shape(layer)
+            expected[scope, "b"] = layer.shape[-1:]
+
+    missing = [c.name(key) for key in expected if key not in c.names]
+    extra = [name for key, name in c.names.items() if key not in expected]
+    if missing or extra:
+        raise ConversionError(
+            f"the tensors are not those of a network of {a.levels} levels of {a.blocks} blocks "
+            f"({a.evidence})"
+            + (f"\n  missing: {listing(missing)}" if missing else "")
+            + (f"\n  without a place: {listing(sorted(extra))}" if extra else "")
+        )
+    for key, shape in expected.items():
+        if c.shape(key) != shape:
+            raise ConversionError(
+                f"{c.name(key)} has shape {list(c.shape(key))}, expected {list(shape)} ({a.evidence})"
+            )
+
+
+def read(c: Checkpoint, key: tuple[str, str]) -> np.ndarray:
+    array = c.source.read(c.names[key]).astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ConversionError(f"{c.name(key)} holds NaN or infinite values")
+    return array
+
+
+def fold(v: np.ndarray, g: np.ndarray, layout: Layout, name: str) -> np.ndarray:
+    """W = g·V/‖V‖, in our layout."""
+    v = v.transpose(np.argsort(layout.axes))
+    others = tuple(axis for axis in range(v.ndim) if axis != layout.gain)
+    norm = np.sqrt(np.square(v).sum(axis=others, keepdims=True))
+    if not norm.all():
+        raise ConversionError(
+            f"{name}: the norm of channel {int(np.argmin(norm))} is zero, so its weights have no direction"
+        )
+    return v * (g.reshape(norm.shape) / norm)
+
+
+def cast(c: Checkpoint, key: tuple[str, str], array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        result = np.ascontiguousarray(array, dtype)
+    if not np.isfinite(result).all():
+        largest = np.abs(array).max()
+        raise ConversionError(f"{c.name(key)}: {largest:.3g} is beyond the range of {dtype.name}")
+    return result

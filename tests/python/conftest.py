@@ -1,0 +1,86 @@
+"""Golden cases, and how the scripts and the program are called."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "scripts"
+GOLDEN = ROOT / "tests" / "golden"
+# The case with the largest checkpoints is not copied into the repository.
+GOLDEN_ELSEWHERE = Path(os.environ.get("PIXELCNN_GOLDEN", ROOT.parent / "shared" / "golden"))
+PIXELCNN = Path(os.environ.get("PIXELCNN", ROOT / "target" / "release" / "pixelcnn")).resolve()
+
+sys.path.insert(0, str(SCRIPTS))
+import convert as script  # noqa: E402
+
+needs_pixelcnn = pytest.mark.skipif(
+    not PIXELCNN.exists(), reason=f"needs the program, and there is no {PIXELCNN}"
+)
+
+
+def golden(case: str, file: str) -> Path:
+    for folder in (GOLDEN, GOLDEN_ELSEWHERE):
+        if (folder / case / file).exists():
+            return folder / case / file
+    pytest.skip(f"{case}/{file} is not in the repository for its size, nor in {GOLDEN_ELSEWHERE}")
+
+
+def config(case: str) -> dict:
+    return json.loads((GOLDEN / case / "config.json").read_text())
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def run_convert(*arguments: object) -> Result:
+    """The script in this process, so that TensorFlow is loaded once."""
+    out, err = io.StringIO(), io.StringIO()
+    argv, sys.argv = sys.argv, ["convert.py", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = script.main()
+    finally:
+        sys.argv = argv
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def run(*command: object, **options: object) -> Result:
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **options)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def run_pixelcnn(*arguments: object) -> Result:
+    result = run(PIXELCNN, *arguments)
+    assert result.code == 0, result.err
+    return result
+
+
+def flags(case: str) -> list[str]:
+    """What a user tells of a case because its checkpoint does not."""
+    c = config(case)
+    told = ["--height", str(c["height"]), "--width", str(c["width"])]
+    return told + (["--nonlinearity", "relu"] if c["nonlinearity"] == "relu" else [])
+
+
+def first_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:
+    """None, or where the first value beyond the tolerance is."""
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    beyond = np.argwhere(~(np.abs(found - expected) <= tolerance))
+    if len(beyond) == 0:
+        return None
+    at = tuple(int(i) for i in beyond[0])
+    return f"{len(beyond)} values differ, first at {at}: {found[at]!r}, expected {expected[at]!r}"

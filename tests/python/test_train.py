@@ -1,0 +1,395 @@
+"""Training: it agrees with the program, survives kills, repeats itself, and says what is wrong with data."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import resource
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import reference
+from conftest import ROOT, needs_pixelcnn, run, run_pixelcnn
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from test_torch import TORCH, needs_torch
+from training import TrainingError, data
+
+SCRIPT = ROOT / "scripts" / "train.py"
+TINY = ("--filters", 6, "--blocks", 1, "--mixtures", 2, "--batch", 8, "--threads", 1)
+
+
+def pictures(count: int, size: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy bars, upright for class 1: something to learn, and black and white among the values."""
+    random = np.random.default_rng(5)
+    y = np.arange(count) % 2
+    bars = np.where(np.arange(size) // 2 % 2, 250, 5)
+    x = np.stack([np.broadcast_to(bars if k else bars[:, None], (size, size)) for k in y])[..., None]
+    return np.clip(x + random.integers(-40, 40, (count, size, size, channels)), 0, 255).astype(np.uint8), y
+
+
+def save_npz(path, channels: int, count: int = 64, size: int = 8):
+    x, y = pictures(count, size, channels)
+    np.savez(path, x=x, y=y, classes=np.array(["lying", "upright"]), odd=np.arange(count) % 4 == 3)
+    return path
+
+
+def train(*arguments: object, **options: object):
+    return run(TORCH, SCRIPT, *arguments, *TINY, **options)
+
+
+def trained(*arguments: object, **options: object):
+    result = train(*arguments, **options)
+    assert result.code == 0, result.err
+    return result
+
+
+def metadata(path) -> dict[str, str]:
+    return reference.Network(path).metadata
+
+
+# Training and sampling agree
+
+
+ARCHITECTURES = {
+    "grey, classes": (1, ["--classes"]),
+    "rgb, one dilated level, f16": (3, ["--levels", 1, "--dilations", "1,2", "--dtype", "f16", "--flip", "--shift", 1]),
+    "rgb, elu, dropout": (3, ["--nonlinearity", "elu", "--dropout", 0.2]),
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """One trained model of each architecture, with its held-out images."""
+    if TORCH is None:
+        pytest.skip("needs PyTorch")
+    made = {}
+    for i, (name, (channels, arguments)) in enumerate(ARCHITECTURES.items()):
+        folder = tmp_path_factory.mktemp(f"model{i}")
+        source = save_npz(folder / "images.npz", channels)
+        held_out = () if not has_pillow() else ("--held-out-to", folder / "held_out")
+        trained(source, "-o", folder / "m.safetensors", "--held-out", 12, "--epochs", 8, *held_out, *arguments)
+        made[name] = folder
+    return made
+
+
+def has_pillow() -> bool:
+    """Whether the interpreter with PyTorch can write images."""
+    return TORCH is not None and run(TORCH, "-c", "import PIL").code == 0
+
+
+def held_out_of(folder, classes: bool) -> data.Part:
+    return data.load(folder / "images.npz", wishes(classes=classes, held_out=12)).held_out
+
+
+@needs_torch
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_bits_per_dim_is_that_of_the_definition(name, models):
+    model = models[name] / "m.safetensors"
+    held_out = held_out_of(models[name], name == "grey, classes")
+    images = held_out.x.transpose(0, 2, 3, 1)
+    network = reference.Network(model)
+    found = reference.bits_per_dim(network.params(images, held_out.y), images).mean()
+    # The script computes the network in float32, and states four decimals.
+    assert abs(float(network.metadata["bits_per_dim"]) - found) < 2e-4
+    assert found < 7.5, "it learned nothing"
+
+    network.tensors["input.left.weight"][0, 0, 0, 0] += 1
+    wrong = reference.bits_per_dim(network.params(images, held_out.y), images).mean()
+    assert abs(wrong - found) > 1e-3
+
+
+@needs_torch
+@needs_pixelcnn
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_bits_per_dim_is_that_of_the_program(name, models, tmp_path):
+    model = models[name] / "m.safetensors"
+    held_out = held_out_of(models[name], name == "grey, classes")
+    for i, image in enumerate(held_out.x.transpose(0, 2, 3, 1)):
+        Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).save(tmp_path / f"{i:02}.png")
+    classes = () if held_out.y is None else ("--class", ",".join(map(str, held_out.y)))
+
+    def evaluated(path) -> float:
+        arguments = ("--json", "--device", "cpu", *classes)
+        return json.loads(run_pixelcnn("eval", "-m", path, tmp_path, *arguments).out)["mean_bits_per_dim"]
+
+    assert abs(evaluated(model) - float(metadata(model)["bits_per_dim"])) < 1e-3
+    if has_pillow():
+        written = sorted((models[name] / "held_out").glob("*.png"))
+        assert [f.read_bytes() for f in written] != []
+        for file, image in zip(written, held_out.x.transpose(0, 2, 3, 1), strict=True):
+            np.testing.assert_array_equal(np.asarray(Image.open(file)).reshape(image.shape), image)
+
+    tensors = load_file(model)
+    tensors["input.left.weight"][0, 0, 0, 0] += 1
+    save_file(tensors, tmp_path / "wrong.safetensors", metadata(model))
+    assert abs(evaluated(tmp_path / "wrong.safetensors") - float(metadata(model)["bits_per_dim"])) > 1e-3
+
+
+# The same again, whatever happens in between
+
+
+def begin(*arguments: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [str(a) for a in (TORCH, SCRIPT, *arguments, *TINY)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def step_of(checkpoint) -> int:
+    return json.loads(reference_metadata(checkpoint)["state"])["step"] if checkpoint.exists() else 0
+
+
+def reference_metadata(path) -> dict[str, str]:
+    with path.open("rb") as file:
+        return json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
+
+
+def wait_for_step(process: subprocess.Popen, checkpoint, step: int) -> None:
+    limit = time.monotonic() + 120
+    while step_of(checkpoint) < step:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < limit, "training is stuck"
+        time.sleep(0.02)
+
+
+@needs_torch
+def test_killed_and_resumed_is_the_same_as_never_stopped(tmp_path):
+    source = save_npz(tmp_path / "images.npz", 3, count=40)
+    run_is = ("--classes", "--epochs", 10, "--shift", 1, "--flip", "--dropout", 0.1)
+    whole, pieces, other = (tmp_path / f"{name}.safetensors" for name in ("whole", "pieces", "other"))
+    trained(source, "-o", whole, *run_is)
+
+    checkpoint = pieces.with_suffix(".ckpt")
+    process = begin(source, "-o", pieces, *run_is, "--checkpoint-minutes", 0)
+    wait_for_step(process, checkpoint, 5)
+    process.kill()
+    process.communicate()
+    first = step_of(checkpoint)
+    assert 5 <= first < 40
+    process = begin(source, "-o", pieces, *run_is, "--checkpoint-minutes", 0, "--resume", checkpoint)
+    wait_for_step(process, checkpoint, first + 5)
+    process.send_signal(signal.SIGTERM)
+    _, message = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM and f"--resume {checkpoint}" in message
+    assert not pieces.exists()
+    resumed = trained(source, "-o", pieces, "--epochs", 10, "--resume", checkpoint)
+    assert "going on at step" in resumed.err
+
+    assert metadata(pieces) == metadata(whole)
+    expected, found = load_file(whole), load_file(pieces)
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+
+    trained(source, "-o", other, *run_is, "--seed", 1)
+    assert not np.array_equal(load_file(other)["output.weight"], expected["output.weight"])
+
+
+@needs_torch
+def test_checkpoint_on_a_full_disk_is_a_warning_and_the_one_before_stays(tmp_path):
+    source = save_npz(tmp_path / "images.npz", 1)
+    model = tmp_path / "m.safetensors"
+    trained(source, "-o", model, "--epochs", 1)
+    size = model.stat().st_size
+    before = model.with_suffix(".ckpt").read_bytes()
+    # The model fits, the checkpoint, which holds each value four times, does not.
+    assert len(before) > 2 * size
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size, 2 * size))  # noqa: E731
+    result = trained(source, "-o", model, "--epochs", 2, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit)
+    assert "warning: no checkpoint" in result.err and "too large" in result.err.lower(), result.err
+    assert model.with_suffix(".ckpt").read_bytes() == before
+    assert not list(tmp_path.glob(".*.tmp"))
+
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))  # noqa: E731
+    result = train(source, "-o", model, "--minutes", 0, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit)
+    assert result.code == 1 and f"error: {model}: cannot be written" in result.err
+
+
+@needs_torch
+def test_init_begins_with_the_models_weights(models, tmp_path):
+    folder = models["grey, classes"]
+    trained(folder / "images.npz", "-o", tmp_path / "m.safetensors", "--held-out", 12, "--minutes", 0, "--init", folder / "m.safetensors")
+    expected, found = load_file(folder / "m.safetensors"), load_file(tmp_path / "m.safetensors")
+    for name, tensor in expected.items():
+        # Norm and direction, taken apart and put together again in float32.
+        np.testing.assert_allclose(found[name], tensor, rtol=1e-5, atol=1e-7, err_msg=name)
+    before, after = metadata(folder / "m.safetensors"), metadata(tmp_path / "m.safetensors")
+    assert before["steps"] == after["steps"] != "0" and before["bits_per_dim"] == after["bits_per_dim"]
+
+
+@needs_torch
+def test_what_contradicts_a_checkpoint_or_model_is_refused(models, tmp_path):
+    grey, rgb = models["grey, classes"], models["rgb, elu, dropout"]
+    output = ("-o", tmp_path / "m.safetensors")
+
+    def refused(*arguments: object) -> str:
+        result = train(*arguments, *output, "--minutes", 0)
+        assert result.code == 1 and "Traceback" not in result.err, result.err
+        assert not (tmp_path / "m.safetensors").exists()
+        return result.err
+
+    images, model, checkpoint = grey / "images.npz", grey / "m.safetensors", grey / "m.ckpt"
+    assert "to go on from a model, use --init" in refused(images, "--resume", model)
+    assert "--seed 3" in refused(images, "--resume", checkpoint, "--seed", 3)
+    assert "other images" in refused(save_npz(tmp_path / "others.npz", 1, count=60), "--resume", checkpoint)
+    assert "--nonlinearity relu" in refused(images, "--init", model, "--nonlinearity", "relu")
+    assert "has 3 channels" in refused(images, "--init", rgb / "m.safetensors")
+    (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:3000])
+    assert "not a complete safetensors file" in refused(images, "--resume", tmp_path / "cut.ckpt")
+    assert "is not a class" in refused(images, "--flip", "sitting", "--classes")
+    assert "multiples of 8" in refused(save_npz(tmp_path / "12.npz", 1, size=12), "--levels", 4)
+
+
+# Data
+
+
+def wishes(**changed) -> data.Wishes:
+    default = dict(size=None, grey=False, classes=False, leave_out=None, held_out=None, strict=False)
+    return data.Wishes(**{**default, **changed})
+
+
+def refusal(path, **changed) -> str:
+    with pytest.raises(TrainingError) as error:
+        data.load(path, wishes(**changed))
+    return str(error.value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two sub-folders with four images of 12×10 each."""
+    x, y = pictures(8, 12, 3)
+    for i, (image, k) in enumerate(zip(x, y)):
+        (tmp_path / "images" / f"class{k}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[1:11]).save(tmp_path / "images" / f"class{k}" / f"{i}.png")
+    return tmp_path / "images"
+
+
+def test_folder_with_classes(folder):
+    read = data.load(folder, wishes(size=8, classes=True, held_out=3))
+    assert read.classes == ["class0", "class1"]
+    assert read.train.x.shape == (5, 3, 8, 8) and read.held_out.x.shape == (3, 3, 8, 8)
+    assert sorted([*read.train.y, *read.held_out.y]) == [0] * 4 + [1] * 4
+    again = data.load(folder, wishes(size=10, held_out=3, grey=True))
+    assert again.train.x.shape == (5, 1, 10, 10) and again.train.y is None and again.classes == []
+
+
+def test_folder_with_train_and_test(folder):
+    for part in ("train", "test"):
+        (folder.parent / "both" / part).mkdir(parents=True)
+    (folder / "class0").rename(folder.parent / "both" / "test" / "a")
+    (folder / "class1").rename(folder.parent / "both" / "train" / "b")
+    read = data.load(folder.parent / "both", wishes(size=8))
+    assert len(read.train) == 4 and len(read.held_out) == 4
+    assert "one class" in refusal(folder.parent / "both", size=8, classes=True)
+
+
+def test_images_that_cannot_be_used_are_named(folder, capsys):
+    (folder / "class0" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n, and no more")
+    Image.new("RGB", (7, 20)).save(folder / "class1" / "small.jpg")
+    Image.fromarray(np.zeros((12, 12), np.uint16)).save(folder / "class1" / "deep.png")
+    Image.new("RGB", (12, 12)).save(folder / "astray.png")
+    read = data.load(folder, wishes(size=8, classes=True))
+    assert len(read.train) + len(read.held_out) == 8
+    said = capsys.readouterr().err
+    for name, reason in {
+        "broken.png": "cannot be read",
+        "small.jpg": "is 7x20, smaller than 8x8",
+        "deep.png": "more than 8 bits",
+        "astray.png": "no sub-folder",
+    }.items():
+        assert any(name in line and reason in line for line in said.splitlines()), said
+    assert "4 of 12 images were skipped" in said
+    assert "astray.png" in refusal(folder, size=8, classes=True, strict=True)
+
+
+def test_folders_that_hold_nothing_to_train_on(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "holds no images" in refusal(tmp_path / "empty")
+    assert "no such file or folder" in refusal(tmp_path / "absent")
+    assert "none of its 8 images" in refusal(folder, size=64)
+    assert "there are none" in refusal(folder / "class0", classes=True, size=8)
+    assert "none is left" in refusal(folder, size=8, held_out=8)
+
+
+def test_transparent_is_white(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / name)
+    assert (data.load(tmp_path, wishes(size=8)).train.x == 255).all()
+
+
+def test_npz(tmp_path):
+    path = save_npz(tmp_path / "images.npz", 3)
+    read = data.load(path, wishes(classes=True, leave_out="odd", held_out=8))
+    assert len(read.train) == 40 and read.classes == ["lying", "upright"]
+    assert "expected an array of that name" in refusal(path, leave_out="tone")
+    assert "smaller than 9x9" in refusal(path, size=9)
+    assert data.load(path, wishes(size=4, grey=True)).train.x.shape[1:] == (1, 4, 4)
+
+    x, y = pictures(6, 8, 1)
+    np.savez(tmp_path / "test.npz", x_train=x[..., 0], y_train=y, x_test=x[:2, ..., 0], y_test=y[:2])
+    read = data.load(tmp_path / "test.npz", wishes(classes=True))
+    assert (len(read.train), len(read.held_out), read.classes) == (6, 2, ["0", "1"])
+
+    for arrays, reason in (
+        ({"y": y}, "expected an array x"),
+        ({"x": x / 255}, "float64"),
+        ({"x": x[..., :0]}, "expected uint8"),
+        ({"x": x[:0]}, "holds no images"),
+        ({"x": x, "y": y[:3]}, "expected [6] class numbers"),
+        ({"x": x, "y": y - 1}, "class numbers"),
+        ({"x": x}, "--classes needs labels"),
+        ({"x": x, "y": y, "classes": np.array(["one"])}, "2 classes, and names for 1"),
+        ({"x": x, "y": y * 0}, "one class"),
+        ({"x": np.array([None])}, "cannot be read"),
+    ):
+        np.savez(tmp_path / "bad.npz", **arrays)
+        assert reason in refusal(tmp_path / "bad.npz", classes=True)
+    (tmp_path / "bad.npz").write_bytes(path.read_bytes()[:200])
+    assert "cannot be read as an .npz" in refusal(tmp_path / "bad.npz")
+
+
+def idx(array: np.ndarray) -> bytes:
+    return b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+def test_mnist_files_as_published(tmp_path):
+    x, y = pictures(6, 8, 1)
+    x, y = x[..., 0], y.astype(np.uint8)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(x)))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(y)))
+    (tmp_path / "t10k-images.idx3-ubyte").write_bytes(idx(x[:3]))
+    (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(idx(y[:3]))
+    read = data.load(tmp_path, wishes(classes=True))
+    np.testing.assert_array_equal(read.train.x[:, 0], x)
+    np.testing.assert_array_equal(read.held_out.y, y[:3])
+
+    (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(idx(y[:3])[:-1])
+    assert "contradicts" in refusal(tmp_path)
+    (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(b"\0\0\x0d\x01")
+    assert "not an IDX file" in refusal(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(y))[:20])
+    assert "cannot be read" in refusal(tmp_path)
+
+
+def test_cifar_batches_as_published(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (6, 3, 32, 32), np.uint8)
+
+    def write(name, value):
+        (tmp_path / name).write_bytes(pickle.dumps(value, protocol=2))
+
+    for name, part in (("data_batch_1", slice(0, 2)), ("data_batch_2", slice(2, 4)), ("test_batch", slice(4, 6))):
+        write(name, {b"data": x[part].reshape(-1, 3072), b"labels": [0, 1], b"filenames": [b"a", b"b"]})
+    write("batches.meta", {b"label_names": [b"plane", b"car"]})
+    read = data.load(tmp_path, wishes(classes=True))
+    np.testing.assert_array_equal(read.train.x, x[:4])
+    np.testing.assert_array_equal(read.held_out.x, x[4:])
+    assert list(read.train.y) == [0, 1, 0, 1] and read.classes == ["plane", "car"]
+
+    write("data_batch_2", {b"data": x[:2]})
+    assert "expected uint8 data" in refusal(tmp_path)
+    (tmp_path / "data_batch_2").write_bytes(b"cos\nsystem\n(S'touch harm'\ntR.")
+    assert "has no place in it" in refusal(tmp_path)
