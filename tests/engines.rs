@@ -4,8 +4,8 @@ mod common;
 
 use common::{architectures, engine, first_difference, random_images};
 use pixelcnn::engine::cpu::{CpuEngine, full};
-use pixelcnn::engine::{Engine, EngineError, Job};
-use pixelcnn::model::{Config, Model};
+use pixelcnn::engine::{Engine, EngineError, Job, Method};
+use pixelcnn::model::{Config, Model, Network};
 
 /// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
 const TOLERANCE: f32 = 1e-4;
@@ -109,7 +109,7 @@ fn job(config: &Config, first: u64, count: usize) -> Job {
     let classes = config.classes.len() as u64;
     let class = |i| ((first + i) % classes.max(1)) as usize;
     let classes = if classes > 0 { (0..count as u64).map(class).collect() } else { vec![] };
-    Job { seed: 7, first, count, classes, continuous: false }
+    Job { seed: 7, first, count, classes, ..Job::default() }
 }
 
 #[test]
@@ -254,4 +254,85 @@ fn a_batch_beyond_memory_is_refused_with_the_largest_that_fits() {
         Err(EngineError::BatchTooLarge { largest, .. }) => assert!(largest > 0 && largest < 1_000_000_000),
         other => panic!("{other:?}"),
     }
+}
+
+/// The naive method draws the same images from the whole network, on the same kernels.
+fn naive_and_cached_agree(on_gpu: bool) {
+    for config in &architectures()[..2] {
+        let config = Config { height: 8, width: 12, ..config.clone() };
+        let model = Model::synthetic(config.clone(), 9);
+        let mut engine = engine(on_gpu, &model);
+        let cached = engine.sample(&job(&config, 3, 3), &mut |_| {}).unwrap();
+        let naive = Job { method: Method::Naive, ..job(&config, 3, 3) };
+        let naive = engine.sample(&naive, &mut |_| {}).unwrap();
+        // On a GPU another kernel takes the sums, so that a rare rounding falls the other way.
+        let differ = naive.iter().zip(&cached).filter(|(n, c)| n != c).count();
+        assert!(differ * 50 <= if on_gpu { cached.len() } else { 0 }, "{differ} of {}", cached.len());
+    }
+}
+
+#[test]
+fn naive_and_cached_agree_on_the_cpu() {
+    naive_and_cached_agree(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn naive_and_cached_agree_on_the_gpu() {
+    naive_and_cached_agree(true);
+}
+
+/// What is counted at every product and dispatch is what the architecture predicts.
+fn counts_are_as_predicted(on_gpu: bool) {
+    for config in architectures() {
+        let model = Model::synthetic(config.clone(), 9);
+        let network = Network::new(&config);
+        let mut engine = engine(on_gpu, &model);
+        for (method, count) in [(Method::Cached, 3), (Method::Naive, 2)] {
+            let before = engine.counts();
+            let pixels = if method == Method::Naive { 2 } else { config.width * config.height };
+            engine.prepare(count).unwrap();
+            let job = Job { method, pixels: Some(pixels), ..job(&config, 0, count) };
+            engine.sample(&job, &mut |_| {}).unwrap();
+            let after = engine.counts();
+            let images = if on_gpu { 3 } else { count };
+            let macs = match method {
+                Method::Cached => network.macs_per_image() * images,
+                Method::Naive => network.macs_per_image() * images * pixels,
+            };
+            // On the GPU the sampling kernel computes the output, and the next pixel's input, once more.
+            let again = if on_gpu && method == Method::Naive { macs / 10 } else { 0 };
+            let counted = (after.macs - before.macs) as usize;
+            assert!((macs..=macs + again).contains(&counted), "{method:?}: {counted}, expected {macs}");
+            if on_gpu && method == Method::Cached {
+                let dispatches = network.dispatches_per_image();
+                assert_eq!(after.dispatches - before.dispatches, dispatches as u64, "{config:?}");
+                // One a row, unless a slow device needs more than a second for it.
+                assert!(after.submissions - before.submissions >= config.height as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn counts_are_as_predicted_on_the_cpu() {
+    counts_are_as_predicted(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn counts_are_as_predicted_on_the_gpu() {
+    counts_are_as_predicted(true);
+}
+
+/// The published model: 24.4 GMAC and 31 100 dependent dispatches an image, plus the work of rows.
+#[test]
+fn the_published_architecture_costs_what_was_derived() {
+    let network = Network::new(&Config::published(160, 5));
+    assert_eq!(network.macs_per_image() / 100_000_000, 243);
+    let rows: usize = (0..32).map(|row| network.dispatches_of_row(row)).sum();
+    let of_pixels = network.dispatches_per_image() - rows;
+    // 30.375 a pixel over the 4×4 phases, and the input layer once a row.
+    assert_eq!(of_pixels, 31_104 + 32);
+    assert_eq!(network.dispatches_of_row(0), 136);
 }

@@ -369,7 +369,7 @@ fn samples_carry_the_models_entropy(on_gpu: bool) {
     for (model, count) in cases {
         let config = &model.config;
         let classes: Vec<_> = (0..count).filter(|_| !config.classes.is_empty()).map(|i| i % 10).collect();
-        let job = Job { seed: 3, first: 0, count, classes: classes.clone(), continuous: false };
+        let job = Job { seed: 3, first: 0, count, classes: classes.clone(), ..Job::default() };
         let draw = |model: &Model| common::engine(on_gpu, model).sample(&job, &mut |_| {}).unwrap();
         let right = information_deviation(&model, &draw(&model), &classes);
         assert!(right.abs() < 4.0, "{}: {right:.2} standard deviations", model.name);

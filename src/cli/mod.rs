@@ -186,15 +186,15 @@ fn size_problem(width: usize, height: usize, model: &Model) -> Option<String> {
     })
 }
 
-/// A bar over rows of images, with images/s, where stderr is a terminal; nothing elsewhere.
-fn progress(images: usize, height: usize) -> ProgressBar {
+/// A bar over the pixels of images, with images/s, where stderr is a terminal; nothing elsewhere.
+fn progress(images: usize, pixels: usize) -> ProgressBar {
     let rate = move |state: &ProgressState, w: &mut dyn std::fmt::Write| {
-        let rows = state.pos() as f64 / state.elapsed().as_secs_f64().max(1e-3);
-        let _ = write!(w, "{:.1} images/s", rows / height as f64);
+        let done = state.pos() as f64 / state.elapsed().as_secs_f64().max(1e-3);
+        let _ = write!(w, "{:.1} images/s", done / pixels as f64);
     };
     let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {rate}  {eta} left");
     let style = style.expect("the template is valid").with_key("rate", rate);
-    let bar = ProgressBar::new(images as u64 * height as u64).with_style(style);
+    let bar = ProgressBar::new(images as u64 * pixels as u64).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }

@@ -161,7 +161,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Draws all images batch by batch; `done` counts those that reached the target.
 fn draw(plan: &Plan, engine: &mut dyn Engine, target: &mut Target, done: &mut usize) -> Result<()> {
-    let bar = super::progress(plan.count, plan.height);
+    let pixels = plan.width * plan.height;
+    let bar = super::progress(plan.count, pixels);
     while *done < plan.count {
         let first = *done;
         let count = plan.batch.min(plan.count - first);
@@ -171,8 +172,9 @@ fn draw(plan: &Plan, engine: &mut dyn Engine, target: &mut Target, done: &mut us
             count,
             classes: (first..first + count).filter_map(|i| plan.class(i)).collect(),
             continuous: plan.continuous,
+            ..Job::default()
         };
-        let mut progress = |rows| bar.set_position((first * plan.height + rows * count) as u64);
+        let mut progress = |done| bar.set_position((first * pixels + done * count) as u64);
         let values = engine.sample(&job, &mut progress)?;
         for values in values.chunks(values.len() / count) {
             let levels = values.iter().map(|&x| mixture::level(x)).collect();

@@ -5,8 +5,18 @@ use crate::model::Network;
 pub mod cpu;
 pub mod gpu;
 
+/// How images are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Every value is computed once and cached.
+    #[default]
+    Cached,
+    /// The whole network over the whole image for every pixel, with the same kernels: the baseline.
+    Naive,
+}
+
 /// A batch of images to draw.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Job {
     /// Seed of the noise.
     pub seed: u64,
@@ -18,6 +28,23 @@ pub struct Job {
     pub classes: Vec<usize>,
     /// Feed back unrounded values, as the published samplers do.
     pub continuous: bool,
+    /// How they are drawn.
+    pub method: Method,
+    /// Stop after so many pixels of each image, in raster order; the values of the others mean nothing.
+    pub pixels: Option<usize>,
+}
+
+/// What an engine has issued since it was made, counted from the shapes of what was issued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Multiplications with additions in products, padding of channels included.
+    pub macs: u64,
+    /// Dispatches of GPU kernels.
+    pub dispatches: u64,
+    /// Submissions to the GPU.
+    pub submissions: u64,
+    /// Nanoseconds spent encoding dispatches.
+    pub encode_ns: u64,
 }
 
 /// Why an engine gave up. No image is made from a batch that failed.
@@ -52,7 +79,7 @@ pub enum EngineError {
         largest: usize,
     },
     /// The GPU failed.
-    #[error("the GPU failed: {0}; nothing was written (try again, a smaller --batch, or --device cpu)")]
+    #[error("the GPU failed: {0} (try again, a smaller --batch, or --device cpu)")]
     Device(String),
 }
 
@@ -63,7 +90,8 @@ pub type Trace = Vec<(String, Vec<f32>)>;
 /// An engine: a network on a device, ready to run batches.
 ///
 /// Images are `[N, H, W, C]`, row-major, with values in [−1, 1]; `classes` has a class an image, or none
-/// for an unconditional model. A batch larger than was prepared is prepared first. `progress` is told how many rows of the batch are done, from time to time.
+/// for an unconditional model. A batch larger than was prepared is prepared first. `progress` is told how many pixels of
+/// each image are done, from time to time.
 pub trait Engine {
     /// Engine and device, for people.
     fn name(&self) -> String;
@@ -90,6 +118,12 @@ pub trait Engine {
     /// Any [`EngineError`].
     fn parameters(&mut self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>, EngineError>;
 
+    /// What has been issued so far.
+    fn counts(&self) -> Counts;
+
+    /// Bytes of device memory in use: weights, and caches of the largest batch so far.
+    fn bytes(&self) -> u64;
+
     /// Every value on the way to the output, for one given image.
     ///
     /// # Errors
@@ -111,7 +145,7 @@ fn trace_row(
     mut ring: impl FnMut(usize) -> Result<Vec<f32>, EngineError>,
 ) -> Result<(), EngineError> {
     for (n, node) in network.nodes.iter().enumerate() {
-        if row % (1 << node.level) == 0 {
+        if row.is_multiple_of(1 << node.level) {
             trace[n].1.extend(node.row(&ring(n)?, row >> node.level, batch, 0));
         }
     }

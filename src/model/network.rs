@@ -359,6 +359,8 @@ impl Network {
             }
         }
         net.output(ul);
+        // The naive method begins anew for every pixel: it wants the whole image, and zeros above it.
+        net.nodes[IMAGE].rows += config.height;
         net.finish();
         net
     }
@@ -376,6 +378,25 @@ impl Network {
             inputs * layer.outputs() * positions
         };
         self.layers.iter().map(macs).sum()
+    }
+
+    /// Dispatches on a GPU that begin a row of the image.
+    pub fn dispatches_of_row(&self, row: usize) -> usize {
+        let has_row_work = |layer: &&Layer| layer.is_row_work() || layer.has_context();
+        self.layers.iter().filter(has_row_work).filter(|layer| layer.runs_on_row(row)).count()
+    }
+
+    /// Dispatches on a GPU for a batch, whatever its size.
+    pub fn dispatches_per_image(&self) -> usize {
+        let Config { width, height, .. } = self.config;
+        let of_pixels = |layer: &Layer| match layer.kind {
+            _ if layer.is_row_work() => 0,
+            // The input layer runs with the output of the pixel before, but for the first of a row.
+            Kind::Input => height,
+            _ => (width / layer.run_every) * (height / layer.run_every),
+        };
+        let of_rows: usize = (0..height).map(|row| self.dispatches_of_row(row)).sum();
+        of_rows + self.layers.iter().map(of_pixels).sum::<usize>()
     }
 
     /// The node that the output layer makes: the mixture parameters.

@@ -12,7 +12,7 @@ use super::{Config, Network};
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file could not be read.
-    #[error("cannot read the model file: {0}")]
+    #[error("cannot read the model file")]
     Read(#[from] std::io::Error),
     /// Not safetensors at all, or cut short.
     #[error(

@@ -13,6 +13,7 @@ pub struct Packed {
     /// Vectors of each panel.
     panels: Vec<usize>,
     inputs: usize,
+    outputs: usize,
     lanes: usize,
 }
 
@@ -53,7 +54,12 @@ impl Packed {
             }
             first += panel * lanes;
         }
-        Self { data, panels, inputs, lanes }
+        Self { data, panels, inputs, outputs, lanes }
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.data[..])
     }
 
     /// Outputs with padding to whole vectors: the length of rows of `init` and `out`.
@@ -103,6 +109,12 @@ pub struct Product<'a> {
 }
 
 impl Product<'_> {
+    /// Multiplications with additions that it takes, without the padding of outputs to vectors.
+    pub fn macs(&self) -> usize {
+        let depth: usize = self.runs.iter().map(|run| run.depth).sum();
+        self.positions.len() * depth * self.weights.outputs
+    }
+
     /// That every address is within its slice, whatever the kernel below does.
     fn check(&self) {
         let Some(last) = self.positions.clone().last() else { return };

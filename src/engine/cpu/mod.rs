@@ -10,8 +10,8 @@ mod state;
 
 use std::sync::mpsc;
 
-use super::{Engine, EngineError, Job, Trace, begin_trace, trace_row};
-use crate::model::Model;
+use super::{Counts, Engine, EngineError, Job, Method, Trace, begin_trace, trace_row};
+use crate::model::{Config, Model};
 use crate::sampling::mixture;
 use crate::sampling::random::Noise;
 use state::{Memory, Packing, State};
@@ -92,7 +92,7 @@ impl CpuEngine {
 
     /// Splits `count` images and their results between the threads, and runs `work` on each.
     ///
-    /// `work` gets the index of its first image and its part of `out`, and reports every finished row.
+    /// `work` gets the index of its first image and its part of `out`, and reports every finished pixel.
     fn share<W>(
         &mut self,
         count: usize,
@@ -117,15 +117,15 @@ impl CpuEngine {
                 let (mine, others) = rest.split_at_mut(rest.len() / (count - first) * images);
                 let sender = sender.clone();
                 running.push(scope.spawn(move || {
-                    let finished_row = || _ = sender.send(());
-                    work(packing, memory, first, mine, &finished_row)
+                    let finished_pixel = || _ = sender.send(());
+                    work(packing, memory, first, mine, &finished_pixel)
                 }));
                 rest = others;
                 first += images;
             }
             drop(sender);
-            for (rows, ()) in receiver.iter().enumerate() {
-                progress((rows + 1) / threads);
+            for (pixels, ()) in receiver.iter().enumerate() {
+                progress((pixels + 1) / threads);
             }
             running.into_iter().try_for_each(|thread| match thread.join() {
                 Ok(result) => result,
@@ -165,6 +165,38 @@ impl CpuEngine {
     }
 }
 
+/// Draws the pixels of a thread's images.
+struct Sampler<'a> {
+    job: &'a Job,
+    config: &'a Config,
+    /// The first image, counted from the job's first.
+    first: usize,
+    /// `[images, H, W, C]`
+    out: &'a mut [f32],
+    draws: Vec<f32>,
+}
+
+impl Sampler<'_> {
+    /// Draws a pixel of every image from the parameters that were computed for it.
+    fn draw(&mut self, state: &mut State, row: usize, column: usize) -> Result<(), EngineError> {
+        let Config { width, height, channels, mixtures, .. } = *self.config;
+        self.draws.resize(mixtures + channels, 0.0);
+        for image in 0..self.out.len() / self.config.dimensions() {
+            let parameters = state.parameters(column, image);
+            let index = self.job.first + (self.first + image) as u64;
+            if !parameters.iter().all(|p| p.is_finite()) {
+                return Err(EngineError::NotFinite { image: index, row, column });
+            }
+            Noise::new(self.job.seed, index).uniforms((row * width + column) as u32, &mut self.draws);
+            let at = ((image * height + row) * width + column) * channels;
+            let pixel = &mut self.out[at..at + channels];
+            mixture::draw(parameters, &self.draws, self.job.continuous, pixel);
+            state.set_pixel(row, column, image, pixel);
+        }
+        Ok(())
+    }
+}
+
 /// Bytes of memory that are free to be used; no limit where the system does not tell.
 fn available_memory() -> usize {
     let Ok(mut system) = sysinfo::System::new() else { return usize::MAX };
@@ -192,46 +224,59 @@ impl Engine for CpuEngine {
 
     fn sample(&mut self, job: &Job, progress: &mut dyn FnMut(usize)) -> Result<Vec<f32>, EngineError> {
         self.fits(job.count)?;
-        let config = &self.packing.network.config;
-        let (width, height, channels) = (config.width, config.height, config.channels);
-        let draws = config.mixtures + channels;
+        let config = self.packing.network.config.clone();
+        let (width, height) = (config.width, config.height);
         let mut images = vec![0.0; job.count * config.dimensions()];
-        self.share(
-            job.count,
-            &mut images,
-            |packing, memory, first, out, finished_row| {
-                let batch = out.len() / (width * height * channels);
-                let classes = job.classes.get(first..first + batch).unwrap_or(&[]);
-                let mut state = State::begin(packing, memory, batch, classes);
-                let mut draws = vec![0.0; draws];
-                for row in 0..height {
-                    state.begin_row(row);
-                    for column in 0..width {
-                        state.step(row, column..column + 1);
-                        for image in 0..batch {
-                            let parameters = state.parameters(column, image);
-                            let index = job.first + (first + image) as u64;
-                            if !parameters.iter().all(|p| p.is_finite()) {
-                                return Err(EngineError::NotFinite { image: index, row, column });
-                            }
-                            Noise::new(job.seed, index).uniforms((row * width + column) as u32, &mut draws);
-                            let at = ((image * height + row) * width + column) * channels;
-                            let pixel = &mut out[at..at + channels];
-                            mixture::draw(parameters, &draws, job.continuous, pixel);
-                            state.set_pixel(row, column, image, pixel);
+        let last = job.pixels.unwrap_or(width * height).min(width * height);
+        let work = |packing: &Packing, memory: &mut Memory, first, out: &mut [f32], step: &dyn Fn()| {
+            let batch = out.len() / config.dimensions();
+            let classes = job.classes.get(first..first + batch).unwrap_or(&[]);
+            let mut state = State::begin(packing, memory, batch, classes);
+            let mut sampler = Sampler { job, config: &config, first, out, draws: Vec::new() };
+            match job.method {
+                Method::Cached => {
+                    for pixel in 0..last {
+                        let (row, column) = (pixel / width, pixel % width);
+                        if column == 0 {
+                            state.begin_row(row);
                         }
+                        state.step(row, column..column + 1);
+                        sampler.draw(&mut state, row, column)?;
+                        step();
                     }
-                    finished_row();
                 }
-                Ok(())
-            },
-            progress,
-        )?;
+                Method::Naive => {
+                    for pixel in 0..last {
+                        state.restart();
+                        for row in 0..height {
+                            state.begin_row(row);
+                            state.step(row, 0..width);
+                            if row == pixel / width {
+                                sampler.draw(&mut state, row, pixel % width)?;
+                            }
+                        }
+                        step();
+                    }
+                }
+            }
+            Ok(())
+        };
+        self.share(job.count, &mut images, work, progress)?;
         Ok(images)
     }
 
     fn parameters(&mut self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>, EngineError> {
         self.evaluate(images, classes, self.packing.network.config.width)
+    }
+
+    fn counts(&self) -> Counts {
+        let macs = self.memories.iter().map(|memory| memory.macs).sum();
+        Counts { macs, ..Counts::default() }
+    }
+
+    fn bytes(&self) -> u64 {
+        let caches: usize = self.memories.iter().map(Memory::bytes).sum();
+        (self.packing.weight_bytes() + caches) as u64
     }
 
     fn trace(&mut self, image: &[f32], class: Option<usize>) -> Result<Trace, EngineError> {

@@ -54,6 +54,13 @@ impl Packing {
     }
 }
 
+impl Packing {
+    /// Bytes of weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.iter().map(Packed::bytes).sum()
+    }
+}
+
 /// Which terms of a layer's sum to take.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -85,6 +92,16 @@ pub struct Memory {
     block: Vec<f32>,
     /// A gate's result on its way into the record.
     value: Vec<f32>,
+    /// Multiplications with additions so far.
+    pub(super) macs: u64,
+}
+
+impl Memory {
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        let floats = |buffers: &[Vec<f32>]| buffers.iter().map(Vec::capacity).sum::<usize>();
+        4 * (floats(&self.nodes) + floats(&self.contexts) + floats(&self.biases))
+    }
 }
 
 impl<'a> State<'a> {
@@ -116,6 +133,13 @@ impl<'a> State<'a> {
         memory.block.resize(BLOCK * widest, 0.0);
         memory.value.resize(widest, 0.0);
         Self { packing, memory }
+    }
+
+    /// Clears all caches but the image, to compute the same images once more from their first row.
+    pub fn restart(&mut self) {
+        for cache in &mut self.memory.nodes[IMAGE + 1..] {
+            cache.fill(0.0);
+        }
     }
 
     /// Begins a row of the image: all that does not depend on its pixels.
@@ -211,7 +235,9 @@ impl<'a> State<'a> {
         let positions = columns.start * batch..columns.end * batch;
         if part == Part::Early {
             let out = &mut context[positions.start * stride..];
-            arch.dispatch(Product { weights, first_input, runs, init: bias, batch, positions, out });
+            let product = Product { weights, first_input, runs, init: bias, batch, positions, out };
+            self.memory.macs += product.macs() as u64;
+            arch.dispatch(product);
         } else {
             let init = match part {
                 Part::Late if layer.has_context() => {
@@ -228,12 +254,16 @@ impl<'a> State<'a> {
                 batch,
                 stride,
             };
+            let mut macs = 0;
             for start in positions.clone().step_by(BLOCK) {
                 let positions = start..positions.end.min(start + BLOCK);
                 let (out, range) = (&mut block[..], positions.clone());
-                arch.dispatch(Product { weights, first_input, runs, init, batch, positions, out });
+                let product = Product { weights, first_input, runs, init, batch, positions, out };
+                macs += product.macs() as u64;
+                arch.dispatch(product);
                 arch.dispatch(|| store.run(range, &block, &mut value, &mut target));
             }
+            self.memory.macs += macs;
         }
         self.memory.nodes[layer.target] = target;
         self.memory.contexts[l] = context;

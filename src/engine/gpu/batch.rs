@@ -5,7 +5,7 @@ use wgpu::util::DeviceExt;
 
 use super::layout::{JobUniform, LayerUniform, NodeUniform, TapUniform, bind, quads};
 use super::shaders::{Epilogue, Variant};
-use super::{Gpu, Job};
+use super::{Counts, Gpu, Job};
 use crate::model::network::{IMAGE, Kind, Layer, MAX_TAPS, Tap, padded};
 use crate::sampling::random::Noise;
 
@@ -14,17 +14,13 @@ struct Work {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 2],
+    /// Multiplications with additions.
+    macs: u64,
 }
 
 /// Persistent buffers and dispatches for batches of `size` images.
 pub struct Batch {
-    /// Images.
-    pub size: usize,
-    nodes: Vec<wgpu::Buffer>,
-    /// For each image, whether a value of it was not finite.
-    broken: wgpu::Buffer,
-    /// Bias of each layer, one an image for layers with classes.
-    biases: Vec<wgpu::Buffer>,
+    buffers: Buffers,
     /// Pixels of the batch, drawn or given: `[H, W, B, 4]`.
     pub pixels: wgpu::Buffer,
     job: wgpu::Buffer,
@@ -32,19 +28,33 @@ pub struct Batch {
     row_work: Vec<Option<Work>>,
     /// By layer: what a pixel needs.
     pixel_work: Vec<Option<Work>>,
-    /// The horizontal input layer at the first column of a row; elsewhere `sample` runs it.
-    first_column: Work,
+    /// By layer: the same for all pixels of a row at once; made for the naive method alone.
+    whole_rows: Vec<Option<Work>>,
     sample: Work,
 }
 
-/// Which terms of a layer's sum a dispatch takes.
+/// What convolutions read and write.
+struct Buffers {
+    /// Images.
+    size: usize,
+    nodes: Vec<wgpu::Buffer>,
+    contexts: Vec<Option<wgpu::Buffer>>,
+    /// Bias of each layer, one an image for layers with classes.
+    biases: Vec<wgpu::Buffer>,
+    /// For each image, whether a value of it was not finite.
+    broken: wgpu::Buffer,
+}
+
+/// Which terms of a layer's sum a dispatch takes, for which pixels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// Those known when the row begins, into the context.
+    /// Those known when the row begins, into the context of the row.
     Early,
-    /// The others, then the epilogue.
+    /// The others, then the epilogue, for one pixel.
     Late,
-    /// All, then the epilogue.
+    /// The others, then the epilogue, for a whole row.
+    LateRow,
+    /// All, then the epilogue, for a whole row.
     All,
 }
 
@@ -63,39 +73,15 @@ impl Batch {
 
     /// Makes everything for batches of `size` images.
     pub fn new(gpu: &mut Gpu, size: usize) -> Self {
-        let storage = |label: &str, floats: usize| {
-            gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(&format!("pixelcnn {label}")),
-                size: 4 * floats as u64,
-                usage: wgpu::BufferUsages::STORAGE
-                    | wgpu::BufferUsages::COPY_DST
-                    | wgpu::BufferUsages::COPY_SRC,
-                mapped_at_creation: false,
-            })
-        };
-        let (config, layers) = (&gpu.network.config, &gpu.network.layers);
-        let nodes: Vec<_> = gpu.network.nodes.iter().map(|n| storage(&n.name, n.len(size))).collect();
-        let context = |layer: &Layer| {
-            let floats = (config.width >> layer.grid) * size * layer.outputs();
-            layer.has_context().then(|| storage(&format!("{} context", layer.name), floats))
-        };
-        let contexts: Vec<_> = layers.iter().map(context).collect();
-        let bias = |layer: &Layer| {
-            let images = if layer.is_conditional() { size } else { 1 };
-            storage(&format!("{} bias", layer.name), images * layer.outputs())
-        };
-        let biases: Vec<_> = layers.iter().map(bias).collect();
-        let broken = storage("broken", size);
-        let pixels = storage("pixels", config.height * config.width * size * 4);
+        let config = gpu.network.config.clone();
+        let buffers = Buffers::new(gpu, size);
+        let pixels = gpu.storage("pixels", config.height * config.width * size * 4);
         let job = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("pixelcnn job"),
             size: size_of::<JobUniform>() as u64,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-
-        let buffers =
-            Buffers { size, nodes: &nodes, contexts: &contexts, biases: &biases, broken: &broken };
         let (mut row_work, mut pixel_work) = (Vec::new(), Vec::new());
         for l in 0..gpu.network.layers.len() {
             let layer = &gpu.network.layers[l];
@@ -103,40 +89,26 @@ impl Batch {
                 true => Some(Part::All),
                 false => layer.has_context().then_some(Part::Early),
             };
+            // The output layer of a pixel is a part of the sampling kernel.
             let of_pixel = (!layer.is_row_work() && layer.kind != Kind::Output).then_some(Part::Late);
             row_work.push(of_row.map(|part| buffers.conv(gpu, l, part)));
             pixel_work.push(of_pixel.map(|part| buffers.conv(gpu, l, part)));
         }
-        let input = gpu.horizontal_input();
-        let first_column = pixel_work[input].take().expect("the input layer reads the pixel to the left");
-        let (source, target) = (gpu.output().taps[0].source, gpu.network.layers[input].target);
-        let label = "pixelcnn sample";
-        let bindings = bind(
-            &gpu.device,
-            &gpu.sample_layout,
-            label,
-            &[
-                &gpu.rows,
-                &gpu.columns,
-                &job,
-                &nodes[source],
-                &gpu.sample_weights,
-                contexts[input].as_ref().expect("the input layer reads the row above"),
-                &nodes[IMAGE],
-                &nodes[target],
-                &pixels,
-                &nodes[gpu.network.parameters()],
-                &broken,
-            ],
-        );
-        let config = &gpu.network.config;
-        let parameters = quads(padded(config.parameters_per_pixel()));
-        let draws = (config.mixtures + config.channels) as u32;
-        let variant = Variant::sample(parameters, draws, config.nonlinearity);
-        let workgroups = variant.workgroups(size as u32, parameters);
-        let pipeline = gpu.pipelines.get(&gpu.device, &variant);
-        let sample = Work { pipeline, bindings, workgroups };
-        Self { size, nodes, broken, biases, pixels, job, row_work, pixel_work, first_column, sample }
+        let sample = buffers.sample(gpu, &job, &pixels);
+        Self { buffers, pixels, job, row_work, pixel_work, whole_rows: Vec::new(), sample }
+    }
+
+    /// Images.
+    pub fn size(&self) -> usize {
+        self.buffers.size
+    }
+
+    /// Makes what the naive method needs beside the rest.
+    pub fn prepare_naive(&mut self, gpu: &mut Gpu) {
+        for l in self.whole_rows.len()..gpu.network.layers.len() {
+            let late = !gpu.network.layers[l].is_row_work();
+            self.whole_rows.push(late.then(|| self.buffers.conv(gpu, l, Part::LateRow)));
+        }
     }
 
     /// Clears the caches and sets what the next batch is to be; `given` are pixels to be taken instead of
@@ -155,17 +127,17 @@ impl Batch {
             parameters: quads(padded(config.parameters_per_pixel())),
             mixtures: config.mixtures as u32,
             channels: config.channels as u32,
-            batch: self.size as u32,
+            batch: self.size() as u32,
             columns: config.width as u32,
             forced: u32::from(given.is_some()),
             continuous: u32::from(job.continuous),
         };
         gpu.queue.write_buffer(&self.job, 0, bytemuck::bytes_of(&uniform));
-        for (biases, buffer) in gpu.biases.iter().zip(&self.biases) {
+        for (biases, buffer) in gpu.biases.iter().zip(&self.buffers.biases) {
             let values: Vec<f32> = match &biases[..] {
                 [one] => one.clone(),
                 // Images past the job's are drawn with the rest, for nobody.
-                each => (0..self.size)
+                each => (0..self.size())
                     .flat_map(|i| &each[job.classes.get(i).copied().unwrap_or(0)])
                     .copied()
                     .collect(),
@@ -177,88 +149,155 @@ impl Batch {
             Some(given) => given,
             None => {
                 let config = &gpu.network.config;
-                untouched = vec![super::UNTOUCHED; config.height * config.width * self.size * 4];
+                untouched = vec![super::UNTOUCHED; config.height * config.width * self.size() * 4];
                 &untouched[..]
             }
         };
         gpu.queue.write_buffer(&self.pixels, 0, bytemuck::cast_slice(pixels));
-        let mut encoder = gpu
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("pixelcnn clear") });
-        for node in self.nodes.iter().chain([&self.broken]) {
-            encoder.clear_buffer(node, 0, None);
-        }
-        gpu.queue.submit([encoder.finish()]);
+        clear(gpu, [&self.buffers.nodes[IMAGE], &self.buffers.broken]);
+        self.restart(gpu);
+    }
+
+    /// Clears all caches but the image, to compute the same images from their first row.
+    pub fn restart(&self, gpu: &Gpu) {
+        clear(gpu, &self.buffers.nodes[IMAGE + 1..]);
     }
 
     /// The cache of a node, see [`crate::model::network::Node`].
     pub fn ring(&self, node: usize) -> &wgpu::Buffer {
-        &self.nodes[node]
+        &self.buffers.nodes[node]
     }
 
     /// Encodes what a row begins with.
-    pub fn encode_row(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass, row: usize) {
+    pub fn encode_row(&self, gpu: &Gpu, pass: &mut Pass, row: usize) {
         for (layer, work) in gpu.network.layers.iter().zip(&self.row_work) {
-            if let Some(work) = work
-                && layer.runs_on_row(row)
-            {
-                work.dispatch(gpu, pass, row, 0);
+            if layer.runs_on_row(row) {
+                pass.dispatch(gpu, work.as_ref(), row, 0);
             }
         }
-        self.first_column.dispatch(gpu, pass, row, 0);
     }
 
-    /// Encodes some pixels of a row, up to their values.
-    pub fn encode_pixels(
-        &self,
-        gpu: &Gpu,
-        pass: &mut wgpu::ComputePass,
-        row: usize,
-        columns: std::ops::Range<usize>,
-    ) {
-        for column in columns {
-            for (layer, work) in gpu.network.layers.iter().zip(&self.pixel_work) {
-                if let Some(work) = work
-                    && layer.runs_on_row(row)
-                    && column % layer.run_every == 0
-                {
-                    work.dispatch(gpu, pass, row, column);
-                }
+    /// Encodes a pixel, up to its value.
+    pub fn encode_pixel(&self, gpu: &Gpu, pass: &mut Pass, row: usize, column: usize) {
+        for (layer, work) in gpu.network.layers.iter().zip(&self.pixel_work) {
+            // Past the first column, the sampling kernel has run the input layer for its next pixel.
+            let is_done = layer.kind == Kind::Input && column > 0;
+            if layer.runs_on_row(row) && column.is_multiple_of(layer.run_every) && !is_done {
+                pass.dispatch(gpu, work.as_ref(), row, column);
             }
-            self.sample.dispatch(gpu, pass, row, column);
+        }
+        self.encode_sample(gpu, pass, row, column);
+    }
+
+    /// Encodes all pixels of a row, up to their mixture parameters.
+    pub fn encode_whole_row(&self, gpu: &Gpu, pass: &mut Pass, row: usize) {
+        for (layer, work) in gpu.network.layers.iter().zip(&self.whole_rows) {
+            if layer.runs_on_row(row) {
+                pass.dispatch(gpu, work.as_ref(), row, 0);
+            }
+        }
+    }
+
+    /// Encodes the drawing of a pixel.
+    pub fn encode_sample(&self, gpu: &Gpu, pass: &mut Pass, row: usize, column: usize) {
+        pass.dispatch(gpu, Some(&self.sample), row, column);
+        if column + 1 < gpu.network.config.width {
+            let input = &gpu.network.layers[gpu.horizontal_input()];
+            let left = &input.taps[input.taps.len() - 1];
+            pass.counts.macs += (self.size() * left.depth() * input.outputs()) as u64;
         }
     }
 }
 
-impl Work {
-    fn dispatch(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass, row: usize, column: usize) {
+/// Sets buffers to zero.
+fn clear<'a>(gpu: &Gpu, buffers: impl IntoIterator<Item = &'a wgpu::Buffer>) {
+    let label = Some("pixelcnn clear");
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
+    for buffer in buffers {
+        encoder.clear_buffer(buffer, 0, None);
+    }
+    gpu.queue.submit([encoder.finish()]);
+}
+
+/// A compute pass that counts.
+pub struct Pass<'a> {
+    /// The pass.
+    pub pass: wgpu::ComputePass<'a>,
+    /// What has been dispatched.
+    pub counts: Counts,
+}
+
+impl Pass<'_> {
+    fn dispatch(&mut self, gpu: &Gpu, work: Option<&Work>, row: usize, column: usize) {
+        let Some(work) = work else { return };
         let places = [row, column].map(|index| gpu.place_stride * index as u32);
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.bindings, &places);
-        pass.dispatch_workgroups(self.workgroups[0], self.workgroups[1], 1);
+        self.pass.set_pipeline(&work.pipeline);
+        self.pass.set_bind_group(0, &work.bindings, &places);
+        self.pass.dispatch_workgroups(work.workgroups[0], work.workgroups[1], 1);
+        self.counts.dispatches += 1;
+        self.counts.macs += work.macs;
     }
 }
 
-/// What convolutions read and write.
-struct Buffers<'a> {
-    size: usize,
-    nodes: &'a [wgpu::Buffer],
-    contexts: &'a [Option<wgpu::Buffer>],
-    biases: &'a [wgpu::Buffer],
-    broken: &'a wgpu::Buffer,
-}
+impl Buffers {
+    fn new(gpu: &Gpu, size: usize) -> Self {
+        let (network, layers) = (&gpu.network, &gpu.network.layers);
+        let context = |layer: &Layer| {
+            let floats = (network.config.width >> layer.grid) * size * layer.outputs();
+            layer.has_context().then(|| gpu.storage(&format!("{} context", layer.name), floats))
+        };
+        let bias = |layer: &Layer| {
+            let images = if layer.is_conditional() { size } else { 1 };
+            gpu.storage(&format!("{} bias", layer.name), images * layer.outputs())
+        };
+        Self {
+            size,
+            nodes: network.nodes.iter().map(|node| gpu.storage(&node.name, node.len(size))).collect(),
+            contexts: layers.iter().map(context).collect(),
+            biases: layers.iter().map(bias).collect(),
+            broken: gpu.storage("broken", size),
+        }
+    }
 
-impl Buffers<'_> {
+    /// The dispatch of output, drawing, and the next pixel's input.
+    fn sample(&self, gpu: &mut Gpu, job: &wgpu::Buffer, pixels: &wgpu::Buffer) -> Work {
+        let (network, input) = (&gpu.network, gpu.horizontal_input());
+        let (source, target) = (gpu.output().taps[0].source, network.layers[input].target);
+        let context = self.contexts[input].as_ref().expect("the input layer reads the row above");
+        let buffers = [
+            &gpu.rows,
+            &gpu.columns,
+            job,
+            &self.nodes[source],
+            &gpu.sample_weights,
+            context,
+            &self.nodes[IMAGE],
+            &self.nodes[target],
+            pixels,
+            &self.nodes[network.parameters()],
+            &self.broken,
+        ];
+        let bindings = bind(&gpu.device, &gpu.sample_layout, "pixelcnn sample", &buffers);
+        let config = &network.config;
+        let parameters = quads(gpu.output().outputs());
+        let draws = (config.mixtures + config.channels) as u32;
+        let variant = Variant::sample(parameters, draws, config.nonlinearity);
+        let workgroups = variant.workgroups(self.size as u32, parameters);
+        let output = gpu.output().taps[0].depth() * gpu.output().outputs();
+        let pipeline = gpu.pipelines.get(&gpu.device, &variant);
+        Work { pipeline, bindings, workgroups, macs: (self.size * output) as u64 }
+    }
+
     /// The dispatch of a part of a layer.
     fn conv(&self, gpu: &mut Gpu, l: usize, part: Part) -> Work {
         let (network, layer) = (&gpu.network, &gpu.network.layers[l]);
         let taps = match part {
             Part::Early => &layer.taps[..layer.early],
-            Part::Late => &layer.taps[layer.early..],
+            Part::Late | Part::LateRow => &layer.taps[layer.early..],
             Part::All => &layer.taps[..],
         };
-        let first_input =
-            if part == Part::Late { layer.taps[..layer.early].iter().map(Tap::depth).sum() } else { 0 };
+        let is_late = matches!(part, Part::Late | Part::LateRow);
+        let first_input = if is_late { layer.taps[..layer.early].iter().map(Tap::depth).sum() } else { 0 };
         let mut sources: Vec<usize> = Vec::new();
         let mut uniforms = [TapUniform::zeroed(); MAX_TAPS];
         for (uniform, tap) in uniforms.iter_mut().zip(taps) {
@@ -284,7 +323,7 @@ impl Buffers<'_> {
         let columns = if part == Part::Late { 1 } else { network.config.width >> layer.grid };
         let positions = (columns * self.size) as u32;
         let (outputs, width) = (quads(layer.outputs()), quads(padded(layer.channels)));
-        let from_context = part == Part::Late && layer.has_context();
+        let from_context = is_late && layer.has_context();
         let init = match &self.contexts[l] {
             Some(context) if from_context => context,
             _ => &self.biases[l],
@@ -334,11 +373,13 @@ impl Buffers<'_> {
                 init,
                 layer.residual.map_or(first_source, |r| &self.nodes[r]),
                 target,
-                self.broken,
+                &self.broken,
             ],
         );
+        let depth: usize = taps.iter().map(Tap::depth).sum();
+        let macs = (positions as usize * depth * layer.outputs()) as u64;
         let variant = Variant::conv(positions, layer.halves as u32, epilogue, network.config.nonlinearity);
         let workgroups = variant.workgroups(positions, width);
-        Work { pipeline: gpu.pipelines.get(&gpu.device, &variant), bindings, workgroups }
+        Work { pipeline: gpu.pipelines.get(&gpu.device, &variant), bindings, workgroups, macs }
     }
 }

@@ -11,10 +11,10 @@ pub mod shaders;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{Engine, EngineError, Job, Trace, begin_trace, trace_row};
+use super::{Counts, Engine, EngineError, Job, Method, Trace, begin_trace, trace_row};
 use crate::model::network::{CHANNEL_ALIGN, Kind, Layer, Stream, padded};
-use crate::model::{Model, Network};
-use batch::Batch;
+use crate::model::{Config, Model, Network};
+use batch::{Batch, Pass};
 use shaders::{NOT_FINITE, Pipelines};
 
 /// What pixels are before they are drawn; no value in [−1, 1].
@@ -38,6 +38,10 @@ pub struct GpuEngine {
     batch: Option<Batch>,
     /// Seconds that a row of the batch takes, as far as is known.
     row_seconds: f64,
+    /// The submission that runs, and when the one before it had ended.
+    running: Option<wgpu::SubmissionIndex>,
+    finished: Instant,
+    counts: Counts,
 }
 
 /// A device with what does not depend on the batch: weights, places, pipelines.
@@ -75,12 +79,19 @@ impl GpuEngine {
     ) -> Result<Self, EngineError> {
         let network = Network::new(&model.config.with_size(width, height));
         let gpu = Gpu::new(model, network, adapter)?;
-        Ok(Self { gpu, batch: None, row_seconds: 0.0 })
+        Ok(Self {
+            gpu,
+            batch: None,
+            row_seconds: 0.0,
+            running: None,
+            finished: Instant::now(),
+            counts: Counts::default(),
+        })
     }
 
     /// The batch, prepared for at least `size` images.
     fn prepared(&mut self, size: usize) -> Result<(), EngineError> {
-        if self.batch.as_ref().is_some_and(|batch| batch.size >= size) {
+        if self.batch.as_ref().is_some_and(|batch| batch.size() >= size) {
             return Ok(());
         }
         self.batch = None;
@@ -129,14 +140,14 @@ impl GpuEngine {
         let (dimensions, channels) = (config.dimensions(), config.channels);
         let count = images.len() / dimensions;
         self.prepared(count)?;
-        let size = self.batch.as_ref().expect("prepared before").size;
+        let size = self.batch.as_ref().expect("prepared before").size();
         let mut given = vec![0.0; dimensions / channels * size * 4];
         for (image, values) in images.chunks(dimensions).enumerate() {
             for (p, pixel) in values.chunks(channels).enumerate() {
                 given[(p * size + image) * 4..][..channels].copy_from_slice(pixel);
             }
         }
-        let job = Job { seed: 0, first: 0, count, classes: classes.to_vec(), continuous: false };
+        let job = Job { count, classes: classes.to_vec(), ..Job::default() };
         self.run(&job, Some(&given), each_row)
     }
 
@@ -147,41 +158,84 @@ impl GpuEngine {
         given: Option<&[f32]>,
         each_row: &mut dyn FnMut(&Gpu, &Batch, usize) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
-        let batch = self.batch.as_ref().expect("prepared before");
-        let (height, width) = (self.gpu.network.config.height, self.gpu.network.config.width);
-        batch.begin(&self.gpu, job, given);
-        // Row r + 1 is encoded while row r runs, and no more: `previous` is what runs.
-        let mut previous: Option<wgpu::SubmissionIndex> = None;
-        let mut finished = Instant::now();
-        for row in 0..height {
+        self.begin(job, given);
+        let width = self.gpu.network.config.width;
+        let last = job.pixels.unwrap_or(usize::MAX).min(width * self.gpu.network.config.height);
+        for row in 0..last.div_ceil(width) {
             let parts = (self.row_seconds / SUBMISSION.as_secs_f64()).ceil().clamp(1.0, width as f64);
             let span = width.div_ceil(parts as usize);
             let mut seconds = 0.0;
-            for start in (0..width).step_by(span) {
-                let label = Some("pixelcnn row");
-                let mut encoder =
-                    self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
-                {
-                    let mut pass = encoder
-                        .begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });
+            for start in (0..width.min(last - row * width)).step_by(span) {
+                let end = (start + span).min(width).min(last - row * width);
+                seconds += self.submit(|gpu, batch, pass| {
                     if start == 0 {
-                        batch.encode_row(&self.gpu, &mut pass, row);
+                        batch.encode_row(gpu, pass, row);
                     }
-                    batch.encode_pixels(&self.gpu, &mut pass, row, start..width.min(start + span));
-                }
-                let submitted = self.gpu.queue.submit([encoder.finish()]);
-                if let Some(previous) = previous.replace(submitted) {
-                    self.gpu.wait(previous)?;
-                    seconds += finished.elapsed().as_secs_f64();
-                    finished = Instant::now();
-                }
+                    for column in start..end {
+                        batch.encode_pixel(gpu, pass, row, column);
+                    }
+                })?;
             }
             if row > 0 {
                 self.row_seconds = seconds;
             }
-            each_row(&self.gpu, batch, row)?;
+            each_row(&self.gpu, self.batch.as_ref().expect("prepared before"), row)?;
         }
-        previous.map_or(Ok(()), |last| self.gpu.wait(last))
+        self.finish()
+    }
+
+    /// Draws pixels by the naive method; `each_pixel` is called when all of one has been submitted.
+    fn run_naive(&mut self, job: &Job, each_pixel: &mut dyn FnMut(usize)) -> Result<(), EngineError> {
+        self.batch.as_mut().expect("prepared before").prepare_naive(&mut self.gpu);
+        self.begin(job, None);
+        let (height, width) = (self.gpu.network.config.height, self.gpu.network.config.width);
+        for pixel in 0..job.pixels.unwrap_or(usize::MAX).min(width * height) {
+            self.batch.as_ref().expect("prepared before").restart(&self.gpu);
+            for row in 0..height {
+                self.submit(|gpu, batch, pass| {
+                    batch.encode_row(gpu, pass, row);
+                    batch.encode_whole_row(gpu, pass, row);
+                    if row == pixel / width {
+                        batch.encode_sample(gpu, pass, row, pixel % width);
+                    }
+                })?;
+            }
+            each_pixel(pixel);
+        }
+        self.finish()
+    }
+
+    fn begin(&mut self, job: &Job, given: Option<&[f32]>) {
+        self.batch.as_ref().expect("prepared before").begin(&self.gpu, job, given);
+        self.finished = Instant::now();
+    }
+
+    /// Encodes and submits some work, while the submission before it runs, and waits for that one: no more
+    /// than two are under way. Returns the seconds since the last wait.
+    fn submit(&mut self, encode: impl FnOnce(&Gpu, &Batch, &mut Pass)) -> Result<f64, EngineError> {
+        let start = Instant::now();
+        let label = Some("pixelcnn row");
+        let descriptor = wgpu::CommandEncoderDescriptor { label };
+        let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+        let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
+        let mut pass = Pass { pass: encoder.begin_compute_pass(&descriptor), counts: self.counts };
+        encode(&self.gpu, self.batch.as_ref().expect("prepared before"), &mut pass);
+        self.counts = pass.counts;
+        drop(pass);
+        let submitted = self.gpu.queue.submit([encoder.finish()]);
+        self.counts.submissions += 1;
+        self.counts.encode_ns += start.elapsed().as_nanos() as u64;
+        if let Some(previous) = self.running.replace(submitted) {
+            self.gpu.wait(previous)?;
+        }
+        let seconds = self.finished.elapsed().as_secs_f64();
+        self.finished = Instant::now();
+        Ok(seconds)
+    }
+
+    /// Waits for all that has been submitted.
+    fn finish(&mut self) -> Result<(), EngineError> {
+        self.running.take().map_or(Ok(()), |last| self.gpu.wait(last))
     }
 }
 
@@ -285,6 +339,18 @@ impl Gpu {
         Ok(gpu)
     }
 
+    /// A persistent buffer.
+    fn storage(&self, label: &str, floats: usize) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(&format!("pixelcnn {label}")),
+            size: 4 * floats as u64,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_DST
+                | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        })
+    }
+
     fn output(&self) -> &Layer {
         &self.network.layers[self.network.layers.len() - 1]
     }
@@ -376,18 +442,24 @@ impl Engine for GpuEngine {
 
     fn sample(&mut self, job: &Job, progress: &mut dyn FnMut(usize)) -> Result<Vec<f32>, EngineError> {
         self.prepared(job.count)?;
-        self.run(job, None, &mut |_, _, row| {
-            progress(row);
-            Ok(())
-        })?;
+        let Config { width, height, .. } = self.gpu.network.config;
+        match job.method {
+            Method::Cached => self.run(job, None, &mut |_, _, row| {
+                // The row before has been waited for.
+                progress(row * width);
+                Ok(())
+            })?,
+            Method::Naive => self.run_naive(job, progress)?,
+        }
         let config = &self.gpu.network.config;
-        progress(config.height);
+        let last = job.pixels.unwrap_or(usize::MAX).min(width * height);
+        progress(last);
         let batch = self.batch.as_ref().expect("prepared before");
         let pixels = self.gpu.read(&batch.pixels)?;
         let mut images = vec![0.0; job.count * config.dimensions()];
-        for (p, drawn) in pixels.chunks(4 * batch.size).enumerate() {
+        for (p, drawn) in pixels.chunks(4 * batch.size()).enumerate().take(last) {
             for (image, drawn) in drawn.chunks(4).take(job.count).enumerate() {
-                let (row, column) = (p / config.width, p % config.width);
+                let (row, column) = (p / width, p % width);
                 let drawn = &drawn[..config.channels];
                 if drawn.contains(&NOT_FINITE) {
                     return Err(EngineError::NotFinite { image: job.first + image as u64, row, column });
@@ -412,7 +484,7 @@ impl Engine for GpuEngine {
             // All images of a column, then those of the next.
             let of_row = gpu.read(batch.ring(gpu.network.parameters()))?;
             for (at, values) in of_row.chunks(padded(per_pixel)).enumerate() {
-                let (column, image) = (at / batch.size, at % batch.size);
+                let (column, image) = (at / batch.size(), at % batch.size());
                 if image < count {
                     let to = ((image * config.height + row) * width + column) * per_pixel;
                     parameters[to..to + per_pixel].copy_from_slice(&values[..per_pixel]);
@@ -423,11 +495,20 @@ impl Engine for GpuEngine {
         Ok(parameters)
     }
 
+    fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn bytes(&self) -> u64 {
+        let weights: u64 = self.gpu.weights.iter().map(wgpu::Buffer::size).sum();
+        weights + self.batch.as_ref().map_or(0, |batch| Batch::bytes(&self.gpu, batch.size()).1)
+    }
+
     fn trace(&mut self, image: &[f32], class: Option<usize>) -> Result<Trace, EngineError> {
         let classes: Vec<_> = class.into_iter().collect();
         let mut trace = begin_trace(&self.gpu.network);
         self.run_given(image, &classes, &mut |gpu, batch, row| {
-            trace_row(&gpu.network, &mut trace, row, batch.size, |node| gpu.read(batch.ring(node)))
+            trace_row(&gpu.network, &mut trace, row, batch.size(), |node| gpu.read(batch.ring(node)))
         })?;
         Ok(trace)
     }
