@@ -59,18 +59,36 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// Model file (.safetensors) [default: the handwritten digits built into the program]
-    #[arg(short, long, value_name = "MODEL")]
+    #[arg(short, long, value_name = "MODEL", help = model_help())]
     model: Option<PathBuf>,
 }
 
 impl ModelArgs {
     fn load(&self) -> Result<Model> {
-        match &self.model {
-            Some(path) => Model::load(path).with_context(|| format!("model {}", path.display())),
-            None => Model::embedded().context("the built-in model"),
+        let Some(path) = &self.model else {
+            return Model::embedded().context("the built-in model");
+        };
+        let name = path.to_str().filter(|_| !path.is_file());
+        if let Some(model) = name.and_then(Model::shipped) {
+            return model.with_context(|| format!("the built-in model {}", path.display()));
         }
+        if path.extension().is_none() && !path.exists() {
+            bail!("model {}: neither a file nor a built-in model: {}", path.display(), shipped_names());
+        }
+        Model::load(path).with_context(|| format!("model {}", path.display()))
     }
+}
+
+fn model_help() -> String {
+    format!(
+        "Model file (.safetensors), or a built-in model: {}; a file of that name wins [default: mnist, \
+        handwritten digits]",
+        shipped_names()
+    )
+}
+
+fn shipped_names() -> String {
+    Model::shipped_names().collect::<Vec<_>>().join(", ")
 }
 
 #[derive(clap::Args)]

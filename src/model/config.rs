@@ -124,7 +124,8 @@ impl Config {
         }
         if !config.takes_size(config.width, config.height) {
             let expected = format!("a multiple of {}", config.size_multiple());
-            let key = if config.height % config.size_multiple() != 0 { "height" } else { "width" };
+            let fits = config.height.is_multiple_of(config.size_multiple());
+            let key = if fits { "width" } else { "height" };
             return Err(bad(key, expected));
         }
         Ok(config)

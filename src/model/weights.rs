@@ -104,6 +104,9 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
+/// The models that are part of the program, by name; the first is the default.
+const SHIPPED: [(&str, &[u8]); 1] = [("mnist", include_bytes!("../../weights/mnist.safetensors"))];
+
 /// A loaded model: architecture, weights, provenance.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -131,7 +134,19 @@ impl Model {
 
     /// The digits model that is part of the program.
     pub fn embedded() -> Result<Self, ModelError> {
-        Self::from_bytes(include_bytes!("../../weights/mnist.safetensors"), "mnist")
+        let (name, bytes) = SHIPPED[0];
+        Self::from_bytes(bytes, name)
+    }
+
+    /// Reads a model that is part of the program, if there is one of this name.
+    pub fn shipped(name: &str) -> Option<Result<Self, ModelError>> {
+        let (name, bytes) = SHIPPED.iter().find(|model| model.0 == name)?;
+        Some(Self::from_bytes(bytes, name))
+    }
+
+    /// Names of the models that are part of the program.
+    pub fn shipped_names() -> impl Iterator<Item = &'static str> {
+        SHIPPED.iter().map(|model| model.0)
     }
 
     /// Reads a model from a file's bytes.
@@ -217,5 +232,15 @@ mod tests {
         }
         let digits = Model::embedded().unwrap();
         assert_eq!(digits.config.classes.len(), 10);
+    }
+
+    #[test]
+    fn shipped_models_load() {
+        for name in Model::shipped_names() {
+            let model = Model::shipped(name).unwrap().unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(model.name, name);
+        }
+        assert!(Model::shipped("of no such name").is_none());
+        assert_eq!(Model::embedded().unwrap().name, "mnist");
     }
 }
