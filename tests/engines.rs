@@ -336,3 +336,29 @@ fn the_published_architecture_costs_what_was_derived() {
     assert_eq!(of_pixels, 31_104 + 32);
     assert_eq!(network.dispatches_of_row(0), 136);
 }
+
+/// Large layers are shared by a team of threads when there are more threads than images.
+#[test]
+fn a_team_of_threads_changes_no_bit() {
+    let config = Config { width: 8, height: 8, ..Config::published(72, 4) };
+    let model = Model::synthetic(config.clone(), 2);
+    let (images, _) = random_images(&config, 6, 1);
+    let mut alone = CpuEngine::new(&model, 8, 8, 1);
+    let one = job(&config, 0, 1);
+    let expected = (alone.sample(&one, &mut |_| {}).unwrap(), alone.parameters(&images, &[]).unwrap());
+    for threads in [2, 3, 4, 7] {
+        let mut team = CpuEngine::new(&model, 8, 8, threads);
+        let before = team.counts();
+        let got = (team.sample(&one, &mut |_| {}).unwrap(), team.parameters(&images, &[]).unwrap());
+        assert!(got == expected, "{threads} threads");
+        assert_eq!(team.parameters_by_pixel(&images, &[]).unwrap(), expected.1, "{threads} threads");
+        // Three runs over the image, every product of which is counted once.
+        let macs = (team.counts().macs - before.macs) as usize;
+        assert_eq!(macs, 3 * Network::new(&config).macs_per_image(), "{threads} threads");
+    }
+    let mut broken = model.clone();
+    let output = broken.tensors.get_mut("output.weight").unwrap();
+    output.data.iter_mut().for_each(|w| *w *= f32::MAX);
+    let result = CpuEngine::new(&broken, 8, 8, 2).sample(&one, &mut |_| {});
+    assert!(matches!(result, Err(EngineError::NotFinite { image: 0, .. })), "the team did not stop");
+}

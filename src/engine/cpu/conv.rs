@@ -4,16 +4,22 @@
 //! so results are the same bit for bit at any batch size and for any range of columns, and a sum may be
 //! taken in two parts. General matrix libraries do not promise that.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
-/// A weight matrix `[inputs, outputs]`, packed once: panels of a few vectors of outputs, inputs in order.
+/// A weight matrix `[inputs, halves · channels]`, packed once: panels of a few vectors of outputs, inputs in
+/// order. A panel has outputs of one half; both halves are cut in the same places.
 pub struct Packed {
     /// Panels one after another, each `[inputs, vectors · lanes]`.
     data: Vec<Line>,
-    /// Vectors of each panel.
+    /// Vectors of each panel of a half.
     panels: Vec<usize>,
+    /// First panel of each member of a team, and the end.
+    parts: Vec<usize>,
     inputs: usize,
-    outputs: usize,
+    channels: usize,
+    halves: usize,
     lanes: usize,
 }
 
@@ -34,37 +40,73 @@ impl WithSimd for Shape {
     }
 }
 
+/// Cuts `total` into `count` parts as even as can be, the smaller ones first.
+fn even_parts(total: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |part| (total + part) / count)
+}
+
 impl Packed {
-    /// Packs a row-major matrix.
-    pub fn new(arch: Arch, matrix: &[f32], outputs: usize) -> Self {
+    /// Packs a row-major matrix, to be shared by teams of up to `team` threads.
+    pub fn new(arch: Arch, matrix: &[f32], outputs: usize, halves: usize, team: usize) -> Self {
         let (lanes, widest) = arch.dispatch(Shape);
-        let inputs = matrix.len() / outputs;
-        let vectors = outputs.div_ceil(lanes);
-        let count = vectors.div_ceil(widest);
-        let panels: Vec<_> = (0..count).map(|p| (vectors + p) / count).collect();
-        let mut data = vec![Line([0.0; 16]); (inputs * vectors * lanes).div_ceil(16)];
-        let mut packed = bytemuck::cast_slice_mut::<_, f32>(&mut data).iter_mut();
-        let mut first = 0;
-        for panel in &panels {
-            for row in matrix.chunks_exact(outputs) {
-                for column in first..first + panel * lanes {
-                    let to = packed.next().expect("panels hold all vectors");
-                    *to = row.get(column).copied().unwrap_or(0.0);
-                }
-            }
-            first += panel * lanes;
+        let (inputs, channels) = (matrix.len() / outputs, outputs / halves);
+        let vectors = channels.div_ceil(lanes);
+        let (mut panels, mut parts) = (Vec::new(), vec![0]);
+        for part in even_parts(vectors, team) {
+            panels.extend(even_parts(part, part.div_ceil(widest)));
+            parts.push(panels.len());
         }
-        Self { data, panels, inputs, outputs, lanes }
+        let mut data = vec![Line([0.0; 16]); (inputs * halves * vectors * lanes).div_ceil(16)];
+        let mut packed = bytemuck::cast_slice_mut::<_, f32>(&mut data).iter_mut();
+        for half in 0..halves {
+            let mut first = 0;
+            for panel in &panels {
+                for row in matrix.chunks_exact(outputs) {
+                    let row = &row[half * channels..(half + 1) * channels];
+                    for channel in first..first + panel * lanes {
+                        let to = packed.next().expect("panels hold all vectors");
+                        *to = row.get(channel).copied().unwrap_or(0.0);
+                    }
+                }
+                first += panel * lanes;
+            }
+        }
+        Self { data, panels, parts, inputs, channels, halves, lanes }
+    }
+
+    /// Channels of a half with padding to whole vectors.
+    pub fn width(&self) -> usize {
+        self.channels.next_multiple_of(self.lanes)
+    }
+
+    /// The length of rows of `init` and `out`: `[halves, width]`.
+    pub fn stride(&self) -> usize {
+        self.halves * self.width()
+    }
+
+    /// `values` `[halves, channels]` with padding, as a row of `init`.
+    pub fn row(&self, values: &[f32]) -> Vec<f32> {
+        let mut row = vec![0.0; self.stride()];
+        for (to, from) in row.chunks_mut(self.width()).zip(values.chunks(self.channels)) {
+            to[..from.len()].copy_from_slice(from);
+        }
+        row
+    }
+
+    /// The panels of a member of a team of `team`, the number it was packed for, or 1.
+    pub fn panels_of(&self, member: usize, team: usize) -> Range<usize> {
+        if team == 1 { 0..self.panels.len() } else { self.parts[member]..self.parts[member + 1] }
+    }
+
+    /// The channels of some panels, without padding.
+    pub fn channels_of(&self, panels: &Range<usize>) -> Range<usize> {
+        let channel = |panel| self.panels[..panel].iter().sum::<usize>() * self.lanes;
+        channel(panels.start).min(self.channels)..channel(panels.end).min(self.channels)
     }
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         size_of_val(&self.data[..])
-    }
-
-    /// Outputs with padding to whole vectors: the length of rows of `init` and `out`.
-    pub fn stride(&self) -> usize {
-        self.panels.iter().sum::<usize>() * self.lanes
     }
 }
 
@@ -90,10 +132,12 @@ pub struct Run<'a> {
     pub depth: usize,
 }
 
-/// A product to be computed: rows `first_input..` of the weights, for a range of positions.
+/// A product to be computed: rows `first_input..` of the weights, for a range of positions and of panels.
 pub struct Product<'a> {
     /// The weights.
     pub weights: &'a Packed,
+    /// Which panels of each half.
+    pub panels: Range<usize>,
     /// Row of the weight matrix that belongs to the first channel of the first tap.
     pub first_input: usize,
     /// The taps, in the order of the weight matrix.
@@ -103,19 +147,30 @@ pub struct Product<'a> {
     /// Images.
     pub batch: usize,
     /// Positions to compute.
-    pub positions: std::ops::Range<usize>,
-    /// `[positions, stride]`.
-    pub out: &'a mut [f32],
+    pub positions: Range<usize>,
+    /// `[positions, stride]`, of which the outputs of the panels are written.
+    pub out: *mut f32,
 }
 
 impl Product<'_> {
     /// Multiplications with additions that it takes, without the padding of outputs to vectors.
     pub fn macs(&self) -> usize {
         let depth: usize = self.runs.iter().map(|run| run.depth).sum();
-        self.positions.len() * depth * self.weights.outputs
+        let outputs = self.weights.halves * self.weights.channels_of(&self.panels).len();
+        self.positions.len() * depth * outputs
     }
 
-    /// That every address is within its slice, whatever the kernel below does.
+    /// Computes it.
+    ///
+    /// # Safety
+    /// `out` must be valid for `positions.len() · stride` numbers, and no other thread may access the outputs
+    /// of the panels meanwhile.
+    pub unsafe fn run(self, arch: Arch) {
+        self.check();
+        arch.dispatch(self);
+    }
+
+    /// That every address that is read is within its slice, whatever the kernel below does.
     fn check(&self) {
         let Some(last) = self.positions.clone().last() else { return };
         let (column, image) = (last / self.batch, last % self.batch);
@@ -123,12 +178,11 @@ impl Product<'_> {
         let within = |field: &Field, length: usize| {
             field.start + column * field.column + image * field.image + length <= field.data.len()
         };
-        let stride = self.weights.stride();
         let depth: usize = self.runs.iter().map(|run| run.depth).sum();
         assert!(self.first_input + depth <= self.weights.inputs);
+        assert!(self.panels.end <= self.weights.panels.len());
         assert!(self.runs.iter().all(|run| within(&run.field, run.depth)));
-        assert!(within(&self.init, stride));
-        assert!(self.positions.len() * stride <= self.out.len());
+        assert!(within(&self.init, self.weights.stride()));
     }
 }
 
@@ -136,23 +190,26 @@ impl WithSimd for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        self.check();
+    fn with_simd<S: Simd>(self, simd: S) {
         assert_eq!(self.weights.lanes, S::F32_LANES);
+        let vector = self.weights.inputs * S::F32_LANES;
         let weights: *const f32 = self.weights.data.as_ptr().cast();
-        let (mut panel_start, mut column) = (0, 0);
-        for &vectors in &self.weights.panels {
-            let first = panel_start + self.first_input * vectors * S::F32_LANES;
-            // SAFETY: a panel holds `inputs · vectors` vectors.
-            let panel = unsafe { weights.add(first) };
-            match vectors {
-                1 => self.panel::<S, 1>(simd, panel, column),
-                2 => self.panel::<S, 2>(simd, panel, column),
-                3 => self.panel::<S, 3>(simd, panel, column),
-                _ => self.panel::<S, 4>(simd, panel, column),
+        let of_half = self.weights.width() / S::F32_LANES;
+        for half in 0..self.weights.halves {
+            let mut first = self.weights.panels[..self.panels.start].iter().sum::<usize>();
+            for &vectors in &self.weights.panels[self.panels.clone()] {
+                let offset = (half * of_half + first) * vector;
+                // SAFETY: the panels are `inputs` rows of vectors each, one after another.
+                let panel = unsafe { weights.add(offset + self.first_input * vectors * S::F32_LANES) };
+                let column = (half * of_half + first) * S::F32_LANES;
+                match vectors {
+                    1 => self.panel::<S, 1>(simd, panel, column),
+                    2 => self.panel::<S, 2>(simd, panel, column),
+                    3 => self.panel::<S, 3>(simd, panel, column),
+                    _ => self.panel::<S, 4>(simd, panel, column),
+                }
+                first += vectors;
             }
-            panel_start += self.weights.inputs * vectors * S::F32_LANES;
-            column += vectors * S::F32_LANES;
         }
     }
 }
@@ -160,12 +217,12 @@ impl WithSimd for Product<'_> {
 impl Product<'_> {
     /// All positions of one panel, as many at a time as there are registers for.
     #[inline(always)]
-    fn panel<S: Simd, const V: usize>(&mut self, simd: S, panel: *const f32, column: usize) {
+    fn panel<S: Simd, const V: usize>(&self, simd: S, panel: *const f32, column: usize) {
         let most = if V == 4 || (V == 2 && S::REGISTER_COUNT < 32) { 6 } else { 8 };
         let mut m = self.positions.start;
         while m < self.positions.end {
-            // SAFETY: `check` has seen that all addresses of these positions are in range, and the panel
-            // has a row for every channel of the runs.
+            // SAFETY: `check` has seen that what is read is in range, and `run`'s caller has promised that
+            // what is written is; the panel has a row for every channel of the runs.
             unsafe {
                 m += match most.min(self.positions.end - m) {
                     8.. => self.tile::<S, 8, V>(simd, panel, column, m),
@@ -185,7 +242,7 @@ impl Product<'_> {
     /// channel of the runs.
     #[inline(always)]
     unsafe fn tile<S: Simd, const R: usize, const V: usize>(
-        &mut self,
+        &self,
         simd: S,
         mut panel: *const f32,
         column: usize,
@@ -217,7 +274,7 @@ impl Product<'_> {
                 }
             }
             let stride = self.weights.stride();
-            let out = self.out.as_mut_ptr().add((m - self.positions.start) * stride + column);
+            let out = self.out.add((m - self.positions.start) * stride + column);
             for (i, sums) in sums.iter().enumerate() {
                 let out = out.add(i * stride).cast::<S::f32s>();
                 for (v, sum) in sums.iter().enumerate() {

@@ -7,7 +7,9 @@ mod conv;
 pub mod full;
 mod math;
 mod state;
+mod team;
 
+use std::ops::Range;
 use std::sync::mpsc;
 
 use super::{Counts, Engine, EngineError, Job, Method, Trace, begin_trace, trace_row};
@@ -15,6 +17,7 @@ use crate::model::{Config, Model};
 use crate::sampling::mixture;
 use crate::sampling::random::Noise;
 use state::{Memory, Packing, State};
+use team::Team;
 
 /// Above this many images a thread, larger batches no longer help.
 const IMAGES_PER_THREAD: usize = 64;
@@ -29,8 +32,9 @@ pub struct CpuEngine {
 impl CpuEngine {
     /// A model for images of `width` by `height` pixels, on `threads` threads (at least one).
     pub fn new(model: &Model, width: usize, height: usize, threads: usize) -> Self {
-        let memories = (0..threads.max(1)).map(|_| Memory::default()).collect();
-        Self { packing: Packing::new(model, width, height), memories }
+        let memories: Vec<_> = (0..threads.max(1)).map(|_| Memory::default()).collect();
+        let threads = memories.len();
+        Self { packing: Packing::new(model, width, height, threads), memories }
     }
 
     /// As [`Engine::parameters`], by the steps of the sampler: one pixel at a time.
@@ -58,74 +62,87 @@ impl CpuEngine {
         let count = images.len() / config.dimensions();
         self.fits(count)?;
         let mut parameters = vec![0.0; count * width * height * per_pixel];
-        self.share(
-            count,
-            &mut parameters,
-            |packing, memory, first, out, _| {
-                let batch = out.len() / (width * height * per_pixel);
-                let classes = classes.get(first..first + batch).unwrap_or(&[]);
-                let mut state = State::begin(packing, memory, batch, classes);
-                for row in 0..height {
-                    state.begin_row(row);
-                    for start in (0..width).step_by(span) {
-                        let columns = start..width.min(start + span);
-                        let pixels =
-                            || columns.clone().flat_map(|c| (0..batch).map(move |image| (c, image)));
-                        let pixel = |column, image| (image * height + row) * width + column;
-                        for (column, image) in pixels() {
-                            let given = (first * height * width + pixel(column, image)) * channels;
-                            state.set_pixel(row, column, image, &images[given..given + channels]);
+        let work = |state: &mut State, first: usize, mut out: Option<&mut [f32]>, _: &dyn Fn()| {
+            let batch = state.batch();
+            let pixels = |columns: Range<usize>| {
+                columns.flat_map(move |column| (0..batch).map(move |image| (column, image)))
+            };
+            let pixel = |row, column, image| (image * height + row) * width + column;
+            for row in 0..height {
+                state.begin_row(row);
+                for start in (0..width).step_by(span) {
+                    let columns = start..width.min(start + span);
+                    state.alone(|state| {
+                        for (column, image) in pixels(columns.clone()) {
+                            let at = (first * height * width + pixel(row, column, image)) * channels;
+                            state.set_pixel(row, column, image, &images[at..at + channels]);
                         }
-                        state.step(row, columns.clone());
-                        for (column, image) in pixels() {
-                            out[pixel(column, image) * per_pixel..][..per_pixel]
-                                .copy_from_slice(state.parameters(column, image));
-                        }
+                    });
+                    state.step(row, columns.clone());
+                    let Some(out) = &mut out else { continue };
+                    for (column, image) in pixels(columns) {
+                        out[pixel(row, column, image) * per_pixel..][..per_pixel]
+                            .copy_from_slice(state.parameters(column, image));
                     }
                 }
-                Ok(())
-            },
-            &mut |_| {},
-        )?;
+            }
+            Ok(())
+        };
+        self.share(count, classes, &mut parameters, work, &mut |_| {})?;
         Ok(parameters)
     }
 
-    /// Splits `count` images and their results between the threads, and runs `work` on each.
+    /// Splits `count` images and their results between teams of threads, and runs `work` on each thread.
     ///
-    /// `work` gets the index of its first image and its part of `out`, and reports every finished pixel.
+    /// `work` gets the index of its team's first image; the first thread of a team also gets the team's part
+    /// of `out`, and reports every finished pixel.
     fn share<W>(
         &mut self,
         count: usize,
+        classes: &[usize],
         out: &mut [f32],
         work: W,
         progress: &mut dyn FnMut(usize),
     ) -> Result<(), EngineError>
     where
-        W: Fn(&Packing, &mut Memory, usize, &mut [f32], &dyn Fn()) -> Result<(), EngineError> + Sync,
+        W: Fn(&mut State, usize, Option<&mut [f32]>, &dyn Fn()) -> Result<(), EngineError> + Sync,
     {
         if count == 0 {
             return Ok(());
         }
-        let threads = self.memories.len().min(count);
+        let threads = self.memories.len();
+        let teams = threads.min(count);
+        let size = if threads / teams >= self.packing.team { self.packing.team } else { 1 };
         let (packing, work) = (&self.packing, &work);
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
             let (mut first, mut rest) = (0, out);
             let mut running = Vec::new();
-            for (t, memory) in self.memories.iter_mut().take(threads).enumerate() {
-                let images = (count + t) / threads;
+            for (t, memory) in self.memories.iter_mut().take(teams).enumerate() {
+                let images = (count + t) / teams;
                 let (mine, others) = rest.split_at_mut(rest.len() / (count - first) * images);
+                let classes = classes.get(first..first + images).unwrap_or(&[]);
                 let sender = sender.clone();
                 running.push(scope.spawn(move || {
-                    let finished_pixel = || _ = sender.send(());
-                    work(packing, memory, first, mine, &finished_pixel)
+                    memory.begin(packing, images, classes);
+                    let (memory, team) = (&*memory, &Team::new(size));
+                    let run = |member, out, report: &dyn Fn()| {
+                        let _member = team.member();
+                        work(&mut State::new(packing, memory, team, member), first, out, report)
+                    };
+                    std::thread::scope(|scope| {
+                        for member in 1..size {
+                            scope.spawn(move || run(member, None, &|| {}));
+                        }
+                        run(0, Some(mine), &|| _ = sender.send(()))
+                    })
                 }));
                 rest = others;
                 first += images;
             }
             drop(sender);
             for (pixels, ()) in receiver.iter().enumerate() {
-                progress((pixels + 1) / threads);
+                progress((pixels + 1) / teams);
             }
             running.into_iter().try_for_each(|thread| match thread.join() {
                 Ok(result) => result,
@@ -228,40 +245,37 @@ impl Engine for CpuEngine {
         let (width, height) = (config.width, config.height);
         let mut images = vec![0.0; job.count * config.dimensions()];
         let last = job.pixels.unwrap_or(width * height).min(width * height);
-        let work = |packing: &Packing, memory: &mut Memory, first, out: &mut [f32], step: &dyn Fn()| {
-            let batch = out.len() / config.dimensions();
-            let classes = job.classes.get(first..first + batch).unwrap_or(&[]);
-            let mut state = State::begin(packing, memory, batch, classes);
-            let mut sampler = Sampler { job, config: &config, first, out, draws: Vec::new() };
-            match job.method {
-                Method::Cached => {
-                    for pixel in 0..last {
-                        let (row, column) = (pixel / width, pixel % width);
-                        if column == 0 {
-                            state.begin_row(row);
-                        }
-                        state.step(row, column..column + 1);
-                        sampler.draw(&mut state, row, column)?;
-                        step();
+        let work = |state: &mut State, first, out: Option<&mut [f32]>, report: &dyn Fn()| {
+            let mut sampler =
+                out.map(|out| Sampler { job, config: &config, first, out, draws: Vec::new() });
+            let mut draw = |state: &mut State, row, column| match &mut sampler {
+                Some(sampler) => sampler.draw(state, row, column),
+                None => Ok(()),
+            };
+            for pixel in 0..last {
+                let (row, column) = (pixel / width, pixel % width);
+                // For the naive method, all rows of the network for every pixel.
+                let (rows, columns) = match job.method {
+                    Method::Cached => (row..row + 1, column..column + 1),
+                    Method::Naive => (0..height, 0..width),
+                };
+                if job.method == Method::Naive {
+                    state.alone(State::restart);
+                }
+                for at in rows {
+                    if columns.start == 0 {
+                        state.begin_row(at);
+                    }
+                    state.step(at, columns.clone());
+                    if at == row && state.try_alone(|state| draw(state, row, column))?.is_break() {
+                        return Ok(());
                     }
                 }
-                Method::Naive => {
-                    for pixel in 0..last {
-                        state.restart();
-                        for row in 0..height {
-                            state.begin_row(row);
-                            state.step(row, 0..width);
-                            if row == pixel / width {
-                                sampler.draw(&mut state, row, pixel % width)?;
-                            }
-                        }
-                        step();
-                    }
-                }
+                report();
             }
             Ok(())
         };
-        self.share(job.count, &mut images, work, progress)?;
+        self.share(job.count, &job.classes, &mut images, work, progress)?;
         Ok(images)
     }
 
@@ -270,7 +284,7 @@ impl Engine for CpuEngine {
     }
 
     fn counts(&self) -> Counts {
-        let macs = self.memories.iter().map(|memory| memory.macs).sum();
+        let macs = self.memories.iter().map(Memory::macs).sum();
         Counts { macs, ..Counts::default() }
     }
 
@@ -283,7 +297,9 @@ impl Engine for CpuEngine {
         let classes: Vec<_> = class.into_iter().collect();
         let config = &self.packing.network.config;
         let mut trace = begin_trace(&self.packing.network);
-        let mut state = State::begin(&self.packing, &mut self.memories[0], 1, &classes);
+        self.memories[0].begin(&self.packing, 1, &classes);
+        let team = Team::new(1);
+        let mut state = State::new(&self.packing, &self.memories[0], &team, 0);
         for (row, pixels) in image.chunks(config.width * config.channels).enumerate() {
             state.begin_row(row);
             for (column, pixel) in pixels.chunks(config.channels).enumerate() {

@@ -1,16 +1,27 @@
 //! Caches of some images, and the two steps that move them on: a row begins, pixels of it are computed.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pulp::Arch;
 
 use super::conv::{Field, Packed, Product, Run};
 use super::math::{elu_both, sigmoid};
-use crate::model::network::{Form, IMAGE, Layer, MAX_TAPS, Node, padded};
+use super::team::{Buffer, Team};
+use crate::model::network::{Form, IMAGE, Layer, MAX_TAPS, Node, Tap, padded};
 use crate::model::{Model, Network, Nonlinearity};
 
 /// Positions that go through product and epilogue together: their results stay in the cache.
 const BLOCK: usize = 96;
+
+/// A thread of a team takes whole positions if it gets so many, else some of the outputs.
+const POSITIONS_A_MEMBER: usize = 8;
+
+/// Threads of a team, at most: waiting for each other costs more with every one.
+const LARGEST_TEAM: usize = 4;
+
+/// Bytes of weights that a pixel reads from which on a team pays: they no longer fit a core's own cache.
+const TEAM_PAYS: usize = 2 << 20;
 
 /// A network with its weights packed; shared by all threads.
 pub struct Packing {
@@ -19,28 +30,32 @@ pub struct Packing {
     weights: Vec<Packed>,
     /// For each layer and class, `[stride]`; one entry for layers without classes.
     biases: Vec<Vec<Vec<f32>>>,
+    /// Threads that may share an image.
+    pub(super) team: usize,
 }
 
 impl Packing {
-    /// Packs a model's weights for images of `width` by `height` pixels.
-    pub fn new(model: &Model, width: usize, height: usize) -> Self {
+    /// Packs a model's weights for images of `width` by `height` pixels, and for `threads` threads.
+    pub fn new(model: &Model, width: usize, height: usize, threads: usize) -> Self {
         let network = Network::new(&model.config.with_size(width, height));
         let arch = Arch::new();
-        let pack = |layer: &Layer| Packed::new(arch, &layer.matrix(model), layer.outputs());
+        let of_pixel = |layer: &Layer| {
+            let late: usize = layer.taps[layer.early..].iter().map(Tap::depth).sum();
+            4 * late * layer.outputs()
+        };
+        let pays = network.layers.iter().map(of_pixel).sum::<usize>() >= TEAM_PAYS;
+        let team = if pays { threads.clamp(1, LARGEST_TEAM) } else { 1 };
+        let pack =
+            |layer: &Layer| Packed::new(arch, &layer.matrix(model), layer.outputs(), layer.halves, team);
         let weights: Vec<_> = network.layers.iter().map(pack).collect();
         let biases = network.layers.iter().zip(&weights).map(|(layer, packed)| {
             let classes = model.config.classes.len();
             let classes =
                 if layer.is_conditional() { (0..classes).map(Some).collect() } else { vec![None] };
-            let bias = |class| {
-                let mut bias = layer.bias(model, class);
-                bias.resize(packed.stride(), 0.0);
-                bias
-            };
-            classes.into_iter().map(bias).collect()
+            classes.into_iter().map(|class| packed.row(&layer.bias(model, class))).collect()
         });
         let biases = biases.collect();
-        Self { network, arch, weights, biases }
+        Self { network, arch, weights, biases, team }
     }
 
     /// Bytes of caches for a batch.
@@ -72,73 +87,121 @@ enum Part {
     All,
 }
 
-/// Caches of a batch of images.
-pub struct State<'a> {
-    packing: &'a Packing,
-    memory: &'a mut Memory,
-}
-
-/// The numbers of a [`State`], kept from one batch to the next to save allocations.
+/// The numbers of a batch, kept from one batch to the next to save allocations.
 #[derive(Default)]
 pub struct Memory {
     batch: usize,
     /// A ring of rows for every node, see [`Node`].
-    nodes: Vec<Vec<f32>>,
+    nodes: Vec<Buffer>,
     /// `[columns, batch, stride]` for every layer with a row context.
-    contexts: Vec<Vec<f32>>,
+    contexts: Vec<Buffer>,
     /// `[batch, stride]` for every layer with classes, `[stride]` for the others.
     biases: Vec<Vec<f32>>,
+    macs: AtomicU64,
+}
+
+impl Memory {
+    /// Clears all caches for a new batch of `batch` images.
+    pub fn begin(&mut self, packing: &Packing, batch: usize, classes: &[usize]) {
+        let (network, layers) = (&packing.network, packing.network.layers.len());
+        self.batch = batch;
+        self.nodes.resize_with(network.nodes.len(), Buffer::default);
+        self.contexts.resize_with(layers, Buffer::default);
+        self.biases.resize_with(layers, Vec::new);
+        for (cache, node) in self.nodes.iter_mut().zip(&network.nodes) {
+            cache.clear(node.len(batch));
+        }
+        for (l, layer) in network.layers.iter().enumerate() {
+            if layer.has_context() {
+                let columns = network.config.width >> layer.grid;
+                self.contexts[l].clear(columns * batch * packing.weights[l].stride());
+            }
+            self.biases[l].clear();
+            match &packing.biases[l][..] {
+                [one] => self.biases[l].extend(one),
+                each => classes.iter().for_each(|&class| self.biases[l].extend(&each[class])),
+            }
+        }
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        let buffers = self.nodes.iter().chain(&self.contexts).map(Buffer::bytes).sum::<usize>();
+        buffers + 4 * self.biases.iter().map(Vec::capacity).sum::<usize>()
+    }
+
+    /// Multiplications with additions so far.
+    pub fn macs(&self) -> u64 {
+        self.macs.load(Ordering::Relaxed)
+    }
+}
+
+/// One thread's view of the caches of a batch. All threads of a team call the same methods in the same
+/// order; each does its part.
+pub struct State<'a> {
+    packing: &'a Packing,
+    memory: &'a Memory,
+    team: &'a Team,
+    member: usize,
     /// Results of a product on their way to the epilogue.
     block: Vec<f32>,
     /// A gate's result on its way into the record.
     value: Vec<f32>,
-    /// Multiplications with additions so far.
-    pub(super) macs: u64,
+    macs: u64,
 }
 
-impl Memory {
-    /// Bytes that it takes.
-    pub fn bytes(&self) -> usize {
-        let floats = |buffers: &[Vec<f32>]| buffers.iter().map(Vec::capacity).sum::<usize>();
-        4 * (floats(&self.nodes) + floats(&self.contexts) + floats(&self.biases))
+impl Drop for State<'_> {
+    fn drop(&mut self) {
+        self.memory.macs.fetch_add(self.macs, Ordering::Relaxed);
     }
 }
 
 impl<'a> State<'a> {
-    /// Clears all caches for a new batch of `batch` images.
-    pub fn begin(packing: &'a Packing, memory: &'a mut Memory, batch: usize, classes: &[usize]) -> Self {
-        let (network, layers) = (&packing.network, packing.network.layers.len());
-        memory.batch = batch;
-        memory.nodes.resize_with(network.nodes.len(), Vec::new);
-        memory.contexts.resize_with(layers, Vec::new);
-        memory.biases.resize_with(layers, Vec::new);
-        for (cache, node) in memory.nodes.iter_mut().zip(&network.nodes) {
-            cache.clear();
-            cache.resize(node.len(batch), 0.0);
-        }
-        let mut widest = 0;
-        for (l, layer) in network.layers.iter().enumerate() {
-            let stride = packing.weights[l].stride();
-            widest = widest.max(stride);
-            if layer.has_context() {
-                let columns = network.config.width >> layer.grid;
-                memory.contexts[l].resize(columns * batch * stride, 0.0);
-            }
-            memory.biases[l].clear();
-            match &packing.biases[l][..] {
-                [one] => memory.biases[l].extend(one),
-                each => classes.iter().for_each(|&class| memory.biases[l].extend(&each[class])),
-            }
-        }
-        memory.block.resize(BLOCK * widest, 0.0);
-        memory.value.resize(widest, 0.0);
-        Self { packing, memory }
+    /// The view of thread `member` of a team.
+    pub fn new(packing: &'a Packing, memory: &'a Memory, team: &'a Team, member: usize) -> Self {
+        let widest = packing.weights.iter().map(Packed::stride).max().unwrap_or(0);
+        let (block, value) = (vec![0.0; BLOCK * widest], vec![0.0; widest]);
+        Self { packing, memory, team, member, block, value, macs: 0 }
     }
 
-    /// Clears all caches but the image, to compute the same images once more from their first row.
+    /// Images.
+    pub fn batch(&self) -> usize {
+        self.memory.batch
+    }
+
+    /// Lets the first thread of the team do something while the others wait.
+    pub fn alone(&mut self, turn: impl FnOnce(&mut Self)) {
+        if self.member == 0 {
+            turn(self);
+        }
+        self.team.wait();
+    }
+
+    /// As [`Self::alone`], for something that may fail: then all must break off.
+    ///
+    /// # Errors
+    /// Those of `turn`, for the first thread alone.
+    pub fn try_alone<E>(
+        &mut self,
+        turn: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<ControlFlow<()>, E> {
+        let mut result = Ok(());
+        self.alone(|state| {
+            result = turn(state);
+            if result.is_err() {
+                state.team.stop();
+            }
+        });
+        let stopped = self.team.has_stopped();
+        result.map(|()| if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Clears all caches but the image, to compute the same images once more from their first row. To be
+    /// called [`Self::alone`].
     pub fn restart(&mut self) {
-        for cache in &mut self.memory.nodes[IMAGE + 1..] {
-            cache.fill(0.0);
+        for (cache, node) in self.memory.nodes.iter().zip(&self.packing.network.nodes).skip(IMAGE + 1) {
+            // SAFETY: the other threads wait.
+            unsafe { cache.write(0, node.len(self.memory.batch)) }.fill(0.0);
         }
     }
 
@@ -173,21 +236,34 @@ impl<'a> State<'a> {
         let network = &self.packing.network;
         let node = &network.nodes[network.parameters()];
         let at = (column * self.memory.batch + image) * node.record;
-        &self.memory.nodes[network.parameters()][at..at + network.config.parameters_per_pixel()]
+        &self.ring(network.parameters())[at..at + network.config.parameters_per_pixel()]
     }
 
     /// The cache of a node, see [`Node`].
     pub fn ring(&self, node: usize) -> &[f32] {
-        &self.memory.nodes[node]
+        // SAFETY: caches are written by `run`, `restart` and `set_pixel` alone, which take `&mut self` and
+        // are kept apart from readers in other threads by the team's waiting.
+        unsafe { self.memory.nodes[node].read() }
     }
 
-    /// Gives a pixel its value, `[C]` in [−1, 1].
+    /// Gives a pixel its value, `[C]` in [−1, 1]. To be called [`Self::alone`].
     pub fn set_pixel(&mut self, row: usize, column: usize, image: usize, pixel: &[f32]) {
         let node = &self.packing.network.nodes[IMAGE];
         let at = address(node, row as isize, column as isize, self.memory.batch) + image * node.record;
-        let record = &mut self.memory.nodes[IMAGE][at..at + node.record];
+        // SAFETY: the other threads wait.
+        let record = unsafe { self.memory.nodes[IMAGE].write(at, node.record) };
         record[..pixel.len()].copy_from_slice(pixel);
         record[pixel.len()] = 1.0;
+    }
+
+    /// This thread's part of some positions of a layer: positions, and panels of the weights.
+    fn part_of(&self, positions: Range<usize>, weights: &Packed) -> (Range<usize>, Range<usize>) {
+        let (member, team) = (self.member, self.team.size());
+        if positions.len() < team * POSITIONS_A_MEMBER {
+            return (positions, weights.panels_of(member, team));
+        }
+        let cut = |member| positions.start + positions.len() * member / team;
+        (cut(member)..cut(member + 1), weights.panels_of(0, 1))
     }
 
     /// Runs a layer for some columns of its grid, on a row of the image.
@@ -200,22 +276,15 @@ impl<'a> State<'a> {
             Part::Late => layer.early..layer.taps.len(),
             Part::All => 0..layer.taps.len(),
         };
-        let first_input = layer.taps[..taps.start].iter().map(|tap| tap.depth()).sum();
-
-        // Taken out while it is written; no layer reads its own target or context.
-        let mut target = std::mem::take(&mut self.memory.nodes[layer.target]);
-        let mut context = std::mem::take(&mut self.memory.contexts[l]);
-        let mut block = std::mem::take(&mut self.memory.block);
-        let mut value = std::mem::take(&mut self.memory.value);
-
-        let nodes = &self.memory.nodes;
+        let first_input = layer.taps[..taps.start].iter().map(Tap::depth).sum();
         let field = |source: usize, form, row_offset, column_offset| {
             let node = &network.nodes[source];
             let scale = if node.level < layer.grid { 2 } else { 1 };
             let source_row = (row >> layer.grid) as isize * scale + row_offset;
             let offset = node.offset(form).expect("the network stores what is read");
             Field {
-                data: &nodes[source],
+                // SAFETY: no thread writes a source of this layer before all have done with the layer.
+                data: unsafe { self.memory.nodes[source].read() },
                 start: address(node, source_row, column_offset, batch) + offset,
                 column: scale as usize * batch * node.record,
                 image: node.record,
@@ -232,16 +301,23 @@ impl<'a> State<'a> {
         let per_image = if bias.len() > stride { stride } else { 0 };
         let bias = Field { data: bias, start: 0, column: 0, image: per_image };
 
-        let positions = columns.start * batch..columns.end * batch;
+        let (positions, panels) = self.part_of(columns.start * batch..columns.end * batch, weights);
+        let product = |init, positions: Range<usize>, out| {
+            let panels = panels.clone();
+            Product { weights, panels, first_input, runs, init, batch, positions, out }
+        };
         if part == Part::Early {
-            let out = &mut context[positions.start * stride..];
-            let product = Product { weights, first_input, runs, init: bias, batch, positions, out };
-            self.memory.macs += product.macs() as u64;
-            arch.dispatch(product);
+            let out = self.memory.contexts[l].pointer(positions.start * stride, positions.len() * stride);
+            let product = product(bias, positions, out);
+            self.macs += product.macs() as u64;
+            // SAFETY: every thread writes its own positions or its own panels of the context.
+            unsafe { product.run(*arch) };
         } else {
             let init = match part {
                 Part::Late if layer.has_context() => {
-                    Field { data: &context, start: 0, column: batch * stride, image: stride }
+                    // SAFETY: the context is written by `Part::Early` alone.
+                    let data = unsafe { self.memory.contexts[l].read() };
+                    Field { data, start: 0, column: batch * stride, image: stride }
                 }
                 _ => bias,
             };
@@ -253,22 +329,22 @@ impl<'a> State<'a> {
                 residual: layer.residual.map(|source| field(source, Form::Raw, 0, 0)),
                 batch,
                 stride,
+                half: weights.width(),
+                channels: weights.channels_of(&panels),
+                target: &self.memory.nodes[layer.target],
             };
-            let mut macs = 0;
             for start in positions.clone().step_by(BLOCK) {
                 let positions = start..positions.end.min(start + BLOCK);
-                let (out, range) = (&mut block[..], positions.clone());
-                let product = Product { weights, first_input, runs, init, batch, positions, out };
-                macs += product.macs() as u64;
-                arch.dispatch(product);
-                arch.dispatch(|| store.run(range, &block, &mut value, &mut target));
+                let product = product(init, positions.clone(), self.block.as_mut_ptr());
+                self.macs += product.macs() as u64;
+                // SAFETY: the block has room for its positions, and is this thread's own.
+                unsafe { product.run(*arch) };
+                // SAFETY: every thread stores its own positions or its own channels of the target, which
+                // this layer does not read.
+                arch.dispatch(|| unsafe { store.run(positions, &self.block, &mut self.value) });
             }
-            self.memory.macs += macs;
         }
-        self.memory.nodes[layer.target] = target;
-        self.memory.contexts[l] = context;
-        self.memory.block = block;
-        self.memory.value = value;
+        self.team.wait();
     }
 }
 
@@ -289,70 +365,82 @@ struct Store<'a> {
     /// `x` of `x + a·σ(b)`.
     residual: Option<Field<'a>>,
     batch: usize,
+    /// From a position to the next, and from a half to the next, in the sums.
     stride: usize,
+    half: usize,
+    /// The channels of each half that are stored.
+    channels: Range<usize>,
+    target: &'a Buffer,
 }
 
 impl Store<'_> {
     /// Stores the results of some positions, `sums` `[positions, stride]`.
+    ///
+    /// # Safety
+    /// No other thread may access these channels of the target at these positions.
     #[inline(always)]
-    fn run(&self, positions: Range<usize>, sums: &[f32], value: &mut [f32], target: &mut [f32]) {
+    unsafe fn run(&self, positions: Range<usize>, sums: &[f32], value: &mut [f32]) {
         let (batch, halves) = (self.batch, self.layer.halves);
-        let width = padded(self.layer.channels);
         let row = address(self.node, self.row, 0, batch);
         let record = self.node.record;
+        let channels = self.channels.clone();
+        let value = &mut value[..channels.len()];
         for (m, sums) in positions.zip(sums.chunks_exact(self.stride)) {
             let (column, image) = (m / batch, m % batch);
             if let Some(x) = &self.residual {
-                let x = &x.data[x.start + column * x.column + image * x.image..][..width];
-                let (a, b) = (&sums[..width], &sums[width..2 * width]);
-                let value = &mut value[..width];
-                for f in 0..width {
-                    value[f] = x[f] + a[f] * sigmoid(b[f]);
+                let x = &x.data[x.start + column * x.column + image * x.image..][channels.clone()];
+                let (a, b) = (&sums[channels.clone()], &sums[self.half..][channels.clone()]);
+                for (value, (x, (a, b))) in value.iter_mut().zip(x.iter().zip(a.iter().zip(b))) {
+                    *value = x + a * sigmoid(*b);
                 }
-                let at = row + (column * batch + image) * record;
-                self.forms(value, &mut target[at..at + record]);
+                // SAFETY: as promised by the caller.
+                unsafe { self.forms(value, row + (column * batch + image) * record) };
             } else {
-                for (half, value) in sums.chunks_exact(width).take(halves).enumerate() {
+                for half in 0..halves {
+                    let value = &sums[half * self.half..][channels.clone()];
                     let at = row + ((column * halves + half) * batch + image) * record;
-                    self.forms(value, &mut target[at..at + record]);
+                    // SAFETY: as promised by the caller.
+                    unsafe { self.forms(value, at) };
                 }
             }
         }
     }
 
-    /// Writes all forms of a value that have readers.
+    /// Writes all forms of a value that have readers, into the record at `record`.
+    ///
+    /// # Safety
+    /// No other thread may access these channels of the record.
     #[inline(always)]
-    fn forms(&self, value: &[f32], record: &mut [f32]) {
-        let width = value.len();
+    unsafe fn forms(&self, value: &[f32], record: usize) {
+        // SAFETY: as promised by the caller; the forms of a record do not overlap.
+        let form = |offset: usize| unsafe {
+            self.target.write(record + offset + self.channels.start, value.len())
+        };
         if let Some(at) = self.node.offset(Form::Raw) {
-            record[at..at + width].copy_from_slice(value);
+            form(at).copy_from_slice(value);
         }
         if let Some(at) = self.node.offset(Form::Elu) {
-            let elu = &mut record[at..at + width];
-            for f in 0..width {
-                elu[f] = elu_both(value[f]).0;
+            for (to, x) in form(at).iter_mut().zip(value) {
+                *to = elu_both(*x).0;
             }
         }
         let Some(at) = self.node.offset(Form::Phi) else { return };
-        let phi = &mut record[at..];
         match self.nonlinearity {
             Nonlinearity::ConcatElu => {
-                let (plus, minus) = phi[..2 * width].split_at_mut(width);
-                for f in 0..width {
-                    (plus[f], minus[f]) = elu_both(value[f]);
+                let (plus, minus) = (form(at), form(at + padded(self.layer.channels)));
+                for (x, (plus, minus)) in value.iter().zip(plus.iter_mut().zip(minus)) {
+                    (*plus, *minus) = elu_both(*x);
                 }
             }
             Nonlinearity::Elu => {
-                let phi = &mut phi[..width];
-                for f in 0..width {
-                    phi[f] = elu_both(value[f]).0;
+                for (to, x) in form(at).iter_mut().zip(value) {
+                    *to = elu_both(*x).0;
                 }
             }
             Nonlinearity::Relu => {
-                let phi = &mut phi[..width];
-                for f in 0..width {
+                for (to, x) in form(at).iter_mut().zip(value) {
                     // Not `max`, which would swallow a NaN.
-                    phi[f] = if value[f] < 0.0 { 0.0 } else { value[f] };
+                    *to = if *x < 0.0 { 0.0 } else { *x };
                 }
             }
         }
