@@ -7,11 +7,15 @@
 override ROWS: u32;
 override QUADS: u32;
 override SPLITS: u32;
+// Invocations of a subgroup, or 1 if it is not to be used.
+override LANES: u32;
 
 var<workgroup> sh_sums: array<vec4<f32>, SPLITS * QUADS * ROWS * HALVES>;  // [splits, rows, HALVES, quads]
 
-@compute @workgroup_size(QUADS, SPLITS)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+// In one dimension, so that subgroups are invocations in a row.
+@compute @workgroup_size(QUADS * SPLITS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+    let local = vec2(index % QUADS, index / QUADS);
     let first_position = group.y * ROWS;
     let quad = group.x * QUADS + local.x;
     // Invocations past the last quad work on it once more and store nothing.
@@ -30,10 +34,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         for (var k = local.y; k < depth; k += SPLITS) {
             for (var half = 0u; half < HALVES; half += 1u) {
                 let w = (input + k * 4u) * outputs + half * layer.width + read_quad;
-                let w0 = weights[w];
-                let w1 = weights[w + outputs];
-                let w2 = weights[w + 2u * outputs];
-                let w3 = weights[w + 3u * outputs];
+                let w0 = weight(w);
+                let w1 = weight(w + outputs);
+                let w2 = weight(w + 2u * outputs);
+                let w3 = weight(w + 3u * outputs);
                 for (var i = 0u; i < ROWS; i += 1u) {
                     let x = load(binding, at[i] + k);
                     sums[i][half] += x.x * w0 + x.y * w1 + x.z * w2 + x.w * w3;
@@ -43,9 +47,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         input += depth * 4u;
     }
 
+    // Parts of the sums that a subgroup has summed already.
+    let together = max(LANES / QUADS, 1u);
     for (var i = 0u; i < ROWS; i += 1u) {
         for (var half = 0u; half < HALVES; half += 1u) {
-            sh_sums[((local.y * ROWS + i) * HALVES + half) * QUADS + local.x] = sums[i][half];
+            let sum = subgroup_sum(sums[i][half]);
+            if local.y % together == 0u {
+                let part = local.y / together;
+                sh_sums[((part * ROWS + i) * HALVES + half) * QUADS + local.x] = sum;
+            }
         }
     }
     workgroupBarrier();
@@ -55,8 +65,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         var total: array<vec4<f32>, 2>;
         for (var half = 0u; half < HALVES; half += 1u) {
             total[half] = initial(position, half, quad);
-            for (var split = 0u; split < SPLITS; split += 1u) {
-                total[half] += sh_sums[((split * ROWS + local.y) * HALVES + half) * QUADS + local.x];
+            for (var part = 0u; part < SPLITS / together; part += 1u) {
+                total[half] += sh_sums[((part * ROWS + local.y) * HALVES + half) * QUADS + local.x];
             }
         }
         store(position, quad, total);

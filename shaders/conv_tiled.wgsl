@@ -54,7 +54,7 @@ fn main(
                 let column = first_quad + i % TILE_X;
                 var w = vec4(0.0);
                 if chunk * 4u + k < depth * 4u && column < layer.width {
-                    w = weights[(input + chunk * 4u + k) * outputs + half * layer.width + column];
+                    w = weight((input + chunk * 4u + k) * outputs + half * layer.width + column);
                 }
                 sh_weights[i] = w;
             }

@@ -77,6 +77,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = i32(row_place.index);
     let column = i32(column_place.index);
     let width = job.target_node.width;
+    if thread == 0u {
+        atomicStore(&sh_broken, 0u);
+    }
+    workgroupBarrier();
 
     // Mixture parameters.
     let at = record_at(job.source, row, column, image, job.batch) + job.source_offset;

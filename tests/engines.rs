@@ -4,8 +4,9 @@ mod common;
 
 use common::{architectures, engine, first_difference, random_images};
 use pixelcnn::engine::cpu::{CpuEngine, full};
+use pixelcnn::engine::gpu::{GpuEngine, Options, adapter};
 use pixelcnn::engine::{Engine, EngineError, Job, Method};
-use pixelcnn::model::{Config, Model, Network};
+use pixelcnn::model::{Config, Model, Network, Precision};
 
 /// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
 const TOLERANCE: f32 = 1e-4;
@@ -361,4 +362,27 @@ fn a_team_of_threads_changes_no_bit() {
     bias.data.iter_mut().for_each(|b| *b *= f32::INFINITY);
     let result = CpuEngine::new(&broken, 8, 8, 2).sample(&one, &mut |_| {});
     assert!(matches!(result, Err(EngineError::NotFinite { image: 0, .. })), "the team did not stop");
+}
+
+/// Weights in 16 bits, subgroups, and index checks: every variant of the shaders is the same network.
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn all_shader_variants_match_the_full_network() {
+    let (adapter, _) = adapter::choose("gpu").unwrap();
+    let adapter = adapter.unwrap();
+    for config in architectures() {
+        for precision in [Precision::F32, Precision::F16] {
+            let model = Model::synthetic(config.clone(), 1).with_precision(precision).unwrap();
+            let (images, classes) = random_images(&config, 2, 5);
+            let (width, height) = (config.width, config.height);
+            let expected = full::parameters(&model, width, height, &images, &classes, 2);
+            for (checked, subgroups) in [(true, false), (false, true), (true, true)] {
+                let options = Options { checked, subgroups };
+                let mut engine = GpuEngine::with_options(&model, width, height, &adapter, options).unwrap();
+                let got = engine.parameters(&images, &classes).unwrap();
+                let worst = got.iter().zip(&expected).map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
+                assert!(worst <= TOLERANCE, "{options:?}, {precision:?}: off by {worst}");
+            }
+        }
+    }
 }

@@ -3,8 +3,11 @@
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{ShaderStage, back, front};
-use pixelcnn::engine::gpu::shaders::{Epilogue, Kernel, Variant};
-use pixelcnn::model::Nonlinearity;
+use pixelcnn::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
+use pixelcnn::model::{Nonlinearity, Precision};
+
+const REDUCTIONS: [Reduction; 4] =
+    [Reduction::Memory, Reduction::Subgroup(4), Reduction::Subgroup(32), Reduction::Subgroup(128)];
 
 fn variants() -> Vec<Variant> {
     let mut variants = Vec::new();
@@ -12,7 +15,18 @@ fn variants() -> Vec<Variant> {
         for positions in [1, 3, 4, 31, 32, 1000] {
             for halves in [1, 2] {
                 for epilogue in [Epilogue::Context, Epilogue::Forms, Epilogue::Gate] {
-                    variants.push(Variant::conv(positions, halves, epilogue, nonlinearity));
+                    for precision in [Precision::F32, Precision::F16] {
+                        for reduction in REDUCTIONS {
+                            variants.push(Variant::conv(
+                                positions,
+                                halves,
+                                epilogue,
+                                nonlinearity,
+                                precision,
+                                reduction,
+                            ));
+                        }
+                    }
                 }
             }
         }
@@ -24,7 +38,7 @@ fn variants() -> Vec<Variant> {
 fn validate(kernel: Kernel) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
     let source = kernel.source();
     let module = front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32)
         .validate(&module)
         .map_err(|e| e.emit_to_string(&source))?;
     Ok((module, info))
@@ -50,10 +64,11 @@ fn all_variants_translate_to_spirv_msl_and_hlsl() {
 
 #[test]
 fn a_mistake_in_a_shader_would_be_seen() {
-    let source = Kernel::Split.source().replace("% layer.batch", "% 1.5");
+    let source =
+        Kernel::Split(Precision::F32, Reduction::Memory).source().replace("% layer.batch", "% 1.5");
     let module = front::wgsl::parse_str(&source).map_err(|e| e.to_string());
     let valid = |module: &naga::Module| {
-        Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(module).is_ok()
+        Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32).validate(module).is_ok()
     };
     assert!(!module.is_ok_and(|module| valid(&module)));
 }

@@ -50,7 +50,7 @@ const GATE = 2u;
 @group(0) @binding(2) var<uniform> layer: Layer;
 @group(0) @binding(3) var<storage, read> source_0: array<vec4<f32>>;  // a node
 @group(0) @binding(4) var<storage, read> source_1: array<vec4<f32>>;  // a node
-@group(0) @binding(5) var<storage, read> weights: array<vec4<f32>>;  // [inputs, HALVES, width]
+// Binding 5 are the weights, `weight(i)`, see weights_f32.wgsl and weights_f16.wgsl.
 @group(0) @binding(6) var<storage, read> init: array<vec4<f32>>;  // bias [B or 1, HALVES, width] or context
 @group(0) @binding(7) var<storage, read> residual: array<vec4<f32>>;  // a node
 @group(0) @binding(8) var<storage, read_write> target_cache: array<vec4<f32>>;  // a node, or a context

@@ -8,4 +8,4 @@ pub mod weights;
 
 pub use config::{Config, Nonlinearity};
 pub use network::Network;
-pub use weights::{Model, ModelError};
+pub use weights::{Model, ModelError, Precision};

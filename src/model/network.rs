@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::schedule::{self, Edge, Rate};
-use super::{Config, Model, Nonlinearity};
+use super::{Config, Model, Nonlinearity, Precision};
 
 /// Channels of a node are padded with zeros to a multiple of this, so that engines can read vectors.
 pub const CHANNEL_ALIGN: usize = 4;
@@ -297,6 +297,15 @@ impl Layer {
             add(&model.tensors[name].data[class * width..(class + 1) * width]);
         }
         bias
+    }
+
+    /// How engines store its weights. Input and output layers are small, and the former have biases among
+    /// their weights: they stay in 32 bits.
+    pub fn precision(&self, model: &Model) -> Precision {
+        match self.kind {
+            Kind::Input | Kind::Output => Precision::F32,
+            _ => model.precision,
+        }
     }
 
     /// Whether its bias differs between classes.

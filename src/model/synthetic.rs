@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::weights::Tensor;
-use super::{Config, Model, Network};
+use super::{Config, Model, Network, Precision};
 use crate::sampling::random::Noise;
 
 impl Model {
@@ -22,6 +22,13 @@ impl Model {
         let tensors: BTreeMap<_, _> =
             Network::tensor_shapes(&config).into_iter().enumerate().map(tensor).collect();
         let name = format!("synthetic {}x{}", config.filters, config.blocks);
-        Self { config, tensors, metadata: BTreeMap::new(), name, sha256: String::new() }
+        Self {
+            config,
+            tensors,
+            metadata: BTreeMap::new(),
+            name,
+            sha256: String::new(),
+            precision: Precision::F32,
+        }
     }
 }

@@ -74,6 +74,14 @@ pub enum ModelError {
         /// Its type in the file.
         found: String,
     },
+    /// A weight is too large for 16-bit floats.
+    #[error("tensor \"{name}\" holds {value}, too large for 16-bit floats (leave out --precision f16)")]
+    TooLarge {
+        /// The tensor.
+        name: String,
+        /// The value found.
+        value: f32,
+    },
     /// A weight is NaN or infinite.
     #[error(
         "tensor \"{name}\": value {index} is {value}; expected finite weights (convert the model again)"
@@ -107,6 +115,16 @@ pub struct Tensor {
 /// The models that are part of the program, by name; the first is the default.
 const SHIPPED: [(&str, &[u8]); 1] = [("mnist", include_bytes!("../../weights/mnist.safetensors"))];
 
+/// How engines store the weights of blocks and between levels: most of all bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 16-bit floats, widened when they are read; sums are taken in 32 bits.
+    F16,
+}
+
 /// A loaded model: architecture, weights, provenance.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -120,6 +138,8 @@ pub struct Model {
     pub name: String,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// How engines store its weights.
+    pub precision: Precision,
 }
 
 impl Model {
@@ -194,7 +214,32 @@ impl Model {
             metadata: metadata.into_iter().collect(),
             name: name.to_owned(),
             sha256: Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect(),
+            precision: Precision::F32,
         })
+    }
+
+    /// The model with its weights rounded to a precision, which engines then store them in. Biases, and the
+    /// weights of input and output layers, stay as they are.
+    ///
+    /// # Errors
+    /// [`ModelError::TooLarge`] if a weight is beyond the range of 16-bit floats.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self, ModelError> {
+        self.precision = precision;
+        if precision == Precision::F16 {
+            let is_rounded = |name: &str| {
+                name.ends_with(".weight") && !name.starts_with("input.") && !name.starts_with("output.")
+            };
+            for (name, tensor) in self.tensors.iter_mut().filter(|(name, _)| is_rounded(name)) {
+                for w in &mut tensor.data {
+                    let rounded = half::f16::from_f32(*w);
+                    if !rounded.is_finite() {
+                        return Err(ModelError::TooLarge { name: name.clone(), value: *w });
+                    }
+                    *w = rounded.to_f32();
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// Weights and biases, all together.

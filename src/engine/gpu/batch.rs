@@ -378,7 +378,14 @@ impl Buffers {
         );
         let depth: usize = taps.iter().map(Tap::depth).sum();
         let macs = (positions as usize * depth * layer.outputs()) as u64;
-        let variant = Variant::conv(positions, layer.halves as u32, epilogue, network.config.nonlinearity);
+        let variant = Variant::conv(
+            positions,
+            layer.halves as u32,
+            epilogue,
+            network.config.nonlinearity,
+            gpu.precisions[l],
+            gpu.reduction,
+        );
         let workgroups = variant.workgroups(positions, width);
         Work { pipeline: gpu.pipelines.get(&gpu.device, &variant), bindings, workgroups, macs }
     }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::{Counts, Engine, EngineError, Job, Method, Trace, begin_trace, trace_row};
 use crate::model::network::{CHANNEL_ALIGN, Kind, Layer, Stream, padded};
-use crate::model::{Config, Model, Network};
+use crate::model::{Config, Model, Network, Precision};
 use batch::{Batch, Pass};
-use shaders::{NOT_FINITE, Pipelines};
+use shaders::{NOT_FINITE, Pipelines, Reduction};
 
 /// What pixels are before they are drawn; no value in [−1, 1].
 const UNTOUCHED: f32 = 4.0;
@@ -31,6 +31,25 @@ const ASSUMED_RATE: f64 = 50e9;
 
 /// Above this many images, larger batches no longer help.
 const LARGEST_HELPFUL_BATCH: usize = 256;
+
+/// Variants of the shaders, for tests and measurements.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Shaders check every index.
+    pub checked: bool,
+    /// Sums go through subgroup operations first, where the adapter has subgroups of one size.
+    pub subgroups: bool,
+}
+
+impl Options {
+    /// From the words of the environment variable `PIXELCNN_SHADERS`: `checked`, `subgroups`, with commas
+    /// between them.
+    pub fn from_environment() -> Self {
+        let words = std::env::var("PIXELCNN_SHADERS").unwrap_or_default();
+        let has = |word| words.split(',').any(|w| w.trim() == word);
+        Self { checked: has("checked"), subgroups: has("subgroups") }
+    }
+}
 
 /// A network on a GPU.
 pub struct GpuEngine {
@@ -54,6 +73,9 @@ struct Gpu {
     sample_layout: wgpu::BindGroupLayout,
     pipelines: Pipelines,
     weights: Vec<wgpu::Buffer>,
+    /// How the weights of each layer are stored.
+    precisions: Vec<Precision>,
+    reduction: Reduction,
     /// What the sampling kernel reads: output weights and bias, and the input layer's last tap.
     sample_weights: wgpu::Buffer,
     /// Biases of each layer: one, or one a class.
@@ -77,8 +99,22 @@ impl GpuEngine {
         height: usize,
         adapter: &wgpu::Adapter,
     ) -> Result<Self, EngineError> {
+        Self::with_options(model, width, height, adapter, Options::from_environment())
+    }
+
+    /// As [`Self::new`], with options that are otherwise taken from the environment.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_options(
+        model: &Model,
+        width: usize,
+        height: usize,
+        adapter: &wgpu::Adapter,
+        options: Options,
+    ) -> Result<Self, EngineError> {
         let network = Network::new(&model.config.with_size(width, height));
-        let gpu = Gpu::new(model, network, adapter)?;
+        let gpu = Gpu::new(model, network, adapter, options)?;
         Ok(Self {
             gpu,
             batch: None,
@@ -244,12 +280,21 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 impl Gpu {
-    fn new(model: &Model, network: Network, adapter: &wgpu::Adapter) -> Result<Self, EngineError> {
+    fn new(
+        model: &Model,
+        network: Network,
+        adapter: &wgpu::Adapter,
+        options: Options,
+    ) -> Result<Self, EngineError> {
         let info = adapter.get_info();
         let failed = |what: String| EngineError::Device(format!("{}: {what}", info.name));
         let offered = adapter.limits();
+        let subgroups = options.subgroups
+            && adapter.features().contains(wgpu::Features::SUBGROUP)
+            && info.subgroup_min_size == info.subgroup_max_size;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("pixelcnn"),
+            required_features: if subgroups { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
             required_limits: wgpu::Limits {
                 // For larger batches.
                 max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
@@ -303,7 +348,17 @@ impl Gpu {
                 return Err(failed(format!("{what}, {}", mebibytes(limit))));
             }
         }
-        let weights = network.layers.iter().zip(&matrices).map(|(l, m)| storage(&l.name, m)).collect();
+        let precisions: Vec<_> = network.layers.iter().map(|layer| layer.precision(model)).collect();
+        let weights =
+            network.layers.iter().zip(&matrices).map(|(layer, matrix)| match layer.precision(model) {
+                Precision::F32 => storage(&layer.name, matrix),
+                Precision::F16 => {
+                    let halves: Vec<u16> =
+                        matrix.iter().map(|&w| half::f16::from_f32(w).to_bits()).collect();
+                    buffer(&layer.name, bytemuck::cast_slice(&halves), wgpu::BufferUsages::STORAGE)
+                }
+            });
+        let weights = weights.collect();
         let classes: Vec<_> = (0..model.config.classes.len()).map(Some).collect();
         let biases = network.layers.iter().map(|layer| {
             let classes = if layer.is_conditional() { &classes[..] } else { &[None] };
@@ -318,7 +373,11 @@ impl Gpu {
         let sample_weights = storage("sample weights", &for_sampling);
 
         let (conv_layout, sample_layout) = (layout::conv_layout(&device), layout::sample_layout(&device));
-        let pipelines = Pipelines::new(&device, &conv_layout, &sample_layout);
+        let pipelines = Pipelines::new(&device, &conv_layout, &sample_layout, options.checked);
+        let reduction = match subgroups {
+            true => Reduction::Subgroup(info.subgroup_min_size),
+            false => Reduction::Memory,
+        };
         let gpu = Self {
             name: info.name,
             network,
@@ -328,6 +387,8 @@ impl Gpu {
             sample_layout,
             pipelines,
             weights,
+            precisions,
+            reduction,
             sample_weights,
             biases,
             rows,

@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use crate::model::Nonlinearity;
 use crate::model::network::MAX_TAPS;
+use crate::model::{Nonlinearity, Precision};
 
 const NODE: &str = include_str!("../../../shaders/shared/node.wgsl");
 const CONV: &str = include_str!("../../../shaders/shared/conv.wgsl");
@@ -16,26 +16,45 @@ pub const THREEFRY: &str = include_str!("../../../shaders/shared/threefry.wgsl")
 /// Drawing from the mixture; wants `parameter(i)` of its includer.
 pub const MIXTURE: &str = include_str!("../../../shaders/shared/mixture.wgsl");
 
-/// The kernels.
+/// The kernels, with the variants that differ in more than constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// Convolution of many positions.
-    Tiled,
-    /// Convolution of few positions.
-    Split,
+    Tiled(Precision),
+    /// Convolution of few positions, its sums through subgroups first or not.
+    Split(Precision, Reduction),
     /// Output, sampling, next input.
     Sample,
 }
 
-impl Kernel {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Tiled, Self::Split, Self::Sample];
+/// How partial sums are brought together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// Through workgroup memory.
+    Memory,
+    /// Within subgroups of this many invocations, then through workgroup memory.
+    Subgroup(u32),
+}
 
+impl Kernel {
     /// Its complete source.
     pub fn source(self) -> String {
+        let weights = |precision| match precision {
+            Precision::F32 => include_str!("../../../shaders/shared/weights_f32.wgsl"),
+            Precision::F16 => include_str!("../../../shaders/shared/weights_f16.wgsl"),
+        };
         let parts = match self {
-            Self::Tiled => vec![MATH, NODE, CONV, include_str!("../../../shaders/conv_tiled.wgsl")],
-            Self::Split => vec![MATH, NODE, CONV, include_str!("../../../shaders/conv_split.wgsl")],
+            Self::Tiled(precision) => {
+                vec![MATH, NODE, CONV, weights(precision), include_str!("../../../shaders/conv_tiled.wgsl")]
+            }
+            Self::Split(precision, reduction) => {
+                let sum = match reduction {
+                    Reduction::Memory => include_str!("../../../shaders/shared/no_subgroup_sum.wgsl"),
+                    Reduction::Subgroup(_) => include_str!("../../../shaders/shared/subgroup_sum.wgsl"),
+                };
+                let kernel = include_str!("../../../shaders/conv_split.wgsl");
+                vec![MATH, NODE, CONV, weights(precision), sum, kernel]
+            }
             Self::Sample => {
                 vec![MATH, NODE, THREEFRY, MIXTURE, include_str!("../../../shaders/sample.wgsl")]
             }
@@ -88,15 +107,27 @@ fn nonlinearity_constant(nonlinearity: Nonlinearity) -> (&'static str, u32) {
 
 impl Variant {
     /// The convolution for a number of positions.
-    pub fn conv(positions: u32, halves: u32, epilogue: Epilogue, nonlinearity: Nonlinearity) -> Self {
+    pub fn conv(
+        positions: u32,
+        halves: u32,
+        epilogue: Epilogue,
+        nonlinearity: Nonlinearity,
+        precision: Precision,
+        reduction: Reduction,
+    ) -> Self {
         let mut constants =
             vec![nonlinearity_constant(nonlinearity), ("HALVES", halves), ("EPILOGUE", epilogue as u32)];
         if positions >= TILED_FROM {
             constants.extend([("TILE_X", TILE[0]), ("TILE_Y", TILE[1])]);
-            return Self { kernel: Kernel::Tiled, constants };
+            return Self { kernel: Kernel::Tiled(precision), constants };
         }
-        constants.extend([("QUADS", SPLIT[0]), ("SPLITS", SPLIT[1]), ("ROWS", positions.min(ROWS))]);
-        Self { kernel: Kernel::Split, constants }
+        let lanes = match reduction {
+            Reduction::Memory => 1,
+            Reduction::Subgroup(lanes) => lanes.min(SPLIT[0] * SPLIT[1]),
+        };
+        let rows = positions.min(ROWS);
+        constants.extend([("QUADS", SPLIT[0]), ("SPLITS", SPLIT[1]), ("ROWS", rows), ("LANES", lanes)]);
+        Self { kernel: Kernel::Split(precision, reduction), constants }
     }
 
     /// The sampling kernel for a number of parameters, in quads, and of draws a pixel.
@@ -113,8 +144,8 @@ impl Variant {
     /// Workgroups for `positions` positions and `quads` quads of outputs.
     pub fn workgroups(&self, positions: u32, quads: u32) -> [u32; 2] {
         match self.kernel {
-            Kernel::Tiled => [quads.div_ceil(TILE[0]), positions.div_ceil(TILE[1] * ROWS)],
-            Kernel::Split => [quads.div_ceil(SPLIT[0]), positions.div_ceil(positions.min(ROWS))],
+            Kernel::Tiled(_) => [quads.div_ceil(TILE[0]), positions.div_ceil(TILE[1] * ROWS)],
+            Kernel::Split(..) => [quads.div_ceil(SPLIT[0]), positions.div_ceil(positions.min(ROWS))],
             Kernel::Sample => [positions, 1],
         }
     }
@@ -131,32 +162,36 @@ impl Variant {
 
 /// Compiled kernels of a device.
 pub struct Pipelines {
-    modules: HashMap<Kernel, (wgpu::ShaderModule, wgpu::PipelineLayout)>,
+    conv: wgpu::PipelineLayout,
+    sample: wgpu::PipelineLayout,
+    /// Whether shaders check their indices.
+    checked: bool,
+    modules: HashMap<Kernel, wgpu::ShaderModule>,
     compiled: HashMap<Variant, wgpu::ComputePipeline>,
 }
 
 impl Pipelines {
-    /// Parses the shaders; `conv` and `sample` are the layouts of their bindings.
+    /// `conv` and `sample` are the layouts of the kernels' bindings.
     pub fn new(
         device: &wgpu::Device,
         conv: &wgpu::BindGroupLayout,
         sample: &wgpu::BindGroupLayout,
+        checked: bool,
     ) -> Self {
-        let module = |kernel: Kernel| {
-            let label = format!("pixelcnn {kernel:?}");
-            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(&label),
-                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
-            });
-            let group = if kernel == Kernel::Sample { sample } else { conv };
-            let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(&label),
+        let layout = |label, group| {
+            device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(label),
                 bind_group_layouts: &[Some(group)],
                 immediate_size: 0,
-            });
-            (kernel, (module, layout))
+            })
         };
-        Self { modules: Kernel::ALL.map(module).into(), compiled: HashMap::new() }
+        Self {
+            conv: layout("pixelcnn conv", conv),
+            sample: layout("pixelcnn sample", sample),
+            checked,
+            modules: HashMap::new(),
+            compiled: HashMap::new(),
+        }
     }
 
     /// The pipeline of a variant, compiled when it is first asked for.
@@ -164,15 +199,32 @@ impl Pipelines {
         if let Some(pipeline) = self.compiled.get(variant) {
             return pipeline.clone();
         }
-        let (module, layout) = &self.modules[&variant.kernel];
+        let kernel = variant.kernel;
+        let checked = self.checked;
+        let module = self.modules.entry(kernel).or_insert_with(|| {
+            let descriptor = wgpu::ShaderModuleDescriptor {
+                label: Some(&format!("pixelcnn {kernel:?}")),
+                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+            };
+            if checked {
+                return device.create_shader_module(descriptor);
+            }
+            // SAFETY: every index follows from the network's shapes, which the host has checked when it
+            // made buffers and uniforms, and every loop ends; tests run the same work with checks.
+            unsafe {
+                let no_checks = wgpu::ShaderRuntimeChecks::unchecked();
+                device.create_shader_module_trusted(descriptor, no_checks)
+            }
+        });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&format!("pixelcnn {variant:?}")),
-            layout: Some(layout),
+            layout: Some(if kernel == Kernel::Sample { &self.sample } else { &self.conv }),
             module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &variant.overrides(),
-                ..Default::default()
+                // The kernels write all workgroup memory before they read it.
+                zero_initialize_workgroup_memory: false,
             },
             cache: None,
         });
