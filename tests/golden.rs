@@ -5,7 +5,7 @@ mod common;
 use common::{Golden, gpu};
 use pixelcnn::engine::Engine;
 use pixelcnn::engine::cpu::{CpuEngine, full};
-use pixelcnn::model::Model;
+use pixelcnn::model::{Model, Precision};
 
 /// Recorded in 32-bit floats by other implementations, which sum in another order.
 const TOLERANCE: f32 = 1e-4;
@@ -76,4 +76,22 @@ fn a_wrong_weight_or_pixel_is_noticed() {
     wrong[0] += 0.1;
     let got = parameters(&case.model, &wrong);
     assert!(case.mismatch(&got, &case.parameters, TOLERANCE).is_some(), "a wrong pixel");
+}
+
+/// Weights in 16 bits change results, but little: less than the fourth decimal of bits/dim that papers print.
+#[test]
+fn weights_in_16_bits_change_little() {
+    for case in Golden::all() {
+        let model = case.model.clone().with_precision(Precision::F16).unwrap();
+        let mut engine = CpuEngine::new(&model, case.width, case.height, 2);
+        let parameters = engine.parameters(&case.images(), &case.classes).unwrap();
+        let change = |(a, b): (&f32, &f32)| (a - b).abs();
+        let of_parameters = parameters.iter().zip(&case.parameters).map(change).fold(0.0, f32::max);
+        let bits = case.bits_under(&parameters);
+        let of_bits =
+            bits.iter().zip(&case.bits_per_dim).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!("{}: parameters change by up to {of_parameters:.1e}, bits/dim by {of_bits:.1e}", case.name);
+        assert!(of_parameters > 0.0, "{}: nothing was rounded", case.name);
+        assert!(of_bits < 1e-3, "{}: bits/dim change by {of_bits}", case.name);
+    }
 }

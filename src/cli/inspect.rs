@@ -4,16 +4,18 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
+use pixelcnn::engine::Method;
+use pixelcnn::engine::cost::weights_read;
 use pixelcnn::model::network::{IMAGE, Kind, Layer, Network};
 use pixelcnn::model::{Config, Model};
 
-use super::{ModelArgs, images};
+use super::{ArchitectureArgs, images};
 
 /// Show a model's architecture, size and provenance
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    model: ArchitectureArgs,
 
     /// List the layers: how often each runs, and the cache that keeps what it makes
     #[arg(long)]
@@ -30,6 +32,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut text = describe(&model);
     let caches: usize = network.nodes.iter().map(|node| bytes(node.len(args.batch))).sum();
     writeln!(text, "caches         {} at batch {}", size(caches), args.batch)?;
+    text.push_str(&cost(&network));
     if args.schedule {
         writeln!(text, "\n{}\n{LEGEND}", super::table(&schedule(&network, args.batch)))?;
     }
@@ -74,8 +77,33 @@ fn describe(model: &Model) -> String {
         }
     }
     // A file from elsewhere does not get to steer the terminal.
+    lines.retain(|(_, value)| !value.is_empty());
     let line = |(key, value): &(&str, String)| format!("{key:14} {value}").replace(char::is_control, " ");
     lines.iter().map(|pair| line(pair) + "\n").collect()
+}
+
+/// What drawing costs; see docs/performance.md.
+fn cost(network: &Network) -> String {
+    let pixels = network.config.width * network.config.height;
+    let macs = network.macs_per_image() as f64;
+    let of_pixel = |total: f64| total / pixels as f64;
+    let weights = weights_read(network, Method::Cached) as f64;
+    let dispatches = network.dispatches_per_image() as f64;
+    let products = |macs: f64| match macs {
+        small if small < 1e9 => format!("{:.1} MMAC", small / 1e6),
+        medium if medium < 1e12 => format!("{:.1} GMAC", medium / 1e9),
+        large => format!("{:.1} TMAC", large / 1e12),
+    };
+    format!(
+        "products       {} an image, {} a pixel; naive {} an image\n\
+         weights read   {:.2} M a pixel, for all images of a batch together\n\
+         dispatches     {:.1} a pixel on a GPU, whatever the batch\n",
+        products(macs),
+        products(of_pixel(macs)),
+        products(macs * pixels as f64),
+        of_pixel(weights) / 1e6,
+        of_pixel(dispatches),
+    )
 }
 
 /// A row for the image and for every layer, and their sum.

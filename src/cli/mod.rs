@@ -13,8 +13,9 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use pixelcnn::engine::Engine;
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::{GpuEngine, adapter};
-use pixelcnn::model::{Config, Model};
+use pixelcnn::model::{self, Config, Model, Network};
 
+mod bench;
 mod devices;
 mod eval;
 mod inspect;
@@ -34,7 +35,8 @@ Examples:
   pixelcnn sample                          64 handwritten digits, as samples.png
   pixelcnn sample -n 10 --class 7 -s random
   pixelcnn sample -m model.safetensors -n 1000 --each pictures
-  pixelcnn eval -m model.safetensors pictures";
+  pixelcnn eval -m model.safetensors pictures
+  pixelcnn bench --plot bench.png          how fast this machine draws";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -42,6 +44,7 @@ pub enum Command {
     Eval(eval::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
+    Bench(bench::Args),
     Devices(devices::Args),
 }
 
@@ -52,6 +55,7 @@ pub fn run(command: &Command) -> Result<ExitCode> {
         Command::Eval(args) => eval::run(args)?,
         Command::Verify(args) => return verify::run(args),
         Command::Inspect(args) => inspect::run(args)?,
+        Command::Bench(args) => bench::run(args)?,
         Command::Devices(args) => devices::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -61,10 +65,31 @@ pub fn run(command: &Command) -> Result<ExitCode> {
 pub struct ModelArgs {
     #[arg(short, long, value_name = "MODEL", help = model_help())]
     model: Option<PathBuf>,
+
+    /// Precision of the weights; f16 takes half the memory on a GPU, and changes results slightly
+    #[arg(long, value_enum, default_value = "f32", hide_possible_values = true, value_name = "f32|f16")]
+    precision: Precision,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Precision {
+    F32,
+    F16,
 }
 
 impl ModelArgs {
     fn load(&self) -> Result<Model> {
+        self.with_precision(self.load_as_stored()?)
+    }
+
+    fn with_precision(&self, model: Model) -> Result<Model> {
+        Ok(match self.precision {
+            Precision::F32 => model,
+            Precision::F16 => model.with_precision(model::Precision::F16)?,
+        })
+    }
+
+    fn load_as_stored(&self) -> Result<Model> {
         let Some(path) = &self.model else {
             return Model::embedded().context("the built-in model");
         };
@@ -89,6 +114,48 @@ fn model_help() -> String {
 
 fn shipped_names() -> String {
     Model::shipped_names().collect::<Vec<_>>().join(", ")
+}
+
+/// A model, or an architecture that stands for one where weights do not matter.
+#[derive(clap::Args)]
+pub struct ArchitectureArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// Instead of a model, an architecture with weights made from a seed: published (32x32 RGB, 160
+    /// filters, 5 blocks), or the same with other FILTERSxBLOCKS, such as 64x2
+    #[arg(long, conflicts_with = "model", value_parser = parse_architecture)]
+    architecture: Option<Config>,
+}
+
+impl ArchitectureArgs {
+    fn load(&self) -> Result<Model> {
+        match &self.architecture {
+            Some(config) => self.model.with_precision(Model::synthetic(config.clone(), 0)),
+            None => self.model.load(),
+        }
+    }
+}
+
+fn parse_architecture(text: &str) -> Result<Config, String> {
+    // A network of 4 GiB.
+    const MOST_PARAMETERS: usize = 1 << 30;
+    let parse = |(filters, blocks): (&str, &str)| {
+        let (filters, blocks): (u16, u8) = (filters.parse().ok()?, blocks.parse().ok()?);
+        let is_sane = (1..=4096).contains(&filters) && (1..=64).contains(&blocks);
+        is_sane.then(|| Config::published(filters.into(), blocks.into()))
+    };
+    let config = match text {
+        "published" => Config::published(160, 5),
+        _ => text.split_once(['x', 'X']).and_then(parse).ok_or(
+            "expected published, or numbers of filters (up to 4096) and blocks (up to 64), such as 64x2",
+        )?,
+    };
+    let sizes = Network::tensor_shapes(&config).into_values().map(|shape| shape.iter().product::<usize>());
+    match sizes.sum() {
+        ..=MOST_PARAMETERS => Ok(config),
+        parameters => Err(format!("it has {parameters} parameters; {MOST_PARAMETERS} is the most")),
+    }
 }
 
 #[derive(clap::Args)]
@@ -218,15 +285,16 @@ fn progress(images: usize, pixels: usize) -> ProgressBar {
 }
 
 /// Rows of cells, the first of them the header, as columns; numbers to the right.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
     let is_number =
-        |row: &[String; N], i: usize| row[i].starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    let columns: [_; N] = std::array::from_fn(|i| {
-        let width = rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+        |row: &Row, i: usize| row.as_ref()[i].starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let column = |i: usize| {
+        let width = rows.iter().map(|row| row.as_ref()[i].chars().count()).max().unwrap_or(0);
         (width, rows.iter().skip(1).all(|row| is_number(row, i)))
-    });
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(columns).map(|(cell, (width, right))| match right {
+    };
+    let columns: Vec<_> = (0..rows.first().map_or(0, |row| row.as_ref().len())).map(column).collect();
+    let line = |row: &Row| {
+        let cells = row.as_ref().iter().zip(&columns).map(|(cell, &(width, right))| match right {
             true => format!("{cell:>width$}"),
             false => format!("{cell:<width$}"),
         });

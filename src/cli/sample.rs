@@ -3,12 +3,12 @@
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use pixelcnn::engine::{Engine, Job};
-use pixelcnn::model::{Config, Model};
+use pixelcnn::engine::{Engine, EngineError, Job};
+use pixelcnn::model::{Config, Model, Precision};
 use pixelcnn::output::grid::Grid;
 use pixelcnn::output::{self, Image, png};
 use pixelcnn::sampling::mixture;
@@ -29,9 +29,10 @@ pub struct Args {
     #[arg(short = 'n', long, default_value_t = 64, value_parser = images)]
     count: usize,
 
-    /// Images drawn at once [default: all, up to what fits and helps]
-    #[arg(short, long, value_parser = images)]
-    batch: Option<usize>,
+    /// Images drawn at once, or auto: what a short trial finds fastest [default: all, up to what fits and
+    /// helps]
+    #[arg(short, long, value_name = "N|auto", value_parser = parse_batch)]
+    batch: Option<Batch>,
 
     /// Seed of the noise: a whole number, or random
     #[arg(short, long, default_value = "0", value_parser = parse_seed)]
@@ -59,6 +60,19 @@ pub struct Args {
     /// Folder for a PNG file an image, named by index: 000042.png; created if need be
     #[arg(long, value_name = "DIR")]
     each: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy)]
+enum Batch {
+    Auto,
+    Images(usize),
+}
+
+fn parse_batch(text: &str) -> Result<Batch, String> {
+    match text {
+        "auto" => Ok(Batch::Auto),
+        _ => images(text).map(Batch::Images).map_err(|expected| format!("{expected}, or auto")),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -123,7 +137,11 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let adapter = args.engine.choose()?;
     let mut engine = args.engine.start(adapter.as_ref(), &model, width, height)?;
-    let batch = args.batch.unwrap_or_else(|| engine.suggested_batch(args.count));
+    let batch = match args.batch {
+        Some(Batch::Images(batch)) => batch,
+        Some(Batch::Auto) => fastest_batch(&mut *engine, args.count, &model, width)?,
+        None => engine.suggested_batch(args.count),
+    };
     engine.prepare(batch)?;
 
     let mut plan = Plan {
@@ -158,6 +176,62 @@ pub fn run(args: &Args) -> Result<()> {
     ));
     Ok(())
 }
+
+/// The batch that is fastest in a short trial: the first rows of 1, 2, 4, … images, up to what is of use.
+fn fastest_batch(engine: &mut dyn Engine, count: usize, model: &Model, width: usize) -> Result<usize> {
+    let largest = engine.suggested_batch(count);
+    let rows = model.config.size_multiple();
+    let start = Instant::now();
+    let (mut best, mut least) = (1, f64::INFINITY);
+    let mut batch = 1;
+    let why = loop {
+        match first_rows(engine, model, batch, rows * width) {
+            Err(EngineError::BatchTooLarge { .. }) => break format!("{batch} do not fit"),
+            // Less than noise is no gain.
+            Ok(seconds) if seconds < 0.95 * least => (best, least) = (batch, seconds),
+            other => _ = other?,
+        }
+        // Where twice as many are no faster, four times as many may be.
+        if batch == largest || batch > 2 * best {
+            break format!("the fastest in a trial of 1 to {batch}");
+        }
+        if start.elapsed() > TRIAL {
+            if batch == best {
+                best = largest;
+            }
+            break format!("a trial ended at {batch}, for it took long");
+        }
+        batch = (2 * batch).min(largest);
+    };
+    say(&format!("batch: {best} ({why})"));
+    Ok(best)
+}
+
+/// Seconds an image that the first pixels of a batch take, best of a few if they are few.
+fn first_rows(
+    engine: &mut dyn Engine,
+    model: &Model,
+    batch: usize,
+    pixels: usize,
+) -> Result<f64, EngineError> {
+    let classes = if model.config.classes.is_empty() { vec![] } else { vec![0; batch] };
+    let mut job = Job { count: batch, classes, pixels: Some(0), ..Job::default() };
+    // Makes room and kernels.
+    engine.prepare(batch)?;
+    engine.sample(&job, &mut |_| {})?;
+    job.pixels = Some(pixels);
+    let start = Instant::now();
+    let mut least = f64::INFINITY;
+    while least.is_infinite() || start.elapsed() < TRIAL / 40 {
+        let start = Instant::now();
+        engine.sample(&job, &mut |_| {})?;
+        least = start.elapsed().as_secs_f64().min(least);
+    }
+    Ok(least / batch as f64)
+}
+
+/// After so long, a trial goes no further; it may have taken twice as long by then.
+const TRIAL: Duration = Duration::from_secs(2);
 
 /// Draws all images batch by batch; `done` counts those that reached the target.
 fn draw(plan: &Plan, engine: &mut dyn Engine, target: &mut Target, done: &mut usize) -> Result<()> {
@@ -210,6 +284,9 @@ impl Plan {
             add("--class", list.join(","));
         }
         add("--size", format!("{}x{}", self.width, self.height));
+        if self.model.precision != Precision::F32 {
+            add("--precision", self.model.precision.name().to_owned());
+        }
         add("--device", device.to_owned());
         match &args.each {
             Some(folder) => add("--each", name(folder)),
@@ -229,6 +306,7 @@ impl Plan {
             ("model_sha256", self.model.sha256.clone()),
             ("seed", self.seed.to_string()),
             ("size", format!("{}x{}", self.width, self.height)),
+            ("precision", self.model.precision.name().to_owned()),
             ("continuous", if self.continuous { "yes" } else { "no" }.to_owned()),
             ("engine", self.engine.clone()),
             ("batch", self.batch.to_string()),

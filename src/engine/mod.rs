@@ -2,6 +2,7 @@
 
 use crate::model::Network;
 
+pub mod cost;
 pub mod cpu;
 pub mod gpu;
 
@@ -99,7 +100,7 @@ pub trait Engine {
     /// How many of `count` images to draw at once: what fits in memory and still helps, at least 1.
     fn suggested_batch(&self, count: usize) -> usize;
 
-    /// Makes room for batches of up to `batch` images.
+    /// Makes room for batches of up to `batch` images, and gives back what larger ones took.
     ///
     /// # Errors
     /// [`EngineError::BatchTooLarge`], before anything is allocated where that can be known.

@@ -299,8 +299,8 @@ impl Layer {
         bias
     }
 
-    /// How engines store its weights. Input and output layers are small, and the former have biases among
-    /// their weights: they stay in 32 bits.
+    /// The precision of its weights. Input and output layers are small, and the former have biases among their
+    /// weights: they stay in 32 bits.
     pub fn precision(&self, model: &Model) -> Precision {
         match self.kind {
             Kind::Input | Kind::Output => Precision::F32,

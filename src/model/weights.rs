@@ -115,14 +115,26 @@ pub struct Tensor {
 /// The models that are part of the program, by name; the first is the default.
 const SHIPPED: [(&str, &[u8]); 1] = [("mnist", include_bytes!("../../weights/mnist.safetensors"))];
 
-/// How engines store the weights of blocks and between levels: most of all bytes.
+/// The precision of the weights of blocks and between levels, most of all bytes. Sums are always taken in 32
+/// bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// 32-bit floats.
     #[default]
     F32,
-    /// 16-bit floats, widened when they are read; sums are taken in 32 bits.
+    /// 16-bit floats. The GPU engine stores them so, in half the bytes; the CPU engine widens them once, since
+    /// widening at every use takes it longer than reading twice the bytes.
     F16,
+}
+
+impl Precision {
+    /// As the command line calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
 }
 
 /// A loaded model: architecture, weights, provenance.
@@ -138,7 +150,7 @@ pub struct Model {
     pub name: String,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
-    /// How engines store its weights.
+    /// The precision that its weights have been rounded to.
     pub precision: Precision,
 }
 
@@ -218,8 +230,8 @@ impl Model {
         })
     }
 
-    /// The model with its weights rounded to a precision, which engines then store them in. Biases, and the
-    /// weights of input and output layers, stay as they are.
+    /// The model with its weights rounded to a precision. Biases, and the weights of input and output layers,
+    /// stay as they are.
     ///
     /// # Errors
     /// [`ModelError::TooLarge`] if a weight is beyond the range of 16-bit floats.

@@ -8,6 +8,7 @@ use shell::{Shell, check_snapshot};
 
 #[path = "../common/mod.rs"]
 mod common;
+mod bench;
 mod devices;
 mod eval;
 mod models;
@@ -17,8 +18,15 @@ mod shell;
 #[test]
 fn help() {
     let shell = Shell::new();
-    let lines =
-        ["--help", "sample --help", "eval --help", "verify --help", "inspect --help", "devices --help"];
+    let lines = [
+        "--help",
+        "sample --help",
+        "eval --help",
+        "verify --help",
+        "inspect --help",
+        "bench --help",
+        "devices --help",
+    ];
     let said = lines.map(|line| format!("$ pixelcnn {line}\n{}\n", shell.ok(line).stdout));
     check_snapshot("help", &said.concat());
 }

@@ -4,6 +4,7 @@ use bytemuck::Zeroable;
 use wgpu::util::DeviceExt;
 
 use super::layout::{JobUniform, LayerUniform, NodeUniform, TapUniform, bind, quads};
+use super::profile::{Class, Timestamps};
 use super::shaders::{Epilogue, Variant};
 use super::{Counts, Gpu, Job};
 use crate::model::network::{IMAGE, Kind, Layer, MAX_TAPS, Tap, padded};
@@ -11,6 +12,7 @@ use crate::sampling::random::Noise;
 
 /// A dispatch of one layer, the same at every step.
 struct Work {
+    class: Class,
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 2],
@@ -221,19 +223,41 @@ fn clear<'a>(gpu: &Gpu, buffers: impl IntoIterator<Item = &'a wgpu::Buffer>) {
 
 /// A compute pass that counts.
 pub struct Pass<'a> {
-    /// The pass.
-    pub pass: wgpu::ComputePass<'a>,
+    /// Where dispatches go.
+    pub recorder: Recorder<'a>,
     /// What has been dispatched.
     pub counts: Counts,
+}
+
+/// Where dispatches go: into one pass, or each into its own to be timed.
+pub enum Recorder<'a> {
+    /// One pass.
+    Pass(Box<wgpu::ComputePass<'a>>),
+    /// A pass each, timed.
+    Timed(&'a mut wgpu::CommandEncoder, &'a mut Timestamps),
+}
+
+impl Work {
+    fn encode(&self, pass: &mut wgpu::ComputePass, places: &[u32]) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, places);
+        pass.dispatch_workgroups(self.workgroups[0], self.workgroups[1], 1);
+    }
 }
 
 impl Pass<'_> {
     fn dispatch(&mut self, gpu: &Gpu, work: Option<&Work>, row: usize, column: usize) {
         let Some(work) = work else { return };
         let places = [row, column].map(|index| gpu.place_stride * index as u32);
-        self.pass.set_pipeline(&work.pipeline);
-        self.pass.set_bind_group(0, &work.bindings, &places);
-        self.pass.dispatch_workgroups(work.workgroups[0], work.workgroups[1], 1);
+        match &mut self.recorder {
+            Recorder::Pass(pass) => work.encode(pass, &places),
+            Recorder::Timed(encoder, timestamps) => {
+                let label = Some("pixelcnn timed");
+                let timestamp_writes = timestamps.next(work.class);
+                let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes };
+                work.encode(&mut encoder.begin_compute_pass(&descriptor), &places);
+            }
+        }
         self.counts.dispatches += 1;
         self.counts.macs += work.macs;
     }
@@ -285,7 +309,8 @@ impl Buffers {
         let workgroups = variant.workgroups(self.size as u32, parameters);
         let output = gpu.output().taps[0].depth() * gpu.output().outputs();
         let pipeline = gpu.pipelines.get(&gpu.device, &variant);
-        Work { pipeline, bindings, workgroups, macs: (self.size * output) as u64 }
+        let class = Class::new(variant.kernel, false, 0);
+        Work { class, pipeline, bindings, workgroups, macs: (self.size * output) as u64 }
     }
 
     /// The dispatch of a part of a layer.
@@ -387,6 +412,8 @@ impl Buffers {
             gpu.reduction,
         );
         let workgroups = variant.workgroups(positions, width);
-        Work { pipeline: gpu.pipelines.get(&gpu.device, &variant), bindings, workgroups, macs }
+        let class = Class::new(variant.kernel, part != Part::Late, layer.level);
+        let pipeline = gpu.pipelines.get(&gpu.device, &variant);
+        Work { class, pipeline, bindings, workgroups, macs }
     }
 }

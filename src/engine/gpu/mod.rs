@@ -6,6 +6,7 @@
 pub mod adapter;
 mod batch;
 mod layout;
+pub mod profile;
 pub mod shaders;
 
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::{Counts, Engine, EngineError, Job, Method, Trace, begin_trace, trace_row};
 use crate::model::network::{CHANNEL_ALIGN, Kind, Layer, Stream, padded};
 use crate::model::{Config, Model, Network, Precision};
-use batch::{Batch, Pass};
+use batch::{Batch, Pass, Recorder};
 use shaders::{NOT_FINITE, Pipelines, Reduction};
 
 /// What pixels are before they are drawn; no value in [−1, 1].
@@ -254,7 +255,8 @@ impl GpuEngine {
         let descriptor = wgpu::CommandEncoderDescriptor { label };
         let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
         let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
-        let mut pass = Pass { pass: encoder.begin_compute_pass(&descriptor), counts: self.counts };
+        let recorder = Recorder::Pass(Box::new(encoder.begin_compute_pass(&descriptor)));
+        let mut pass = Pass { recorder, counts: self.counts };
         encode(&self.gpu, self.batch.as_ref().expect("prepared before"), &mut pass);
         self.counts = pass.counts;
         drop(pass);
@@ -292,9 +294,12 @@ impl Gpu {
         let subgroups = options.subgroups
             && adapter.features().contains(wgpu::Features::SUBGROUP)
             && info.subgroup_min_size == info.subgroup_max_size;
+        // For profiles.
+        let mut features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        features.set(wgpu::Features::SUBGROUP, subgroups);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("pixelcnn"),
-            required_features: if subgroups { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
+            required_features: features,
             required_limits: wgpu::Limits {
                 // For larger batches.
                 max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
@@ -498,6 +503,8 @@ impl Engine for GpuEngine {
     }
 
     fn prepare(&mut self, batch: usize) -> Result<(), EngineError> {
+        // All images of a larger one would be computed, wanted or not.
+        self.batch.take_if(|larger| larger.size() > batch);
         self.prepared(batch)
     }
 

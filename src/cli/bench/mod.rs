@@ -1,0 +1,208 @@
+//! `pixelcnn bench`: how fast cached and naive sampling are, by batch size.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use pixelcnn::engine::cost::{self, Device};
+use pixelcnn::engine::gpu::GpuEngine;
+use pixelcnn::engine::gpu::adapter::Description;
+use pixelcnn::engine::{Engine, Job, Method};
+use pixelcnn::model::{Model, Network};
+use pixelcnn::output;
+
+use super::{ArchitectureArgs, EngineArgs, images, say};
+use measure::{Effort, Sweep};
+use report::Report;
+
+mod measure;
+mod peak;
+mod plot;
+mod report;
+
+/// Measure how fast a machine draws, and how much faster than by the naive method
+///
+/// Both methods draw batches of the given sizes on one device, with the same kernels: cached, which is what
+/// `pixelcnn sample` does, and naive, the whole network over the whole image for every pixel. Runs are
+/// repeated in turns, and the medians tabled. What would take long is not run to its end: the first pixels
+/// are timed, and the rest extrapolated from them, which the results say.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    model: ArchitectureArgs,
+
+    /// Numbers of images to draw at once
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = images)]
+    #[arg(default_value = "1,2,4,8,16,32,64,128,256")]
+    batch_sizes: Vec<usize>,
+
+    /// Methods of drawing
+    #[arg(long = "engine", value_name = "LIST", value_delimiter = ',', value_parser = parse_method)]
+    #[arg(default_value = "cached,naive")]
+    methods: Vec<Method>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Seconds that a run may take, about, before it is cut short and extrapolated; a naive run computes
+    /// one pixel at least, a cached run two groups of 2^(levels-1) rows
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = parse_seconds)]
+    seconds: f64,
+
+    /// Cut cached runs to this many rows past the first group instead, in whole groups
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rows: Option<u16>,
+
+    /// Run everything to its end, however long it takes
+    #[arg(long, conflicts_with_all = ["rows", "seconds"])]
+    full: bool,
+
+    /// Runs of each method at each batch size
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repeat: u16,
+
+    /// Time every dispatch too, and table them by kernel and level (GPUs with timestamps)
+    #[arg(long)]
+    profile: bool,
+
+    /// Write everything that was measured, as docs/bench.schema.json describes it
+    #[arg(long, value_name = "OUT.json")]
+    json: Option<PathBuf>,
+
+    /// Write the table
+    #[arg(long, value_name = "OUT.csv")]
+    csv: Option<PathBuf>,
+
+    /// Draw speed-up and images/s against batch size, with the published speed-up
+    #[arg(long, value_name = "OUT.png|OUT.svg")]
+    plot: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pixelcnn bench -b 1,16,64                          the built-in model
+  pixelcnn bench --architecture published --plot speedup.png
+  pixelcnn bench --architecture 64x2 --engine cached --json bench.json";
+
+fn parse_method(text: &str) -> Result<Method, String> {
+    match text {
+        "cached" => Ok(Method::Cached),
+        "naive" => Ok(Method::Naive),
+        _ => Err("expected cached, naive, or both with a comma".to_owned()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|s| (0.0..=1e6).contains(s));
+    number.ok_or("expected a number of seconds, such as 2.5".to_owned())
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    check_outputs(args)?;
+    let model = args.model.load()?;
+    let adapter = args.engine.choose()?;
+    match &adapter {
+        None if args.profile => bail!("--profile: the CPU engine has no timestamps (leave --profile out)"),
+        Some(adapter) if args.profile && !GpuEngine::can_profile(adapter) => {
+            bail!("--profile: {} has no timestamps (leave --profile out)", adapter.get_info().name)
+        }
+        _ => {}
+    }
+    let network = Network::new(&model.config);
+    let start = Instant::now();
+    let mut engine =
+        args.engine.start(adapter.as_ref(), &model, model.config.width, model.config.height)?;
+    let build_seconds = start.elapsed().as_secs_f64();
+    let peak_gflops = adapter.is_none().then(peak::gflops);
+
+    let mut batches = args.batch_sizes.clone();
+    batches.sort_unstable();
+    batches.dedup();
+    let methods = [Method::Cached, Method::Naive].into_iter().filter(|m| args.methods.contains(m));
+    let effort = match (args.full, args.rows) {
+        (true, _) => Effort::Full,
+        (false, Some(rows)) => Effort::Rows { rows: rows.into(), naive_seconds: args.seconds },
+        (false, None) => Effort::Seconds(args.seconds),
+    };
+    let sweep = Sweep {
+        network: &network,
+        device: if adapter.is_some() { Device::Gpu } else { Device::Cpu },
+        methods: methods.collect(),
+        effort,
+        repeats: args.repeat.into(),
+    };
+    let (rows, stopped) = sweep.run(&mut *engine, &batches)?;
+    if let Some(stopped) = &stopped {
+        say(&format!("stopped at batch {}: {}", stopped.batch, stopped.reason));
+    }
+    let device = report::Device {
+        name: engine.name(),
+        kind: if adapter.is_some() { "gpu" } else { "cpu" },
+        threads: adapter.is_none().then(|| args.engine.threads()),
+        driver: adapter.as_ref().map(|adapter| Description::new(adapter).driver),
+        peak_gflops,
+    };
+    drop(engine);
+    let mut report = Report::new(&model, &sweep, rows, stopped, device, build_seconds);
+    if let (Some(adapter), true) = (&adapter, args.profile) {
+        let sizes = report.results.iter().map(|row| row.batch).collect();
+        report.profiles = profiles(adapter, &model, &network, sizes)?;
+    }
+    super::print(&report.text())?;
+    if let Some(path) = &args.json {
+        report.write_json(path)?;
+    }
+    if let Some(path) = &args.csv {
+        report.write_csv(path)?;
+    }
+    if let Some(path) = &args.plot {
+        plot::write(path, &report)?;
+    }
+    Ok(())
+}
+
+/// Everything that could keep results from being written, before there are any.
+fn check_outputs(args: &Args) -> Result<()> {
+    if let Some(path) = &args.json {
+        output::check(path, "json")?;
+    }
+    if let Some(path) = &args.csv {
+        output::check(path, "csv")?;
+    }
+    if let Some(path) = &args.plot {
+        let Some(kind) = plot_kind(path) else {
+            bail!("cannot write {}: expected a file name that ends in .png or .svg", path.display());
+        };
+        output::check(path, kind)?;
+    }
+    Ok(())
+}
+
+fn plot_kind(path: &Path) -> Option<&'static str> {
+    let extension = path.extension().map(OsStr::to_ascii_lowercase)?;
+    ["png", "svg"].into_iter().find(|kind| extension == *kind)
+}
+
+/// Where the time of each batch size goes, in the rows after which the pattern of work repeats.
+fn profiles(
+    adapter: &wgpu::Adapter,
+    model: &Model,
+    network: &Network,
+    mut batches: Vec<usize>,
+) -> Result<Vec<report::Profile>> {
+    batches.sort_unstable();
+    batches.dedup();
+    let rows = cost::group_of_rows(network);
+    let mut engine = GpuEngine::new(model, model.config.width, model.config.height, adapter)?;
+    let mut profiles = Vec::new();
+    for batch in batches {
+        let job = Job { count: batch, classes: measure::classes(network, batch), ..Job::default() };
+        engine.prepare(batch)?;
+        let totals = engine.profile(&job, rows)?;
+        profiles.push(report::Profile::new(batch, rows * model.config.width, &totals));
+    }
+    Ok(profiles)
+}
