@@ -3,6 +3,7 @@
 mod common;
 
 use common::{architectures, engine, first_difference, random_images};
+use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, full};
 use pixelcnn::engine::gpu::{GpuEngine, Options, adapter};
 use pixelcnn::engine::{Engine, EngineError, Job, Method};
@@ -283,33 +284,35 @@ fn naive_and_cached_agree_on_the_gpu() {
     naive_and_cached_agree(true);
 }
 
-/// What is counted at every product and dispatch is what the architecture predicts.
+/// What is counted at every product and dispatch is what the architecture predicts, wherever a run ends.
 fn counts_are_as_predicted(on_gpu: bool) {
+    let device = if on_gpu { Device::Gpu } else { Device::Cpu };
     for config in architectures() {
         let model = Model::synthetic(config.clone(), 9);
         let network = Network::new(&config);
+        let all = config.width * config.height;
         let mut engine = engine(on_gpu, &model);
-        for (method, count) in [(Method::Cached, 3), (Method::Naive, 2)] {
+        for (method, count, pixels) in [
+            (Method::Cached, 3, all),
+            (Method::Cached, 2, config.width + 3),
+            (Method::Cached, 1, 2 * config.width),
+            (Method::Naive, 2, 2),
+            (Method::Naive, 3, 0),
+        ] {
             let before = engine.counts();
-            let pixels = if method == Method::Naive { 2 } else { config.width * config.height };
             engine.prepare(count).unwrap();
             let job = Job { method, pixels: Some(pixels), ..job(&config, 0, count) };
             engine.sample(&job, &mut |_| {}).unwrap();
             let after = engine.counts();
-            let images = if on_gpu { 3 } else { count };
-            let macs = match method {
-                Method::Cached => network.macs_per_image() * images,
-                Method::Naive => network.macs_per_image() * images * pixels,
-            };
-            // On the GPU the sampling kernel computes the output, and the next pixel's input, once more.
-            let again = if on_gpu && method == Method::Naive { macs / 10 } else { 0 };
-            let counted = (after.macs - before.macs) as usize;
-            assert!((macs..=macs + again).contains(&counted), "{method:?}: {counted}, expected {macs}");
+            let expected = predicted(&network, method, count, pixels, device);
+            let run = format!("{method:?}, {pixels} pixels of {count} images, {config:?}");
+            assert_eq!(after.macs - before.macs, expected.macs, "{run}");
+            let dispatches = if on_gpu { expected.dispatches } else { 0 };
+            assert_eq!(after.dispatches - before.dispatches, dispatches, "{run}");
             if on_gpu && method == Method::Cached {
-                let dispatches = network.dispatches_per_image();
-                assert_eq!(after.dispatches - before.dispatches, dispatches as u64, "{config:?}");
                 // One a row, unless a slow device needs more than a second for it.
-                assert!(after.submissions - before.submissions >= config.height as u64);
+                let rows = pixels.div_ceil(config.width) as u64;
+                assert!(after.submissions - before.submissions >= rows, "{run}");
             }
         }
     }

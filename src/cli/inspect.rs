@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use pixelcnn::engine::Method;
-use pixelcnn::engine::cost::weights_read;
+use pixelcnn::engine::cost::{Device, predicted, values_moved, weights_read};
 use pixelcnn::model::network::{IMAGE, Kind, Layer, Network};
 use pixelcnn::model::{Config, Model};
 
@@ -85,10 +85,11 @@ fn describe(model: &Model) -> String {
 /// What drawing costs; see docs/performance.md.
 fn cost(network: &Network) -> String {
     let pixels = network.config.width * network.config.height;
-    let macs = network.macs_per_image() as f64;
     let of_pixel = |total: f64| total / pixels as f64;
+    let macs = network.macs_per_image() as f64;
     let weights = weights_read(network, Method::Cached) as f64;
-    let dispatches = network.dispatches_per_image() as f64;
+    let values = values_moved(network) as f64;
+    let dispatches = |method| predicted(network, method, 1, pixels, Device::Gpu).dispatches as f64;
     let products = |macs: f64| match macs {
         small if small < 1e9 => format!("{:.1} MMAC", small / 1e6),
         medium if medium < 1e12 => format!("{:.1} GMAC", medium / 1e9),
@@ -97,12 +98,15 @@ fn cost(network: &Network) -> String {
     format!(
         "products       {} an image, {} a pixel; naive {} an image\n\
          weights read   {:.2} M a pixel, for all images of a batch together\n\
-         dispatches     {:.1} a pixel on a GPU, whatever the batch\n",
+         values moved   {:.2} M a pixel, for each image\n\
+         dispatches     {:.1} a pixel on a GPU, whatever the batch; naive {:.0}\n",
         products(macs),
         products(of_pixel(macs)),
         products(macs * pixels as f64),
         of_pixel(weights) / 1e6,
-        of_pixel(dispatches),
+        of_pixel(values) / 1e6,
+        of_pixel(dispatches(Method::Cached)),
+        of_pixel(dispatches(Method::Naive)),
     )
 }
 

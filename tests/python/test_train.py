@@ -57,7 +57,10 @@ def metadata(path) -> dict[str, str]:
 
 ARCHITECTURES = {
     "grey, classes": (1, ["--classes"]),
-    "rgb, one dilated level, f16": (3, ["--levels", 1, "--dilations", "1,2", "--dtype", "f16", "--flip", "--shift", 1]),
+    "rgb, one dilated level, f16": (
+        3,
+        ["--levels", 1, "--dilations", "1,2", "--dtype", "f16", "--flip", "--shift", 1],
+    ),
     "rgb, elu, dropout": (3, ["--nonlinearity", "elu", "--dropout", 0.2]),
 }
 
@@ -72,7 +75,9 @@ def models(tmp_path_factory):
         folder = tmp_path_factory.mktemp(f"model{i}")
         source = save_npz(folder / "images.npz", channels)
         held_out = () if not has_pillow() else ("--held-out-to", folder / "held_out")
-        trained(source, "-o", folder / "m.safetensors", "--held-out", 12, "--epochs", 8, *held_out, *arguments)
+        trained(
+            source, "-o", folder / "m.safetensors", "--held-out", 12, "--epochs", 8, *held_out, *arguments
+        )
         made[name] = folder
     return made
 
@@ -135,7 +140,10 @@ def test_bits_per_dim_is_that_of_the_program(name, models, tmp_path):
 
 def begin(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(
-        [str(a) for a in (TORCH, SCRIPT, *arguments, *TINY)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [str(a) for a in (TORCH, SCRIPT, *arguments, *TINY)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -198,20 +206,34 @@ def test_checkpoint_on_a_full_disk_is_a_warning_and_the_one_before_stays(tmp_pat
     # The model fits, the checkpoint, which holds each value four times, does not.
     assert len(before) > 2 * size
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size, 2 * size))  # noqa: E731
-    result = trained(source, "-o", model, "--epochs", 2, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit)
+    result = trained(
+        source, "-o", model, "--epochs", 2, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit
+    )
     assert "warning: no checkpoint" in result.err and "too large" in result.err.lower(), result.err
     assert model.with_suffix(".ckpt").read_bytes() == before
     assert not list(tmp_path.glob(".*.tmp"))
 
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))  # noqa: E731
-    result = train(source, "-o", model, "--minutes", 0, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit)
+    result = train(
+        source, "-o", model, "--minutes", 0, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit
+    )
     assert result.code == 1 and f"error: {model}: cannot be written" in result.err
 
 
 @needs_torch
 def test_init_begins_with_the_models_weights(models, tmp_path):
     folder = models["grey, classes"]
-    trained(folder / "images.npz", "-o", tmp_path / "m.safetensors", "--held-out", 12, "--minutes", 0, "--init", folder / "m.safetensors")
+    trained(
+        folder / "images.npz",
+        "-o",
+        tmp_path / "m.safetensors",
+        "--held-out",
+        12,
+        "--minutes",
+        0,
+        "--init",
+        folder / "m.safetensors",
+    )
     expected, found = load_file(folder / "m.safetensors"), load_file(tmp_path / "m.safetensors")
     for name, tensor in expected.items():
         # Norm and direction, taken apart and put together again in float32.
@@ -381,7 +403,11 @@ def test_cifar_batches_as_published(tmp_path):
     def write(name, value):
         (tmp_path / name).write_bytes(pickle.dumps(value, protocol=2))
 
-    for name, part in (("data_batch_1", slice(0, 2)), ("data_batch_2", slice(2, 4)), ("test_batch", slice(4, 6))):
+    for name, part in (
+        ("data_batch_1", slice(0, 2)),
+        ("data_batch_2", slice(2, 4)),
+        ("test_batch", slice(4, 6)),
+    ):
         write(name, {b"data": x[part].reshape(-1, 3072), b"labels": [0, 1], b"filenames": [b"a", b"b"]})
     write("batches.meta", {b"label_names": [b"plane", b"car"]})
     read = data.load(tmp_path, wishes(classes=True))

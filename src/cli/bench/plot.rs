@@ -131,8 +131,8 @@ fn notes(report: &Report) -> [String; 2] {
         let all = rows[0].pixels_per_image;
         Some(match (least == all, least == most) {
             (true, _) => format!("{name}: whole images timed"),
-            (_, true) => format!("{name}: extrapolated from the first {least} of {all} pixels"),
-            _ => format!("{name}: extrapolated from the first {least} to {most} of {all} pixels"),
+            (_, true) => format!("{name}: {least} of {all} pixels timed, the rest extrapolated"),
+            _ => format!("{name}: {least} to {most} of {all} pixels timed, the rest extrapolated"),
         })
     };
     let methods = [of("cached"), of("naive")].into_iter().flatten().collect::<Vec<_>>().join("; ");

@@ -52,6 +52,7 @@ pub struct Architecture {
     macs_per_image: u64,
     naive_macs_per_image: u64,
     gpu_dispatches_per_batch: u64,
+    naive_gpu_dispatches_per_batch: u64,
     weights_read_per_batch: u64,
     values_moved_per_image: u64,
 }
@@ -173,6 +174,7 @@ impl Report {
             macs_per_image: cost(Method::Cached).macs,
             naive_macs_per_image: cost(Method::Naive).macs,
             gpu_dispatches_per_batch: cost(Method::Cached).dispatches,
+            naive_gpu_dispatches_per_batch: cost(Method::Naive).dispatches,
             weights_read_per_batch: weights_read(network, Method::Cached),
             values_moved_per_image: values_moved(network),
         };

@@ -7,7 +7,7 @@ use pulp::Arch;
 
 use super::conv::{Field, Packed, Product, Run};
 use super::math::{elu_both, sigmoid};
-use super::team::{Buffer, Team};
+use super::team::{Buffer, Pace, Team};
 use crate::model::network::{Form, IMAGE, Layer, MAX_TAPS, Node, Tap, padded};
 use crate::model::{Model, Network, Nonlinearity};
 
@@ -143,6 +143,9 @@ pub struct State<'a> {
     memory: &'a Memory,
     team: &'a Team,
     member: usize,
+    /// Threads that work on this row; if only one, it is the first.
+    active: usize,
+    pace: Pace,
     /// Results of a product on their way to the epilogue.
     block: Vec<f32>,
     /// A gate's result on its way into the record.
@@ -161,7 +164,8 @@ impl<'a> State<'a> {
     pub fn new(packing: &'a Packing, memory: &'a Memory, team: &'a Team, member: usize) -> Self {
         let widest = packing.weights.iter().map(Packed::stride).max().unwrap_or(0);
         let (block, value) = (vec![0.0; BLOCK * widest], vec![0.0; widest]);
-        Self { packing, memory, team, member, block, value, macs: 0 }
+        let pace = Pace::new();
+        Self { packing, memory, team, member, active: 1, pace, block, value, macs: 0 }
     }
 
     /// Images.
@@ -174,7 +178,14 @@ impl<'a> State<'a> {
         if self.member == 0 {
             turn(self);
         }
-        self.team.wait();
+        self.wait();
+    }
+
+    /// Waits for the other threads that work on this row.
+    fn wait(&self) {
+        if self.active > 1 {
+            self.team.wait();
+        }
     }
 
     /// As [`Self::alone`], for something that may fail: then all must break off.
@@ -207,6 +218,10 @@ impl<'a> State<'a> {
 
     /// Begins a row of the image: all that does not depend on its pixels.
     pub fn begin_row(&mut self, row: usize) {
+        if self.team.size() > 1 {
+            let active = (self.member == 0).then(|| self.pace.next(self.team));
+            self.active = self.team.meet(active);
+        }
         let packing = self.packing;
         for (l, layer) in packing.network.layers.iter().enumerate() {
             let part = match layer.is_row_work() {
@@ -258,7 +273,7 @@ impl<'a> State<'a> {
 
     /// This thread's part of some positions of a layer: positions, and panels of the weights.
     fn part_of(&self, positions: Range<usize>, weights: &Packed) -> (Range<usize>, Range<usize>) {
-        let (member, team) = (self.member, self.team.size());
+        let (member, team) = (self.member, self.active);
         if positions.len() < team * POSITIONS_A_MEMBER {
             return (positions, weights.panels_of(member, team));
         }
@@ -268,6 +283,9 @@ impl<'a> State<'a> {
 
     /// Runs a layer for some columns of its grid, on a row of the image.
     fn run(&mut self, l: usize, row: usize, columns: Range<usize>, part: Part) {
+        if self.member >= self.active {
+            return;
+        }
         let Packing { network, arch, weights, .. } = self.packing;
         let (layer, weights, batch) = (&network.layers[l], &weights[l], self.memory.batch);
         let stride = weights.stride();
@@ -344,7 +362,7 @@ impl<'a> State<'a> {
                 arch.dispatch(|| unsafe { store.run(positions, &self.block, &mut self.value) });
             }
         }
-        self.team.wait();
+        self.wait();
     }
 }
 

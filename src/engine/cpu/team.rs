@@ -2,7 +2,9 @@
 //! them apart.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 /// Numbers that the threads of a team read and write, in turns that [`Team::wait`] separates.
 #[derive(Default)]
@@ -49,20 +51,43 @@ impl Buffer {
     }
 }
 
-/// A barrier for threads that do the same steps.
+/// Threads that do the same steps on the same images.
+///
+/// Within a row they wait for each other after every layer, spinning, which is fast as long as each has a core
+/// of its own. Where one is kept from its core that gets slow, so at every row they meet, and agree whether to
+/// share it or to leave it to the first of them.
 pub struct Team {
     size: usize,
     arrived: AtomicUsize,
     turn: AtomicUsize,
+    /// Nanoseconds that threads have waited for others, all together, since they were last asked for.
+    lost: AtomicU64,
     stopped: AtomicBool,
     broken: AtomicBool,
+    meeting: Mutex<Meeting>,
+    met: Condvar,
+}
+
+#[derive(Default)]
+struct Meeting {
+    arrived: usize,
+    turn: usize,
+    active: usize,
 }
 
 impl Team {
     /// A team of `size` threads.
     pub fn new(size: usize) -> Self {
-        let (arrived, turn) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { size, arrived, turn, stopped: AtomicBool::new(false), broken: AtomicBool::new(false) }
+        Self {
+            size,
+            arrived: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            meeting: Mutex::default(),
+            met: Condvar::new(),
+        }
     }
 
     /// Threads.
@@ -75,33 +100,76 @@ impl Team {
     /// # Panics
     /// If another thread of the team has panicked.
     pub fn wait(&self) {
-        /// Waits are short, unless a thread has lost its core.
-        const SPINS: u32 = 10_000;
-        if self.size == 1 {
-            return;
-        }
+        /// From here on a wait is long enough to be counted as lost,
+        const COUNTED: u32 = 100;
+        /// and from here on the core is left to others.
+        const SPINS: u32 = 2000;
         let turn = self.turn.load(Ordering::Acquire);
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.size {
             self.arrived.store(0, Ordering::Relaxed);
             self.turn.store(turn.wrapping_add(1), Ordering::Release);
             return;
         }
-        let mut spins = 0;
+        let (mut spins, mut since) = (0, None);
         while self.turn.load(Ordering::Acquire) == turn {
             assert!(!self.broken.load(Ordering::Relaxed), "another thread of the team has panicked");
             spins += 1;
+            if spins == COUNTED {
+                since = Some(Instant::now());
+            }
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
+        if let Some(since) = since {
+            self.lost.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits, asleep, until all threads have come here; returns how many are to work from here on, which the
+    /// first thread says.
+    ///
+    /// # Panics
+    /// If another thread of the team has panicked.
+    pub fn meet(&self, active: Option<usize>) -> usize {
+        let mut meeting = self.meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        meeting.active = active.unwrap_or(meeting.active);
+        meeting.arrived += 1;
+        if meeting.arrived == self.size {
+            meeting.arrived = 0;
+            meeting.turn += 1;
+            self.met.notify_all();
+        }
+        let turn = meeting.turn + usize::from(meeting.arrived > 0);
+        let gone = |meeting: &mut Meeting| meeting.turn >= turn || self.has_stopped() || self.is_broken();
+        let meeting = self.met.wait_while(meeting, |meeting| !gone(meeting));
+        let active = meeting.unwrap_or_else(PoisonError::into_inner).active;
+        assert!(!self.is_broken(), "another thread of the team has panicked");
+        active
+    }
+
+    /// Nanoseconds that threads have waited for others, all together, since this was last asked.
+    pub fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
     }
 
     /// Tells all that there is no use in going on.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        self.wake();
     }
 
     /// Whether a thread has called [`Self::stop`] before the last [`Self::wait`].
     pub fn has_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Lets threads that meet look again whether the others will come.
+    fn wake(&self) {
+        let _meeting = self.meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.met.notify_all();
     }
 
     /// Something to hold while working: tells the others if the thread that holds it panics.
@@ -116,6 +184,46 @@ impl Drop for Member<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.broken.store(true, Ordering::Relaxed);
+            self.0.wake();
         }
+    }
+}
+
+/// The first thread's judgement, row by row, whether sharing pays on this machine at this time.
+pub struct Pace {
+    row_began: Instant,
+    active: usize,
+    /// Rows to go alone before sharing is tried again, and how many it was last.
+    alone: usize,
+    patience: usize,
+}
+
+impl Pace {
+    /// Rows to go alone after sharing did not pay for the first time, and at most.
+    const PATIENCE: [usize; 2] = [8, 64];
+    /// Share of a row's time above which waiting means that threads do not have their cores.
+    const LOST: f64 = 0.4;
+
+    /// Before the first row.
+    pub fn new() -> Self {
+        Self { row_began: Instant::now(), active: 1, alone: 0, patience: Self::PATIENCE[0] }
+    }
+
+    /// How many threads are to work on the next row.
+    pub fn next(&mut self, team: &Team) -> usize {
+        let lost = team.take_lost() as f64 / 1e9;
+        let spent = self.row_began.elapsed().as_secs_f64() * team.size() as f64;
+        self.row_began = Instant::now();
+        if self.active > 1 {
+            if lost > Self::LOST * spent {
+                self.alone = self.patience;
+                self.patience = (2 * self.patience).min(Self::PATIENCE[1]);
+            } else {
+                self.patience = Self::PATIENCE[0];
+            }
+        }
+        self.active = if self.alone == 0 { team.size() } else { 1 };
+        self.alone = self.alone.saturating_sub(1);
+        self.active
     }
 }
