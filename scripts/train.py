@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["torch>=1.13", "numpy", "pillow"]
+# ///
+"""Train a PixelCNN++ on images of your own.
+
+    uv run scripts/train.py DATA -o MODEL.safetensors --minutes 60
+    pixelcnn sample -m MODEL.safetensors
+
+DATA is a folder of images, an .npz with x and, for classes, y, or a folder with the files of MNIST
+(IDX) or CIFAR-10 (python batches). A checkpoint is kept beside the model: after a stop, even by a kill,
+the same command with --resume MODEL.ckpt goes on. What is exported are moving averages of the weights.
+
+With --epochs, the same seed gives the same model on one machine's CPU; --minutes depends on its speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+try:
+    from conversion import ConversionError
+    from conversion.model_file import NONLINEARITIES
+    from training import TrainingError
+    from training.settings import checkpoint_path
+    from training.trainer import STOP, Stopped, Trainer
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"error: {missing.name} is not installed for {sys.executable}: pip install torch numpy pillow, "
+        f"or run this script with uv run, which brings them"
+    )
+
+
+def parse_flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="MODEL", required=True, help="the .safetensors to write"
+    )
+
+    group = parser.add_argument_group("data").add_argument
+    group(
+        "--size",
+        type=at_least(1),
+        metavar="N",
+        help="pixels a side [default: the data's own; 32 for a folder]",
+    )
+    group("--grey", action="store_true", default=None, help="drop the colours")
+    group("--classes", action="store_true", default=None, help="learn each class: sub-folders, or y")
+    group("--leave-out", metavar="NAME", help="of an .npz, images for which the array NAME is not 0")
+    group(
+        "--held-out",
+        type=at_least(1),
+        metavar="N",
+        help="images to measure with [default: the test set, or 5 %%]",
+    )
+    group("--held-out-to", type=Path, metavar="DIR", help="write those as PNG files, for pixelcnn eval")
+    group("--strict", action="store_true", help="stop at an image that cannot be used instead of skipping it")
+    group(
+        "--flip",
+        nargs="?",
+        const="all",
+        metavar="CLASSES",
+        help="mirror images at random: all, or of these classes, comma-separated",
+    )
+    group("--shift", type=at_least(0), metavar="N", help="move images at random by up to N pixels")
+
+    group = parser.add_argument_group("network").add_argument
+    group("--filters", type=at_least(1), metavar="N", help="[default: 32]")
+    group("--blocks", type=at_least(1), metavar="N", help="a level [default: 2]")
+    group("--levels", type=at_least(1), metavar="N", help="resolutions [default: 3]")
+    group("--mixtures", type=at_least(1), metavar="N", help="components of the distribution [default: 10]")
+    group("--nonlinearity", choices=NONLINEARITIES, help="[default: concat_elu]")
+    group("--dilations", type=integers, metavar="LIST", help="blocks + 1 integers [default: 1,1,…]")
+
+    group = parser.add_argument_group("training").add_argument
+    group(
+        "--minutes", type=non_negative, metavar="N", help="stop after so long [default: 60, if no --epochs]"
+    )
+    group("--epochs", type=non_negative, metavar="N", help="stop after so many rounds over the images")
+    group("--batch", type=at_least(1), metavar="N", help="images a step [default: 16]")
+    group(
+        "--rate",
+        type=positive,
+        metavar="X",
+        help="learning rate at the start; it falls to 0 by a cosine [default: 0.0005]",
+    )
+    group(
+        "--average",
+        type=fraction,
+        metavar="X",
+        help="decay of the moving average of the weights [default: 0.999]",
+    )
+    group("--dropout", type=fraction, metavar="X", help="share of values dropped in a block [default: 0]")
+    group("--seed", type=at_least(0), metavar="N", help="[default: 0]")
+    group(
+        "--bf16",
+        action="store_true",
+        default=None,
+        help="bfloat16 convolutions: faster where the hardware has it",
+    )
+    group("--device", default="auto", help="cuda, cpu, … [default: cuda if there is one]")
+    group("--threads", type=at_least(1), metavar="N", help="of the CPU [default: all]")
+
+    group = parser.add_argument_group("going on").add_argument
+    group("--resume", type=Path, metavar="CKPT", help="go on from a checkpoint; its settings hold")
+    group("--init", type=Path, metavar="MODEL", help="start from a model's weights, with a new optimizer")
+    group("--checkpoint-minutes", type=non_negative, default=3.0, metavar="N", help="[default: 3]")
+
+    group = parser.add_argument_group("model file").add_argument
+    group("--dtype", choices=("f32", "f16"), default="f32", help="of the weights [default: f32]")
+    group(
+        "--about-data",
+        metavar="TEXT",
+        help="what the images are, for the model file [default: the name of DATA]",
+    )
+    group("--license", metavar="TEXT", help="of the model, for the model file")
+    return parser.parse_args()
+
+
+def at_least(least: int) -> Any:
+    def integer(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least {least}")
+        return value
+
+    return integer
+
+
+def number(text: str, good: Any, expected: str) -> float:
+    value = float(text)
+    if not good(value):
+        raise argparse.ArgumentTypeError(f"{text}: expected {expected}")
+    return value
+
+
+def positive(text: str) -> float:
+    return number(text, lambda x: 0 < x < math.inf, "a positive number")
+
+
+def non_negative(text: str) -> float:
+    return number(text, lambda x: 0 <= x < math.inf, "0 or a positive number")
+
+
+def fraction(text: str) -> float:
+    return number(text, lambda x: 0 <= x < 1, "a number from 0 to below 1")
+
+
+def integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def main() -> int:
+    flags = parse_flags()
+    if flags.minutes is None and flags.epochs is None:
+        flags.minutes = 60.0
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, lambda number, _: STOP.append(number) or signal.signal(number, signal.SIG_DFL))
+    try:
+        trainer = Trainer(flags)
+        trainer.train()
+        trainer.export()
+    except Stopped:
+        print(f"stopped; to go on: --resume {checkpoint_path(flags)}", file=sys.stderr)
+        return 128 + STOP[0]
+    except (TrainingError, ConversionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Checkpoints: everything that training needs to go on as if it had never stopped.
+
+They are safetensors files like the models, so reading one executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conversion import ConversionError
+from conversion.model_file import DTYPES, write_model
+
+from . import TrainingError
+
+FORMAT = "pixelcnn-training-1"
+
+
+def write(path: Path, state: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """A kill at any time leaves the checkpoint before or this one, whole."""
+    try:
+        write_model(path, {"format": FORMAT, "state": json.dumps(state)}, tensors)
+    except ConversionError as error:
+        raise TrainingError(str(error)) from None
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    metadata, tensors = read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise TrainingError(
+            f"{path}: is not a checkpoint of training "
+            f"(format {metadata.get('format')!r}, expected {FORMAT!r})"
+            + ("; to go on from a model, use --init" if metadata.get("format") == "pixelcnn-1" else "")
+        )
+    return json.loads(metadata["state"]), tensors
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and tensors of a file of ours."""
+    types = {name: np.dtype(dtype) for dtype, name in DTYPES.items()}
+    try:
+        data = path.read_bytes()
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        metadata = header.pop("__metadata__", {})
+        tensors = {}
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            tensor = np.frombuffer(data[start + begin : start + end], types[entry["dtype"]])
+            tensors[name] = tensor.reshape(entry["shape"])
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(f"{path}: is not a complete safetensors file of ours ({error})") from None
+    return metadata, tensors

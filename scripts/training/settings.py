@@ -1,0 +1,106 @@
+"""The settings of a run: flags, what a checkpoint or a model says, defaults."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import TrainingError, checkpoint
+
+ARCHITECTURE = {
+    "filters": 32,
+    "blocks": 2,
+    "levels": 3,
+    "mixtures": 10,
+    "nonlinearity": "concat_elu",
+    "dilations": None,
+}
+# What makes a training run what it is: kept in the checkpoint, and not to be changed on the way.
+RUN = {
+    **ARCHITECTURE,
+    "size": None,
+    "grey": False,
+    "classes": False,
+    "leave_out": None,
+    "held_out": None,
+    "batch": 16,
+    "rate": 5e-4,
+    "average": 0.999,
+    "dropout": 0.0,
+    "flip": None,
+    "shift": 0,
+    "seed": 0,
+    "bf16": False,
+}
+
+
+def settle(flags: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+    """The settings of the run, and the checkpoint or the model's tensors to go on from."""
+    told = {key: getattr(flags, key) for key in RUN if getattr(flags, key) is not None}
+    if flags.resume and flags.init:
+        raise TrainingError("--resume goes on with a run and --init begins one: give only one of them")
+    if flags.resume:
+        state, tensors = checkpoint.read(flags.resume)
+        agree(flags.resume, told, state["run"])
+        return state["run"], (state, tensors)
+    if flags.init:
+        metadata, tensors = checkpoint.read_safetensors(flags.init)
+        if metadata.get("format") != "pixelcnn-1":
+            raise TrainingError(f"{flags.init}: is not a model of ours (format {metadata.get('format')!r})")
+        stored = settings_of(flags.init, metadata)
+        agree(flags.init, told, stored)
+        return {**RUN, **told, **stored}, (metadata, tensors)
+    run = {**RUN, **told}
+    run["dilations"] = run["dilations"] or [1] * (run["blocks"] + 1)
+    if len(run["dilations"]) != run["blocks"] + 1 or min(run["dilations"]) < 1:
+        raise TrainingError(f"--dilations: expected blocks + 1 = {run['blocks'] + 1} positive integers")
+    return run, None
+
+
+def settings_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """What a model file says of the settings that made it."""
+    try:
+        stored = {key: int(metadata[key]) for key in ("filters", "blocks", "levels", "mixtures")}
+        stored["nonlinearity"] = metadata["nonlinearity"]
+        stored["dilations"] = json.loads(metadata["dilations"])
+        stored["classes"] = json.loads(metadata["classes"]) != []
+        stored["grey"] = metadata["channels"] == "1"
+        if metadata["height"] == metadata["width"]:
+            stored["size"] = int(metadata["height"])
+    except (KeyError, ValueError) as error:
+        raise TrainingError(f"{path}: its metadata does not describe a model: {error!r}") from None
+    return stored
+
+
+def agree(path: Path, told: dict[str, Any], stored: dict[str, Any]) -> None:
+    for key, value in told.items():
+        if key in stored and stored[key] != value:
+            raise TrainingError(
+                f"--{key.replace('_', '-')} {value}: {path} was made with {stored[key]}; leave the flag out"
+            )
+
+
+def flipped_classes(flip: str | None, classes: list[str]) -> np.ndarray | bool:
+    """Whether images may be mirrored: all, none, or by class."""
+    if flip is None or flip == "all":
+        return flip == "all"
+    names = [name.strip() for name in flip.split(",")]
+    for name in names:
+        if name not in classes:
+            raise TrainingError(f"--flip {name}: is not a class; there are: {', '.join(classes) or 'none'}")
+    return np.array([name in names for name in classes])
+
+
+def check_output(flags: argparse.Namespace) -> None:
+    if flags.output.suffix != ".safetensors":
+        raise TrainingError(f"{flags.output}: expected a name that ends in .safetensors")
+    if not flags.output.absolute().parent.is_dir():
+        raise TrainingError(f"{flags.output}: there is no folder {flags.output.parent}")
+
+
+def checkpoint_path(flags: argparse.Namespace) -> Path:
+    return flags.output.with_suffix(".ckpt")

@@ -1,0 +1,380 @@
+"""The training itself: steps, checkpoints, measurements, export."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from conversion.model_file import write_model
+
+from . import TrainingError, checkpoint
+from .data import Data, Part, Wishes, load
+from .likelihood import bits_per_dim
+from .network import PixelCNN
+from .settings import ARCHITECTURE, check_output, checkpoint_path, flipped_classes, settle
+
+BETAS = (0.95, 0.9995)  # of Adam, as published
+WARM_UP = 100  # steps
+REPORTED = 128  # held-out images that are looked at while training goes on
+LINE_EVERY = 15.0  # seconds
+
+
+class Trainer:
+    def __init__(self, flags: argparse.Namespace):
+        self.flags = flags
+        self.run, before = settle(flags)
+        run = self.run
+        check_output(flags)
+        self.device = pick_device(flags.device)
+        if flags.threads:
+            torch.set_num_threads(flags.threads)
+
+        wishes = Wishes(
+            run["size"], run["grey"], run["classes"], run["leave_out"], run["held_out"], flags.strict
+        )
+        self.data: Data = load(flags.data, wishes)
+        self.channels, self.height, self.width = self.data.train.x.shape[1:]
+        multiple = 2 ** (run["levels"] - 1)
+        if self.height % multiple or self.width % multiple:
+            raise TrainingError(
+                f"the images are {self.width}x{self.height}: with {run['levels']} levels, expected "
+                f"multiples of {multiple} (--size, --levels)"
+            )
+        self.flips = flipped_classes(run["flip"], self.data.classes)
+        self.batch = min(run["batch"], len(self.data.train))
+        self.steps_per_epoch = len(self.data.train) // self.batch
+        if flags.held_out_to:
+            write_held_out(flags.held_out_to, self.data)
+
+        torch.manual_seed(run["seed"])
+        self.net, self.judge = self.network().to(self.device), self.network().to(self.device)
+        self.judge.eval()
+        self.names = [name for name, _ in self.net.named_parameters()]
+        self.optimizer = torch.optim.Adam(self.net.parameters(), betas=BETAS)
+        self.step, self.steps_before, self.elapsed = 0, 0, 0.0
+        self.log: list[list[float]] = []
+        if flags.resume:
+            self.restore(*before)
+        else:
+            self.begin(before)
+
+    def network(self) -> PixelCNN:
+        return PixelCNN(
+            **{key: self.run[key] for key in ARCHITECTURE},
+            channels=self.channels,
+            classes=len(self.data.classes),
+            dropout=self.run["dropout"],
+        )
+
+    def begin(self, model: Any) -> None:
+        if model is not None:
+            metadata, tensors = model
+            if (
+                json.loads(metadata["classes"]) != self.data.classes
+                or int(metadata["channels"]) != self.channels
+            ):
+                raise TrainingError(
+                    f"{self.flags.init}: has {metadata['channels']} channels and the classes "
+                    f"{metadata['classes']}; {self.flags.data} has {self.channels} and "
+                    f"{json.dumps(self.data.classes)}"
+                )
+            shapes = {name: tensor.shape for name, tensor in self.net.exported(self.values(), "f32").items()}
+            found = {name: tensor.shape for name, tensor in tensors.items()}
+            if shapes != found:
+                name = next(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
+                raise TrainingError(
+                    f"{self.flags.init}: tensor {name}: expected {shapes.get(name)}, found {found.get(name)}"
+                )
+            self.net.take(tensors)
+            steps = metadata.get("steps", "")
+            self.steps_before = int(steps) if steps.isdecimal() else 0
+        else:
+            count = min(len(self.data.train), 128)
+            order = np.random.default_rng([self.run["seed"], 2]).permutation(len(self.data.train))[:count]
+            self.net.initialise_on(*self.tensors(self.data.train.of(np.sort(order))))
+        self.average = [value.detach().clone() for value in self.net.parameters()]
+
+    # State
+
+    def values(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach() for name, value in self.by_name(self.net.parameters())}
+
+    def by_name(self, tensors: Any) -> Any:
+        return zip((name.removeprefix("values.") for name in self.names), tensors)
+
+    def save(self) -> None:
+        """A checkpoint that cannot be written is a warning: there is the one before, and training goes on."""
+        tensors = {f"value/{name}": value for name, value in self.by_name(self.net.parameters())}
+        tensors |= {f"average/{name}": value for name, value in self.by_name(self.average)}
+        for name, parameter in self.by_name(self.net.parameters()):
+            if parameter in self.optimizer.state:
+                tensors[f"first/{name}"] = self.optimizer.state[parameter]["exp_avg"]
+                tensors[f"second/{name}"] = self.optimizer.state[parameter]["exp_avg_sq"]
+        state = {
+            "run": self.run,
+            "data": self.fingerprint(),
+            "step": self.step,
+            "steps_before": self.steps_before,
+            "elapsed": self.elapsed,
+            "log": self.log,
+        }
+        path = checkpoint_path(self.flags)
+        try:
+            checkpoint.write(
+                path,
+                state,
+                {name: np.ascontiguousarray(t.detach().cpu().numpy(), "<f4") for name, t in tensors.items()},
+            )
+        except TrainingError as error:
+            print(f"warning: no checkpoint: {error}; trying again later", file=sys.stderr)
+
+    def restore(self, state: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        if state["data"] != self.fingerprint():
+            raise TrainingError(
+                f"{self.flags.resume}: was made with other images than {self.flags.data} has "
+                f"({state['data']} then, {self.fingerprint()} now); to go on with others, use --init"
+            )
+        for key in ("step", "steps_before", "elapsed", "log"):
+            setattr(self, key, state[key])
+
+        def tensor(kind: str, name: str) -> torch.Tensor:
+            return torch.from_numpy(tensors[f"{kind}/{name}"].copy()).to(self.device)
+
+        with torch.no_grad():
+            for name, parameter in self.by_name(self.net.parameters()):
+                parameter.copy_(tensor("value", name))
+                if self.step:
+                    self.optimizer.state[parameter] = {
+                        "step": torch.tensor(float(self.step)),
+                        "exp_avg": tensor("first", name),
+                        "exp_avg_sq": tensor("second", name),
+                    }
+        self.average = [tensor("average", name) for name, _ in self.by_name(self.net.parameters())]
+
+    def fingerprint(self) -> list[int]:
+        """Tells other images from the same ones."""
+        sums = [int(part.x.sum(dtype=np.int64)) for part in (self.data.train, self.data.held_out)]
+        return [*self.data.train.x.shape, *sums, len(self.data.classes)]
+
+    # Steps
+
+    def tensors(self, part: Part) -> tuple[torch.Tensor, torch.Tensor | None]:
+        x = torch.from_numpy(part.x).to(self.device, torch.float32)
+        x = ((x - 127.5) / 127.5).contiguous(memory_format=torch.channels_last)
+        return x, None if part.y is None else torch.from_numpy(part.y).to(self.device)
+
+    def images_of(self, step: int) -> Part:
+        """The images of a step follow from the seed and its number alone."""
+        seed, train = self.run["seed"], self.data.train
+        epoch, at = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([seed, 0, epoch]).permutation(len(train))
+        part = train.of(order[at * self.batch : (at + 1) * self.batch])
+        random = np.random.default_rng([seed, 1, step])
+        flips = random.random(len(part)) < 0.5
+        flips &= self.flips if isinstance(self.flips, bool) else self.flips[part.y]
+        part.x[flips] = part.x[flips, :, :, ::-1]
+        if reach := self.run["shift"]:
+            padded = np.pad(part.x, ((0, 0), (0, 0), (reach, reach), (reach, reach)), "edge")
+            for x, image, (dy, dx) in zip(part.x, padded, random.integers(0, 2 * reach + 1, (len(part), 2))):
+                x[:] = image[:, dy : dy + self.height, dx : dx + self.width]
+        return part
+
+    def loss(self, x: torch.Tensor, h: torch.Tensor | None) -> torch.Tensor:
+        if self.run["bf16"]:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                params = self.net(x, h).float()
+        else:
+            params = self.net(x, h)
+        return bits_per_dim(params, x).mean()
+
+    def progress(self) -> float:
+        """From 0 to 1, where training ends."""
+        parts = []
+        if self.flags.minutes is not None:
+            parts.append(self.elapsed / (60 * self.flags.minutes) if self.flags.minutes else 1)
+        if self.flags.epochs is not None:
+            steps = round(self.flags.epochs * self.steps_per_epoch)
+            parts.append(self.step / steps if steps else 1)
+        return min(1.0, max(parts))
+
+    def train_step(self) -> float:
+        x, h = self.tensors(self.images_of(self.step))
+        torch.manual_seed(hash((self.run["seed"], self.step)) % 2**63)  # for dropout
+        warm_up = min(1.0, (self.step + 1) / WARM_UP)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.run["rate"] * warm_up * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        loss = self.loss(x, h)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        # Young averages forget the beginning faster.
+        age = self.steps_before + self.step
+        decay = min(self.run["average"], (1 + age) / (10 + age))
+        with torch.no_grad():
+            for average, value in zip(self.average, self.net.parameters()):
+                average.lerp_(value, 1 - decay)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the likelihood became {value} at step {self.step}; a lower --rate may help (--resume with "
+                f"--minutes 0 exports the last checkpoint, and --init goes on from that at another rate)"
+            )
+        return value
+
+    def measure(self, tensors: dict[str, np.ndarray], part: Part) -> float:
+        """Bits/dim as pixelcnn eval measures them: float32 network, float64 likelihood."""
+        self.judge.take(tensors)
+        total = 0.0
+        with torch.no_grad():
+            for start in range(0, len(part), 64):
+                x, h = self.tensors(part.of(slice(start, start + 64)))
+                params = self.judge(x, h).cpu().double()
+                levels = part.x[start : start + 64].astype(np.float64)
+                total += float(bits_per_dim(params, torch.from_numpy((levels - 127.5) / 127.5), True).sum())
+        return total / len(part)
+
+    def exported(self) -> dict[str, np.ndarray]:
+        return self.net.exported(dict(self.by_name(self.average)), self.flags.dtype)
+
+    def train(self) -> None:
+        count = sum(tensor.size for tensor in self.exported().values())
+        print(
+            f"{len(self.data.train)} images of {self.width}x{self.height}x{self.channels}, "
+            f"{len(self.data.held_out)} held out, {len(self.data.classes) or 'no'} classes; "
+            f"{count:,} parameters on {self.device}",
+            file=sys.stderr,
+        )
+        if self.step:
+            print(f"going on at step {self.step}", file=sys.stderr)
+        self.net.train()
+        clock = Clock(self)
+        recent: list[float] = []
+        last_line, last_save, line_step = time.monotonic(), time.monotonic(), self.step
+        while self.progress() < 1:
+            recent.append(self.train_step())
+            clock.tick()
+            now = time.monotonic()
+            if now - last_line >= LINE_EVERY:
+                rate = (self.step - line_step) * self.batch / (now - last_line)
+                done = self.progress()
+                print(
+                    f"step {self.step}  epoch {self.step / self.steps_per_epoch:.2f}  "
+                    f"{np.mean(recent[-200:]):.4f} bits/dim  {rate:.1f} images/s  {100 * done:.1f} %",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                last_line, line_step = now, self.step
+            if STOP:
+                self.save()
+                raise Stopped
+            if now - last_save >= 60 * self.flags.checkpoint_minutes:
+                self.record(recent)
+                recent = []
+                clock.tick()
+                self.save()
+                last_save = time.monotonic()
+        if recent:
+            self.record(recent)
+            self.save()
+
+    def record(self, recent: list[float]) -> None:
+        # Spread over all of them, for they may lie class by class.
+        every = -(-len(self.data.held_out) // REPORTED)
+        held_out = self.measure(self.exported(), self.data.held_out.of(slice(0, None, every)))
+        train = float(np.mean(recent))
+        self.log.append([self.steps_before + self.step, round(self.elapsed / 60, 2), round(train, 4), round(held_out, 4)])
+        print(
+            f"step {self.step}  {train:.4f} bits/dim, {held_out:.4f} on held-out images",
+            file=sys.stderr,
+            flush=True,
+        )
+        lines = [
+            "step,minutes,bits_per_dim,held_out_bits_per_dim",
+            *(",".join(map(str, row)) for row in self.log),
+        ]
+        try:
+            self.flags.output.with_suffix(".csv").write_text("\n".join(lines) + "\n")
+        except OSError as error:
+            print(f"warning: no log: {error}", file=sys.stderr)
+
+    def export(self) -> None:
+        tensors = self.exported()
+        bits = self.measure(tensors, self.data.held_out)
+        run, flags = self.run, self.flags
+        metadata = {
+            "format": "pixelcnn-1",
+            "family": "pixelcnn++",
+            "channels": self.channels,
+            "height": self.height,
+            "width": self.width,
+            **{key: run[key] for key in ("filters", "blocks", "levels", "mixtures", "nonlinearity")},
+            "dilations": json.dumps(run["dilations"]),
+            "classes": json.dumps(self.data.classes, ensure_ascii=False),
+            "source": f"scripts/train.py, {date.today()}, PyTorch {torch.__version__}",
+            "data": flags.about_data or flags.data.name,
+            "steps": self.steps_before + self.step,
+            "bits_per_dim": f"{bits:.4f}",
+            "bits_per_dim_of": f"{len(self.data.held_out)} held-out images",
+            "training": json.dumps(
+                {k: v for k, v in run.items() if k not in ARCHITECTURE and v not in (None, False)}
+            ),
+        }
+        if flags.license:
+            metadata["license"] = flags.license
+        write_model(flags.output, {key: str(value) for key, value in metadata.items()}, tensors)
+        print(
+            f"{flags.output}: {metadata['steps']} steps, {bits:.4f} bits/dim on {metadata['bits_per_dim_of']}"
+        )
+        print(f"sample from it:\n  pixelcnn sample -m {flags.output}")
+
+
+class Clock:
+    """Adds the time that passes to the trainer's."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer, self.last = trainer, time.monotonic()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        self.trainer.elapsed += now - self.last
+        self.last = now
+
+
+class Stopped(Exception):
+    """By Ctrl-C or a polite kill, after a checkpoint."""
+
+
+STOP: list[int] = []
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TrainingError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def write_held_out(folder: Path, data: Data) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    part = data.held_out
+    for i, image in enumerate(part.x):
+        image = image.transpose(1, 2, 0)
+        Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).save(folder / f"{i:05}.png")
+    if part.y is not None:
+        (folder / "classes.txt").write_text(",".join(map(str, part.y)))
