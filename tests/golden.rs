@@ -88,9 +88,11 @@ fn weights_in_16_bits_change_little() {
         let change = |(a, b): (&f32, &f32)| (a - b).abs();
         let of_parameters = parameters.iter().zip(&case.parameters).map(change).fold(0.0, f32::max);
         let bits = case.bits_under(&parameters);
-        let of_bits =
-            bits.iter().zip(&case.bits_per_dim).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        println!("{}: parameters change by up to {of_parameters:.1e}, bits/dim by {of_bits:.1e}", case.name);
+        let of_bits = bits.iter().zip(&case.bits_per_dim).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!(
+            "{}: parameters change by up to {of_parameters:.1e}, bits/dim by {of_bits:.1e}",
+            case.name
+        );
         assert!(of_parameters > 0.0, "{}: nothing was rounded", case.name);
         assert!(of_bits < 1e-3, "{}: bits/dim change by {of_bits}", case.name);
     }

@@ -38,9 +38,12 @@ fn variants() -> Vec<Variant> {
 fn validate(kernel: Kernel) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
     let source = kernel.source();
     let module = front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32)
-        .validate(&module)
-        .map_err(|e| e.emit_to_string(&source))?;
+    let info = Validator::new(
+        ValidationFlags::all(),
+        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    )
+    .validate(&module)
+    .map_err(|e| e.emit_to_string(&source))?;
     Ok((module, info))
 }
 
@@ -68,7 +71,12 @@ fn a_mistake_in_a_shader_would_be_seen() {
         Kernel::Split(Precision::F32, Reduction::Memory).source().replace("% layer.batch", "% 1.5");
     let module = front::wgsl::parse_str(&source).map_err(|e| e.to_string());
     let valid = |module: &naga::Module| {
-        Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32).validate(module).is_ok()
+        Validator::new(
+            ValidationFlags::all(),
+            Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        )
+        .validate(module)
+        .is_ok()
     };
     assert!(!module.is_ok_and(|module| valid(&module)));
 }

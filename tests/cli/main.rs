@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use shell::{Shell, check_snapshot};
 
+mod bench;
 #[path = "../common/mod.rs"]
 mod common;
-mod bench;
 mod devices;
 mod eval;
 mod models;
