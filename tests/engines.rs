@@ -6,8 +6,8 @@ use common::{architectures, engine, first_difference, random_images};
 use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, full};
 use pixelcnn::engine::gpu::{GpuEngine, Options, adapter};
-use pixelcnn::engine::{Engine, EngineError, Job, Method};
-use pixelcnn::model::network::{Layer, Tap};
+use pixelcnn::engine::{Engine, EngineError, Job, Method, cost};
+use pixelcnn::model::network::{Layer, depth};
 use pixelcnn::model::{Config, Model, Network, Precision};
 
 /// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
@@ -335,15 +335,15 @@ fn counts_are_as_predicted_on_the_gpu() {
 fn the_published_architecture_costs_what_was_derived() {
     let network = Network::new(&Config::published(160, 5));
     assert_eq!(network.macs_per_image() / 100_000_000, 243);
-    let rows: usize = (0..32).map(|row| network.dispatches_of_row(row)).sum();
-    let of_pixels = network.dispatches_per_image() - rows;
+    let rows: u64 = (0..32).map(|row| cost::dispatches_of_row(&network, row)).sum();
+    let all = cost::predicted(&network, Method::Cached, 1, 32 * 32, cost::Device::Gpu).dispatches;
+    let of_pixels = all - rows;
     // 30.375 a pixel over the 4×4 phases, and the input layer once a row.
     assert_eq!(of_pixels, 31_104 + 32);
-    assert_eq!(network.dispatches_of_row(0), 136);
+    assert_eq!(cost::dispatches_of_row(&network, 0), 136);
     // What each pixel's chain of dependent products takes, of 23.8 MMAC a pixel in all.
     let late = |layer: &Layer| -> usize {
-        let depth: usize = layer.taps[layer.early..].iter().map(Tap::depth).sum();
-        depth * layer.outputs() / layer.run_every.pow(2)
+        depth(&layer.taps[layer.early..]) * layer.outputs() / layer.run_every.pow(2)
     };
     let chain: usize = network.layers.iter().map(late).sum();
     assert!((4_700_000..4_900_000).contains(&chain), "{chain}");

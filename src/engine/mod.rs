@@ -1,6 +1,6 @@
 //! What runs a network: one trait, a CPU engine and a GPU engine.
 
-use crate::model::Network;
+use crate::model::{Config, Network};
 
 pub mod cost;
 pub mod cpu;
@@ -33,6 +33,14 @@ pub struct Job {
     pub method: Method,
     /// Stop after so many pixels of each image, in raster order; the values of the others mean nothing.
     pub pixels: Option<usize>,
+}
+
+impl Job {
+    /// Pixels of each image to draw.
+    fn pixels_of(&self, config: &Config) -> usize {
+        let all = config.width * config.height;
+        self.pixels.map_or(all, |pixels| pixels.min(all))
+    }
 }
 
 /// What an engine has issued since it was made, counted from the shapes of what was issued.
@@ -91,8 +99,8 @@ pub type Trace = Vec<(String, Vec<f32>)>;
 /// An engine: a network on a device, ready to run batches.
 ///
 /// Images are `[N, H, W, C]`, row-major, with values in [−1, 1]; `classes` has a class an image, or none
-/// for an unconditional model. A batch larger than was prepared is prepared first. `progress` is told how many pixels of
-/// each image are done, from time to time.
+/// for an unconditional model. A batch larger than was prepared is prepared first. `progress` is told how many
+/// pixels of each image are done, from time to time.
 pub trait Engine {
     /// Engine and device, for people.
     fn name(&self) -> String;

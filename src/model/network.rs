@@ -159,6 +159,11 @@ impl Tap {
     }
 }
 
+/// Channels that taps read together, with padding: rows of a weight matrix.
+pub fn depth(taps: &[Tap]) -> usize {
+    taps.iter().map(Tap::depth).sum()
+}
+
 /// What a layer does, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -219,6 +224,11 @@ impl Layer {
         self.halves * padded(self.channels)
     }
 
+    /// From a position of its grid to the position that it reads of a source: 2 where that is one level finer.
+    pub fn scale(&self, source: &Node) -> usize {
+        1 << (self.grid - source.level)
+    }
+
     /// Whether everything it reads is known when a row begins, so that it can make the whole row.
     pub fn is_row_work(&self) -> bool {
         self.early == self.taps.len()
@@ -245,8 +255,7 @@ impl Layer {
     /// Its weights as one matrix `[Σ depth, outputs]`, taps in order, zeros in the padding.
     pub fn matrix(&self, model: &Model) -> Vec<f32> {
         let outputs = self.outputs();
-        let rows: usize = self.taps.iter().map(Tap::depth).sum();
-        let mut matrix = vec![0.0; rows * outputs];
+        let mut matrix = vec![0.0; depth(&self.taps) * outputs];
         let mut first_row = 0;
         for tap in &self.taps {
             let weight = &model.tensors[&tap.tensor];
@@ -382,30 +391,10 @@ impl Network {
     /// Multiplications with additions that an image takes, padding included.
     pub fn macs_per_image(&self) -> usize {
         let macs = |layer: &Layer| {
-            let inputs: usize = layer.taps.iter().map(Tap::depth).sum();
             let positions = (self.config.width / layer.run_every) * (self.config.height / layer.run_every);
-            inputs * layer.outputs() * positions
+            depth(&layer.taps) * layer.outputs() * positions
         };
         self.layers.iter().map(macs).sum()
-    }
-
-    /// Dispatches on a GPU that begin a row of the image.
-    pub fn dispatches_of_row(&self, row: usize) -> usize {
-        let has_row_work = |layer: &&Layer| layer.is_row_work() || layer.has_context();
-        self.layers.iter().filter(has_row_work).filter(|layer| layer.runs_on_row(row)).count()
-    }
-
-    /// Dispatches on a GPU for a batch, whatever its size.
-    pub fn dispatches_per_image(&self) -> usize {
-        let Config { width, height, .. } = self.config;
-        let of_pixels = |layer: &Layer| match layer.kind {
-            _ if layer.is_row_work() => 0,
-            // The input layer runs with the output of the pixel before, but for the first of a row.
-            Kind::Input => height,
-            _ => (width / layer.run_every) * (height / layer.run_every),
-        };
-        let of_rows: usize = (0..height).map(|row| self.dispatches_of_row(row)).sum();
-        of_rows + self.layers.iter().map(of_pixels).sum::<usize>()
     }
 
     /// The node that the output layer makes: the mixture parameters.
@@ -710,7 +699,7 @@ impl Network {
             for (k, tap) in layer.taps.iter().enumerate() {
                 let rate = if layer.grid > layer.level {
                     Rate::Half
-                } else if self.nodes[tap.source].level < layer.grid {
+                } else if layer.scale(&self.nodes[tap.source]) == 2 {
                     Rate::Double
                 } else {
                     Rate::Same

@@ -1,6 +1,6 @@
 //! The CPU engine: the oracle for the GPU engine, and what runs where there is no GPU.
 //!
-//! Every thread owns some of the images and runs them without locks. An image is the same bit for bit at
+//! Threads own images; with more threads than images, a team shares each. An image is the same bit for bit at
 //! any batch size, with any number of threads, and its parameters evaluated by row or by pixel.
 
 mod conv;
@@ -244,7 +244,7 @@ impl Engine for CpuEngine {
         let config = self.packing.network.config.clone();
         let (width, height) = (config.width, config.height);
         let mut images = vec![0.0; job.count * config.dimensions()];
-        let last = job.pixels.unwrap_or(width * height).min(width * height);
+        let last = job.pixels_of(&config);
         let work = |state: &mut State, first, out: Option<&mut [f32]>, report: &dyn Fn()| {
             let mut sampler =
                 out.map(|out| Sampler { job, config: &config, first, out, draws: Vec::new() });

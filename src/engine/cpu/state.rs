@@ -8,7 +8,7 @@ use pulp::Arch;
 use super::conv::{Field, Packed, Product, Run};
 use super::math::{elu_both, sigmoid};
 use super::team::{Buffer, Pace, Team};
-use crate::model::network::{Form, IMAGE, Layer, MAX_TAPS, Node, Tap, padded};
+use crate::model::network::{Form, IMAGE, Layer, MAX_TAPS, Node, depth, padded};
 use crate::model::{Model, Network, Nonlinearity};
 
 /// Positions that go through product and epilogue together: their results stay in the cache.
@@ -39,10 +39,7 @@ impl Packing {
     pub fn new(model: &Model, width: usize, height: usize, threads: usize) -> Self {
         let network = Network::new(&model.config.with_size(width, height));
         let arch = Arch::new();
-        let of_pixel = |layer: &Layer| {
-            let late: usize = layer.taps[layer.early..].iter().map(Tap::depth).sum();
-            4 * late * layer.outputs()
-        };
+        let of_pixel = |layer: &Layer| 4 * depth(&layer.taps[layer.early..]) * layer.outputs();
         let pays = network.layers.iter().map(of_pixel).sum::<usize>() >= TEAM_PAYS;
         let team = if pays { threads.clamp(1, LARGEST_TEAM) } else { 1 };
         let pack =
@@ -294,17 +291,17 @@ impl<'a> State<'a> {
             Part::Late => layer.early..layer.taps.len(),
             Part::All => 0..layer.taps.len(),
         };
-        let first_input = layer.taps[..taps.start].iter().map(Tap::depth).sum();
+        let first_input = depth(&layer.taps[..taps.start]);
         let field = |source: usize, form, row_offset, column_offset| {
             let node = &network.nodes[source];
-            let scale = if node.level < layer.grid { 2 } else { 1 };
-            let source_row = (row >> layer.grid) as isize * scale + row_offset;
+            let scale = layer.scale(node);
+            let source_row = ((row >> layer.grid) * scale) as isize + row_offset;
             let offset = node.offset(form).expect("the network stores what is read");
             Field {
                 // SAFETY: no thread writes a source of this layer before all have done with the layer.
                 data: unsafe { self.memory.nodes[source].read() },
                 start: address(node, source_row, column_offset, batch) + offset,
-                column: scale as usize * batch * node.record,
+                column: scale * batch * node.record,
                 image: node.record,
             }
         };

@@ -7,7 +7,7 @@ use super::layout::{JobUniform, LayerUniform, NodeUniform, TapUniform, bind, qua
 use super::profile::{Class, Timestamps};
 use super::shaders::{Epilogue, Variant};
 use super::{Counts, Gpu, Job};
-use crate::model::network::{IMAGE, Kind, Layer, MAX_TAPS, Tap, padded};
+use crate::model::network::{IMAGE, Kind, Layer, MAX_TAPS, depth, padded};
 use crate::sampling::random::Noise;
 
 /// A dispatch of one layer, the same at every step.
@@ -150,7 +150,6 @@ impl Batch {
         let pixels = match given {
             Some(given) => given,
             None => {
-                let config = &gpu.network.config;
                 untouched = vec![super::UNTOUCHED; config.height * config.width * self.size() * 4];
                 &untouched[..]
             }
@@ -322,7 +321,7 @@ impl Buffers {
             Part::All => &layer.taps[..],
         };
         let is_late = matches!(part, Part::Late | Part::LateRow);
-        let first_input = if is_late { layer.taps[..layer.early].iter().map(Tap::depth).sum() } else { 0 };
+        let first_input = if is_late { depth(&layer.taps[..layer.early]) } else { 0 };
         let mut sources: Vec<usize> = Vec::new();
         let mut uniforms = [TapUniform::zeroed(); MAX_TAPS];
         for (uniform, tap) in uniforms.iter_mut().zip(taps) {
@@ -339,7 +338,7 @@ impl Buffers {
                 column: tap.column as i32,
                 offset: quads(node.offset(tap.form).expect("the network stores what is read")),
                 depth: quads(tap.depth()),
-                scale: if node.level < layer.grid { 2 } else { 1 },
+                scale: layer.scale(node) as i32,
                 unused: [0; 2],
             };
         }
@@ -401,8 +400,7 @@ impl Buffers {
                 &self.broken,
             ],
         );
-        let depth: usize = taps.iter().map(Tap::depth).sum();
-        let macs = (positions as usize * depth * layer.outputs()) as u64;
+        let macs = (positions as usize * depth(taps) * layer.outputs()) as u64;
         let variant = Variant::conv(
             positions,
             layer.halves as u32,

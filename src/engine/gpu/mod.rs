@@ -9,12 +9,12 @@ mod layout;
 pub mod profile;
 pub mod shaders;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Counts, Engine, EngineError, Job, Method, Trace, begin_trace, trace_row};
 use crate::model::network::{CHANNEL_ALIGN, Kind, Layer, Stream, padded};
-use crate::model::{Config, Model, Network, Precision};
+use crate::model::{Model, Network, Precision};
 use batch::{Batch, Pass, Recorder};
 use shaders::{NOT_FINITE, Pipelines, Reduction};
 
@@ -85,8 +85,7 @@ struct Gpu {
     rows: wgpu::Buffer,
     columns: wgpu::Buffer,
     place_stride: u32,
-    /// The first error that the device reported.
-    failure: Arc<Mutex<Option<String>>>,
+    failure: Failure,
 }
 
 impl GpuEngine {
@@ -177,7 +176,7 @@ impl GpuEngine {
         let (dimensions, channels) = (config.dimensions(), config.channels);
         let count = images.len() / dimensions;
         self.prepared(count)?;
-        let size = self.batch.as_ref().expect("prepared before").size();
+        let size = ready(&self.batch).size();
         let mut given = vec![0.0; dimensions / channels * size * 4];
         for (image, values) in images.chunks(dimensions).enumerate() {
             for (p, pixel) in values.chunks(channels).enumerate() {
@@ -197,7 +196,7 @@ impl GpuEngine {
     ) -> Result<(), EngineError> {
         self.begin(job, given);
         let width = self.gpu.network.config.width;
-        let last = job.pixels.unwrap_or(usize::MAX).min(width * self.gpu.network.config.height);
+        let last = job.pixels_of(&self.gpu.network.config);
         for row in 0..last.div_ceil(width) {
             let parts = (self.row_seconds / SUBMISSION.as_secs_f64()).ceil().clamp(1.0, width as f64);
             let span = width.div_ceil(parts as usize);
@@ -216,7 +215,7 @@ impl GpuEngine {
             if row > 0 {
                 self.row_seconds = seconds;
             }
-            each_row(&self.gpu, self.batch.as_ref().expect("prepared before"), row)?;
+            each_row(&self.gpu, ready(&self.batch), row)?;
         }
         self.finish()
     }
@@ -226,8 +225,8 @@ impl GpuEngine {
         self.batch.as_mut().expect("prepared before").prepare_naive(&mut self.gpu);
         self.begin(job, None);
         let (height, width) = (self.gpu.network.config.height, self.gpu.network.config.width);
-        for pixel in 0..job.pixels.unwrap_or(usize::MAX).min(width * height) {
-            self.batch.as_ref().expect("prepared before").restart(&self.gpu);
+        for pixel in 0..job.pixels_of(&self.gpu.network.config) {
+            ready(&self.batch).restart(&self.gpu);
             for row in 0..height {
                 self.submit(|gpu, batch, pass| {
                     batch.encode_row(gpu, pass, row);
@@ -243,7 +242,7 @@ impl GpuEngine {
     }
 
     fn begin(&mut self, job: &Job, given: Option<&[f32]>) {
-        self.batch.as_ref().expect("prepared before").begin(&self.gpu, job, given);
+        ready(&self.batch).begin(&self.gpu, job, given);
         self.finished = Instant::now();
     }
 
@@ -257,7 +256,7 @@ impl GpuEngine {
         let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
         let recorder = Recorder::Pass(Box::new(encoder.begin_compute_pass(&descriptor)));
         let mut pass = Pass { recorder, counts: self.counts };
-        encode(&self.gpu, self.batch.as_ref().expect("prepared before"), &mut pass);
+        encode(&self.gpu, ready(&self.batch), &mut pass);
         self.counts = pass.counts;
         drop(pass);
         let commands = encoder.finish();
@@ -279,6 +278,11 @@ impl GpuEngine {
     }
 }
 
+/// The batch, which every caller has prepared.
+fn ready(batch: &Option<Batch>) -> &Batch {
+    batch.as_ref().expect("prepared before")
+}
+
 fn mebibytes(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
@@ -292,43 +296,13 @@ impl Gpu {
     ) -> Result<Self, EngineError> {
         let info = adapter.get_info();
         let failed = |what: String| EngineError::Device(format!("{}: {what}", info.name));
-        let offered = adapter.limits();
         let subgroups = options.subgroups
             && adapter.features().contains(wgpu::Features::SUBGROUP)
             && info.subgroup_min_size == info.subgroup_max_size;
-        // For profiles.
+        // Timestamps are for profiles.
         let mut features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
         features.set(wgpu::Features::SUBGROUP, subgroups);
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("pixelcnn"),
-            required_features: features,
-            required_limits: wgpu::Limits {
-                // For larger batches.
-                max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
-                max_buffer_size: offered.max_buffer_size,
-                ..wgpu::Limits::default()
-            },
-            ..Default::default()
-        };
-        let (device, queue) =
-            pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| failed(e.to_string()))?;
-        let failure = Arc::new(Mutex::new(None));
-        let remember = |failure: &Arc<Mutex<Option<String>>>| {
-            let failure = Arc::clone(failure);
-            move |what: String| {
-                failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(what);
-            }
-        };
-        let on_error = remember(&failure);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
-        let on_loss = remember(&failure);
-        device.set_device_lost_callback(move |reason, message| {
-            // The device is also "lost" when it is dropped at the end.
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                on_loss(format!("the device was lost: {message}"));
-            }
-        });
-
+        let (device, queue, failure) = open(adapter, features).map_err(|e| failed(e.to_string()))?;
         let buffer = |label: &str, contents: &[u8], usage| {
             use wgpu::util::DeviceExt;
             let label = format!("pixelcnn {label}");
@@ -357,12 +331,14 @@ impl Gpu {
         }
         let precisions: Vec<_> = network.layers.iter().map(|layer| layer.precision(model)).collect();
         let weights =
-            network.layers.iter().zip(&matrices).map(|(layer, matrix)| match layer.precision(model) {
-                Precision::F32 => storage(&layer.name, matrix),
-                Precision::F16 => {
-                    let halves: Vec<u16> =
-                        matrix.iter().map(|&w| half::f16::from_f32(w).to_bits()).collect();
-                    buffer(&layer.name, bytemuck::cast_slice(&halves), wgpu::BufferUsages::STORAGE)
+            network.layers.iter().zip(&precisions).zip(&matrices).map(|((layer, precision), matrix)| {
+                match precision {
+                    Precision::F32 => storage(&layer.name, matrix),
+                    Precision::F16 => {
+                        let halves: Vec<u16> =
+                            matrix.iter().map(|&w| half::f16::from_f32(w).to_bits()).collect();
+                        buffer(&layer.name, bytemuck::cast_slice(&halves), wgpu::BufferUsages::STORAGE)
+                    }
                 }
             });
         let weights = weights.collect();
@@ -447,7 +423,7 @@ impl Gpu {
 
     /// Whether the device has reported an error.
     fn check(&self) -> Result<(), EngineError> {
-        let failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         match &*failure {
             Some(what) => Err(EngineError::Device(format!("{}: {what}", self.name))),
             None => Ok(()),
@@ -489,6 +465,44 @@ impl Gpu {
     }
 }
 
+/// The first error that a device reported.
+type Failure = Arc<Mutex<Option<String>>>;
+
+/// Opens a device that remembers its first error.
+fn open(
+    adapter: &wgpu::Adapter,
+    required_features: wgpu::Features,
+) -> Result<(wgpu::Device, wgpu::Queue, Failure), wgpu::RequestDeviceError> {
+    let offered = adapter.limits();
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        label: Some("pixelcnn"),
+        required_features,
+        required_limits: wgpu::Limits {
+            // For larger batches.
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            max_buffer_size: offered.max_buffer_size,
+            ..wgpu::Limits::default()
+        },
+        ..Default::default()
+    }))?;
+    let failure = Failure::default();
+    let remember = || {
+        let failure = Arc::clone(&failure);
+        move |what: String| {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        }
+    };
+    let (on_error, on_loss) = (remember(), remember());
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
+    device.set_device_lost_callback(move |reason, message| {
+        // The device is also "lost" when it is dropped at the end.
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            on_loss(format!("the device was lost: {message}"));
+        }
+    });
+    Ok((device, queue, failure))
+}
+
 /// Index of the layer that reads the pixel to the left.
 fn horizontal_input(network: &Network) -> usize {
     let is_it = |layer: &Layer| layer.kind == Kind::Input && layer.stream == Stream::Horizontal;
@@ -512,7 +526,7 @@ impl Engine for GpuEngine {
 
     fn sample(&mut self, job: &Job, progress: &mut dyn FnMut(usize)) -> Result<Vec<f32>, EngineError> {
         self.prepared(job.count)?;
-        let Config { width, height, .. } = self.gpu.network.config;
+        let width = self.gpu.network.config.width;
         match job.method {
             Method::Cached => self.run(job, None, &mut |_, _, row| {
                 // The row before has been waited for.
@@ -522,9 +536,9 @@ impl Engine for GpuEngine {
             Method::Naive => self.run_naive(job, progress)?,
         }
         let config = &self.gpu.network.config;
-        let last = job.pixels.unwrap_or(usize::MAX).min(width * height);
+        let last = job.pixels_of(config);
         progress(last);
-        let batch = self.batch.as_ref().expect("prepared before");
+        let batch = ready(&self.batch);
         let pixels = self.gpu.read(&batch.pixels)?;
         let mut images = vec![0.0; job.count * config.dimensions()];
         for (p, drawn) in pixels.chunks(4 * batch.size()).enumerate().take(last) {
