@@ -2,10 +2,9 @@
 
 mod common;
 
-use common::{architectures, engine, first_difference, random_images};
+use common::{VARIANTS, architectures, engine, first_difference, gpu_with, random_images};
 use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, full};
-use pixelcnn::engine::gpu::{GpuEngine, Options, adapter};
 use pixelcnn::engine::{Engine, EngineError, Job, Method, cost};
 use pixelcnn::model::network::{Layer, depth};
 use pixelcnn::model::{Config, Model, Network, Precision};
@@ -379,17 +378,14 @@ fn a_team_of_threads_changes_no_bit() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn all_shader_variants_match_the_full_network() {
-    let (adapter, _) = adapter::choose("gpu").unwrap();
-    let adapter = adapter.unwrap();
     for config in architectures() {
         for precision in [Precision::F32, Precision::F16] {
             let model = Model::synthetic(config.clone(), 1).with_precision(precision).unwrap();
             let (images, classes) = random_images(&config, 2, 5);
             let (width, height) = (config.width, config.height);
             let expected = full::parameters(&model, width, height, &images, &classes, 2);
-            for (checked, subgroups) in [(true, false), (false, true), (true, true)] {
-                let options = Options { checked, subgroups };
-                let mut engine = GpuEngine::with_options(&model, width, height, &adapter, options).unwrap();
+            for options in VARIANTS {
+                let mut engine = gpu_with(&model, width, height, options);
                 let got = engine.parameters(&images, &classes).unwrap();
                 let worst = got.iter().zip(&expected).map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
                 assert!(worst <= TOLERANCE, "{options:?}, {precision:?}: off by {worst}");

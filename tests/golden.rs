@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{Golden, gpu};
+use common::{Golden, VARIANTS, gpu_with};
 use pixelcnn::engine::Engine;
 use pixelcnn::engine::cpu::{CpuEngine, full};
+use pixelcnn::engine::gpu::Options;
 use pixelcnn::model::{Model, Precision};
 
 /// Recorded in 32-bit floats by other implementations, which sum in another order.
@@ -40,8 +41,26 @@ fn cached_network_on_the_cpu() {
 #[ignore = "needs a Vulkan adapter"]
 fn cached_network_on_the_gpu() {
     for case in Golden::all() {
-        let mut engine = gpu(&case.model, case.width, case.height);
-        check(&case, &engine.parameters(&case.images(), &case.classes).unwrap());
+        for options in VARIANTS {
+            let mut engine = gpu_with(&case.model, case.width, case.height, options);
+            check(&case, &engine.parameters(&case.images(), &case.classes).unwrap());
+        }
+    }
+}
+
+/// With weights in 16 bits no recorded numbers hold; the full network with the same weights does.
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn weights_in_16_bits_on_the_gpu() {
+    for case in Golden::all() {
+        let model = case.model.clone().with_precision(Precision::F16).unwrap();
+        let (images, classes) = (case.images(), &case.classes);
+        let expected = full::parameters(&model, case.width, case.height, &images, classes, 2);
+        for subgroups in [false, true] {
+            let options = Options { subgroups, ..Options::default() };
+            let mut engine = gpu_with(&model, case.width, case.height, options);
+            case.assert_close(&engine.parameters(&images, classes).unwrap(), &expected, TOLERANCE);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ pub mod kernel;
 use std::path::{Path, PathBuf};
 
 use pixelcnn::engine::cpu::CpuEngine;
-use pixelcnn::engine::gpu::{GpuEngine, adapter};
+use pixelcnn::engine::gpu::{GpuEngine, Options, adapter};
 use pixelcnn::engine::{Engine, Trace};
 use pixelcnn::model::network::Form;
 use pixelcnn::model::{Config, Model, Network, Nonlinearity};
@@ -124,9 +124,22 @@ pub fn numbers<const N: usize, T>(bytes: &[u8], read: fn([u8; N]) -> T) -> impl 
 
 /// The best adapter of this machine, software ones included.
 pub fn gpu(model: &Model, width: usize, height: usize) -> GpuEngine {
-    let (adapter, _) = adapter::choose("gpu").expect("a Vulkan adapter; scripts/test installs one");
-    GpuEngine::new(model, width, height, &adapter.expect("gpu is no CPU")).unwrap()
+    gpu_with(model, width, height, Options::from_environment())
 }
+
+/// The same, with a variant of the shaders.
+pub fn gpu_with(model: &Model, width: usize, height: usize, options: Options) -> GpuEngine {
+    let (adapter, _) = adapter::choose("gpu").expect("a Vulkan adapter; scripts/test installs one");
+    GpuEngine::with_options(model, width, height, &adapter.expect("gpu is no CPU"), options).unwrap()
+}
+
+/// All variants of the shaders.
+pub const VARIANTS: [Options; 4] = [
+    Options { checked: false, subgroups: false },
+    Options { checked: true, subgroups: false },
+    Options { checked: false, subgroups: true },
+    Options { checked: true, subgroups: true },
+];
 
 /// Small architectures that between them have everything the family has: both numbers of channels, one to
 /// four levels, dilations, all nonlinearities, classes, filters that are no multiple of four, images that
