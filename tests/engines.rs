@@ -393,3 +393,20 @@ fn all_shader_variants_match_the_full_network() {
         }
     }
 }
+
+/// Where the CPU engine keeps weights in 16 bits, it widens them to the same numbers.
+#[test]
+fn weights_in_16_bits_give_what_their_values_give_in_32() {
+    let config = Config { width: 8, height: 8, ..Config::published(72, 4) };
+    let halves = Model::synthetic(config.clone(), 2).with_precision(Precision::F16).unwrap();
+    let widened = Model { precision: Precision::F32, ..halves.clone() };
+    let (images, _) = random_images(&config, 6, 1);
+    for threads in [1, 2] {
+        let parameters = [&halves, &widened].map(|model| {
+            let mut engine = CpuEngine::new(model, 8, 8, threads);
+            let by_pixel = engine.parameters_by_pixel(&images, &[]).unwrap();
+            (engine.parameters(&images, &[]).unwrap(), by_pixel)
+        });
+        assert!(parameters[0] == parameters[1], "{threads} threads");
+    }
+}

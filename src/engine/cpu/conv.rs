@@ -4,9 +4,16 @@
 //! so results are the same bit for bit at any batch size and for any range of columns, and a sum may be
 //! taken in two parts. General matrix libraries do not promise that.
 
+#[cfg(target_arch = "x86_64")]
+use std::any::Any;
 use std::ops::Range;
 
+use half::f16;
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::V4;
 use pulp::{Arch, Simd, WithSimd};
+
+use crate::model::Precision;
 
 /// A weight matrix `[inputs, halves · channels]`, packed once: panels of a few vectors of outputs, inputs in
 /// order. A panel has outputs of one half; both halves are cut in the same places.
@@ -21,22 +28,66 @@ pub struct Packed {
     channels: usize,
     halves: usize,
     lanes: usize,
+    precision: Precision,
 }
 
 /// A cache line of weights, for its alignment.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct Line([u8; 64]);
 
-/// Vector width, and how many vectors of outputs a panel has at most, for this machine.
+/// A weight as it is stored.
+trait Weight: bytemuck::Pod {
+    /// A vector of weights, in 32 bits.
+    ///
+    /// # Safety
+    /// A vector of weights must be there, which this machine can widen.
+    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::f32s;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(_: S, from: *const Self) -> S::f32s {
+        // SAFETY: as promised by the caller.
+        unsafe { from.cast::<S::f32s>().read_unaligned() }
+    }
+}
+
+impl Weight for f16 {
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "it is not reached"))]
+    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::f32s {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = (&simd as &dyn Any).downcast_ref::<V4>() {
+            // SAFETY: as promised by the caller; both types of the result are a vector of 32-bit floats.
+            unsafe {
+                let halves = from.cast::<std::arch::x86_64::__m256i>().read_unaligned();
+                return std::mem::transmute_copy(&simd.avx512f._mm512_cvtph_ps(halves));
+            }
+        }
+        unreachable!("weights are in 16 bits only where they can be widened")
+    }
+}
+
+/// Whether this machine widens a vector of weights in one instruction. With more it takes longer than reading
+/// twice the bytes.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no other machine is known to"))]
+fn widens<S: Simd>(simd: S) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return (&simd as &dyn Any).is::<V4>();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Vector width, how many vectors of outputs a panel has at most, and whether weights can be in 16 bits.
 struct Shape;
 
 impl WithSimd for Shape {
-    type Output = (usize, usize);
+    type Output = (usize, usize, bool);
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-        (S::F32_LANES, if S::REGISTER_COUNT >= 32 { 4 } else { 2 })
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        (S::F32_LANES, if S::REGISTER_COUNT >= 32 { 4 } else { 2 }, widens(simd))
     }
 }
 
@@ -45,10 +96,28 @@ fn even_parts(total: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |part| (total + part) / count)
 }
 
+/// Weights in whole cache lines.
+fn lines<W: Weight>(weights: impl ExactSizeIterator<Item = W>) -> Vec<Line> {
+    let mut lines = vec![Line([0; 64]); (weights.len() * size_of::<W>()).div_ceil(64)];
+    for (to, weight) in bytemuck::cast_slice_mut(&mut lines).iter_mut().zip(weights) {
+        *to = weight;
+    }
+    lines
+}
+
 impl Packed {
-    /// Packs a row-major matrix, to be shared by teams of up to `team` threads.
-    pub fn new(arch: Arch, matrix: &[f32], outputs: usize, halves: usize, team: usize) -> Self {
-        let (lanes, widest) = arch.dispatch(Shape);
+    /// Packs a row-major matrix, to be shared by teams of up to `team` threads; in 16 bits, which then must
+    /// hold its numbers exactly, if `precision` says so and this machine is faster with them.
+    pub fn new(
+        arch: Arch,
+        matrix: &[f32],
+        outputs: usize,
+        halves: usize,
+        team: usize,
+        precision: Precision,
+    ) -> Self {
+        let (lanes, widest, widens) = arch.dispatch(Shape);
+        let precision = if widens { precision } else { Precision::F32 };
         let (inputs, channels) = (matrix.len() / outputs, outputs / halves);
         let vectors = channels.div_ceil(lanes);
         let (mut panels, mut parts) = (Vec::new(), vec![0]);
@@ -56,22 +125,24 @@ impl Packed {
             panels.extend(even_parts(part, part.div_ceil(widest)));
             parts.push(panels.len());
         }
-        let mut data = vec![Line([0.0; 16]); (inputs * halves * vectors * lanes).div_ceil(16)];
-        let mut packed = bytemuck::cast_slice_mut::<_, f32>(&mut data).iter_mut();
+        let mut packed = Vec::with_capacity(inputs * halves * vectors * lanes);
         for half in 0..halves {
             let mut first = 0;
             for panel in &panels {
                 for row in matrix.chunks_exact(outputs) {
                     let row = &row[half * channels..(half + 1) * channels];
-                    for channel in first..first + panel * lanes {
-                        let to = packed.next().expect("panels hold all vectors");
-                        *to = row.get(channel).copied().unwrap_or(0.0);
-                    }
+                    packed.extend(
+                        (first..first + panel * lanes).map(|channel| row.get(channel).unwrap_or(&0.0)),
+                    );
                 }
                 first += panel * lanes;
             }
         }
-        Self { data, panels, parts, inputs, channels, halves, lanes }
+        let data = match precision {
+            Precision::F32 => lines(packed.iter().copied()),
+            Precision::F16 => lines(packed.iter().map(|w| f16::from_f32(*w))),
+        };
+        Self { data, panels, parts, inputs, channels, halves, lanes, precision }
     }
 
     /// Channels of a half with padding to whole vectors.
@@ -192,8 +263,18 @@ impl WithSimd for Product<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         assert_eq!(self.weights.lanes, S::F32_LANES);
+        match self.weights.precision {
+            Precision::F32 => self.all_panels::<S, f32>(simd),
+            Precision::F16 => self.all_panels::<S, f16>(simd),
+        }
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn all_panels<S: Simd, W: Weight>(&self, simd: S) {
         let vector = self.weights.inputs * S::F32_LANES;
-        let weights: *const f32 = self.weights.data.as_ptr().cast();
+        let weights: *const W = self.weights.data.as_ptr().cast();
         let of_half = self.weights.width() / S::F32_LANES;
         for half in 0..self.weights.halves {
             let mut first = self.weights.panels[..self.panels.start].iter().sum::<usize>();
@@ -203,21 +284,19 @@ impl WithSimd for Product<'_> {
                 let panel = unsafe { weights.add(offset + self.first_input * vectors * S::F32_LANES) };
                 let column = (half * of_half + first) * S::F32_LANES;
                 match vectors {
-                    1 => self.panel::<S, 1>(simd, panel, column),
-                    2 => self.panel::<S, 2>(simd, panel, column),
-                    3 => self.panel::<S, 3>(simd, panel, column),
-                    _ => self.panel::<S, 4>(simd, panel, column),
+                    1 => self.panel::<S, W, 1>(simd, panel, column),
+                    2 => self.panel::<S, W, 2>(simd, panel, column),
+                    3 => self.panel::<S, W, 3>(simd, panel, column),
+                    _ => self.panel::<S, W, 4>(simd, panel, column),
                 }
                 first += vectors;
             }
         }
     }
-}
 
-impl Product<'_> {
     /// All positions of one panel, as many at a time as there are registers for.
     #[inline(always)]
-    fn panel<S: Simd, const V: usize>(&self, simd: S, panel: *const f32, column: usize) {
+    fn panel<S: Simd, W: Weight, const V: usize>(&self, simd: S, panel: *const W, column: usize) {
         let most = if V == 4 || (V == 2 && S::REGISTER_COUNT < 32) { 6 } else { 8 };
         let mut m = self.positions.start;
         while m < self.positions.end {
@@ -225,11 +304,11 @@ impl Product<'_> {
             // what is written is; the panel has a row for every channel of the runs.
             unsafe {
                 m += match most.min(self.positions.end - m) {
-                    8.. => self.tile::<S, 8, V>(simd, panel, column, m),
-                    6.. => self.tile::<S, 6, V>(simd, panel, column, m),
-                    4.. => self.tile::<S, 4, V>(simd, panel, column, m),
-                    2.. => self.tile::<S, 2, V>(simd, panel, column, m),
-                    _ => self.tile::<S, 1, V>(simd, panel, column, m),
+                    8.. => self.tile::<S, W, 8, V>(simd, panel, column, m),
+                    6.. => self.tile::<S, W, 6, V>(simd, panel, column, m),
+                    4.. => self.tile::<S, W, 4, V>(simd, panel, column, m),
+                    2.. => self.tile::<S, W, 2, V>(simd, panel, column, m),
+                    _ => self.tile::<S, W, 1, V>(simd, panel, column, m),
                 };
             }
         }
@@ -241,10 +320,10 @@ impl Product<'_> {
     /// The addresses of the positions must be within their slices, and the panel must have a row for every
     /// channel of the runs.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize>(
+    unsafe fn tile<S: Simd, W: Weight, const R: usize, const V: usize>(
         &self,
         simd: S,
-        mut panel: *const f32,
+        mut panel: *const W,
         column: usize,
         m: usize,
     ) -> usize {
@@ -262,8 +341,8 @@ impl Product<'_> {
             for run in self.runs {
                 let inputs: [*const f32; R] = std::array::from_fn(|i| at(&run.field, i));
                 for k in 0..run.depth {
-                    let row = panel.cast::<S::f32s>();
-                    let weights: [S::f32s; V] = std::array::from_fn(|v| row.add(v).read_unaligned());
+                    let weights: [S::f32s; V] =
+                        std::array::from_fn(|v| W::load(simd, panel.add(v * S::F32_LANES)));
                     for i in 0..R {
                         let x = simd.splat_f32s(*inputs[i].add(k));
                         for v in 0..V {

@@ -42,8 +42,16 @@ impl Packing {
         let of_pixel = |layer: &Layer| 4 * depth(&layer.taps[layer.early..]) * layer.outputs();
         let pays = network.layers.iter().map(of_pixel).sum::<usize>() >= TEAM_PAYS;
         let team = if pays { threads.clamp(1, LARGEST_TEAM) } else { 1 };
-        let pack =
-            |layer: &Layer| Packed::new(arch, &layer.matrix(model), layer.outputs(), layer.halves, team);
+        let pack = |layer: &Layer| {
+            Packed::new(
+                arch,
+                &layer.matrix(model),
+                layer.outputs(),
+                layer.halves,
+                team,
+                layer.precision(model),
+            )
+        };
         let weights: Vec<_> = network.layers.iter().map(pack).collect();
         let biases = network.layers.iter().zip(&weights).map(|(layer, packed)| {
             let classes = model.config.classes.len();
