@@ -201,8 +201,7 @@ fn evaluate(
     for ((width, height), of_size) in sizes {
         let mut engine = args.engine.start(adapter.as_ref(), model, width, height)?;
         let per_image = width * height * model.config.parameters_per_pixel();
-        let batch = engine.suggested_batch(of_size.len()).min((OUTPUT_LIMIT / per_image).max(1));
-        engine.prepare(batch)?;
+        let batch = engine.prepare_suggested(of_size.len().min((OUTPUT_LIMIT / per_image).max(1)))?;
         for indices in of_size.chunks(batch) {
             let of_batch = || indices.iter().map(|&i| &inputs[i]);
             let values: Vec<_> = of_batch().flat_map(|i| &i.levels).map(|&v| mixture::value(v)).collect();

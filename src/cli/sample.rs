@@ -140,7 +140,7 @@ pub fn run(args: &Args) -> Result<()> {
     let batch = match args.batch {
         Some(Batch::Images(batch)) => batch,
         Some(Batch::Auto) => fastest_batch(&mut *engine, args.count, &model, width)?,
-        None => engine.suggested_batch(args.count),
+        None => engine.prepare_suggested(args.count)?,
     };
     engine.prepare(batch)?;
 

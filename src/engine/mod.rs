@@ -114,6 +114,20 @@ pub trait Engine {
     /// [`EngineError::BatchTooLarge`], before anything is allocated where that can be known.
     fn prepare(&mut self, batch: usize) -> Result<(), EngineError>;
 
+    /// Makes room for as many of `count` images as fit and help; returns how many.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`], if there is no room for one.
+    fn prepare_suggested(&mut self, count: usize) -> Result<usize, EngineError> {
+        let batch = self.suggested_batch(count);
+        match self.prepare(batch) {
+            Err(EngineError::BatchTooLarge { largest, .. }) if largest > 0 => {
+                self.prepare(largest).map(|()| largest)
+            }
+            result => result.map(|()| batch),
+        }
+    }
+
     /// Draws a batch of images.
     ///
     /// # Errors
@@ -159,4 +173,61 @@ fn trace_row(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An engine that thinks well of 64 images and has room for few.
+    struct Scarce {
+        room: usize,
+    }
+
+    impl Engine for Scarce {
+        fn name(&self) -> String {
+            "scarce".into()
+        }
+
+        fn suggested_batch(&self, count: usize) -> usize {
+            count.min(64)
+        }
+
+        fn prepare(&mut self, batch: usize) -> Result<(), EngineError> {
+            if batch <= self.room {
+                return Ok(());
+            }
+            let (needed, limit) = ("more".into(), "there is less".into());
+            Err(EngineError::BatchTooLarge { batch, needed, limit, largest: self.room })
+        }
+
+        fn sample(&mut self, _: &Job, _: &mut dyn FnMut(usize)) -> Result<Vec<f32>, EngineError> {
+            unreachable!()
+        }
+
+        fn parameters(&mut self, _: &[f32], _: &[usize]) -> Result<Vec<f32>, EngineError> {
+            unreachable!()
+        }
+
+        fn counts(&self) -> Counts {
+            unreachable!()
+        }
+
+        fn bytes(&self) -> u64 {
+            unreachable!()
+        }
+
+        fn trace(&mut self, _: &[f32], _: Option<usize>) -> Result<Trace, EngineError> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn as_many_as_fit_are_prepared() {
+        for (room, count, expected) in [(100, 200, 64), (100, 5, 5), (10, 200, 10), (10, 5, 5)] {
+            assert_eq!(Scarce { room }.prepare_suggested(count).unwrap(), expected);
+        }
+        let refused = Scarce { room: 0 }.prepare_suggested(5);
+        assert!(matches!(refused, Err(EngineError::BatchTooLarge { batch: 5, .. })));
+    }
 }

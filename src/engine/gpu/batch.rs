@@ -1,5 +1,7 @@
 //! All that depends on the batch size: caches, contexts, bind groups, and the list of dispatches.
 
+use std::ops::Range;
+
 use bytemuck::Zeroable;
 use wgpu::util::DeviceExt;
 
@@ -190,9 +192,16 @@ impl Batch {
         self.encode_sample(gpu, pass, row, column);
     }
 
-    /// Encodes all pixels of a row, up to their mixture parameters.
-    pub fn encode_whole_row(&self, gpu: &Gpu, pass: &mut Pass, row: usize) {
-        for (layer, work) in gpu.network.layers.iter().zip(&self.whole_rows) {
+    /// Steps of [`Self::encode_naive_row`].
+    pub fn naive_steps(&self) -> usize {
+        self.row_work.len() + self.whole_rows.len()
+    }
+
+    /// Encodes some of the steps to the mixture parameters of all pixels of a row.
+    pub fn encode_naive_row(&self, gpu: &Gpu, pass: &mut Pass, row: usize, steps: Range<usize>) {
+        let layers = gpu.network.layers.iter().cycle();
+        let works = self.row_work.iter().chain(&self.whole_rows);
+        for (layer, work) in layers.zip(works).skip(steps.start).take(steps.len()) {
             if layer.runs_on_row(row) {
                 pass.dispatch(gpu, work.as_ref(), row, 0);
             }

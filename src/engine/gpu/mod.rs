@@ -198,8 +198,7 @@ impl GpuEngine {
         let width = self.gpu.network.config.width;
         let last = job.pixels_of(&self.gpu.network.config);
         for row in 0..last.div_ceil(width) {
-            let parts = (self.row_seconds / SUBMISSION.as_secs_f64()).ceil().clamp(1.0, width as f64);
-            let span = width.div_ceil(parts as usize);
+            let span = self.span(width);
             let mut seconds = 0.0;
             for start in (0..width.min(last - row * width)).step_by(span) {
                 let end = (start + span).min(width).min(last - row * width);
@@ -225,20 +224,34 @@ impl GpuEngine {
         self.batch.as_mut().expect("prepared before").prepare_naive(&mut self.gpu);
         self.begin(job, None);
         let (height, width) = (self.gpu.network.config.height, self.gpu.network.config.width);
+        let steps = ready(&self.batch).naive_steps();
         for pixel in 0..job.pixels_of(&self.gpu.network.config) {
             ready(&self.batch).restart(&self.gpu);
             for row in 0..height {
-                self.submit(|gpu, batch, pass| {
-                    batch.encode_row(gpu, pass, row);
-                    batch.encode_whole_row(gpu, pass, row);
-                    if row == pixel / width {
-                        batch.encode_sample(gpu, pass, row, pixel % width);
-                    }
-                })?;
+                let span = self.span(steps);
+                let mut seconds = 0.0;
+                for start in (0..steps).step_by(span) {
+                    let end = (start + span).min(steps);
+                    seconds += self.submit(|gpu, batch, pass| {
+                        batch.encode_naive_row(gpu, pass, row, start..end);
+                        if row == pixel / width && end == steps {
+                            batch.encode_sample(gpu, pass, row, pixel % width);
+                        }
+                    })?;
+                }
+                if row > 0 {
+                    self.row_seconds = seconds;
+                }
             }
             each_pixel(pixel);
         }
         self.finish()
+    }
+
+    /// How many of the `steps` of a row go into one submission.
+    fn span(&self, steps: usize) -> usize {
+        let parts = (self.row_seconds / SUBMISSION.as_secs_f64()).ceil().clamp(1.0, steps as f64);
+        steps.div_ceil(parts as usize)
     }
 
     fn begin(&mut self, job: &Job, given: Option<&[f32]>) {
@@ -595,5 +608,32 @@ impl Engine for GpuEngine {
             trace_row(&gpu.network, &mut trace, row, batch.size(), |node| gpu.read(batch.ring(node)))
         })?;
         Ok(trace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Config;
+
+    /// A row that takes several submissions, one for each of its steps, gives what one of a single one does.
+    #[test]
+    #[ignore = "needs a Vulkan adapter"]
+    fn split_rows_are_the_same() {
+        let (adapter, _) = adapter::choose("gpu").unwrap();
+        let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
+        let mut engine = GpuEngine::new(&model, 8, 4, &adapter.unwrap()).unwrap();
+        for method in [Method::Cached, Method::Naive] {
+            let job = Job { count: 2, method, pixels: Some(4), ..Job::default() };
+            engine.prepare(2).unwrap();
+            let [whole, split] = [0.0, 1e9].map(|seconds| {
+                let before = engine.counts;
+                engine.row_seconds = seconds;
+                let images = engine.sample(&job, &mut |_| {}).unwrap();
+                (images, engine.counts.submissions - before.submissions)
+            });
+            assert_eq!(whole.0, split.0, "{method:?}");
+            assert!(split.1 > whole.1, "{method:?}: {} submissions, and split {}", whole.1, split.1);
+        }
     }
 }
