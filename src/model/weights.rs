@@ -113,7 +113,12 @@ pub struct Tensor {
 }
 
 /// The models that are part of the program, by name; the first is the default.
-const SHIPPED: [(&str, &[u8]); 1] = [("mnist", include_bytes!("../../weights/mnist.safetensors"))];
+const SHIPPED: [(&str, &[u8]); 4] = [
+    ("mnist", include_bytes!("../../weights/mnist.safetensors")),
+    ("mnist-dilated", include_bytes!("../../weights/mnist-dilated.safetensors")),
+    ("cifar10", include_bytes!("../../weights/cifar10.safetensors")),
+    ("emoji", include_bytes!("../../weights/emoji.safetensors")),
+];
 
 /// The precision of the weights of blocks and between levels, most of all bytes. Sums are always taken in 32
 /// bits.
