@@ -105,3 +105,114 @@ def test_shipped_models(name):
     table = (ROOT / "weights" / "README.md").read_text()
     (row,) = [row for row in table.splitlines() if row.startswith(f"| [`{name}`]")]
     assert f"| {int(found['steps']):,} |".replace(",", " ") in row and f"| {found['bits_per_dim']} |" in row
+
+
+@pytest.mark.parametrize("style", ["reference", "tensorflow"])
+def test_optimizer_slots_are_ignored(style, tmp_path):
+    tensors = random_network(filters=4, blocks=2, mixtures=2)
+    save_file(tensors, tmp_path / "params.safetensors")
+    save_tensorflow(tmp_path / "params.ckpt", with_training_state(tensors, style), version=2)
+    for source in ("params.safetensors", "params.ckpt"):
+        result = run_convert(tmp_path / source, "-o", tmp_path / f"{source}.model")
+        assert result.code == 0, result.err
+    plain, trained = ((tmp_path / f"params.{kind}.model").read_bytes() for kind in ("safetensors", "ckpt"))
+    assert plain == trained
+
+
+@needs_uv
+@pytest.mark.parametrize(
+    "source",
+    [RGB / "params_v1.ckpt", GOLDEN / "torch_rgb_r1_f8_m4_16x16" / "params.pth"],
+    ids=["tensorflow", "torch"],
+)
+def test_uv_brings_what_is_needed(source, tmp_path):
+    output = tmp_path / "model.safetensors"
+    environment = {**os.environ, "PATH": f"{UV.parent}:{os.environ['PATH']}"}
+    environment.pop("VIRTUAL_ENV", None)
+    result = run(UV, "run", SCRIPTS / "convert.py", source, "-o", output, cwd=tmp_path, env=environment)
+    assert result.code == 0, result.err
+    assert ("note: reading with tensorflow" in result.err) == (source.suffix == ".ckpt")
+    if source.suffix == ".ckpt":
+        assert output.read_bytes() == (RGB / "model.safetensors").read_bytes()
+
+
+WITHOUT = """
+import runpy, sys
+_, package, scripts, *sys.argv = sys.argv
+sys.modules[package] = None
+sys.path.insert(0, scripts)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def without(package, *arguments):
+    """Run the script where `package` cannot be imported and there is no uv."""
+    command = [sys.executable, "-c", WITHOUT, package, SCRIPTS, SCRIPTS / "convert.py", *arguments]
+    return run(*command, env={"PATH": "/nowhere"})
+
+
+def test_missing_packages_are_named(tmp_path):
+    output = tmp_path / "model.safetensors"
+    result = without("tensorflow", RGB / "params.ckpt", "-o", output)
+    assert result.code == 1 and not output.exists()
+    assert "pip install tensorflow-cpu" in result.err and "install uv" in result.err
+    for package in ("numpy", "safetensors"):
+        result = without(package, RGB / "params.ckpt", "-o", output)
+        assert result.code == 1 and "pip install numpy safetensors" in result.err
+    result = without("torch", GOLDEN / "torch_rgb_r1_f8_m4_16x16" / "params.pth", "-o", output)
+    assert result.code == 0, result.err
+
+
+@pytest.fixture(scope="module", params=[(1, "reference"), (2, "tensorflow")], ids=["V1", "V2"])
+def full_size(request, tmp_path_factory):
+    """The published size, random, as a training checkpoint in the manner of each version."""
+    version, style = request.param
+    folder = tmp_path_factory.mktemp("full")
+    tensors = random_network(filters=160, blocks=5, mixtures=10)
+    save_tensorflow(folder / "params.ckpt", with_training_state(tensors, style), version)
+    assert sum(path.stat().st_size for path in folder.iterdir()) > 850e6
+    del tensors
+    yield folder
+    for path in folder.iterdir():
+        path.unlink()
+
+
+# A process between pytest and the script: the system counts as a child's peak what its parent had
+# when it was started, and pytest has just held a whole checkpoint.
+MEASURE = """
+import resource, subprocess, sys, time
+start = time.monotonic()
+code = subprocess.run(sys.argv[1:]).returncode
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(time.monotonic() - start, peak)
+sys.exit(code)
+"""
+
+
+def test_full_size(full_size):
+    output = full_size / "model.safetensors"
+    result = run(
+        sys.executable,
+        "-c",
+        MEASURE,
+        sys.executable,
+        SCRIPTS / "convert.py",
+        full_size / "params.ckpt",
+        "-o",
+        output,
+    )
+    assert result.code == 0, result.err
+    seconds, peak = map(float, result.out.splitlines()[-1].split())
+    print(f"\n{seconds:.0f} s, {peak / 1e9:.2f} GB")
+    assert seconds < 120 and peak < 4e9
+    # Weights and biases of random_network(160, 5, 10), without the gains that are folded away.
+    assert "53,618,660 parameters" in result.out
+
+
+@needs_pixelcnn
+def test_full_size_samples(full_size):
+    model = full_size / "model.safetensors"
+    if not model.exists():
+        assert run_convert(full_size / "params.ckpt", "-o", model).code == 0
+    run_pixelcnn("sample", "-m", model, "-n", "1", "--device", "cpu", "-o", full_size / "image.png")
+    assert (full_size / "image.png").stat().st_size > 0
