@@ -363,8 +363,8 @@ fn samples_carry_the_models_entropy(on_gpu: bool) {
     let config = Config { mixtures: 1, width: 16, height: 24, ..Config::published(8, 1) };
     let mut cases = vec![(with_scales(&Model::synthetic(config, 1), 0.05), 4)];
     if !on_gpu {
-        // A hundred digits take minutes on a software adapter.
-        cases.push((Model::embedded().unwrap(), 100));
+        // Hundreds of digits take minutes on a software adapter.
+        cases.push((Model::embedded().unwrap(), 400));
     }
     for (model, count) in cases {
         let config = &model.config;
@@ -373,8 +373,8 @@ fn samples_carry_the_models_entropy(on_gpu: bool) {
         let draw = |model: &Model| common::engine(on_gpu, model).sample(&job, &mut |_| {}).unwrap();
         let right = information_deviation(&model, &draw(&model), &classes);
         assert!(right.abs() < 4.0, "{}: {right:.2} standard deviations", model.name);
-        let wrong = information_deviation(&model, &draw(&with_scales(&model, 1.2)), &classes);
-        assert!(wrong.abs() > 4.0, "{}: scales 20 % too large: only {wrong:.2}", model.name);
+        let wrong = information_deviation(&model, &draw(&with_scales(&model, 1.1)), &classes);
+        assert!(wrong.abs() > 4.0, "{}: scales 10 % too large: only {wrong:.2}", model.name);
     }
 }
 

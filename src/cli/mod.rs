@@ -66,7 +66,7 @@ pub struct ModelArgs {
     #[arg(short, long, value_name = "MODEL", help = model_help())]
     model: Option<PathBuf>,
 
-    /// Precision of the weights; f16 takes half the memory, and changes results slightly
+    /// Precision of the weights; f16 takes half the memory on a GPU or with AVX-512, and changes results slightly
     #[arg(long, value_enum, default_value = "f32", hide_possible_values = true, value_name = "f32|f16")]
     precision: Precision,
 }

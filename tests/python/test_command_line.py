@@ -96,6 +96,15 @@ def test_metadata_of_the_input_is_taken_over(tmp_path):
     assert {key: found[key] for key in told} == told | {"width": "16"}
 
 
+def test_shipped_digits_model():
+    """Against its own golden numbers it is tested in Rust; here that it says all it should."""
+    found = metadata(ROOT / "weights" / "mnist.safetensors")
+    assert json.loads(found["classes"]) == [str(digit) for digit in range(10)]
+    assert (found["height"], found["width"], found["channels"]) == ("28", "28", "1")
+    assert found["bits_per_dim"] == "0.9717" and found["steps"] == "36873"
+    assert "MNIST" in found["data"] and found["source"] and found["license"]
+
+
 @pytest.mark.parametrize("name", ["mnist", "mnist-dilated", "cifar10", "emoji"])
 def test_shipped_models(name):
     """What they compute is tested in Rust; here that they say all they should, and their cards the same."""

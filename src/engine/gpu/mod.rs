@@ -9,6 +9,7 @@ mod layout;
 pub mod profile;
 pub mod shaders;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -198,22 +199,14 @@ impl GpuEngine {
         let width = self.gpu.network.config.width;
         let last = job.pixels_of(&self.gpu.network.config);
         for row in 0..last.div_ceil(width) {
-            let span = self.span(width);
-            let mut seconds = 0.0;
-            for start in (0..width.min(last - row * width)).step_by(span) {
-                let end = (start + span).min(width).min(last - row * width);
-                seconds += self.submit(|gpu, batch, pass| {
-                    if start == 0 {
-                        batch.encode_row(gpu, pass, row);
-                    }
-                    for column in start..end {
-                        batch.encode_pixel(gpu, pass, row, column);
-                    }
-                })?;
-            }
-            if row > 0 {
-                self.row_seconds = seconds;
-            }
+            self.submit_row(row, width, width.min(last - row * width), |gpu, batch, pass, columns| {
+                if columns.start == 0 {
+                    batch.encode_row(gpu, pass, row);
+                }
+                for column in columns {
+                    batch.encode_pixel(gpu, pass, row, column);
+                }
+            })?;
             each_row(&self.gpu, ready(&self.batch), row)?;
         }
         self.finish()
@@ -228,30 +221,38 @@ impl GpuEngine {
         for pixel in 0..job.pixels_of(&self.gpu.network.config) {
             ready(&self.batch).restart(&self.gpu);
             for row in 0..height {
-                let span = self.span(steps);
-                let mut seconds = 0.0;
-                for start in (0..steps).step_by(span) {
-                    let end = (start + span).min(steps);
-                    seconds += self.submit(|gpu, batch, pass| {
-                        batch.encode_naive_row(gpu, pass, row, start..end);
-                        if row == pixel / width && end == steps {
-                            batch.encode_sample(gpu, pass, row, pixel % width);
-                        }
-                    })?;
-                }
-                if row > 0 {
-                    self.row_seconds = seconds;
-                }
+                self.submit_row(row, steps, steps, |gpu, batch, pass, part| {
+                    let is_last = part.end == steps;
+                    batch.encode_naive_row(gpu, pass, row, part);
+                    if row == pixel / width && is_last {
+                        batch.encode_sample(gpu, pass, row, pixel % width);
+                    }
+                })?;
             }
             each_pixel(pixel);
         }
         self.finish()
     }
 
-    /// How many of the `steps` of a row go into one submission.
-    fn span(&self, steps: usize) -> usize {
+    /// Submits the first `count` of the `steps` of a row: at once, or in parts if the row would take too long.
+    fn submit_row(
+        &mut self,
+        row: usize,
+        steps: usize,
+        count: usize,
+        encode: impl Fn(&Gpu, &Batch, &mut Pass, Range<usize>),
+    ) -> Result<(), EngineError> {
         let parts = (self.row_seconds / SUBMISSION.as_secs_f64()).ceil().clamp(1.0, steps as f64);
-        steps.div_ceil(parts as usize)
+        let span = steps.div_ceil(parts as usize);
+        let mut seconds = 0.0;
+        for start in (0..count).step_by(span) {
+            let part = start..(start + span).min(count);
+            seconds += self.submit(|gpu, batch, pass| encode(gpu, batch, pass, part))?;
+        }
+        if row > 0 {
+            self.row_seconds = seconds;
+        }
+        Ok(())
     }
 
     fn begin(&mut self, job: &Job, given: Option<&[f32]>) {
