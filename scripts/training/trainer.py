@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Trainer:
         self.net, self.judge = self.network().to(self.device), self.network().to(self.device)
         self.judge.eval()
         self.names = [name for name, _ in self.net.named_parameters()]
-        self.optimizer = torch.optim.Adam(self.net.parameters(), betas=BETAS)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), betas=BETAS, foreach=True)
         self.step, self.steps_before, self.elapsed = 0, 0, 0.0
         self.log: list[list[float]] = []
         if flags.resume:
@@ -172,12 +173,15 @@ class Trainer:
         x = ((x - 127.5) / 127.5).contiguous(memory_format=torch.channels_last)
         return x, None if part.y is None else torch.from_numpy(part.y).to(self.device)
 
+    @lru_cache(maxsize=1)
+    def order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.run["seed"], 0, epoch]).permutation(len(self.data.train))
+
     def images_of(self, step: int) -> Part:
         """The images of a step follow from the seed and its number alone."""
-        seed, train = self.run["seed"], self.data.train
+        seed = self.run["seed"]
         epoch, at = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([seed, 0, epoch]).permutation(len(train))
-        part = train.of(order[at * self.batch : (at + 1) * self.batch])
+        part = self.data.train.of(self.order(epoch)[at * self.batch : (at + 1) * self.batch])
         random = np.random.default_rng([seed, 1, step])
         flips = random.random(len(part)) < 0.5
         flips &= self.flips if isinstance(self.flips, bool) else self.flips[part.y]
