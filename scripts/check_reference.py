@@ -21,6 +21,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from conversion import console
+
+if __name__ == "__main__":
+    console.prepare()
+
 try:
     import numpy as np
     from PIL import Image
@@ -112,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))
