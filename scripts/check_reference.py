@@ -15,6 +15,7 @@ evaluates them, and every feature must agree.
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def evaluate(binary: str, model: Path, device: str | None) -> np.ndarray:
         except OSError as error:
             sys.exit(f"error: {binary} does not run: {error.strerror}; name the program with --pixelcnn")
         if status != 0:
-            sys.exit(f"error: {' '.join(command)}: exit code {status}")
+            sys.exit(f"error: {shlex.join(command)}: exit code {status}")
         return np.load(output)
 
 

@@ -113,7 +113,12 @@ def rerun_with(package: str) -> int:
         )
     print(f"note: reading with {package}, which uv brings", file=sys.stderr)
     command = [uv, "run", "--python", ">=3.10,<3.14", "--with", package, __file__, *sys.argv[1:]]
-    code = subprocess.run(command, env={**os.environ, RERUN: "1"}).returncode
+    with subprocess.Popen(command, env={**os.environ, RERUN: "1"}) as process:
+        try:
+            code = process.wait()
+        except console.Stopped:
+            process.terminate()  # uv hands it on
+            raise
     return code if code >= 0 else 128 - code  # ended by a signal, as shells tell it
 
 

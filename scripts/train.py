@@ -18,6 +18,7 @@ With --epochs, the same seed gives the same model on one machine's CPU; --minute
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -181,8 +182,9 @@ def main() -> int:
         console.on_signals(console.stop)
         trainer.export()
     except console.Stopped as stopped:
-        if trainer and checkpoint_path(flags).exists():
-            print(f"stopped; to go on: --resume {checkpoint_path(flags)}", file=sys.stderr)
+        path = checkpoint_path(flags)
+        if trainer and path.exists():
+            print(f"stopped; to go on: --resume {shlex.quote(str(path))}", file=sys.stderr)
         else:
             print("stopped before there was anything to keep", file=sys.stderr)
         return stopped.code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from conversion import ConversionError
@@ -45,7 +46,7 @@ def refuse_to_replace(path: Path) -> None:
     if path.suffix == ".ckpt":
         try:
             state, _ = checkpoint.read(path)
-            there = f"the checkpoint of another run, at step {state['step']} (to go on from it: --resume {path}),"
+            there = f"the checkpoint of another run, at step {state['step']} (to go on from it: --resume {shlex.quote(str(path))}),"
         except (TrainingError, KeyError, TypeError):
             pass
     raise TrainingError(f"{path}: {there} is there already; name another output, or replace it with --overwrite")

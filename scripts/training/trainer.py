@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import sys
 import time
 from datetime import date
@@ -371,7 +372,7 @@ class Trainer:
         print(
             f"{flags.output}: {metadata['steps']} steps, {bits:.4f} bits/dim on {metadata['bits_per_dim_of']}"
         )
-        print(f"sample from it:\n  pixelcnn sample -m {flags.output}")
+        print(f"sample from it:\n  pixelcnn sample -m {shlex.quote(str(flags.output))}")
 
 
 class Clock:
