@@ -28,7 +28,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from training import data  # noqa: E402
 
-EPOCHS, BATCH = 2, 64
+BATCH = 64
 VISIBLE = 8  # levels of 255
 NEAR = 0.01  # of the pixels
 
@@ -47,12 +47,12 @@ def classifier(channels: int, height: int, width: int, classes: int) -> nn.Modul
     )
 
 
-def fit(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
-    steps = EPOCHS * (len(x) // BATCH)
+def fit(net: nn.Module, x: torch.Tensor, y: torch.Tensor, epochs: int) -> None:
+    steps = epochs * (len(x) // BATCH)
     optimizer = torch.optim.Adam(net.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     net.train()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for batch in torch.randperm(len(x))[: len(x) // BATCH * BATCH].view(-1, BATCH):
             loss = F.cross_entropy(net(x[batch]), y[batch])
             optimizer.zero_grad()
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="as for scripts/train.py, with classes")
     parser.add_argument("samples", type=Path, metavar="DIR", help="a folder of samples")
     parser.add_argument("--held-out", type=int, metavar="N")
+    parser.add_argument("--epochs", type=int, default=2, metavar="N", help="of the classifier [default: 2]")
     flags = parser.parse_args()
 
     wishes = data.Wishes(
@@ -101,7 +102,7 @@ def main() -> None:
     train, held_out, classes = data.load(flags.data, wishes)
     torch.manual_seed(0)
     net = classifier(*train.x.shape[1:], len(classes))
-    fit(net, tensor(train.x), torch.from_numpy(train.y))
+    fit(net, tensor(train.x), torch.from_numpy(train.y), flags.epochs)
     right = (read(net, held_out.x) == held_out.y).mean()
     print(f"held-out images: {100 * right:.2f} % read as their class")
 
