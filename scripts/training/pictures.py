@@ -44,7 +44,7 @@ def plot(log: Path) -> None:
         ("bits_per_dim", "training, weights of the moment"),
         ("held_out_bits_per_dim", "held-out, averaged weights"),
     ):
-        axes.plot([row["step"] for row in rows], [row[key] for row in rows], label=label)
+        axes.plot([row["step"] for row in rows], [row[key] for row in rows], ".-", label=label)
     axes.set(xlabel="step", ylabel="bits/dim", title=log.stem)
     axes.grid(alpha=0.3)
     axes.legend()
