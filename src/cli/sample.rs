@@ -1,6 +1,5 @@
 //! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
 
-use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use pixelcnn::engine::{Engine, EngineError, Job};
 use pixelcnn::model::{Config, Model, Precision};
+use pixelcnn::output::file::NewFolder;
 use pixelcnn::output::grid::Grid;
 use pixelcnn::output::{self, Image, png};
 use pixelcnn::sampling::mixture;
@@ -328,22 +328,7 @@ fn quoted(word: &str) -> String {
 /// Where the images go. Files have their names only once they are whole.
 enum Target {
     Grid { path: PathBuf, grid: Grid },
-    Each(Folder),
-}
-
-/// The folder of `--each`. If it is new, and stays empty, it goes again.
-struct Folder {
-    path: PathBuf,
-    is_new: bool,
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.is_new {
-            // Refused for a folder with files in it, which is meant.
-            let _ = fs::remove_dir(&self.path);
-        }
-    }
+    Each(NewFolder),
 }
 
 impl Target {
@@ -356,11 +341,10 @@ impl Target {
             })?;
             return Ok(Self::Grid { path: args.output.clone(), grid });
         };
-        let is_new = !path.exists();
-        ensure!(is_new || path.is_dir(), "--each: {} is a file (give a folder)", path.display());
-        fs::create_dir_all(path).with_context(|| format!("--each: cannot create {}", path.display()))?;
-        let folder = Folder { path: path.clone(), is_new };
-        output::check(&folder.file(0), "png")?;
+        ensure!(!path.is_file(), "--each: {} is a file (give a folder)", path.display());
+        let folder = NewFolder::create(path);
+        let folder = folder.with_context(|| format!("--each: cannot create {}", path.display()))?;
+        output::check(&image_file(&folder, 0), "png")?;
         Ok(Self::Each(folder))
     }
 
@@ -373,7 +357,7 @@ impl Target {
                 let image = Image { width: *width, height: *height, channels: *channels, levels };
                 let mut texts = vec![("index", index.to_string())];
                 texts.extend(plan.class(index).map(|class| ("class", classes[class].clone())));
-                png::write(&folder.file(index), &image, &plan.texts(&texts))?;
+                png::write(&image_file(folder, index), &image, &plan.texts(&texts))?;
             }
         }
         Ok(())
@@ -391,7 +375,7 @@ impl Target {
                 png::write(&path, &grid.into_image(), &plan.texts(&texts))?;
                 Ok(path)
             }
-            Self::Each(folder) => Ok(folder.path.clone()),
+            Self::Each(folder) => Ok(folder.path().to_owned()),
         }
     }
 
@@ -399,7 +383,7 @@ impl Target {
     fn explain(&self, error: anyhow::Error, done: usize, count: usize) -> anyhow::Error {
         match self {
             Self::Each(folder) if done > 0 => {
-                let folder = folder.path.display();
+                let folder = folder.path().display();
                 error.context(format!("stopped after {done} of {count} images, which are in {folder}"))
             }
             _ => error,
@@ -407,10 +391,8 @@ impl Target {
     }
 }
 
-impl Folder {
-    fn file(&self, index: usize) -> PathBuf {
-        self.path.join(format!("{index:06}.png"))
-    }
+fn image_file(folder: &NewFolder, index: usize) -> PathBuf {
+    folder.path().join(format!("{index:06}.png"))
 }
 
 #[cfg(test)]

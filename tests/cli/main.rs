@@ -11,6 +11,8 @@ mod bench;
 mod common;
 mod devices;
 mod eval;
+#[cfg(unix)]
+mod files;
 mod models;
 mod sample;
 mod shell;
