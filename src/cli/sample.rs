@@ -13,7 +13,7 @@ use pixelcnn::output::grid::Grid;
 use pixelcnn::output::{self, Image, png};
 use pixelcnn::sampling::mixture;
 
-use super::{EngineArgs, ModelArgs, class_argument, images, say};
+use super::{EngineArgs, ModelArgs, class_argument, images, quoted, say};
 
 /// Draw images from a model
 ///
@@ -21,6 +21,7 @@ use super::{EngineArgs, ModelArgs, class_argument, images, say};
 /// how it was made. An image depends on the model, the seed and its index alone: more images, or other
 /// batches, leave the first ones as they are (on a GPU, where rounding may differ, for the same --batch).
 #[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -83,10 +84,13 @@ enum Seed {
 
 fn parse_seed(text: &str) -> Result<Seed, String> {
     match text {
-        "random" => Ok(Seed::Random),
+        // Other programs call it -1.
+        "random" | "-1" => Ok(Seed::Random),
         _ => {
             let number = text.parse().map(Seed::Number);
-            number.map_err(|_| format!("expected `random` or a whole number from 0 to {}", u64::MAX))
+            number.map_err(|_| {
+                format!("expected `random`, or -1 for the same, or a whole number from 0 to {}", u64::MAX)
+            })
         }
     }
 }
@@ -138,7 +142,13 @@ pub fn run(args: &Args) -> Result<()> {
     let adapter = args.engine.choose()?;
     let mut engine = args.engine.start(adapter.as_ref(), &model, width, height)?;
     let batch = match args.batch {
-        Some(Batch::Images(batch)) => batch,
+        Some(Batch::Images(batch)) => match engine.prepare(batch) {
+            Err(EngineError::BatchTooLarge { .. }) if batch > args.count => {
+                say(&format!("batch: {} (all images; {batch} would not fit)", args.count));
+                args.count
+            }
+            _ => batch,
+        },
         Some(Batch::Auto) => fastest_batch(&mut *engine, args.count, &model, width)?,
         None => engine.prepare_suggested(args.count)?,
     };
@@ -316,15 +326,6 @@ impl Plan {
     }
 }
 
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,/:=+@%".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
 /// Where the images go. Files have their names only once they are whole.
 enum Target {
     Grid { path: PathBuf, grid: Grid },
@@ -335,6 +336,14 @@ impl Target {
     /// Checks all that can be checked before there is an image.
     fn open(args: &Args, width: usize, height: usize, channels: usize) -> Result<Self> {
         let Some(path) = &args.each else {
+            let is_folder =
+                args.output.is_dir() || args.output.as_os_str().to_string_lossy().ends_with('/');
+            if is_folder && args.output.extension().is_none_or(|e| e != "png") {
+                let folder = args.output.display();
+                bail!(
+                    "-o {folder}: is a folder (name a file in it, or use --each {folder} for a file an image)"
+                );
+            }
             output::check(&args.output, "png")?;
             let grid = Grid::new(args.count, width, height, channels).with_context(|| {
                 format!("a grid of {} images would take more than 1 GiB (use --each DIR)", args.count)
@@ -393,17 +402,4 @@ impl Target {
 
 fn image_file(folder: &NewFolder, index: usize) -> PathBuf {
     folder.path().join(format!("{index:06}.png"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_the_shell() {
-        assert_eq!(quoted("samples.png"), "samples.png");
-        assert_eq!(quoted("NVIDIA H100"), "'NVIDIA H100'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }

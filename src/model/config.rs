@@ -1,6 +1,7 @@
 //! The architecture of a model, as its file's metadata describes it.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use super::weights::ModelError;
 
@@ -59,15 +60,12 @@ pub struct Config {
     pub classes: Vec<String>,
 }
 
-/// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work.
-const LIMITS: [(&str, usize); 6] = [
-    ("height", 1 << 14),
-    ("width", 1 << 14),
-    ("filters", 1 << 12),
-    ("blocks", 64),
-    ("levels", 8),
-    ("mixtures", 256),
-];
+/// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work. The scripts read
+/// the same file, so that they make no model that is refused here.
+static LIMITS: LazyLock<HashMap<String, usize>> = LazyLock::new(|| {
+    let text = include_str!("../../scripts/conversion/limits.json");
+    serde_json::from_str(text).expect("limits.json holds names and numbers")
+});
 
 impl Config {
     /// Reads the architecture from a model file's `__metadata__`.
@@ -87,7 +85,7 @@ impl Config {
             }
         }
         let number = |key: &'static str| -> Result<usize, ModelError> {
-            let limit = LIMITS.iter().find(|l| l.0 == key).map_or(usize::MAX, |l| l.1);
+            let limit = Self::limit(key);
             match text(key)?.trim().parse() {
                 Ok(n) if (1..=limit).contains(&n) => Ok(n),
                 _ => Err(bad(key, format!("a whole number from 1 to {limit}"))),
@@ -117,9 +115,10 @@ impl Config {
                 .map_err(|_| bad("classes", "a JSON list of names".into()))?,
         };
         if config.dilations.len() != config.blocks + 1
-            || config.dilations.iter().any(|d| !(1..=1024).contains(d))
+            || config.dilations.iter().any(|d| !(1..=Self::limit("dilations")).contains(d))
         {
-            let expected = format!("blocks + 1 = {} numbers from 1 to 1024", config.blocks + 1);
+            let (count, most) = (config.blocks + 1, Self::limit("dilations"));
+            let expected = format!("blocks + 1 = {count} numbers from 1 to {most}");
             return Err(bad("dilations", expected));
         }
         if !config.takes_size(config.width, config.height) {
@@ -148,6 +147,12 @@ impl Config {
         }
     }
 
+    /// The most that is taken of `height`, `width`, `filters`, `blocks`, `levels`, `mixtures`, and each of
+    /// `dilations`.
+    pub fn limit(key: &str) -> usize {
+        LIMITS[key]
+    }
+
     /// What height and width must be multiples of: `2^(levels − 1)`.
     pub fn size_multiple(&self) -> usize {
         1 << (self.levels - 1)
@@ -155,7 +160,7 @@ impl Config {
 
     /// Whether the network can work on images of this size in pixels.
     pub fn takes_size(&self, width: usize, height: usize) -> bool {
-        let limit = LIMITS[0].1;
+        let limit = Self::limit("height").min(Self::limit("width"));
         [width, height].iter().all(|n| (1..=limit).contains(n) && n % self.size_multiple() == 0)
     }
 

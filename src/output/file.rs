@@ -259,9 +259,11 @@ pub fn tidy_on_signals() -> io::Result<()> {
     #[cfg(unix)]
     {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-        let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
-        let mut signals = signal_hook::iterator::Signals::new(wanted)?;
+        let wanted: Vec<_> =
+            [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)).collect();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            // Where they cannot be caught, they do what they do by themselves.
+            let Ok(mut signals) = signal_hook::iterator::Signals::new(wanted) else { return };
             for signal in signals.forever() {
                 // Held to the end: nothing new is begun, and nothing is half renamed.
                 let unfinished = unfinished();

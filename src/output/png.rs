@@ -24,6 +24,8 @@ fn encode(
     let mut encoder = png::Encoder::new(writer, width, height);
     encoder.set_color(if image.channels == 3 { png::ColorType::Rgb } else { png::ColorType::Grayscale });
     for (keyword, text) in texts {
+        // The format ends a text there.
+        let text = &text.replace('\0', "\\0");
         // Plain text chunks hold Latin-1 alone, and most programs show them; names of classes can be
         // anything.
         if text.is_ascii() {

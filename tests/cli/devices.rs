@@ -51,6 +51,6 @@ fn on_a_gpu() {
     let verify = shell.ok("verify -m grey.safetensors --device gpu --json").stdout;
     let report: serde_json::Value = serde_json::from_str(&verify).unwrap();
     assert_eq!(report["comparisons"].as_array().unwrap().len(), 3, "{verify}");
-    let said = shell.error("sample -b 100000000 --device gpu");
+    let said = shell.error("sample -n 100000000 -b 100000000 --device gpu --each pictures");
     assert!(said.contains("a batch of 100000000 images does not fit"), "{said}");
 }

@@ -75,11 +75,13 @@ fn signals_leave_no_empty_folder_and_no_image_that_is_drawn() {
         assert_eq!(child.wait().unwrap().signal(), Some(number));
         assert_eq!(shell.files(), before, "SIG{name}");
     }
-    let mut child = begin(&shell, "pixelcnn sample --each new/deep -n 100000 -b 2 --device cpu --threads 1");
+    let mut child =
+        begin(&shell, "pixelcnn sample --each new/deep -n 100000 -b 2 --device cpu --threads 1");
     wait(&mut child, "draw", || shell.path("new/deep/000002.png").exists());
     signal(&child, "TERM");
     child.wait().unwrap();
-    let pictures: Vec<_> = fs::read_dir(shell.path("new/deep")).unwrap().map(|f| f.unwrap().path()).collect();
+    let pictures: Vec<_> =
+        fs::read_dir(shell.path("new/deep")).unwrap().map(|f| f.unwrap().path()).collect();
     assert!(pictures.len() >= 3);
     for picture in pictures {
         read_png(&picture);
@@ -171,7 +173,8 @@ fn a_disk_that_is_too_small_for_params_is_known_before_the_work() {
     fs::create_dir(shell.path("mount")).unwrap();
     image::GrayImage::new(512, 512).save(shell.path("black.png")).unwrap();
     let start = Instant::now();
-    let line = "pixelcnn eval black.png --class 0 --device cpu --params mount/p.npy; c=$?; ls -A mount; exit $c";
+    let line =
+        "pixelcnn eval black.png --class 0 --device cpu --params mount/p.npy; c=$?; ls -A mount; exit $c";
     let Some(output) = mounted(&shell, "mount -t tmpfs -o size=1m none mount", line) else { return };
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("mount/p.npy: No space left"), "{said}");
@@ -184,7 +187,8 @@ fn a_picture_that_finds_no_room_at_the_end_is_kept_elsewhere() {
     fs::create_dir(shell.path("mount")).unwrap();
     fs::create_dir(shell.path("temporary")).unwrap();
     let mount = "mount -t tmpfs -o size=8k none mount && head -c 1 /dev/zero > mount/full && head -c 4096 /dev/zero > mount/full";
-    let line = "TMPDIR=temporary pixelcnn sample -n 64 --device cpu -o mount/a.png; c=$?; ls -A mount; exit $c";
+    let line =
+        "TMPDIR=temporary pixelcnn sample -n 64 --device cpu -o mount/a.png; c=$?; ls -A mount; exit $c";
     let Some(output) = mounted(&shell, mount, line) else { return };
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");

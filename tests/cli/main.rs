@@ -13,6 +13,7 @@ mod devices;
 mod eval;
 #[cfg(unix)]
 mod files;
+mod messages;
 mod models;
 mod sample;
 mod shell;
