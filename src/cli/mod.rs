@@ -398,13 +398,9 @@ pub fn say(line: &str) {
 /// What a terminal may be given: names out of files do not get to steer it.
 fn shown(text: &str) -> Cow<'_, str> {
     let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    match text.contains(steers) {
-        true => text
-            .chars()
-            .map(|c| if steers(c) { c.escape_default().to_string() } else { c.into() })
-            .collect(),
-        false => Cow::Borrowed(text),
-    }
+    // As JSON has it, which this may be.
+    let escape = |c: char| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    if text.contains(steers) { text.chars().map(escape).collect() } else { Cow::Borrowed(text) }
 }
 
 /// A name in one line.
@@ -469,7 +465,7 @@ mod tests {
     #[test]
     fn names_do_not_steer_the_terminal() {
         assert_eq!(shown("plain, élan\n\t"), "plain, élan\n\t");
-        assert_eq!(shown("a\u{1b}[31mb\r\u{9b}\0"), r"a\u{1b}[31mb\r\u{9b}\u{0}");
+        assert_eq!(shown("a\u{1b}[31mb\r\u{9b}\0"), r"a\u001b[31mb\u000d\u009b\u0000");
         assert_eq!(printable("two\nlines"), "two lines");
     }
 

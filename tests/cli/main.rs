@@ -13,6 +13,8 @@ mod devices;
 mod eval;
 #[cfg(unix)]
 mod files;
+#[cfg(unix)]
+mod limits;
 mod messages;
 mod models;
 mod sample;

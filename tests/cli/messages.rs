@@ -100,12 +100,15 @@ fn names_of_classes_do_not_steer_the_terminal() {
     let steers = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
 
     let said = shell.error("sample -m evil.safetensors --class nothing --device cpu");
-    assert!(!steers(&said) && said.contains(r"red\u{1b}[31m\u{9b} error: forged\u{0}"), "{said}");
+    assert!(!steers(&said) && said.contains(r"red\u001b[31m\u009b error: forged\u0000"), "{said}");
     let said = shell.ok("inspect -m evil.safetensors").stdout;
     assert!(!steers(&said), "{said}");
     image::GrayImage::new(14, 10).save(shell.path("black.png")).unwrap();
     let said = shell.ok("eval -m evil.safetensors black.png --class 0 --device cpu").stdout;
     assert!(!steers(&said) && said.lines().count() == 3, "{said}");
+    let json = shell.ok("eval -m evil.safetensors black.png --class 0 --device cpu --json").stdout;
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(!steers(&json) && report["images"][0]["class"] == names[0]);
     // Nor do they keep a picture from being written.
     shell.ok("sample -m evil.safetensors -n 2 --class 0 --device cpu");
 }
