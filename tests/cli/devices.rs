@@ -6,7 +6,7 @@ use crate::shell::{Shell, read_png};
 #[test]
 fn unknown_devices_are_told_what_there_is() {
     let shell = Shell::new();
-    for device in ["voodoo", "99"] {
+    for device in ["voodoo", "99", "-1"] {
         let said = shell.error(&format!("sample --device {device}"));
         let expected = format!("error: there is no device \"{device}\"; expected auto, cpu, gpu");
         assert!(said.contains(&expected), "{said}");

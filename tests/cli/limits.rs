@@ -42,3 +42,19 @@ fn threads_that_cannot_start_are_done_without() {
     shell.ok(line);
     assert!(few == read_png(&shell.path("samples.png")).0);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_that_cannot_be_had_is_a_batch_that_does_not_fit() {
+    let shell = Shell::new();
+    for kilobytes in [200_000, 300_000, 600_000] {
+        let line = "sample -n 4000 -b 4000 --threads 2 --device cpu --each pictures";
+        let script = format!("ulimit -v {kilobytes}; exec '{}' {line}", env!("CARGO_BIN_EXE_pixelcnn"));
+        let mut command = Command::new("sh");
+        let output = command.args(["-c", &script]).current_dir(shell.folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with("error: a batch of 4000 images does not fit: it needs"), "{said}");
+        assert_eq!(shell.files(), ["grey.safetensors", "rgb.safetensors"]);
+    }
+}
