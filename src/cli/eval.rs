@@ -21,6 +21,7 @@ use super::{EngineArgs, ModelArgs};
 /// Images are PNG or JPEG files of any size that the network can take. Grey images go into RGB models;
 /// colour images go into a grey model only if they hold no colour; alpha is accepted only if opaque.
 #[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -181,6 +182,7 @@ fn begin_params(path: &Path, inputs: &[Input], model: &Model) -> Result<NewFile>
     }
     let shape = [inputs.len(), first.height, first.width, model.config.parameters_per_pixel()];
     let mut file = NewFile::create(path)?;
+    file.reserve((shape.iter().product::<usize>() * size_of::<f32>()) as u64)?;
     file.fill(|writer| npy::write_header(writer, &shape))?;
     Ok(file)
 }
@@ -256,7 +258,7 @@ fn report(args: &Args, model: &Model, inputs: &[Input], bits: &[f64]) -> Result<
     }
     let mut text = "bits/dim  image\n".to_owned();
     for ImageReport { path, class, bits_per_dim } in &report.images {
-        let class = class.map_or(String::new(), |class| format!("  (class {class})"));
+        let class = class.map_or(String::new(), |class| format!("  (class {})", super::printable(class)));
         writeln!(text, "{bits_per_dim:8.4}  {path}{class}")?;
     }
     let count = super::counted(report.images.len());
