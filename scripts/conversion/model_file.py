@@ -16,11 +16,14 @@ from .network import Architecture
 
 NONLINEARITIES = ("concat_elu", "elu", "relu")
 PROVENANCE = ("source", "data", "steps", "bits_per_dim", "license")
+DEFAULT_SIDE = 32
 DTYPES = {"<f4": "F32", "<f2": "F16"}
 
 
-def describe(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, str]:
-    """The metadata. What names and shapes tell stands; for the rest a flag wins over what the input
+def describe(
+    a: Architecture, flags: argparse.Namespace, stored: dict[str, str], places: list[str]
+) -> dict[str, str]:
+    """The metadata; `places` are those where the classes are, which the published one does not list. What names and shapes tell stands; for the rest a flag wins over what the input
     says of itself, and a default is said aloud."""
     for key, inferred in {
         "channels": a.channels,
@@ -46,6 +49,8 @@ def describe(a: Architecture, flags: argparse.Namespace, stored: dict[str, str])
         "dilations": json.dumps(dilations(a, flags, stored)),
         "classes": json.dumps(class_names(a, flags, stored), ensure_ascii=False),
     }
+    if places:
+        metadata["class_places"] = json.dumps(places)
     for key in PROVENANCE:
         if value := getattr(flags, key) or stored.get(key):
             metadata[key] = value
@@ -61,17 +66,27 @@ def choose(key: str, flags: argparse.Namespace, stored: dict[str, str], default:
     return default
 
 
-def image_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
-    multiple = 2 ** (a.levels - 1)
-    size = {}
+def told_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
+    """Of height and width, what flags or the input's metadata tell."""
+    told = {}
     for key in ("height", "width"):
-        value = str(choose(key, flags, stored, 32))
-        if not value.isdecimal() or int(value) == 0 or int(value) % multiple:
-            raise ConversionError(
-                f"{key} {value}: expected a positive multiple of {multiple}, for {a.levels} levels"
-            )
-        size[key] = int(value)
-    return size
+        value = getattr(flags, key) if getattr(flags, key) is not None else stored.get(key)
+        if value is not None:
+            told[key] = side(key, str(value), a)
+    return told
+
+
+def image_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
+    return {key: side(key, str(choose(key, flags, stored, DEFAULT_SIDE)), a) for key in ("height", "width")}
+
+
+def side(key: str, value: str, a: Architecture) -> int:
+    multiple = 2 ** (a.levels - 1)
+    if not value.isdecimal() or int(value) == 0 or int(value) % multiple:
+        raise ConversionError(
+            f"{key} {value}: expected a positive multiple of {multiple}, for {a.levels} levels"
+        )
+    return int(value)
 
 
 def nonlinearity(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> str:

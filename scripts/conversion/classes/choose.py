@@ -1,0 +1,312 @@
+"""One place for each tensor: where shapes and names leave one, that; else what a flag says; or a refusal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .. import ConversionError
+from ..model_file import DEFAULT_SIDE
+from ..names import Checkpoint
+from ..network import Architecture
+from .places import Reading, Size, nearest, readings
+from .tensors import Affine, Family, families
+from .units import BOTH, Unit, placements, units
+
+# Words of a factor and a term, γ ⊙ c + β, for which no sum can stand.
+FILM = {"film", "gamma", "gammas", "beta", "betas", "scale", "scales", "shift", "shifts", "modulation"}
+
+
+@dataclass
+class Option:
+    """What a unit can be. `via` is the embedding that it projects; a source is such an embedding."""
+
+    unit: Unit
+    affine: Affine
+    readings: list[Reading]
+    via: Option | None = None
+    source: bool = False
+
+    @property
+    def readable(self) -> bool:
+        return self.source or bool(self.readings)
+
+
+@dataclass
+class Hypothesis:
+    """How all units can be read with so many classes, at such a size."""
+
+    classes: int
+    size: Size
+    options: list[Option]
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Flags that fit nothing, then tensors without a place."""
+        lost = [option for option in self.options if not option.readable]
+        return sum(option.unit.wanted is not None for option in lost), len(lost)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A unit with its one reading."""
+
+    unit: Unit
+    affine: Affine
+    reading: Reading
+    via: Option | None
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return self.unit.wanted.streams if self.unit.wanted else BOTH
+
+    @property
+    def says(self) -> str:
+        of = f" of {self.via.unit.label}" if self.via else ""
+        only = "" if len(self.streams) == 2 else f", in the {self.streams[0]} stream alone"
+        return f"{self.unit.label}: {self.reading.says}{of}{only}"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    classes: int = 0
+    size: Size | None = None  # if a tensor tells it
+    choices: list[Choice] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def choose(
+    c: Checkpoint, a: Architecture, flags: list[str], told: dict[str, int], classes: int | None
+) -> Chosen:
+    """`told` has the height and width that flags or metadata tell, and `classes` is the number of names."""
+    found = families(c, a)
+    every = units(found, placements(c, found, flags))
+    if not every and not a.concatenated:
+        return Chosen()
+    best = best_hypotheses(a, every, told)
+    if len({hypothesis.classes for hypothesis in best}) > 1:
+        best = [hypothesis for hypothesis in best if hypothesis.classes == classes] or best
+    if len({hypothesis.classes for hypothesis in best}) > 1:
+        raise ConversionError(disagreement(best))
+    sizes = [hypothesis for hypothesis in best if hypothesis.options != best[0].options]
+    if sizes:
+        raise ConversionError(unsized([best[0], *sizes]))
+    (hypothesis,) = best[:1]
+    problems = [problem for option in hypothesis.options if (problem := trouble(a, option, hypothesis))]
+    if problems:
+        raise ConversionError(
+            f"{len(problems)} kinds of tensors beside the layers of {c.convention.title} leave a question"
+            + "".join(f"\n  {problem}" for problem in problems)
+        )
+    choices = [
+        Choice(option.unit, option.affine, option.readings[0], option.via)
+        for option in hypothesis.options
+        if not option.source
+    ]
+    feeding = [choice for choice in choices if choice.reading.flag.endswith("-ones")]
+    if a.concatenated and len(feeding) != 1:
+        raise ConversionError(
+            f"the first convolutions take {a.concatenated} channels beside the colours and the channel of "
+            f"ones, which one class tensor should give, [classes, {a.concatenated}]; "
+            + (f"{len(feeding)} do" if feeding else "none does")
+        )
+    sized = any(choice.reading.sized for choice in choices)
+    return Chosen(
+        hypothesis.classes,
+        hypothesis.size if sized else None,
+        choices,
+        [note for option in hypothesis.options for note in alternatives(option)],
+    )
+
+
+# ---- Hypotheses ----
+
+
+def best_hypotheses(
+    a: Architecture, every: list[Unit], told: dict[str, int]
+) -> list[Hypothesis]:
+    affines = [affine for unit in every for t in (False, True) if (affine := unit.first.affine(t))]
+    numbers = dict.fromkeys(affine.inputs for affine in affines)
+    fixed = Size(told.get("height", DEFAULT_SIDE), told.get("width", DEFAULT_SIDE))
+    sizes = {fixed: None}
+    if len(told) < 2:  # an image a class tells the size
+        sizes |= dict.fromkeys(sizes_of(a, affines, (a.channels, 1), told))
+    for _ in range(2):
+        all_of_them = [hypothesis(a, every, k, size) for k in numbers for size in sizes]
+        least = min((h.cost for h in all_of_them), default=None)
+        if least is None:
+            return [Hypothesis(0, fixed, [option_of(a, unit, 0, fixed, every) for unit in every])]
+        if least == (0, 0) or len(told) == 2:
+            break
+        # As a last resort a map of filters does.
+        deep = 2 ** (a.levels - 1)
+        sizes |= dict.fromkeys(sizes_of(a, affines, (a.filters, deep), told))
+        sizes |= dict.fromkeys(sizes_of(a, affines, (a.filters, 1), told))
+    return [h for h in all_of_them if h.cost == least]
+
+
+def sizes_of(
+    a: Architecture, affines: list[Affine], of: tuple[int, int], told: dict[str, int]
+) -> Iterator[Size]:
+    """Sizes of images, square unless one side is told, that a class's values would fill `of` so many channels
+    with, at 1/scale of the size."""
+    channels, scale = of
+    deep = 2 ** (a.levels - 1)
+    for affine in affines:
+        pixels, rest = divmod(math.prod(affine.values), channels)
+        if rest or len(affine.values) != 1 or pixels < 2:
+            continue
+        side = math.isqrt(pixels)
+        height = told["height"] // scale if "height" in told else side
+        width = told["width"] // scale if "width" in told else pixels // max(1, height)
+        if height * width == pixels and height * scale % deep == 0 and width * scale % deep == 0:
+            yield Size(height * scale, width * scale)
+
+
+def hypothesis(a: Architecture, every: list[Unit], classes: int, size: Size) -> Hypothesis:
+    options = [option_of(a, unit, classes, size, every) for unit in every]
+    for option in options:
+        project(a, option, options, classes, size)
+    return Hypothesis(classes, size, options)
+
+
+def option_of(a: Architecture, unit: Unit, classes: int, size: Size, every: list[Unit]) -> Option:
+    """As a map of the one-hot class: an embedding, a Linear, and only where that fits nothing a Linear without
+    a bias, whose shape is an embedding's the other way round."""
+    for transposed in (False, True):
+        affine = unit.first.affine(transposed)
+        if affine and affine.inputs == classes:
+            found = admitted(unit, readings(a, size, unit, affine, alone(unit, every)))
+            if found:
+                return Option(unit, affine, found)
+    return Option(unit, unit.first.affine(False) or Affine(0, (), 0), [])
+
+
+def project(a: Architecture, option: Option, options: list[Option], classes: int, size: Size) -> None:
+    """A Linear that is none of the one-hot class may be one of the only embedding with as many values."""
+    unit, affine = option.unit, option.affine
+    if option.readings or affine.axis == 0 or affine.inputs == classes:
+        return
+    of = [
+        other
+        for other in options
+        if other.affine[:2] == (classes, (affine.inputs,))
+        and other.unit.kind == "single"
+        and not other.unit.first.blocks
+        and other.unit.wanted is None
+    ]
+    found = readings(a, size, unit, affine, alone(unit, [other.unit for other in options]))
+    # One that goes into every block is known to be without a nonlinearity before it.
+    found = [
+        reading._replace(
+            says=f"{reading.says}, as a projection", certain=unit.first.blocks and reading.flag == "block"
+        )
+        for reading in admitted(unit, found)
+    ]
+    if len(of) == 1 and found:
+        option.readings, option.via = found, of[0]
+        of[0].source = True
+
+
+def admitted(unit: Unit, found: list[Reading]) -> list[Reading]:
+    """Those that the flag asks for; without one, none for what its name calls a factor."""
+    if unit.wanted:
+        return [reading for reading in found if unit.wanted.admits(reading.flag)]
+    return [] if FILM & unit.words else found
+
+
+def alone(unit: Unit, every: list[Unit]) -> bool:
+    """Whether no other tensor in the blocks has as many values."""
+    affine = unit.first.affine(False)
+    alike = [other for other in every if other.first.blocks and other.kind == unit.kind == "single"]
+    return len([other for other in alike if affine and other.first.affine(False) == affine]) < 2
+
+
+# ---- Refusals ----
+
+
+def trouble(a: Architecture, option: Option, h: Hypothesis) -> str | None:
+    unit, found = option.unit, option.readings
+    if option.source:
+        return None
+    if not found:
+        return lost(a, option, h)
+    if unit.wanted or len(found) == 1 and found[0].certain:
+        return None
+    ways = [
+        f"\n    {' '.join(f'--class-tensor {family.flag}={reading.flag}' for family in unit.families.values())}"
+        f": {reading.says}" + (f" of {option.via.unit.label}" if option.via else "")
+        for reading in found
+    ]
+    why = "may be read as follows, and its shape does not tell; choose"
+    if len(found) == 1:
+        why = "fits one place, but networks that multiply by it look the same; if it is added, say so"
+    return f"{unit.label} {why}{''.join(ways)}{unused(unit)}"
+
+
+def lost(a: Architecture, option: Option, h: Hypothesis) -> str:
+    unit, affine = option.unit, option.affine
+    values = math.prod(affine.values)
+    near = nearest(a, h.size, unit.first.blocks, values)
+    if unit.wanted:
+        free = Unit(unit.kind, unit.families, None)
+        other = option_of(a, free, h.classes, h.size, [free]).readings
+        could = ", ".join(dict.fromkeys(reading.flag for reading in other)) or f"none; the nearest is {near}"
+        return (
+            f"--class-tensor {unit.wanted.flag} contradicts the shape of {unit.label}, {values} values a class; "
+            f"with {h.classes} classes and images of {h.size.height}×{h.size.width} it fits {could}"
+        )
+    if FILM & unit.words:
+        return (
+            f"{unit.label} has the name of a factor or a term of FiLM, γ ⊙ c + β, which is no sum and cannot "
+            f"be read; if it is added and nothing else, say where with --class-tensor {unit.first.flag}=PLACE"
+            + unused(unit)
+        )
+    if affine.inputs == 0:
+        return f"{unit.label} is not a vector or a map a class; no place takes it{unused(unit)}"
+    return (
+        f"{unit.label} has no place: {values} values for each of {affine.inputs}; the nearest is {near}, with "
+        f"{h.classes} classes" + unused(unit)
+    )
+
+
+def unused(unit: Unit) -> str:
+    flags = " ".join(f"--ignore '{family.flag}'" for family in unit.families.values())
+    return f"\n    {flags}: if the network defines it and never uses it"
+
+
+def disagreement(best: list[Hypothesis]) -> str:
+    lines = []
+    for number in dict.fromkeys(h.classes for h in best):
+        h = next(h for h in best if h.classes == number)
+        by = [option.unit.label for option in h.options if option.readable]
+        lines.append(f"\n  {number} by {', '.join(by)}")
+    return (
+        "tensors beside the layers disagree on the number of classes; say which is not used (--ignore NAME) "
+        "or name the classes (--classes)" + "".join(lines)
+    )
+
+
+def unsized(best: list[Hypothesis]) -> str:
+    lines = []
+    for h in best:
+        says = [
+            f"{option.unit.label}: {reading.says}"
+            for option in h.options
+            for reading in option.readings
+            if reading.sized
+        ]
+        lines.append(
+            f"\n  --height {h.size.height} --width {h.size.width}: {'; '.join(says) or 'no map at all'}"
+        )
+    return "the size of the images decides how tensors are read; say it" + "".join(dict.fromkeys(lines))
+
+
+def alternatives(option: Option) -> list[str]:
+    """Where a flag's place leaves arrangements, the one that is not taken, to be said aloud."""
+    return [
+        f"{option.unit.label} is read as {option.readings[0].says}; if it is {reading.says}: "
+        f"--class-tensor {option.unit.first.flag}={reading.flag}"
+        for reading in option.readings[1:]
+    ]
