@@ -112,11 +112,14 @@ class Network:
         a, b = np.split(c2, 2, axis=-1)
         return x + a * sigmoid(b)
 
+    def seen(self, x):
+        """The input of the first convolutions: the image, and a channel of ones."""
+        return np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
+
     def params(self, image: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
         """The network's output [N, H, W, 10M or 3M] for 8-bit images [N, H, W, C]."""
         self.one_hot = None if label is None else np.eye(len(self.classes))[label]
-        x = (image.astype(np.float64) - 127.5) / 127.5
-        x = np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
+        x = self.seen((image.astype(np.float64) - 127.5) / 127.5)
 
         u = shift_down(self.conv("input.vertical", x))
         ul = shift_down(self.conv("input.above", x)) + shift_right(self.conv("input.left", x))

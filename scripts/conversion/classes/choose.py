@@ -27,6 +27,7 @@ class Option:
     readings: list[Reading]
     via: Option | None = None
     source: bool = False
+    transposed: bool = False
 
     @property
     def readable(self) -> bool:
@@ -42,10 +43,11 @@ class Hypothesis:
     options: list[Option]
 
     @property
-    def cost(self) -> tuple[int, int]:
-        """Flags that fit nothing, then tensors without a place."""
+    def cost(self) -> tuple[int, int, int]:
+        """Flags that fit nothing, then tensors without a place, then embeddings the other way round."""
         lost = [option for option in self.options if not option.readable]
-        return sum(option.unit.wanted is not None for option in lost), len(lost)
+        turned = sum(option.transposed for option in self.options)
+        return sum(option.unit.wanted is not None for option in lost), len(lost), turned
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def best_hypotheses(
         least = min((h.cost for h in all_of_them), default=None)
         if least is None:
             return [Hypothesis(0, fixed, [option_of(a, unit, 0, fixed, every) for unit in every])]
-        if least == (0, 0) or len(told) == 2:
+        if least[:2] == (0, 0) or len(told) == 2:
             break
         # As a last resort a map of filters does.
         deep = 2 ** (a.levels - 1)
@@ -179,7 +181,7 @@ def option_of(a: Architecture, unit: Unit, classes: int, size: Size, every: list
         if affine and affine.inputs == classes:
             found = admitted(unit, readings(a, size, unit, affine, alone(unit, every)))
             if found:
-                return Option(unit, affine, found)
+                return Option(unit, affine, found, transposed=transposed)
     return Option(unit, unit.first.affine(False) or Affine(0, (), 0), [])
 
 
