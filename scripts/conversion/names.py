@@ -180,7 +180,7 @@ def split_channels(c: Checkpoint, first: str, inputs: int, outputs: int) -> tupl
     the channel of ones. Only a tensor beside the layers that could give them makes it more than the image's."""
     if inputs - 1 in (1, 3):
         return inputs - 1, 0
-    sizes = {size for name in c.foreign for size in c.source.shapes[name][1:]}
+    sizes = {size for name in c.foreign for size in c.source.shapes[name]}
     options = [(channels, inputs - 1 - channels) for channels in (3, 1)]
     options = [option for option in options if option[1] > 0 and outputs % outputs_per_mixture(option[0]) == 0]
     for exact in (True, False):  # a value a channel, or a map

@@ -144,19 +144,23 @@ def block_of(scope: str, levels: int) -> tuple[str, str]:
 
 
 def matching(pattern: str, shown: dict[str, str]) -> list[str]:
-    """The file's names of tensors that a user means: by the name in the file or the one that is shown, by the
-    module's, or by either within its block; * stands for anything."""
-    found = []
+    """The file's names of the tensors that a user means: by a name in the file or one that is shown, else by a
+    module's, else by either within its block, else by a pattern in which * stands for anything."""
+    ways: list[list[set[str]]] = [[], [], [], []]
     for name, short in shown.items():
-        aliases = {name, short}
-        for alias in (name, short):
-            scope, _ = split_part(alias)
-            aliases.add(scope)
-        if match := TORCH_BLOCK.fullmatch(short):
-            aliases |= {match[5], split_part(match[5])[0]}
-        if any(fnmatchcase(alias, pattern) for alias in aliases):
-            found.append(name)
-    return found
+        block = TORCH_BLOCK.fullmatch(short)
+        inner = block[5] if block else short
+        names, modules, within = ({*given} for given in ((name, short), map(module, (name, short)), (inner, module(inner))))
+        for way, aliases in zip(ways, (names, modules, within, names | modules | within)):
+            way.append(aliases)
+    for way in ways[:3]:
+        if found := [name for name, aliases in zip(shown, way) if pattern in aliases]:
+            return found
+    return [name for name, aliases in zip(shown, ways[3]) if any(fnmatchcase(a, pattern) for a in aliases)]
+
+
+def module(name: str) -> str:
+    return split_part(name)[0]
 
 
 def without(shown: dict[str, str], ignored: list[str]) -> dict[str, str]:

@@ -155,7 +155,7 @@ class PthPickler(pickle._Pickler):
             module, _, name = value.rpartition(".")
             self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
         elif isinstance(value, np.ndarray):
-            self.storages.append(np.ascontiguousarray(value))
+            self.storages.append(np.array(value, order="C"))
             strides = tuple(n // value.itemsize for n in self.storages[-1].strides)
             self.save(Global("torch._utils._rebuild_tensor_v2"))
             self.save((self.storages[-1:], 0, value.shape, strides, False, OrderedDict()))

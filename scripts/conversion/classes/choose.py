@@ -9,13 +9,10 @@ from dataclasses import dataclass, field
 from .. import ConversionError
 from ..model_file import DEFAULT_SIDE
 from ..names import Checkpoint
-from ..network import Architecture
+from ..network import Architecture, layer_names
 from .places import Reading, Size, nearest, readings
 from .tensors import Affine, Family, families
 from .units import BOTH, Unit, placements, units
-
-# Words of a factor and a term, γ ⊙ c + β, for which no sum can stand.
-FILM = {"film", "gamma", "gammas", "beta", "betas", "scale", "scales", "shift", "shifts", "modulation"}
 
 
 @dataclass
@@ -43,11 +40,14 @@ class Hypothesis:
     options: list[Option]
 
     @property
-    def cost(self) -> tuple[int, int, int]:
-        """Flags that fit nothing, then tensors without a place, then embeddings the other way round."""
+    def cost(self) -> tuple[int, int, int, int]:
+        """Flags that fit nothing, then tensors without a place, then embeddings the other way round, then
+        tensors for another number of classes."""
         lost = [option for option in self.options if not option.readable]
+        flags = sum(option.unit.wanted is not None for option in lost)
         turned = sum(option.transposed for option in self.options)
-        return sum(option.unit.wanted is not None for option in lost), len(lost), turned
+        others = sum(option.affine.inputs != self.classes for option in self.options)
+        return flags, len(lost), turned, others
 
 
 @dataclass(frozen=True)
@@ -180,16 +180,27 @@ def option_of(a: Architecture, unit: Unit, classes: int, size: Size, every: list
         affine = unit.first.affine(transposed)
         if affine and affine.inputs == classes:
             found = admitted(unit, readings(a, size, unit, affine, alone(unit, every)))
+            if doubt := unusual(a, unit, affine, transposed):
+                found = [reading._replace(doubt=doubt) for reading in found]
             if found:
                 return Option(unit, affine, found, transposed=transposed)
     return Option(unit, unit.first.affine(False) or Affine(0, (), 0), [])
 
 
+def unusual(a: Architecture, unit: Unit, affine: Affine, transposed: bool) -> str:
+    """Why a reading that fits may still be none."""
+    if transposed:
+        return f"it would be a Linear without a bias, of {affine.inputs} classes"
+    blocks = len(layer_names(a)[0])
+    if unit.first.blocks and len(unit.first.members) < blocks:
+        return f"of {blocks} blocks, {len(unit.first.members)} have it"
+    return "it is a part of a layer" if unit.first.within else ""
+
+
 def project(a: Architecture, option: Option, options: list[Option], classes: int, size: Size) -> None:
-    """A Linear that is none of the one-hot class may be one of the only embedding with as many values."""
+    """A Linear that is none of the one-hot class may be one of the only embedding with as many values; so is
+    one that could be either where the embedding would have no place else."""
     unit, affine = option.unit, option.affine
-    if option.readings or affine.axis == 0 or affine.inputs == classes:
-        return
     of = [
         other
         for other in options
@@ -198,16 +209,24 @@ def project(a: Architecture, option: Option, options: list[Option], classes: int
         and not other.unit.first.blocks
         and other.unit.wanted is None
     ]
-    found = readings(a, size, unit, affine, alone(unit, [other.unit for other in options]))
-    # One that goes into every block is known to be without a nonlinearity before it.
-    found = [
-        reading._replace(
-            says=f"{reading.says}, as a projection", certain=unit.first.blocks and reading.flag == "block"
-        )
-        for reading in admitted(unit, found)
-    ]
-    if len(of) == 1 and found:
-        option.readings, option.via = found, of[0]
+    if affine.axis == 0 or len(of) != 1:
+        return
+    if affine.inputs == classes and of[0].readings:
+        of[0].readings = [r._replace(doubt=f"or it goes through {unit.label}") for r in of[0].readings]
+        return
+    if option.readings and affine.inputs != classes:
+        return
+    found = admitted(unit, readings(a, size, unit, affine, alone(unit, [other.unit for other in options])))
+    if found:
+        # One that goes into every block is known to be without a nonlinearity before it.
+        known = [unit.first.blocks and reading.flag == "block" for reading in found]
+        option.readings = [
+            reading._replace(
+                says=f"{reading.says}, as a projection", doubt="" if sure else "a nonlinearity leaves no trace"
+            )
+            for reading, sure in zip(found, known)
+        ]
+        option.via = of[0]
         of[0].source = True
 
 
@@ -215,7 +234,7 @@ def admitted(unit: Unit, found: list[Reading]) -> list[Reading]:
     """Those that the flag asks for; without one, none for what its name calls a factor."""
     if unit.wanted:
         return [reading for reading in found if unit.wanted.admits(reading.flag)]
-    return [] if FILM & unit.words else found
+    return [] if unit.film else found
 
 
 def alone(unit: Unit, every: list[Unit]) -> bool:
@@ -234,7 +253,7 @@ def trouble(a: Architecture, option: Option, h: Hypothesis) -> str | None:
         return None
     if not found:
         return lost(a, option, h)
-    if unit.wanted or len(found) == 1 and found[0].certain:
+    if unit.wanted or len(found) == 1 and not found[0].doubt:
         return None
     ways = [
         f"\n    {' '.join(f'--class-tensor {family.flag}={reading.flag}' for family in unit.families.values())}"
@@ -243,7 +262,7 @@ def trouble(a: Architecture, option: Option, h: Hypothesis) -> str | None:
     ]
     why = "may be read as follows, and its shape does not tell; choose"
     if len(found) == 1:
-        why = "fits one place, but networks that multiply by it look the same; if it is added, say so"
+        why = f"fits one place, but is not taken unasked: {found[0].doubt}"
     return f"{unit.label} {why}{''.join(ways)}{unused(unit)}"
 
 
@@ -259,7 +278,7 @@ def lost(a: Architecture, option: Option, h: Hypothesis) -> str:
             f"--class-tensor {unit.wanted.flag} contradicts the shape of {unit.label}, {values} values a class; "
             f"with {h.classes} classes and images of {h.size.height}×{h.size.width} it fits {could}"
         )
-    if FILM & unit.words:
+    if unit.film:
         return (
             f"{unit.label} has the name of a factor or a term of FiLM, γ ⊙ c + β, which is no sum and cannot "
             f"be read; if it is added and nothing else, say where with --class-tensor {unit.first.flag}=PLACE"
@@ -269,7 +288,7 @@ def lost(a: Architecture, option: Option, h: Hypothesis) -> str:
         return f"{unit.label} is not a vector or a map a class; no place takes it{unused(unit)}"
     return (
         f"{unit.label} has no place: {values} values for each of {affine.inputs}; the nearest is {near}, with "
-        f"{h.classes} classes" + unused(unit)
+        f"{h.classes} classes and images of {h.size.height}×{h.size.width} (--height, --width)" + unused(unit)
     )
 
 
@@ -282,11 +301,12 @@ def disagreement(best: list[Hypothesis]) -> str:
     lines = []
     for number in dict.fromkeys(h.classes for h in best):
         h = next(h for h in best if h.classes == number)
-        by = [option.unit.label for option in h.options if option.readable]
-        lines.append(f"\n  {number} by {', '.join(by)}")
+        for option in h.options:
+            if option.readable:
+                lines.append(f"\n  {number} by {option.unit.label}{unused(option.unit)}")
     return (
-        "tensors beside the layers disagree on the number of classes; say which is not used (--ignore NAME) "
-        "or name the classes (--classes)" + "".join(lines)
+        "tensors beside the layers disagree on the number of classes; say which of them the network never uses, "
+        "or where one is used (--class-tensor NAME=PLACE)" + "".join(lines)
     )
 
 

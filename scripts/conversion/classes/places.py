@@ -10,6 +10,9 @@ from ..network import Architecture
 from .tensors import Affine
 from .units import STREAM_PLACES, Unit
 
+FILM = "FiLM, which multiplies by it, looks the same"
+
+
 class Size(NamedTuple):
     height: int
     width: int
@@ -17,12 +20,12 @@ class Size(NamedTuple):
 
 class Reading(NamedTuple):
     """One place that fits. `shape` is what a class has there: channels, rows, columns, with 1 where it is the
-    same for all. A reading that is not `certain` is taken only if a flag says so."""
+    same for all. A reading with a `doubt` is taken only if a flag says so."""
 
     flag: str
     shape: tuple[int, int, int]
     says: str
-    certain: bool = True
+    doubt: str = ""
 
     @property
     def place(self) -> str:
@@ -54,7 +57,7 @@ def network_places(a: Architecture, size: Size) -> Iterator[Reading]:
     yield Reading("bottleneck", (f, h // deep, w // deep), "a map, added to the pair that starts the down pass")
     yield Reading("remembered", (f, 1, 1), "a vector, added to all that the down pass remembers")
     yield Reading("block", (f, 1, 1), "a vector, added in every block to its first convolution")
-    yield Reading("gate", (2 * f, 1, 1), "a vector, added in every block to its second convolution", False)
+    yield Reading("gate", (2 * f, 1, 1), "a vector, added in every block to its second convolution", FILM)
     yield Reading("output", (a.outputs, 1, 1), "a vector, added to the output")
 
 
@@ -90,7 +93,7 @@ def readings(a: Architecture, size: Size, unit: Unit, affine: Affine, alone: boo
         fitting = [reading for reading in fitting if reading.flag.endswith("-ones")]
     if unit.kind == "streams":
         fitting = [reading for reading in fitting if reading.place in STREAM_PLACES]
-        if {"middle", "bottleneck"} & unit.words:
+        if any(word in unit.label.lower() for word in ("middle", "bottleneck")):
             fitting = [reading for reading in fitting if reading.place == "bottleneck"] or fitting
     return fitting
 

@@ -13,6 +13,9 @@ from ..names import Checkpoint
 from ..understand import block_of, split_part
 from ..network import Architecture
 
+MODULES = re.compile(r"((up|down)_layers|(up|down)size_ul?_stream|ul?_init|nin_out)\.")
+
+
 class Affine(NamedTuple):
     """What a tensor may be: so many inputs, each with values of a shape; `axis` of the weight is the inputs."""
 
@@ -48,6 +51,11 @@ class Family:
         if self.blocks or len(self.parts) > 1:
             return self.name
         return self.checkpoint.foreign[self.tensors[0]]
+
+    @property
+    def within(self) -> bool:
+        """Whether it is in one of the network's modules, but in none of its blocks."""
+        return not self.blocks and bool(MODULES.match(self.name))
 
     @property
     def words(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,11 +26,11 @@ BOTH = ("vertical", "horizontal")
 # Pairs of words that tell a pair of tensors apart. In the gate a·σ(b), what goes to b comes second.
 STREAMS = (("u", "ul"), ("vertical", "horizontal"), ("vert", "horiz"), ("v", "h"))
 HALVES = (
-    ("f", "g"), ("a", "b"), ("1", "2"), ("0", "1"), ("tanh", "sigmoid"), ("t", "s"), ("filter", "gate"),
-    ("feature", "gate"), ("value", "gate"), ("signal", "gate"),
+    ("f", "g"), ("a", "b"), ("tanh", "sigmoid"), ("filter", "gate"), ("feature", "gate"), ("value", "gate"),
+    ("signal", "gate"),
 )  # fmt: skip
-# Words of a factor and a term, γ ⊙ c + β: no sum can stand for it.
-FILM = {"film", "gamma", "beta", "scale", "shift", "gammas", "betas", "scales", "shifts", "modulation"}
+# Names of a factor and a term, γ ⊙ c + β, for which no sum can stand.
+FILM = re.compile(r"film|gamma|modulat|(?<![a-z])(beta|scale|shift)s?(?![a-z])")
 
 
 class Placement(NamedTuple):
@@ -96,8 +97,8 @@ class Unit:
         return " and ".join(family.label for family in self.families.values())
 
     @property
-    def words(self) -> set[str]:
-        return {word for family in self.families.values() for word in family.words}
+    def film(self) -> bool:
+        return any(FILM.search(family.name.lower()) for family in self.families.values())
 
 
 def units(found: list[Family], placed: dict[int, Placement]) -> list[Unit]:
