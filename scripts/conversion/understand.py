@@ -27,9 +27,9 @@ TORCH_LAYER = re.compile(
 )
 TORCH_BLOCK = re.compile(r"(up|down)_layers\.(\d+)\.(ul?)_stream\.(\d+)\.(.+)")
 TORCH_START = re.compile(r"(.*?)u_init\.conv\.(weight_v|parametrizations\.weight\.original1)")
-# Counters that training keeps beside the weights, and the state of its optimizers.
+# Counters and losses that training keeps beside the weights, and the state of its optimizers.
 TORCH_IGNORED = re.compile(
-    r"(.+\.)?(epochs?|(global_)?steps?|iterations?|n_averaged|num_batches_tracked)"
+    r"(.+\.)?(epochs?|(global_)?steps?|iterations?|n_averaged|num_batches_tracked|(\w+_)?(loss|bpd)|best_\w+)"
     r"|(.+\.)?optim\w*\..+|(.+\.)?state\.\d+\..+"
 )
 
