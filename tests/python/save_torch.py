@@ -67,7 +67,7 @@ module = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3))
 save("module-zip", module)
 save("module-legacy", module, legacy=True)
 
-parameters = [torch.nn.Parameter(tensor) for tensor in bare.values()]
+parameters = [torch.nn.Parameter(tensor.clone()) for tensor in bare.values()]
 optimizer = torch.optim.Adam(parameters)
 sum(parameter.sum() for parameter in parameters).backward()
 optimizer.step()
