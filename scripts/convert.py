@@ -122,6 +122,8 @@ def convert(flags: argparse.Namespace) -> None:
     print(f"  taken: {checkpoint.values}")
     for choice in chosen.choices:
         print(f"  taken: {choice.says}")
+    if any(name.endswith("class.weight") and tensor.ndim == 4 for name, tensor in tensors.items()):
+        print(f"  images of {size.height}×{size.width} alone: what a class adds varies over them")
     print(f"{flags.output}: {sum(tensor.size for tensor in tensors.values()):,} parameters, {flags.dtype}")
     for key, value in metadata.items():
         print(f"  {key}: {value}")

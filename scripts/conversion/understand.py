@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -27,10 +28,10 @@ TORCH_LAYER = re.compile(
 )
 TORCH_BLOCK = re.compile(r"(up|down)_layers\.(\d+)\.(ul?)_stream\.(\d+)\.(.+)")
 TORCH_START = re.compile(r"(.*?)u_init\.conv\.(weight_v|parametrizations\.weight\.original1)")
-# Counters and losses that training keeps beside the weights, and the state of its optimizers.
-TORCH_IGNORED = re.compile(
+# What training keeps beside the weights: the state of optimizers, and, as single numbers, counters and losses.
+TORCH_OPTIMIZER = re.compile(r"(.+\.)?(optim\w*|state\.\d+)\..+")
+TORCH_COUNTER = re.compile(
     r"(.+\.)?(epochs?|(global_)?steps?|iterations?|n_averaged|num_batches_tracked|(\w+_)?(loss|bpd)|best_\w+)"
-    r"|(.+\.)?optim\w*\..+|(.+\.)?state\.\d+\..+"
 )
 
 
@@ -43,7 +44,7 @@ def understand(source: Source, flags: argparse.Namespace) -> Checkpoint:
                 f"{TENSORFLOW.title}, which tell the place"
             )
         return understand_tensorflow(source, flags.raw, flags.ignore)
-    if any(TORCH_START.fullmatch(name) or name.startswith("u_init.") for name in source.shapes):
+    if any("u_init" in name.split(".") for name in source.shapes):
         return understand_torch(source, flags.state_dict, flags.ignore)
     masked = any(name.endswith(".mask") for name in source.shapes)
     raise ConversionError(
@@ -95,7 +96,8 @@ def understand_torch(source: Source, wanted: str | None, ignored: list[str]) -> 
             parts = name.split(".")
             shared = len(os.path.commonprefix([outer, parts[:-1]]))
             short = TORCH_WRAPPERS.sub("", ".".join(parts[shared:]))
-            if not TORCH_IGNORED.fullmatch(short):
+            counter = math.prod(source.shapes[name]) == 1 and TORCH_COUNTER.fullmatch(short)
+            if not counter and not TORCH_OPTIMIZER.fullmatch(short):
                 shown[name] = short
     checkpoint = Checkpoint(source, TORCH, "the values, which are not averaged")
     for name, short in without(shown, ignored).items():
@@ -146,21 +148,22 @@ def block_of(scope: str, levels: int) -> tuple[str, str]:
 def matching(pattern: str, shown: dict[str, str]) -> list[str]:
     """The file's names of the tensors that a user means: by a name in the file or one that is shown, else by a
     module's, else by either within its block, else by a pattern in which * stands for anything."""
-    ways: list[list[set[str]]] = [[], [], [], []]
-    for name, short in shown.items():
-        block = TORCH_BLOCK.fullmatch(short)
-        inner = block[5] if block else short
-        names, modules, within = ({*given} for given in ((name, short), map(module, (name, short)), (inner, module(inner))))
-        for way, aliases in zip(ways, (names, modules, within, names | modules | within)):
-            way.append(aliases)
-    for way in ways[:3]:
-        if found := [name for name, aliases in zip(shown, way) if pattern in aliases]:
+    def module(name: str) -> str:
+        return split_part(name)[0]
+
+    def within(short: str) -> str:
+        match = TORCH_BLOCK.fullmatch(short)
+        return match[5] if match else short
+
+    ways = [
+        lambda name, short: (name, short),
+        lambda name, short: (module(name), module(short)),
+        lambda name, short: (within(short), module(within(short))),
+    ]
+    for way in ways:
+        if found := [name for name, short in shown.items() if pattern in way(name, short)]:
             return found
-    return [name for name, aliases in zip(shown, ways[3]) if any(fnmatchcase(a, pattern) for a in aliases)]
-
-
-def module(name: str) -> str:
-    return split_part(name)[0]
+    return [name for name, short in shown.items() if fnmatchcase(name, pattern) or fnmatchcase(short, pattern)]
 
 
 def without(shown: dict[str, str], ignored: list[str]) -> dict[str, str]:

@@ -102,7 +102,7 @@ def normed(v: np.ndarray, g: np.ndarray) -> np.ndarray:
 
 
 def input_ways() -> list[Way]:
-    image, colour, pixel = values(K, 3 * HEIGHT * WIDTH), values(K, 3), values(K, HEIGHT * WIDTH)
+    image, colour = values(K, 3 * HEIGHT * WIDTH), values(K, 3)
     rows, columns, square = values(K, HEIGHT), values(K, WIDTH), values(K, 8)
     grey = values(K, HEIGHT * WIDTH)
     linear, bias = values(3 * HEIGHT * WIDTH, K), values(3 * HEIGHT * WIDTH)
@@ -116,7 +116,6 @@ def input_ways() -> list[Way]:
         Way("grey_image", {"label_map.weight": grey}, sees=added(on_image(grey, 1, HEIGHT, WIDTH)), places=place,
             network={"channels": 1}),
         Way("colour", {"early.weight": colour}, sees=added(colour[:, None, None]), places=place),
-        Way("pixel", {"embed.weight": pixel}, sees=added(on_image(pixel, 1, HEIGHT, WIDTH)), places=place),
         Way("rows", {"embed.weight": rows}, sees=added(rows[:, :, None, None]), places=place),
         Way("columns", {"embed.weight": columns}, sees=added(columns[:, None, :, None]), places=place),
         Way("square_rows", {"embed.weight": square}, placed("embed.weight", "input"), size=(8, 8),
@@ -235,7 +234,7 @@ def block_ways() -> list[Way]:
     conv_in, conv_out = ("conv_in",), ("conv_out",)
     ways = [
         Way("vector", {}, (), per_block(own, "conv_in"), places=conv_in, blocks=lambda n: {"emb.weight": own[n]}),
-        Way("up_pass_alone", {}, placed("emb.weight", "block"), per_block(upward, "conv_in"), places=conv_in,
+        Way("up_pass_alone", {}, (), per_block(upward, "conv_in"), places=conv_in,
             blocks=lambda n: {"emb.weight": upward[n]} if n in upward else {}),
         Way("projections", {"label_embedding.weight": label}, (), per_block(projected, "conv_in"), places=conv_in,
             blocks=lambda n: {"nin_condition.lin_a.weight_v": v[n], "nin_condition.lin_a.weight_g": g[n],
@@ -247,6 +246,9 @@ def block_ways() -> list[Way]:
         Way("projections_of_as_many_as_classes", {"label_embedding.weight": label_square}, (),
             per_block({n: label_square @ square[n].T + b[n] for n in names}, "conv_in"), places=conv_in,
             blocks=lambda n: {"cond.weight": square[n], "cond.bias": b[n]}, network={"channels": 1}),
+        Way("projections_by_their_embedding", {"label_embedding.weight": label},
+            placed("label_embedding.weight", "block"), per_block(projected, "conv_in"), places=conv_in,
+            blocks=lambda n: {"cond.weight_v": v[n], "cond.weight_g": g[n], "cond.bias": b[n]}),
         Way("shared_vector", {"early_embedding.weight": e}, placed("early_embedding.weight", "block"),
             everywhere(e, "conv_in"), places=conv_in),
         Way("gate_whole", {}, (), per_block(pair, "conv_out"), places=conv_out,

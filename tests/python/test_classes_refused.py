@@ -106,6 +106,14 @@ def test_two_vectors_a_block_that_their_names_do_not_tell_apart(layers, refused)
     refused(tensors, "--class-tensor x=gate-a", "--class-tensor x=block", "--class-tensor y=gate-b")
 
 
+def test_two_tensors_for_one_place(layers, refused, convert):
+    tensors = layers | {"x.weight": values(K, F * 64), "y.weight": values(K, F * 64)}
+    refused(tensors, "x.weight [3, 384] fits one place, but is not taken unasked: y.weight [3, 384] fits it too",
+            "one may be for u alone (bottleneck-u)")  # fmt: skip
+    assert convert(tensors, "--class-tensor", "x=bottleneck-u", "--class-tensor", "y=bottleneck-ul").code == 0
+    assert convert(tensors, "--class-tensor", "x.weight=bottleneck", "--ignore", "y.weight").code == 0
+
+
 def test_different_numbers_of_classes(layers, refused, convert):
     tensors = layers | {"encoding": values(9, F), "embedding.weight": values(K, F)}
     refused(tensors, "disagree on the number of classes", "9 by encoding [9, 6]", "3 by embedding.weight [3, 6]")

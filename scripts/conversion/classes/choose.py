@@ -12,7 +12,7 @@ from ..names import Checkpoint
 from ..network import Architecture, layer_names
 from .places import Reading, Size, nearest, readings
 from .tensors import Affine, Family, families
-from .units import BOTH, Unit, placements, units
+from .units import BOTH, STREAM_PLACES, Unit, placements, units
 
 
 @dataclass
@@ -84,7 +84,7 @@ def choose(
     """`told` has the height and width that flags or metadata tell, and `classes` is the number of names."""
     found = families(c, a)
     every = units(found, placements(c, found, flags))
-    if not every and not a.concatenated:
+    if not every:
         return Chosen()
     best = best_hypotheses(a, every, told)
     if len({hypothesis.classes for hypothesis in best}) > 1:
@@ -129,23 +129,22 @@ def best_hypotheses(
     a: Architecture, every: list[Unit], told: dict[str, int]
 ) -> list[Hypothesis]:
     affines = [affine for unit in every for t in (False, True) if (affine := unit.first.affine(t))]
-    numbers = dict.fromkeys(affine.inputs for affine in affines)
+    numbers = dict.fromkeys(affine.inputs for affine in affines) or {0: None}
     fixed = Size(told.get("height", DEFAULT_SIDE), told.get("width", DEFAULT_SIDE))
     sizes = {fixed: None}
     if len(told) < 2:  # an image a class tells the size
         sizes |= dict.fromkeys(sizes_of(a, affines, (a.channels, 1), told))
-    for _ in range(2):
-        all_of_them = [hypothesis(a, every, k, size) for k in numbers for size in sizes]
-        least = min((h.cost for h in all_of_them), default=None)
-        if least is None:
-            return [Hypothesis(0, fixed, [option_of(a, unit, 0, fixed, every) for unit in every])]
-        if least[:2] == (0, 0) or len(told) == 2:
-            break
-        # As a last resort a map of filters does.
-        deep = 2 ** (a.levels - 1)
-        sizes |= dict.fromkeys(sizes_of(a, affines, (a.filters, deep), told))
-        sizes |= dict.fromkeys(sizes_of(a, affines, (a.filters, 1), told))
-    return [h for h in all_of_them if h.cost == least]
+    best = least([hypothesis(a, every, k, size) for k in numbers for size in sizes])
+    if best[0].cost[:2] != (0, 0) and len(told) < 2:  # as a last resort a map of filters does
+        for of in ((a.filters, 2 ** (a.levels - 1)), (a.filters, 1)):
+            sizes |= dict.fromkeys(sizes_of(a, affines, of, told))
+        best = least([hypothesis(a, every, k, size) for k in numbers for size in sizes])
+    return best
+
+
+def least(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    cost = min(h.cost for h in hypotheses)
+    return [h for h in hypotheses if h.cost == cost]
 
 
 def sizes_of(
@@ -170,7 +169,25 @@ def hypothesis(a: Architecture, every: list[Unit], classes: int, size: Size) -> 
     options = [option_of(a, unit, classes, size, every) for unit in every]
     for option in options:
         project(a, option, options, classes, size)
+    for option in options:
+        doubt_twins(option, options)
     return Hypothesis(classes, size, options)
+
+
+def doubt_twins(option: Option, options: list[Option]) -> None:
+    """Two tensors that fit one place alike may be two streams', or one may be left from an older network."""
+    for other in options:
+        alike = [x.readings[:1] for x in (option, other) if not x.unit.wanted and x.unit.kind == "single"]
+        if other is not option and len(alike) == 2 and alike[0] and at(alike[0]) == at(alike[1]):
+            doubt = f"{other.unit.label} fits it too"
+            if option.readings[0].place in STREAM_PLACES:
+                place = option.readings[0].place
+                doubt += f"; one may be for u alone ({place}-u) and one for ul ({place}-ul)"
+            option.readings = [reading._replace(doubt=doubt) for reading in option.readings]
+
+
+def at(found: list[Reading]) -> list[tuple]:
+    return [(reading.flag, reading.shape) for reading in found]
 
 
 def option_of(a: Architecture, unit: Unit, classes: int, size: Size, every: list[Unit]) -> Option:
@@ -191,10 +208,18 @@ def unusual(a: Architecture, unit: Unit, affine: Affine, transposed: bool) -> st
     """Why a reading that fits may still be none."""
     if transposed:
         return f"it would be a Linear without a bias, of {affine.inputs} classes"
-    blocks = len(layer_names(a)[0])
-    if unit.first.blocks and len(unit.first.members) < blocks:
-        return f"of {blocks} blocks, {len(unit.first.members)} have it"
+    if unit.first.blocks and not regular(set(unit.first.members), layer_names(a)[0]):
+        return f"of {len(layer_names(a)[0])} blocks, {len(unit.first.members)} have it"
     return "it is a part of a layer" if unit.first.within else ""
+
+
+def regular(members: set[str], blocks: list[str]) -> bool:
+    """Whether these are all blocks, or all of a stream, a pass, or a stream of a pass."""
+    groups: dict[tuple[str, str], set[str]] = {}
+    for block in blocks:
+        parts = block.split(".")
+        groups.setdefault((parts[0], parts[-1]), set()).add(block)
+    return members <= set(blocks) and all(not group & members or group <= members for group in groups.values())
 
 
 def project(a: Architecture, option: Option, options: list[Option], classes: int, size: Size) -> None:
@@ -207,7 +232,7 @@ def project(a: Architecture, option: Option, options: list[Option], classes: int
         if other.affine[:2] == (classes, (affine.inputs,))
         and other.unit.kind == "single"
         and not other.unit.first.blocks
-        and other.unit.wanted is None
+        and not (other.unit.wanted and other.readings)
     ]
     if affine.axis == 0 or len(of) != 1:
         return
@@ -217,9 +242,11 @@ def project(a: Architecture, option: Option, options: list[Option], classes: int
     if option.readings and affine.inputs != classes:
         return
     found = admitted(unit, readings(a, size, unit, affine, alone(unit, [other.unit for other in options])))
+    if asked := of[0].unit.wanted:  # a place for the embedding is one for what goes through it
+        found = [reading._replace(doubt="") for reading in found if asked.admits(reading.flag)]
     if found:
         # One that goes into every block is known to be without a nonlinearity before it.
-        known = [unit.first.blocks and reading.flag == "block" for reading in found]
+        known = [asked is not None or unit.first.blocks and reading.flag == "block" for reading in found]
         option.readings = [
             reading._replace(
                 says=f"{reading.says}, as a projection", doubt="" if sure else "a nonlinearity leaves no trace"
@@ -260,7 +287,8 @@ def trouble(a: Architecture, option: Option, h: Hypothesis) -> str | None:
         f": {reading.says}" + (f" of {option.via.unit.label}" if option.via else "")
         for reading in found
     ]
-    why = "may be read as follows, and its shape does not tell; choose"
+    doubt = f"{found[0].doubt}; " if found[0].doubt else ""
+    why = f"may be read as follows, and its shape does not tell; {doubt}choose"
     if len(found) == 1:
         why = f"fits one place, but is not taken unasked: {found[0].doubt}"
     return f"{unit.label} {why}{''.join(ways)}{unused(unit)}"

@@ -46,8 +46,6 @@ def network_places(a: Architecture, size: Size) -> Iterator[Reading]:
             yield Reading("input-before-ones", (x, rows, columns), between)
             yield Reading("input-after-ones", (x, rows, columns), f"{x} {what} after the channel of ones")
     yield Reading("input", (c, h, w), "an image a class, added to the input")
-    if c > 1:
-        yield Reading("input", (1, h, w), "a value a pixel, added to all colours of the input")
     yield Reading("input", (c, 1, 1), "a value a colour channel, added to the input")
     yield Reading("input-rows", (1, h, 1), "a value a row, added to the input")
     yield Reading("input-columns", (1, 1, w), "a value a column, added to the input")
