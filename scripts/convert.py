@@ -8,7 +8,8 @@
     uv run scripts/convert.py INPUT -o OUT.safetensors
 
 INPUT is a TensorFlow checkpoint of openai/pixel-cnn (V1: its one file; V2: its prefix, its .index
-or its .data), a .pth of pclucas14/pixel-cnn-pp, or a safetensors file with the names of either.
+or its .data), a .pth of pclucas14/pixel-cnn-pp or of a fork that adds the class in a place of its own,
+or a safetensors file with the names of either.
 
 uv brings what is needed. Without it, numpy and safetensors must be installed, and for a TensorFlow
 checkpoint TensorFlow too. A .pth needs no PyTorch, and nothing in it is executed.
