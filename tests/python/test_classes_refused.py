@@ -92,13 +92,30 @@ def test_the_size_decides(refused, convert):
     """12 filters of 16×16 are an image of 32×32, a map of the first convolutions of 16×16 images, and one
     at the bottleneck of images of 64×64."""
     tensors = random_torch_network(12, 1, 2) | {"e.weight": values(K, 3072)}
-    # 768 values are an image of 16×16, and 12 filters of 8×8 where images are 32×32.
-    other = tensors | {"e.weight": values(K, 768)}
-    refused(other, "--height 32 --width 32: e.weight [3, 768]: a map", "--height 16 --width 16: e.weight")
-    for side, place in ((32, "input"), (16, "input"), (64, "bottleneck")):
-        result = convert(tensors, "--height", side, "--width", side)
-        assert result.code == 0, result.err
-        assert f'class_places: ["{place}"]' in result.out and f"height: {side}" in result.out
+    refused(
+        tensors,
+        "--height 32 --width 32: e.weight [3, 3072]: an image",
+        "--height 16 --width 16: e.weight [3, 3072]: a map, added to what the first convolutions make",
+        "--height 64 --width 64: e.weight [3, 3072]: a map, added to the pair that starts the down pass",
+    )
+    for side, place, ours in ((32, "input", "input"), (16, "first", "input"), (64, "bottleneck", "bottleneck")):
+        for flags in (("--height", side, "--width", side), ("--class-tensor", f"e.weight={place}")):
+            result = convert(tensors, *flags)
+            assert result.code == 0, result.err
+            assert f'class_places: ["{ours}"]' in result.out
+            assert f"height: {side}" in result.out and f"width: {side}" in result.out
+
+
+@pytest.mark.parametrize(
+    "shape, place, side",
+    [((K, 3 * 8 * 8), "input", 8), ((K, 3 * 100 * 100), "input", 100), ((K, 10 * 8 * 8), "bottleneck", 32),
+     ((K, 10 * 4 * 4), "bottleneck", 16), ((K, 10 * 32 * 32), "first", 32)],
+)  # fmt: skip
+def test_maps_tell_the_size(shape, place, side, convert):
+    result = convert(random_torch_network(10, 1, 2) | {"e.weight": values(*shape)})
+    assert result.code == 0, result.err
+    assert f"height: {side}" in result.out and f"{side}×{side} alone" in result.out
+    assert ("bottleneck" in result.out) == (place == "bottleneck") and "assumed" not in result.err
 
 
 def test_two_vectors_a_block_that_their_names_do_not_tell_apart(layers, refused):

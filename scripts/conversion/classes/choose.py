@@ -14,6 +14,9 @@ from .places import Reading, Size, nearest, readings
 from .tensors import Affine, Family, families
 from .units import BOTH, STREAM_PLACES, Unit, placements, units
 
+# Of images that people train on. Where their size is not told, a map may tell it.
+USUAL_SIDES = range(16, 65)
+
 
 @dataclass
 class Option:
@@ -125,44 +128,31 @@ def choose(
 # ---- Hypotheses ----
 
 
-def best_hypotheses(
-    a: Architecture, every: list[Unit], told: dict[str, int]
-) -> list[Hypothesis]:
+def best_hypotheses(a: Architecture, every: list[Unit], told: dict[str, int]) -> list[Hypothesis]:
     affines = [affine for unit in every for t in (False, True) if (affine := unit.first.affine(t))]
     numbers = dict.fromkeys(affine.inputs for affine in affines) or {0: None}
-    fixed = Size(told.get("height", DEFAULT_SIDE), told.get("width", DEFAULT_SIDE))
-    sizes = {fixed: None}
-    if len(told) < 2:  # an image a class tells the size
-        sizes |= dict.fromkeys(sizes_of(a, affines, (a.channels, 1), told))
-    best = least([hypothesis(a, every, k, size) for k in numbers for size in sizes])
-    if best[0].cost[:2] != (0, 0) and len(told) < 2:  # as a last resort a map of filters does
-        for of in ((a.filters, 2 ** (a.levels - 1)), (a.filters, 1)):
-            sizes |= dict.fromkeys(sizes_of(a, affines, of, told))
-        best = least([hypothesis(a, every, k, size) for k in numbers for size in sizes])
-    return best
+    sizes = {Size(told.get("height", DEFAULT_SIDE), told.get("width", DEFAULT_SIDE)): None}
+    if len(told) < 2:
+        sizes |= dict.fromkeys(size for affine in affines for size in sizes_of(a, affine.values, told))
+    hypotheses = [hypothesis(a, every, classes, size) for classes in numbers for size in sizes]
+    least = min(h.cost for h in hypotheses)
+    return [h for h in hypotheses if h.cost == least]
 
 
-def least(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-    cost = min(h.cost for h in hypotheses)
-    return [h for h in hypotheses if h.cost == cost]
-
-
-def sizes_of(
-    a: Architecture, affines: list[Affine], of: tuple[int, int], told: dict[str, int]
-) -> Iterator[Size]:
-    """Sizes of images, square unless one side is told, that a class's values would fill `of` so many channels
-    with, at 1/scale of the size."""
-    channels, scale = of
+def sizes_of(a: Architecture, values: tuple[int, ...], told: dict[str, int]) -> Iterator[Size]:
+    """Sizes of images, square unless one side is told, at which so many values are a map: an image, of any
+    size, or filters at the first or the deepest level, of a size that images have in practice."""
     deep = 2 ** (a.levels - 1)
-    for affine in affines:
-        pixels, rest = divmod(math.prod(affine.values), channels)
-        if rest or len(affine.values) != 1 or pixels < 2:
+    for channels, scale in ((a.channels, 1), (a.filters, 1), (a.filters, deep)):
+        pixels, rest = divmod(math.prod(values), channels)
+        if rest or len(values) != 1 or pixels < 2:
             continue
-        side = math.isqrt(pixels)
-        height = told["height"] // scale if "height" in told else side
-        width = told["width"] // scale if "width" in told else pixels // max(1, height)
-        if height * width == pixels and height * scale % deep == 0 and width * scale % deep == 0:
-            yield Size(height * scale, width * scale)
+        height = told.get("height", scale * math.isqrt(pixels)) // scale
+        width = told.get("width", scale * pixels // max(1, height)) // scale
+        size = Size(height * scale, width * scale)
+        usual = channels == a.channels or all(side in USUAL_SIDES for side in size)
+        if height * width == pixels and not (size.height % deep or size.width % deep) and usual:
+            yield size
 
 
 def hypothesis(a: Architecture, every: list[Unit], classes: int, size: Size) -> Hypothesis:

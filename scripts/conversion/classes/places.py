@@ -92,7 +92,7 @@ def readings(a: Architecture, size: Size, unit: Unit, affine: Affine, alone: boo
     if unit.kind == "streams":
         fitting = [reading for reading in fitting if reading.place in STREAM_PLACES]
         if any(word in unit.label.lower() for word in ("middle", "bottleneck")):
-            fitting = [reading for reading in fitting if reading.place == "bottleneck"] or fitting
+            fitting = [reading for reading in fitting if reading.place == "bottleneck"]
     return fitting
 
 
