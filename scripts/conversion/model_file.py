@@ -23,8 +23,9 @@ DTYPES = {"<f4": "F32", "<f2": "F16"}
 def describe(
     a: Architecture, flags: argparse.Namespace, stored: dict[str, str], places: list[str]
 ) -> dict[str, str]:
-    """The metadata; `places` are those where the classes are, which the published one does not list. What names and shapes tell stands; for the rest a flag wins over what the input
-    says of itself, and a default is said aloud."""
+    """The metadata. What names and shapes tell stands; for the rest a flag wins over what the input
+    says of itself, and a default is said aloud. `places` are where the classes are, unless they are where they
+    were published."""
     for key, inferred in {
         "channels": a.channels,
         "nr_filters": a.filters,

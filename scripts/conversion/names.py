@@ -172,7 +172,9 @@ def infer_architecture(c: Checkpoint) -> Architecture:
     if classes:
         evidence += f", {classes} classes by {c.name(hw)}"
     doubles = inputs == 2 * filters
-    return Architecture(channels, filters, blocks, levels, outputs, classes, doubles, concatenated, evidence)
+    return Architecture(
+        channels, filters, blocks, levels, outputs, classes, doubles, concatenated, evidence
+    )
 
 
 def split_channels(c: Checkpoint, first: str, inputs: int, outputs: int) -> tuple[int, int]:
@@ -182,12 +184,18 @@ def split_channels(c: Checkpoint, first: str, inputs: int, outputs: int) -> tupl
         return inputs - 1, 0
     sizes = {size for name in c.foreign for size in c.source.shapes[name]}
     options = [(channels, inputs - 1 - channels) for channels in (3, 1)]
-    options = [option for option in options if option[1] > 0 and outputs % outputs_per_mixture(option[0]) == 0]
+    options = [
+        option for option in options if option[1] > 0 and outputs % outputs_per_mixture(option[0]) == 0
+    ]
     for exact in (True, False):  # a value a channel, or a map
         for channels, more in options:
             if any(size == more if exact else size % more == 0 for size in sizes if size):
                 return channels, more
     raise ConversionError(
         f"{first} is for images of {inputs - 1} channels, expected 1 or 3"
-        + (f", or a tensor [classes, {' or '.join(str(more) for _, more in options)}] for the rest" if options else "")
+        + (
+            f", or a tensor [classes, {' or '.join(str(more) for _, more in options)}] for the rest"
+            if options
+            else ""
+        )
     )

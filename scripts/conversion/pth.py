@@ -102,9 +102,20 @@ class Inert:
 
 INERT = [
     *(("numpy", name) for name in ("dtype", "ndarray")),
-    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
-    *(("torch", name) for name in ("Size", "device", "dtype", "float32", "float64", "float16", "bfloat16", "int64")),
-    *((module, name) for module in ("builtins", "__builtin__") for name in ("list", "dict", "set", "int", "float")),
+    *(
+        (f"numpy.{core}.multiarray", name)
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *(
+        ("torch", name)
+        for name in ("Size", "device", "dtype", "float32", "float64", "float16", "bfloat16", "int64")
+    ),
+    *(
+        (module, name)
+        for module in ("builtins", "__builtin__")
+        for name in ("list", "dict", "set", "int", "float")
+    ),
     ("_codecs", "encode"),
     ("argparse", "Namespace"),
     ("collections", "defaultdict"),

@@ -148,6 +148,7 @@ def block_of(scope: str, levels: int) -> tuple[str, str]:
 def matching(pattern: str, shown: dict[str, str]) -> list[str]:
     """The file's names of the tensors that a user means: by a name in the file or one that is shown, else by a
     module's, else by either within its block, else by a pattern in which * stands for anything."""
+
     def module(name: str) -> str:
         return split_part(name)[0]
 
@@ -163,7 +164,9 @@ def matching(pattern: str, shown: dict[str, str]) -> list[str]:
     for way in ways:
         if found := [name for name, short in shown.items() if pattern in way(name, short)]:
             return found
-    return [name for name, short in shown.items() if fnmatchcase(name, pattern) or fnmatchcase(short, pattern)]
+    return [
+        name for name, short in shown.items() if fnmatchcase(name, pattern) or fnmatchcase(short, pattern)
+    ]
 
 
 def without(shown: dict[str, str], ignored: list[str]) -> dict[str, str]:

@@ -133,7 +133,9 @@ def random_torch_network(
 
 def block_names(tensors: Tensors) -> list[str]:
     """The blocks of a network with PyTorch's names."""
-    return [name.removesuffix(".conv_out.conv.bias") for name in tensors if name.endswith(".conv_out.conv.bias")]
+    return [
+        name.removesuffix(".conv_out.conv.bias") for name in tensors if name.endswith(".conv_out.conv.bias")
+    ]
 
 
 TORCH_TYPES = {"<f4": "FloatStorage", "<f8": "DoubleStorage", "<i8": "LongStorage"}

@@ -36,7 +36,9 @@ SMALL = {"filters": 4, "blocks": 1, "mixtures": 2}
 GREY = {"filters": 6, "blocks": 2, "mixtures": 3, "channels": 1, "levels": 2}
 CASES = [
     Case("class_input_image_8x12", 8, 12, SMALL, {"embedding.weight": (3, 3 * 8 * 12)}),
-    Case("class_input_vector_8x8", 8, 8, SMALL, {"embedding.weight": (3, 4)}, {"embedding.weight": "first"}),
+    Case(
+        "class_input_vector_8x8", 8, 8, SMALL, {"embedding.weight": (3, 4)}, {"embedding.weight": "first"}
+    ),
     Case(
         "class_bottleneck_vector_8x8", 8, 8, SMALL, {"label.weight": (3, 4)}, {"label.weight": "bottleneck"}
     ),
@@ -47,7 +49,14 @@ CASES = [
         SMALL,
         {f"middle_{s}.weight": (3, 4 * 3 * 2) for s in ("u", "ul")},
     ),
-    Case("class_remembered_8x8", 8, 8, SMALL, {"embedding.weight": (3, 4)}, {"embedding.weight": "remembered"}),
+    Case(
+        "class_remembered_8x8",
+        8,
+        8,
+        SMALL,
+        {"embedding.weight": (3, 4)},
+        {"embedding.weight": "remembered"},
+    ),
     Case("class_conv_in_8x8", 8, 8, SMALL, {}, blocks={"condition.weight": (3, 4)}),
     Case("class_output_8x8", 8, 8, SMALL, {"embedding.weight": (3, 20)}),
     Case(
@@ -76,7 +85,9 @@ def checkpoint(case: Case) -> Tensors:
     shapes = dict(case.tensors)
     for block in block_names(tensors):
         shapes |= {f"{block}.{name}": shape for name, shape in case.blocks.items()}
-    return tensors | {name: random.normal(0, 0.7, shape).astype(np.float32) for name, shape in shapes.items()}
+    return tensors | {
+        name: random.normal(0, 0.7, shape).astype(np.float32) for name, shape in shapes.items()
+    }
 
 
 def convert(case: Case, folder: Path) -> Path:
@@ -92,7 +103,9 @@ def convert(case: Case, folder: Path) -> Path:
 
 def record(case: Case, model: Path) -> Tensors:
     network = Network(model)
-    image = np.random.default_rng(3).integers(0, 256, (3, case.height, case.width, network.channels), np.uint8)
+    image = np.random.default_rng(3).integers(
+        0, 256, (3, case.height, case.width, network.channels), np.uint8
+    )
     params = network.params(image, LABELS)
     assert network.used == set(network.tensors)
     every = [network.params(image, [k] * len(image)) for k in range(CLASSES)]

@@ -79,7 +79,9 @@ training = {
     "loss": torch.tensor(3.0),
     "best": np.float64(2.5),
     "random": (torch.get_rng_state(), np.random.default_rng(0).random(3)),
-    "args": argparse.Namespace(lr=1e-3, betas=(0.9, 0.999), device=torch.device("cpu"), dtype=torch.float32),
+    "args": argparse.Namespace(
+        lr=1e-3, betas=(0.9, 0.999), device=torch.device("cpu"), dtype=torch.float32
+    ),
 }
 for format in ("zip", "legacy"):
     save(f"training-{format}", training, legacy=format == "legacy")

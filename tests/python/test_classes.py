@@ -98,7 +98,10 @@ def torch_block(name: str, levels: int = 3) -> str:
 
 def normed(v: np.ndarray, g: np.ndarray) -> np.ndarray:
     v = v.astype(np.float64)
-    return v * (g.reshape(-1, *[1] * (v.ndim - 1)) / np.sqrt((v**2).sum(axis=tuple(range(1, v.ndim)), keepdims=True)))
+    return v * (
+        g.reshape(-1, *[1] * (v.ndim - 1))
+        / np.sqrt((v**2).sum(axis=tuple(range(1, v.ndim)), keepdims=True))
+    )
 
 
 def input_ways() -> list[Way]:
@@ -287,7 +290,10 @@ def checkpoint(way: Way) -> Tensors:
 
 
 def converted(tensors: Tensors, folder, *flags: object) -> Result:
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "params.safetensors")
+    save_file(
+        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
+        folder / "params.safetensors",
+    )
     return run_convert(folder / "params.safetensors", "-o", folder / "model.safetensors", *flags)
 
 
@@ -295,7 +301,11 @@ def defined(way: Way, folder) -> Defined:
     """The layers alone, converted, with the first convolutions as the checkpoint has them."""
     plain = random_torch_network(F, 1, M, **way.network)
     whole = random_torch_network(F, 1, M, concatenated=way.concatenated, **way.network)
-    first = {"u_init.conv": "input.vertical", "ul_init.0.conv": "input.above", "ul_init.1.conv": "input.left"}
+    first = {
+        "u_init.conv": "input.vertical",
+        "ul_init.0.conv": "input.above",
+        "ul_init.1.conv": "input.left",
+    }
     parts = {name: tensor for name, tensor in whole.items() if name.rpartition(".")[0] not in first}
     (folder / "plain").mkdir()
     result = converted(plain | parts, folder / "plain", *SIZE)

@@ -18,7 +18,12 @@ FLAGS = {
     "rand_bottleneck_vector_1": ["--class-tensor", "embedded_labels.weight=bottleneck"],
     "rand_first_conv_1": ["--class-tensor", "embedding.weight=first"],
     "rand_input_channel_1": ["--ignore", "mid_embedding.weight"],
-    "rand_input_concat_1": ["--ignore", "MLP.0", "--class-tensor", "class_embedding.weight=input-before-ones"],
+    "rand_input_concat_1": [
+        "--ignore",
+        "MLP.0",
+        "--class-tensor",
+        "class_embedding.weight=input-before-ones",
+    ],
     "rand_input_row_1": ["--ignore", "classifier", "--class-tensor", "label_embedding.weight=input-rows"],
     "rand_skips_1": ["--class-tensor", "embedding.weight=remembered"],
     "real_block_gate_1": ["--ignore", "*.embedding_to_feature_map_?.*"],
@@ -62,7 +67,9 @@ def test_and_under_every_class(other):
     image = expected["image"]
     if not network.classes:
         pytest.skip("has no classes")
-    bits = [bits_per_dim(network.params(image, [k] * len(image)), image) for k in range(len(network.classes))]
+    bits = [
+        bits_per_dim(network.params(image, [k] * len(image)), image) for k in range(len(network.classes))
+    ]
     bits = np.stack(bits, axis=1)
     assert np.abs(bits - expected["class_bits_per_dim"]).max() < 1e-4
     # The twin: each class taken for the next.

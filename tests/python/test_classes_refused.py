@@ -98,7 +98,11 @@ def test_the_size_decides(refused, convert):
         "--height 16 --width 16: e.weight [3, 3072]: a map, added to what the first convolutions make",
         "--height 64 --width 64: e.weight [3, 3072]: a map, added to the pair that starts the down pass",
     )
-    for side, place, ours in ((32, "input", "input"), (16, "first", "input"), (64, "bottleneck", "bottleneck")):
+    for side, place, ours in (
+        (32, "input", "input"),
+        (16, "first", "input"),
+        (64, "bottleneck", "bottleneck"),
+    ):
         for flags in (("--height", side, "--width", side), ("--class-tensor", f"e.weight={place}")):
             result = convert(tensors, *flags)
             assert result.code == 0, result.err
@@ -126,14 +130,18 @@ def test_two_vectors_a_block_that_their_names_do_not_tell_apart(layers, refused)
 def test_two_tensors_for_one_place(layers, refused, convert):
     tensors = layers | {"x.weight": values(K, F * 64), "y.weight": values(K, F * 64)}
     refused(tensors, "x.weight [3, 384] fits one place, but is not taken unasked: y.weight [3, 384] fits it too",
-            "one may be for u alone (bottleneck-u)")  # fmt: skip
-    assert convert(tensors, "--class-tensor", "x=bottleneck-u", "--class-tensor", "y=bottleneck-ul").code == 0
+            "one may be for u alone (bottleneck-u), the other for ul (bottleneck-ul)")  # fmt: skip
+    assert (
+        convert(tensors, "--class-tensor", "x=bottleneck-u", "--class-tensor", "y=bottleneck-ul").code == 0
+    )
     assert convert(tensors, "--class-tensor", "x.weight=bottleneck", "--ignore", "y.weight").code == 0
 
 
 def test_different_numbers_of_classes(layers, refused, convert):
     tensors = layers | {"encoding": values(9, F), "embedding.weight": values(K, F)}
-    refused(tensors, "disagree on the number of classes", "9 by encoding [9, 6]", "3 by embedding.weight [3, 6]")
+    refused(
+        tensors, "disagree on the number of classes", "9 by encoding [9, 6]", "3 by embedding.weight [3, 6]"
+    )
     placed = ("--class-tensor", "embedding.weight=remembered")
     refused(tensors, "encoding [9, 6] has no place", "--ignore 'encoding'", flags=placed)
     assert convert(tensors, *placed, "--ignore", "encoding").code == 0
@@ -143,7 +151,8 @@ def test_different_numbers_of_classes(layers, refused, convert):
 
 
 @pytest.mark.parametrize(
-    "names", [("gamma", "beta"), ("film_scale", "film_shift"), ("FiLM",), ("to_gamma_beta",), ("scale", "bias_k")]
+    "names",
+    [("gamma", "beta"), ("film_scale", "film_shift"), ("FiLM",), ("to_gamma_beta",), ("scale", "bias_k")],
 )
 def test_film(names, layers, refused):
     shape = (K, F) if len(names) == 2 else (K, 2 * F)
@@ -157,7 +166,11 @@ def test_film_that_projects_an_embedding(layers, refused):
 
 
 def test_a_shared_vector_of_two_values_a_filter(layers, refused):
-    refused(layers | {"h.weight": values(K, 2 * F)}, "is not taken unasked: FiLM", "--class-tensor h.weight=gate")
+    refused(
+        layers | {"h.weight": values(K, 2 * F)},
+        "is not taken unasked: FiLM",
+        "--class-tensor h.weight=gate",
+    )
 
 
 def test_masked_convolutions(refused):
@@ -168,7 +181,11 @@ def test_masked_convolutions(refused):
 @pytest.mark.parametrize(
     "name, shape, text",
     [
-        ("embedding.weight", (5, 7), "has no place: 7 values for each of 5; the nearest is first, which takes 6"),
+        (
+            "embedding.weight",
+            (5, 7),
+            "has no place: 7 values for each of 5; the nearest is first, which takes 6",
+        ),
         ("embedding.weight", (5, 2900), "the nearest is input, which takes 3072"),
         ("embedding.weight", (K, 7), "it would be a Linear without a bias, of 7 classes"),
         ("attention.weight", (F, F, 3, 3), "has no place: 54 values"),
@@ -212,19 +229,40 @@ def test_a_projection_without_a_direction(layers, refused):
 @pytest.mark.parametrize(
     "flags, text",
     [
-        (["--class-tensor", "e.weight=nowhere"], "expected NAME=PLACE, PLACE one of input, first, bottleneck"),
+        (
+            ["--class-tensor", "e.weight=nowhere"],
+            "expected NAME=PLACE, PLACE one of input, first, bottleneck",
+        ),
         (["--class-tensor", "e.weight"], "expected NAME=PLACE"),
         (["--class-tensor", "=first"], "expected NAME=PLACE"),
-        (["--class-tensor", "d.weight=first"], "there is no tensor d.weight beside those of the layers (there are: e"),
-        (["--class-tensor", "u_init.conv.weight_v=first"], "there is no tensor u_init.conv.weight_v beside"),
-        (["--class-tensor", "e.weight=output"], "e.weight=output contradicts the shape of e.weight [3, 6], 6 values"),
+        (
+            ["--class-tensor", "d.weight=first"],
+            "there is no tensor d.weight beside those of the layers (there are: e",
+        ),
+        (
+            ["--class-tensor", "u_init.conv.weight_v=first"],
+            "there is no tensor u_init.conv.weight_v beside",
+        ),
+        (
+            ["--class-tensor", "e.weight=output"],
+            "e.weight=output contradicts the shape of e.weight [3, 6], 6 values",
+        ),
         (["--class-tensor", "e.weight=gate"], "it fits first, bottleneck, remembered, block"),
-        (["--class-tensor", "e.weight=first", "--class-tensor", "e=block"], "two places for one tensor, e.weight"),
+        (
+            ["--class-tensor", "e.weight=first", "--class-tensor", "e=block"],
+            "two places for one tensor, e.weight",
+        ),
         (["--ignore", "d.weight"], "--ignore d.weight: there is no such tensor"),
         (["--ignore", "e.*", "--class-tensor", "e.weight=first"], "there is no tensor e.weight beside"),
         (["--ignore", "u_init.conv.bias", "--class-tensor", "e.weight=first"], "missing: u_init.conv.bias"),
-        (["--class-tensor", "e.weight=first", "--classes", "a,b"], "expected 3 different names, found 2: a, b"),
-        (["--state-dict", "ema", "--class-tensor", "e=first"], "--state-dict ema: there is no such network"),
+        (
+            ["--class-tensor", "e.weight=first", "--classes", "a,b"],
+            "expected 3 different names, found 2: a, b",
+        ),
+        (
+            ["--state-dict", "ema", "--class-tensor", "e=first"],
+            "--state-dict ema: there is no such network",
+        ),
     ],
 )
 def test_flags(flags, text, layers, refused):
@@ -239,7 +277,9 @@ def test_names_tell_the_place_of_tensorflows_tensors(refused):
 
 
 def test_an_exact_name_goes_before_one_within_a_block(layers, convert):
-    tensors = layers | {"embedding.weight": values(K, F)} | per_block(layers, **{"embedding.weight": (K, 2 * F)})
+    tensors = (
+        layers | {"embedding.weight": values(K, F)} | per_block(layers, **{"embedding.weight": (K, 2 * F)})
+    )
     result = convert(tensors, "--class-tensor", "embedding.weight=first")
     assert result.code == 0, result.err
     assert 'class_places: ["input", "conv_out"]' in result.out
@@ -275,8 +315,13 @@ def test_prefixes(prefix, expected, convert, tmp_path):
 
 
 def optimizer(tensors):
-    state = {i: {"step": 5, "exp_avg": tensor, "exp_avg_sq": tensor} for i, tensor in enumerate(tensors.values())}
-    return {"state": state, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999), "amsgrad": False, "params": [0, 1]}]}
+    state = {
+        i: {"step": 5, "exp_avg": tensor, "exp_avg_sq": tensor} for i, tensor in enumerate(tensors.values())
+    }
+    return {
+        "state": state,
+        "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999), "amsgrad": False, "params": [0, 1]}],
+    }
 
 
 @pytest.mark.parametrize("key", ["model_state_dict", "state_dict", "model", "ema", "net"])
@@ -304,7 +349,9 @@ def test_dictionaries_of_training(key, expected, tmp_path):
 
 def test_counters_beside_the_tensors(expected, tmp_path):
     tensors, model = expected
-    save_pth(tmp_path / "params.pth", tensors | {"epoch": 3, "step": np.zeros((), np.int64), "n_averaged": None})
+    save_pth(
+        tmp_path / "params.pth", tensors | {"epoch": 3, "step": np.zeros((), np.int64), "n_averaged": None}
+    )
     result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
     assert result.code == 0 and same(tmp_path, model), result.err
 
@@ -320,7 +367,9 @@ def test_several_networks(expected, tmp_path):
     output.unlink()
     save_pth(source, state)
     result = run_convert(source, "-o", output)
-    assert result.code == 1 and "2 networks: choose with --state-dict ema or --state-dict model" in result.err
+    assert (
+        result.code == 1 and "2 networks: choose with --state-dict ema or --state-dict model" in result.err
+    )
     result = run_convert(source, "-o", output, "--state-dict", "other")
     assert result.code == 1 and "--state-dict other: there is no such network" in result.err
     assert not output.exists()
@@ -354,7 +403,10 @@ def test_a_whole_module(tmp_path):
 def test_a_dictionary_without_tensors(tmp_path):
     save_pth(tmp_path / "params.pth", {"epoch": 3, "nested": {"loss": 1.0}})
     result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
-    assert result.code == 1 and "expected a dictionary of tensors, found a dictionary of epoch, nested" in result.err
+    assert (
+        result.code == 1
+        and "expected a dictionary of tensors, found a dictionary of epoch, nested" in result.err
+    )
 
 
 # ---- Numbers of classes ----

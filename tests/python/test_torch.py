@@ -96,7 +96,9 @@ def test_a_whole_module_is_refused(format, saved, tmp_path):
 def test_a_training_state_converts_to_the_same_file(format, saved, tmp_path):
     case = CASES[0]
     expected = converted(GOLDEN / case / "params.pth", case, tmp_path / "golden.safetensors")
-    assert converted(saved / case / f"training-{format}.pth", case, tmp_path / "model.safetensors") == expected
+    assert (
+        converted(saved / case / f"training-{format}.pth", case, tmp_path / "model.safetensors") == expected
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

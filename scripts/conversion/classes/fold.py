@@ -147,9 +147,7 @@ def convolution(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     rows, columns = weight.shape[:2]
     height, width = x.shape[:2]
     x = np.pad(x, ((rows - 1, 0), (columns // 2, columns // 2), (0, 0)))
-    return sum(
-        x[i : i + height, j : j + width] @ weight[i, j] for i in range(rows) for j in range(columns)
-    )
+    return sum(x[i : i + height, j : j + width] @ weight[i, j] for i in range(rows) for j in range(columns))
 
 
 def channels(choice: Choice, a: Architecture) -> slice:

@@ -52,7 +52,9 @@ def network_places(a: Architecture, size: Size) -> Iterator[Reading]:
     yield Reading("first", (f, 1, 1), "a vector, added to what the first convolutions make")
     yield Reading("first", (f, h, w), "a map, added to what the first convolutions make")
     yield Reading("bottleneck", (f, 1, 1), "a vector, added to the pair that starts the down pass")
-    yield Reading("bottleneck", (f, h // deep, w // deep), "a map, added to the pair that starts the down pass")
+    yield Reading(
+        "bottleneck", (f, h // deep, w // deep), "a map, added to the pair that starts the down pass"
+    )
     yield Reading("remembered", (f, 1, 1), "a vector, added to all that the down pass remembers")
     yield Reading("block", (f, 1, 1), "a vector, added in every block to its first convolution")
     yield Reading("gate", (2 * f, 1, 1), "a vector, added in every block to its second convolution", FILM)

@@ -128,7 +128,9 @@ def differ_as(x: list[str], y: list[str], kind: str) -> bool:
         return False
     p, q = different[0]
     if kind == "streams":  # middleu, middleul; uclass, ulclass
-        return (p, q) in STREAMS or p.endswith("u") and q == f"{p}l" or p.startswith("u") and q == f"ul{p[1:]}"
+        return (
+            (p, q) in STREAMS or p.endswith("u") and q == f"{p}l" or p.startswith("u") and q == f"ul{p[1:]}"
+        )
     while (p, q) not in HALVES and p and q and p[0] == q[0]:  # kf, kg
         p, q = p[1:], q[1:]
     return (p, q) in HALVES
