@@ -13,6 +13,8 @@ from .refusals import disagreement, trouble, unsized
 from .tensors import Affine, families
 from .units import BOTH, Unit, placements, units
 
+MOST_PROBLEMS = 8  # in one message
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -61,9 +63,11 @@ def choose(
     (hypothesis,) = best[:1]
     problems = [problem for option in hypothesis.options if (problem := trouble(a, option, hypothesis))]
     if problems:
+        more = len(problems) - MOST_PROBLEMS
         raise ConversionError(
             f"tensors beside the layers of {c.convention.title} leave questions"
-            + "".join(f"\n  {problem}" for problem in problems)
+            + "".join(f"\n  {problem}" for problem in problems[:MOST_PROBLEMS])
+            + (f"\n  and {more} kinds more; --ignore takes patterns, such as 'classifier.*'" if more > 0 else "")
         )
     choices = [
         Choice(option.unit, option.affine, option.readings[0], option.via)
