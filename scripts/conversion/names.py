@@ -173,13 +173,13 @@ def infer_architecture(c: Checkpoint) -> Architecture:
         evidence += f", {classes} classes by {c.name(hw)}"
     doubles = inputs == 2 * filters
     return Architecture(
-        channels, filters, blocks, levels, outputs, classes, doubles, concatenated, evidence
+        channels, filters, blocks, levels, outputs, classes, doubles, evidence, concatenated
     )
 
 
 def split_channels(c: Checkpoint, first: str, inputs: int, outputs: int) -> tuple[int, int]:
     """The image's channels, and those that tell the class, of all that the first convolutions take beside
-    the channel of ones. Only a tensor beside the layers that could give them makes it more than the image's."""
+    the channel of ones. The latter need a tensor beside the layers that can give them."""
     if inputs - 1 in (1, 3):
         return inputs - 1, 0
     sizes = {size for name in c.foreign for size in c.source.shapes[name]}
@@ -191,11 +191,8 @@ def split_channels(c: Checkpoint, first: str, inputs: int, outputs: int) -> tupl
         for channels, more in options:
             if any(size == more if exact else size % more == 0 for size in sizes if size):
                 return channels, more
+    given = " or ".join(str(more) for _, more in options)
     raise ConversionError(
         f"{first} is for images of {inputs - 1} channels, expected 1 or 3"
-        + (
-            f", or a tensor [classes, {' or '.join(str(more) for _, more in options)}] for the rest"
-            if options
-            else ""
-        )
+        + (f", or a tensor [classes, {given}] for the rest" if given else "")
     )

@@ -23,8 +23,8 @@ class Architecture:
     outputs: int
     classes: int
     doubles: bool  # concat_elu doubles the channels, elu and relu do not
-    concatenated: int  # channels that tell the class, beside the image's and the one of ones
     evidence: str  # these numbers, each with the tensor that it was read from
+    concatenated: int = 0  # channels that tell the class, beside the image's and the one of ones
 
     @property
     def inputs(self) -> int:

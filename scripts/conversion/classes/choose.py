@@ -67,7 +67,11 @@ def choose(
         raise ConversionError(
             f"tensors beside the layers of {c.convention.title} leave questions"
             + "".join(f"\n  {problem}" for problem in problems[:MOST_PROBLEMS])
-            + (f"\n  and {more} kinds more; --ignore takes patterns, such as 'classifier.*'" if more > 0 else "")
+            + (
+                f"\n  and {more} kinds more; --ignore takes patterns, such as 'classifier.*'"
+                if more > 0
+                else ""
+            )
         )
     choices = [
         Choice(option.unit, option.affine, option.readings[0], option.via)
