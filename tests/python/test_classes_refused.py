@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import Global, block_names, random_torch_network, save_pth
-from conftest import run_convert
+from conftest import GOLDEN, run_convert
 from safetensors.numpy import load_file, save_file
+from training import TrainingError
+from training.checkpoint import read_safetensors
+from training.settings import settings_of
 
 F, K = 6, 3
 
@@ -221,6 +224,16 @@ def test_a_projection_without_a_direction(layers, refused):
     tensors = layers | {"fc.weight_v": values(20, K), "fc.weight_g": values(20, 1)}
     tensors["fc.weight_v"][4] = 0
     refused(tensors, "fc.weight_v: a norm is zero")
+
+
+def test_training_does_not_go_on_from_another_place():
+    """It would drop what the classes add there."""
+    model = GOLDEN / "class_everywhere_2levels_10x12" / "model.safetensors"
+    metadata, _ = read_safetensors(model)
+    with pytest.raises(
+        TrainingError, match="has its classes in .*remembered.*, where training does not put them"
+    ):
+        settings_of(model, metadata)
 
 
 # ---- Flags ----
