@@ -15,8 +15,8 @@ from . import ConversionError, listing
 from .network import Architecture
 
 NONLINEARITIES = ("concat_elu", "elu", "relu")
+DEFAULT_SIDE = 32  # of images, where nothing tells it
 PROVENANCE = ("source", "data", "steps", "bits_per_dim", "license")
-DEFAULT_SIDE = 32
 DTYPES = {"<f4": "F32", "<f2": "F16"}
 
 
@@ -49,9 +49,8 @@ def describe(
         "nonlinearity": nonlinearity(a, flags, stored),
         "dilations": json.dumps(dilations(a, flags, stored)),
         "classes": json.dumps(class_names(a, flags, stored), ensure_ascii=False),
+        **({"class_places": json.dumps(places)} if places else {}),
     }
-    if places:
-        metadata["class_places"] = json.dumps(places)
     for key in PROVENANCE:
         if value := getattr(flags, key) or stored.get(key):
             metadata[key] = value
