@@ -146,26 +146,27 @@ def block_of(scope: str, levels: int) -> tuple[str, str]:
 
 
 def matching(pattern: str, shown: dict[str, str]) -> list[str]:
-    """The file's names of the tensors that a user means: by a name in the file or one that is shown, else by a
-    module's, else by either within its block, else by a pattern in which * stands for anything."""
+    """The file's names of the tensors that a user means: by a tensor's name, with all of its prefix or less,
+    else by a module's, else by either within its block, else by a pattern in which * stands for anything."""
 
-    def module(name: str) -> str:
-        return split_part(name)[0]
+    def names(name: str, short: str) -> list[str]:
+        prefix = name.removesuffix(short).split(".")
+        return [".".join(prefix[i:]) + short for i in range(len(prefix))] + [short]
 
-    def within(short: str) -> str:
-        match = TORCH_BLOCK.fullmatch(short)
-        return match[5] if match else short
+    def modules(name: str, short: str) -> list[str]:
+        return [split_part(each)[0] for each in names(name, short)]
 
-    ways = [
-        lambda name, short: (name, short),
-        lambda name, short: (module(name), module(short)),
-        lambda name, short: (within(short), module(within(short))),
-    ]
-    for way in ways:
+    def within(name: str, short: str) -> list[str]:
+        inner = match[5] if (match := TORCH_BLOCK.fullmatch(short)) else short
+        return [inner, split_part(inner)[0]]
+
+    for way in (names, modules, within):
         if found := [name for name, short in shown.items() if pattern in way(name, short)]:
             return found
     return [
-        name for name, short in shown.items() if fnmatchcase(name, pattern) or fnmatchcase(short, pattern)
+        name
+        for name, short in shown.items()
+        if any(fnmatchcase(each, pattern) for each in names(name, short))
     ]
 
 

@@ -397,6 +397,18 @@ def test_several_networks(expected, tmp_path):
         assert result.code == 0 and same(tmp_path, model) == right, result.err
 
 
+@pytest.mark.parametrize(
+    "name", ["e.weight", "module.e.weight", "net.module.e.weight", "e", "module.e", "*e.weight"]
+)
+def test_any_part_of_a_prefix_may_be_named(name, layers, tmp_path):
+    tensors = {f"module.{key}": tensor for key, tensor in (layers | {"e.weight": values(K, F)}).items()}
+    save_pth(tmp_path / "params.pth", {"net": tensors})
+    result = run_convert(
+        tmp_path / "params.pth", "-o", tmp_path / "model.safetensors", "--class-tensor", f"{name}=first"
+    )
+    assert result.code == 0, result.err
+
+
 def test_a_class_tensor_beside_the_networks_dictionary(expected, tmp_path):
     tensors, model = expected
     layers = {name: tensor for name, tensor in tensors.items() if name != "out.weight"}
