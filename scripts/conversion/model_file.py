@@ -24,7 +24,7 @@ def describe(
     a: Architecture, flags: argparse.Namespace, stored: dict[str, str], places: list[str]
 ) -> dict[str, str]:
     """The metadata. What names and shapes tell stands; for the rest a flag wins over what the input
-    says of itself, and a default is said aloud. `places` are where the classes are, unless they are where they
+    says of itself, and a default is said aloud. `places` are where the classes are, if not where they
     were published."""
     for key, inferred in {
         "channels": a.channels,

@@ -90,8 +90,8 @@ def network(a: Architecture) -> Iterator[Layer]:
 
 
 def layer_names(a: Architecture) -> tuple[list[str], dict[str, list[str]]]:
-    """All blocks, a stream each; and for each stream what the down pass reads of the up pass, without the last,
-    which starts the down pass."""
+    """All blocks, a stream each; and for each stream what the down pass reads of the up pass, without the
+    last, which starts the down pass."""
     blocks = [
         layer.name.removesuffix(".conv_in") for layer in network(a) if layer.name.endswith(".conv_in")
     ]

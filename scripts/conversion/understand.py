@@ -23,12 +23,13 @@ TENSORFLOW_IGNORED = re.compile(
 # What wraps a network puts this before its names; the rest of a prefix is found with them.
 TORCH_WRAPPERS = re.compile(r"((module|_orig_mod)\.)+")
 TORCH_LAYER = re.compile(
-    r"(u_init|ul_init\.\d+|(down|up)size_ul?_stream\.\d+|(up|down)_layers\.\d+\.ul?_stream\.\d+\.conv_(input|out))"
-    r"\.(de)?conv|(up|down)_layers\.\d+\.ul?_stream\.\d+\.nin_skip\.lin_a|nin_out\.lin_a"
+    r"(u_init|ul_init\.\d+|(down|up)size_ul?_stream\.\d+)\.(de)?conv|nin_out\.lin_a"
+    r"|(up|down)_layers\.\d+\.ul?_stream\.\d+\.(conv_(input|out)\.conv|nin_skip\.lin_a)"
 )
 TORCH_BLOCK = re.compile(r"(up|down)_layers\.(\d+)\.(ul?)_stream\.(\d+)\.(.+)")
 TORCH_START = re.compile(r"(.*?)u_init\.conv\.(weight_v|parametrizations\.weight\.original1)")
-# What training keeps beside the weights: the state of optimizers, and, as single numbers, counters and losses.
+# What training keeps beside the weights: the state of optimizers, and, as single numbers, counters and
+# losses.
 TORCH_OPTIMIZER = re.compile(r"(.+\.)?(optim\w*|state\.\d+)\..+")
 TORCH_COUNTER = re.compile(
     r"(.+\.)?(epochs?|(global_)?steps?|iterations?|n_averaged|num_batches_tracked|(\w+_)?(loss|bpd)|best_\w+)"

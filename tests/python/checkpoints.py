@@ -95,8 +95,8 @@ def random_torch_network(
     concatenated: int = 0,
     seed: int = 1,
 ) -> Tensors:
-    """Random weights under the published PyTorch names, with concat_elu. As above, names and shapes are written
-    down once more. `concatenated` channels are beside the image's and the one of ones."""
+    """Random weights under the published PyTorch names, with concat_elu. As above, names and shapes are
+    written down once more. `concatenated` channels are beside the image's and the one of ones."""
     random = np.random.default_rng(seed)
     tensors: Tensors = {}
     f = filters

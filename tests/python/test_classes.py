@@ -1,5 +1,5 @@
-"""Classes where other people's networks put them: each way, converted, against the same network with the class put
-in by its definition."""
+"""Classes where other people's networks put them: each way, converted, against the same network with the
+class put in by its definition."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def on_image(rows: np.ndarray, *shape: int) -> np.ndarray:
 
 
 class Defined(Network):
-    """The layers without classes, and what these add, in the words of the definitions: `adds` has for a place what
-    each class adds to a layer, [K, n] or [K, H, W, n]; `sees` makes the first convolutions' input."""
+    """The layers without classes, and what these add, in the words of the definitions: `adds` has for a place
+    what each class adds to a layer, [K, n] or [K, H, W, n]; `sees` makes the first convolutions' input."""
 
     def __init__(self, path, adds: dict[str, Callable[[str], np.ndarray]], sees=None):
         super().__init__(path)

@@ -1,5 +1,5 @@
-"""Class tensors against recorded numbers: our own cases, and, where they are, checkpoints of other people, as their
-own code evaluated them."""
+"""Class tensors against recorded numbers: our own cases, and, where they are, checkpoints of other people, as
+their own code evaluated them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Class tensors that cannot be read, or not in one way alone: an error that says what to do, and no file. And what is
-left out without being asked for: optimizers, counters, other networks, prefixes."""
+"""Class tensors that cannot be read, or not in one way alone: an error that says what to do, and no file. And
+what is left out without being asked for: optimizers, counters, other networks, prefixes."""
 
 from __future__ import annotations
 

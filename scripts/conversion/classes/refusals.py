@@ -18,11 +18,13 @@ def trouble(a: Architecture, option: Option, h: Hypothesis) -> str | None:
         return lost(a, option, h)
     if unit.wanted or len(found) == 1 and not found[0].doubt:
         return None
-    ways = [
-        f"\n    {' '.join(f'--class-tensor {family.flag}={reading.flag}' for family in unit.families.values())}"
-        f": {reading.says}" + (f" of {option.via.unit.label}" if option.via else "")
-        for reading in found
-    ]
+    of = f" of {option.via.unit.label}" if option.via else ""
+    ways = []
+    for reading in found:
+        flags = " ".join(
+            f"--class-tensor {family.flag}={reading.flag}" for family in unit.families.values()
+        )
+        ways.append(f"\n    {flags}: {reading.says}{of}")
     doubt = f"{found[0].doubt}; " if found[0].doubt else ""
     why = f"may be read as follows, and its shape does not tell; {doubt}choose"
     if len(found) == 1:
@@ -41,20 +43,20 @@ def lost(a: Architecture, option: Option, h: Hypothesis) -> str:
             ", ".join(dict.fromkeys(reading.flag for reading in other)) or f"none; the nearest is {near}"
         )
         return (
-            f"--class-tensor {unit.wanted.flag} contradicts the shape of {unit.label}, {values} values a class; "
-            f"with {h.classes} classes and images of {h.size.height}×{h.size.width} it fits {could}"
+            f"--class-tensor {unit.wanted.flag} contradicts the shape of {unit.label}, {values} values a "
+            f"class; with {h.classes} classes and images of {h.size.height}×{h.size.width} it fits {could}"
         )
     if unit.film:
         return (
-            f"{unit.label} has the name of a factor or a term of FiLM, γ ⊙ c + β, which is no sum and cannot "
-            f"be read; if it is added and nothing else, say where with --class-tensor {unit.first.flag}=PLACE"
-            + unused(unit)
+            f"{unit.label} has the name of a factor or a term of FiLM, γ ⊙ c + β, which is no sum and "
+            f"cannot be read; if it is added and nothing else, say where: "
+            f"--class-tensor {unit.first.flag}=PLACE" + unused(unit)
         )
     if affine.inputs == 0:
         return f"{unit.label} is not a vector or a map a class; no place takes it{unused(unit)}"
     return (
-        f"{unit.label} has no place: {values} values for each of {affine.inputs}; the nearest is {near}, with "
-        f"{h.classes} classes and images of {h.size.height}×{h.size.width} (--height, --width)"
+        f"{unit.label} has no place: {values} values for each of {affine.inputs}; the nearest is {near}, "
+        f"with {h.classes} classes and images of {h.size.height}×{h.size.width} (--height, --width)"
         + unused(unit)
     )
 
@@ -72,8 +74,8 @@ def disagreement(best: list[Hypothesis]) -> str:
             if option.readable:
                 lines.append(f"\n  {number} by {option.unit.label}{unused(option.unit)}")
     return (
-        "tensors beside the layers disagree on the number of classes; say which of them the network never uses, "
-        "or where one is used (--class-tensor NAME=PLACE)" + "".join(lines)
+        "tensors beside the layers disagree on the number of classes; say which of them the network never "
+        "uses, or where one is used (--class-tensor NAME=PLACE)" + "".join(lines)
     )
 
 

@@ -1,4 +1,4 @@
-"""The tensors that a network has beside its layers, as affine maps of a one-hot class or of another's values."""
+"""The tensors that a network has beside its layers, as affine maps of a class or of another's values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODULES = re.compile(r"((up|down)_layers|(up|down)size_ul?_stream|ul?_init|nin_o
 
 
 class Affine(NamedTuple):
-    """What a tensor may be: so many inputs, each with values of a shape; `axis` of the weight is the inputs."""
+    """What a tensor may be: so many inputs, each with values of a shape. `axis` is that of the inputs."""
 
     inputs: int
     values: tuple[int, ...]

@@ -61,8 +61,8 @@ def placements(c: Checkpoint, found: list[Family], flags: list[str]) -> dict[int
         place = exact.partition("-")[0]
         if not name or exact not in (place, *ARRANGEMENTS.get(place, ())) or place not in PLACES:
             raise ConversionError(
-                f"--class-tensor {flag}: expected NAME=PLACE, PLACE one of {', '.join(PLACES)}, or, where these "
-                f"leave a choice, {', '.join(exact for more in ARRANGEMENTS.values() for exact in more)}"
+                f"--class-tensor {flag}: expected NAME=PLACE, PLACE one of {', '.join(PLACES)}, or, where "
+                f"these leave a choice, {', '.join(exact for more in ARRANGEMENTS.values() for exact in more)}"
             )
         names = set(matching(name, c.foreign))
         if not names:
