@@ -49,9 +49,9 @@ def understand(source: Source, flags: argparse.Namespace) -> Checkpoint:
         return understand_torch(source, flags.state_dict, flags.ignore)
     masked = any(name.endswith(".mask") for name in source.shapes)
     raise ConversionError(
-        f"not a PixelCNN++ checkpoint that this script knows"
+        "not a PixelCNN++ checkpoint that this script knows"
         + (" (masked convolutions are those of PixelCNN, another network)" if masked else "")
-        + f"\n"
+        + "\n"
         f"  expected: model/conv2d_0/V and so on, as in {TENSORFLOW.title},\n"
         f"            or u_init.conv.weight_v and so on, as in {TORCH.title}\n"
         f"  found: {listing(sorted(source.shapes)) or 'no tensors'}"

@@ -200,7 +200,7 @@ def test_masked_convolutions(refused):
     ],
 )
 def test_tensors_without_a_place(name, shape, text, layers, refused):
-    refused(layers | {name: values(*shape)}, text, f"--ignore '", flags=())
+    refused(layers | {name: values(*shape)}, text, "--ignore '")
 
 
 def test_channels_that_nothing_gives(refused):
