@@ -1,11 +1,13 @@
 //! Fast sampling from PixelCNN++ image models (Salimans et al. 2017), on any GPU and without one.
 //!
-//! [`model`] says what a network is, [`engine`] runs it, [`sampling`] draws pixels from what it gives,
+//! [`model`] says what a network is, [`engine`] runs it, [`sampling`] draws pixels from what it gives, [`input`]
+//! reads pictures,
 //! [`output`] makes pictures of them.
 
 #![deny(missing_docs)]
 
 pub mod engine;
+pub mod input;
 pub mod model;
 pub mod output;
 pub mod sampling;
