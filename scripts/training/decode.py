@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from . import TrainingError
+from .walk import why_unreadable
 
-SUFFIXES = ("bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
 # How files of each format begin, and Pillow's name of it. What a file is called does not matter.
 FORMATS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -28,8 +28,12 @@ MOST_PIXELS = 2**27
 ORIENTATION = 0x0112  # of EXIF
 
 
-def has_suffix(path: Path) -> bool:
-    return path.suffix.lower()[1:] in SUFFIXES
+def decode_file(path: Path) -> Any:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TrainingError(why_unreadable(path, error)) from None
+    return decode(data)
 
 
 def decode(data: bytes) -> Any:
@@ -70,9 +74,14 @@ def read(data: bytes, kind: str) -> Any:
             raise TrainingError(f"is {width}x{height}, which is more than {MOST_PIXELS} pixels")
         if image.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
             raise TrainingError("has CMYK colours; convert it to RGB first")
+        if problem := unlike_the_program(image, data):
+            raise TrainingError(f"is of a kind that is not supported: {problem}")
         if image.mode not in MODES or is_deep(image, data):
             raise TrainingError("has more than 8 bits a channel; convert it first")
         image.load()
+        if kind == "PNG" and b"\0\0\0\0IEND" not in data:
+            # Pillow is content once it has all pixels.
+            raise TrainingError("is broken or cut off: its data ends too early")
         # What Pillow would look up elsewhere (XMP) other programs do not.
         exif = Image.Exif()
         exif.load(image.info.get("exif", b""))
@@ -85,15 +94,29 @@ def read(data: bytes, kind: str) -> Any:
     return ImageOps.exif_transpose(picture)
 
 
+def unlike_the_program(image: Any, data: bytes) -> str | None:
+    """What the program does not read, or makes other levels of."""
+    if image.format == "TIFF" and image.mode in ("P", "PA", "F"):
+        return f"a TIFF of mode {image.mode}"
+    if image.format == "BMP" and data[28:30] == b"\x10\0":
+        return "a BMP of 16 bits a pixel"
+    if image.format == "PPM" and 255 != maximum(image) < 256:
+        return f"a PNM with a maximum of {maximum(image)}"
+    return None
+
+
 def is_deep(image: Any, data: bytes) -> bool:
     """Whether Pillow would make 8 bits a channel of more than that."""
     if image.format == "PNG":
         return data[24] == 16
     if image.format == "TIFF":
         return max(image.tag_v2.get(258, (1,))) > 8
-    if image.format == "PPM":
-        return any(isinstance(tile.args, int) and tile.args > 255 for tile in image.tile)
-    return False
+    return image.format == "PPM" and maximum(image) > 255
+
+
+def maximum(image: Any) -> int:
+    """Of the samples of a PNM; 255 also where they are single bits."""
+    return next((tile.args[1] for tile in image.tile if isinstance(tile.args, tuple)), 255)
 
 
 def flat(image: Any) -> Any:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import TrainingError
-from .decode import SUFFIXES, decode
+from .decode import decode_file
 from .source import Raw, Source, Wishes
-from .walk import is_hidden, shown, walk, why_unreadable
+from .walk import SUFFIXES, is_hidden, shown, walk
 
 DEFAULT_SIZE = 32  # of folders; other data comes with its own
 # What the folder beside one named train is called, whatever the case; the first that is there is held out.
@@ -107,10 +107,7 @@ def read_images(folder: Path, wishes: Wishes) -> Images:
 
 def read_image(file: Path, wishes: Wishes) -> np.ndarray:
     size = wishes.size or DEFAULT_SIZE
-    try:
-        picture = decode(file.read_bytes())
-    except OSError as error:
-        raise TrainingError(why_unreadable(file, error)) from None
+    picture = decode_file(file)
     if min(picture.size) < size:
         width, height = picture.size
         raise TrainingError(f"is {width}x{height}, smaller than {size}x{size} (--size)")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import TrainingError
-from .decode import has_suffix
+
+SUFFIXES = ("bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
 
 
 class Found(NamedTuple):
@@ -59,6 +60,10 @@ def walk(root: Path) -> Found:
         except TrainingError as error:
             passed_over.append((path, str(error)))
     return Found(files, passed_over, hidden, others)
+
+
+def has_suffix(path: Path) -> bool:
+    return path.suffix.lower()[1:] in SUFFIXES
 
 
 def is_hidden(path: Path) -> bool:

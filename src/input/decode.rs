@@ -1,8 +1,8 @@
 //! Image files: from bytes to pixels, as libjpeg-turbo and Pillow give them.
 
 use std::io::Cursor;
-use std::path::Path;
 
+use image::codecs::pnm::PnmDecoder;
 use image::metadata::Orientation;
 use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
@@ -10,10 +10,6 @@ use image::{
 use libjpeg_turbo_rs as jpeg;
 
 use super::InputError;
-
-/// How names of images end, whatever the case.
-pub const SUFFIXES: [&str; 12] =
-    ["bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"];
 
 /// Larger images are refused before memory is taken for them.
 pub const MOST_PIXELS: u64 = 1 << 27;
@@ -46,14 +42,13 @@ impl Pixels {
     }
 }
 
-pub fn has_suffix(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-    SUFFIXES.iter().any(|suffix| extension == *suffix)
-}
-
 /// Decodes a file of any of the formats, whatever its name; of animations, the first frame. What is
 /// transparent lies on white.
 pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
+    if bytes.starts_with(b"P7") {
+        // PAM, which training does not read.
+        return Err(InputError::Unknown);
+    }
     let (mut image, orientation) = match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => decode_jpeg(bytes)?,
         Ok(
@@ -66,6 +61,9 @@ pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
         ) => decode_other(bytes, format)?,
         _ => return Err(InputError::Unknown),
     };
+    if !has_end(bytes) {
+        return Err(InputError::Broken("its data ends too early".to_owned()));
+    }
     image.apply_orientation(orientation);
     let (width, height) = (image.width() as usize, image.height() as usize);
     let rgb = match image.color().has_alpha() {
@@ -73,6 +71,20 @@ pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
         false => image.into_rgb8().into_raw(),
     };
     Ok(Pixels { width, height, rgb })
+}
+
+/// Whether a file has its end. Decoders are content once they have all pixels, and so with a file that was
+/// cut off shortly before.
+fn has_end(bytes: &[u8]) -> bool {
+    let last = |what: &[u8]| bytes.windows(what.len()).rposition(|window| window == what);
+    match *bytes {
+        [0xff, 0xd8, ..] => last(&[0xff, 0xd9]) > last(&[0xff, 0xda]),
+        [0x89, b'P', ..] => last(b"\0\0\0\0IEND").is_some(),
+        [b'R', b'I', b'F', b'F', a, b, c, d, ..] => {
+            bytes.len() as u64 >= 8 + u64::from(u32::from_le_bytes([a, b, c, d]))
+        }
+        _ => true,
+    }
 }
 
 fn on_white([r, g, b, a]: [u8; 4]) -> [u8; 3] {
@@ -102,11 +114,6 @@ fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> 
     }
     let exif = decoder.exif_orientation();
     let image = decoder.decode_image().map_err(broken)?;
-    // The decoder is content if nothing but the end marker is cut off.
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    if last(0xd9) < last(0xda) {
-        return Err(InputError::Broken("its data ends too early".to_owned()));
-    }
     let rgb = RgbImage::from_raw(image.width as u32, image.height as u32, image.data);
     let rgb = rgb.ok_or_else(|| InputError::Broken("its size is not that of its data".to_owned()))?;
     Ok((rgb.into(), exif.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)))
@@ -117,8 +124,20 @@ fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orie
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             InputError::Broken("its data ends too early".to_owned())
         }
+        ImageError::Unsupported(error) => InputError::Unsupported(error.to_string()),
         error => InputError::Broken(error.to_string()),
     };
+    if format == ImageFormat::Bmp && bytes.get(28..30) == Some(&[16, 0]) {
+        return Err(InputError::Unsupported("a BMP of 16 bits a pixel".to_owned()));
+    }
+    // Bitmaps have no maximum.
+    if format == ImageFormat::Pnm && !matches!(bytes, [_, b'1' | b'4', ..]) {
+        match PnmDecoder::new(bytes).map_err(broken)?.into_inner().1.maximal_sample() {
+            255 => {}
+            256.. => return Err(InputError::Deep),
+            most => return Err(InputError::Unsupported(format!("a PNM with a maximum of {most}"))),
+        }
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(8 * MOST_PIXELS);

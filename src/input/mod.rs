@@ -86,7 +86,7 @@ pub enum InputError {
     #[error("is no ordinary file")]
     Special,
     /// A folder without images.
-    #[error("holds no images ({})", decode::SUFFIXES.join(", "))]
+    #[error("holds no images ({})", walk::SUFFIXES.join(", "))]
     Empty,
     /// No known image format.
     #[error("is no image of a kind that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM)")]
@@ -94,6 +94,9 @@ pub enum InputError {
     /// The decoder's complaint.
     #[error("is broken or cut off: {0}")]
     Broken(String),
+    /// A variant of its format that is not read.
+    #[error("is of a kind that is not supported: {0}")]
+    Unsupported(String),
     /// Samples of 16 bits, or floats.
     #[error("has more than 8 bits a channel; convert it first")]
     Deep,

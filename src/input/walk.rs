@@ -6,7 +6,11 @@ use std::path::Path;
 
 use walkdir::{DirEntry, WalkDir};
 
-use super::{Found, InputError, Item, decode};
+use super::{Found, InputError, Item};
+
+/// How names of images end, whatever the case.
+pub const SUFFIXES: [&str; 12] =
+    ["bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"];
 
 /// Adds the images in a folder. Links are followed; hidden files and folders are left out.
 pub fn walk(root: &Path, recursive: bool, found: &mut Found) -> Result<(), InputError> {
@@ -35,7 +39,7 @@ pub fn walk(root: &Path, recursive: bool, found: &mut Found) -> Result<(), Input
             }
         } else if kind.is_dir() {
             found.left_out.folders += usize::from(!recursive && entry.depth() > 0);
-        } else if !decode::has_suffix(entry.path()) {
+        } else if !has_suffix(entry.path()) {
             found.left_out.others += 1;
         } else if kind.is_file() {
             found.items.push(item(root, entry));
@@ -52,6 +56,11 @@ fn item(root: &Path, entry: DirEntry) -> Item {
     Item { folders, ..Item::new(entry.into_path()) }
 }
 
+fn has_suffix(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    SUFFIXES.iter().any(|suffix| extension == *suffix)
+}
+
 /// Leading dots hide files everywhere but on Windows; macOS puts `__MACOSX` into its zip files.
 fn is_hidden(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
@@ -59,10 +68,10 @@ fn is_hidden(path: &Path) -> bool {
 }
 
 fn why(path: &Path, error: walkdir::Error) -> InputError {
-    match error.loop_ancestor() {
-        Some(ancestor) => InputError::Loop(ancestor.to_owned()),
-        None => why_unreadable(path, error.into()),
+    if let Some(ancestor) = error.loop_ancestor() {
+        return InputError::Loop(ancestor.to_owned());
     }
+    why_unreadable(path, error.into_io_error().expect("what is no loop is an error of the system"))
 }
 
 /// What the system says of a path; a link that leads nowhere is named as such.
