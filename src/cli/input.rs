@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -56,6 +56,9 @@ pub struct Inputs {
     pub others: Others,
 }
 
+/// Images that are named on a terminal when they are passed over; reports have all.
+const MOST_NAMED: usize = 20;
+
 /// An image as the network takes it.
 pub struct Input {
     pub name: String,
@@ -91,44 +94,7 @@ impl InputArgs {
     pub fn read(&self, model: &Model, classes: &Classes) -> Result<Inputs> {
         let recursive = !self.no_recursive;
         let found = input::find(&Request { paths: &self.paths, recursive, array: self.array.as_deref() });
-        let of_model = &model.config.classes;
-        let labels = match &self.labels {
-            Some(path) => Some(Labels::read(path).with_context(|| format!("--labels {}", path.display()))?),
-            None => None,
-        };
-        let listed = match classes {
-            Classes::Listed(list) => Some(listed(list, model, found.items.len())?),
-            _ => None,
-        };
-        let class = |i: usize, item: &Item| -> Result<Option<usize>> {
-            let class = match (&listed, &labels) {
-                (Some(listed), _) => Some(listed[i]),
-                _ if of_model.is_empty() => None,
-                (None, Some(labels)) => match labels.class(item) {
-                    Some(name) => Some(super::class_named(name, of_model).with_context(|| {
-                        format!("its class \"{name}\" (--labels) is none of the model's")
-                    })?),
-                    None => None,
-                },
-                (None, None) => item.class(of_model)?,
-            };
-            let is_missing = class.is_none() && !of_model.is_empty() && matches!(classes, Classes::Needed);
-            if is_missing {
-                bail!("nothing says its class (--class, --labels, or a folder named by a class)")
-            }
-            Ok(class)
-        };
-        let classes: Vec<_> = found.items.iter().enumerate().map(|(i, item)| class(i, item)).collect();
-        let is_hopeless = !classes.is_empty() && classes.iter().all(|class| class.is_err());
-        if is_hopeless && labels.is_none() {
-            bail!(
-                "model {} has classes: --class must say which, one for all images or a comma list with one for \
-                 each, or images must lie in sub-folders named by them: {}",
-                model.name,
-                super::class_list(of_model)
-            );
-        }
-
+        let of_items = self.classes(&found.items, model, classes)?;
         let mut images = Vec::new();
         let mut passed_over = Vec::new();
         let mut pass_over = |path: String, reason: String| {
@@ -141,7 +107,7 @@ impl InputArgs {
         for input::PassedOver { name, reason } in found.passed_over {
             pass_over(name, reason)?;
         }
-        for (item, class) in found.items.iter().zip(classes) {
+        for (item, class) in found.items.iter().zip(of_items) {
             match class.and_then(|class| read(item, class, model)) {
                 Ok(input) => images.push(input),
                 Err(error) => pass_over(item.name(), super::one_line(&error))?,
@@ -150,9 +116,60 @@ impl InputArgs {
         let LeftOut { hidden, others, folders } = found.left_out;
         let left_out = Counts { hidden, other_files: others, sub_folders: folders };
         let inputs = Inputs { images, others: Others { passed_over, left_out } };
-        inputs.speak()?;
+        inputs.speak(if self.list { usize::MAX } else { MOST_NAMED })?;
         Ok(inputs)
     }
+
+    /// The class of each item, or why it cannot be used.
+    fn classes(
+        &self,
+        items: &[Item],
+        model: &Model,
+        classes: &Classes,
+    ) -> Result<Vec<Result<Option<usize>>>> {
+        let names = &model.config.classes;
+        if let Classes::Listed(list) = classes {
+            return Ok(listed(list, model, items.len())?
+                .into_iter()
+                .map(|class| Ok(Some(class)))
+                .collect());
+        }
+        if names.is_empty() {
+            return Ok(items.iter().map(|_| Ok(None)).collect());
+        }
+        let mut of_items: Vec<_> = match &self.labels {
+            None => items.iter().map(|item| item.class(names).map_err(Into::into)).collect(),
+            Some(path) => {
+                let table = Labels::read(path).with_context(|| format!("--labels {}", path.display()))?;
+                items
+                    .iter()
+                    .map(|item| table.class(item).map(|name| labelled(name, names)).transpose())
+                    .collect()
+            }
+        };
+        if matches!(classes, Classes::Needed) {
+            let is_unknown = |class: &Result<Option<usize>>| matches!(class, Ok(None));
+            if !items.is_empty() && of_items.iter().all(is_unknown) {
+                bail!(
+                    "model {} has classes: --class must say which, one for all images or a comma list with one \
+                     for each, or images lie in folders named by them: {}",
+                    model.name,
+                    super::class_list(names)
+                );
+            }
+            for class in of_items.iter_mut().filter(|class| is_unknown(class)) {
+                *class =
+                    Err(anyhow!("nothing says its class (--class, --labels, or a folder named by one)"));
+            }
+        }
+        Ok(of_items)
+    }
+}
+
+/// The class that a table names.
+fn labelled(name: &str, names: &[String]) -> Result<usize> {
+    super::class_named(name, names)
+        .with_context(|| format!("its class {name} (--labels) is none of the model's"))
 }
 
 /// The classes of a `--class` list.
@@ -181,16 +198,21 @@ fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
 }
 
 impl Inputs {
-    /// Names what was passed over, and counts what was left out; an error if there is nothing else.
-    fn speak(&self) -> Result<()> {
+    /// Names what was passed over, up to so many, and counts what was left out; an error if there is nothing
+    /// else.
+    fn speak(&self, most: usize) -> Result<()> {
         let Others { passed_over, left_out } = &self.others;
         match (&self.images[..], &passed_over[..]) {
             ([], [PassedOver { path, reason }]) => bail!("{path}: {reason}"),
             ([], []) => bail!("there are no images"),
             _ => {}
         }
-        for PassedOver { path, reason } in passed_over {
+        let shown = passed_over.len().min(most);
+        for PassedOver { path, reason } in &passed_over[..shown] {
             super::say(&format!("passed over {path}: {reason}"));
+        }
+        if shown < passed_over.len() {
+            super::say(&format!("and {} more (--list names all)", passed_over.len() - shown));
         }
         let count = |n: usize, what: &str| (n > 0).then(|| format!("{n} {what}"));
         let left_out: Vec<_> = [

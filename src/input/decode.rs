@@ -44,6 +44,9 @@ impl Pixels {
 
 /// Decodes a file of any of the formats, whatever its name; of animations, the first frame. What is
 /// transparent lies on white.
+///
+/// # Errors
+/// What is wrong with the file.
 pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
     if bytes.starts_with(b"P7") {
         // PAM, which training does not read.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrays::Array;
-pub use decode::Pixels;
+pub use decode::{Pixels, decode};
 pub use labels::Labels;
 
 /// What is asked for.
@@ -181,7 +181,7 @@ impl Item {
             None => {
                 let bytes =
                     fs::read(&self.path).map_err(|error| walk::why_unreadable(&self.path, error))?;
-                decode::decode(&bytes)
+                decode(&bytes)
             }
         }
     }

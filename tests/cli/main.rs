@@ -12,6 +12,7 @@ mod common;
 mod devices;
 mod eval;
 mod models;
+mod reading;
 mod sample;
 mod shell;
 
