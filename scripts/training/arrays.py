@@ -60,7 +60,11 @@ def raw(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> 
             f"{shown(path)}: {x_name} is {x.dtype} {list(x.shape)}, expected uint8 "
             f"[N, H, W], [N, H, W, 1] or [N, H, W, 3]"
         )
-    if y is not None and (y.shape != x.shape[:1] or y.dtype.kind not in "iu" or (len(y) and y.min() < 0)):
+    if y is not None and (
+        y.shape != x.shape[:1]
+        or y.dtype.kind not in "iu"
+        or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < 2**63)
+    ):
         raise TrainingError(
             f"{shown(path)}: {y_name} is {y.dtype} {list(y.shape)}, expected [{len(x)}] class numbers from 0"
         )
