@@ -141,8 +141,11 @@ def read_batches(folder: Path) -> Source:
             x = b.get(b"data") if isinstance(b, dict) else None
             if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.shape[1:] != (3072,):
                 raise TrainingError(f"{shown(folder / name)}: expected uint8 data [N, 3072]")
+            labels = b.get(b"labels")
+            if not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
+                raise TrainingError(f"{shown(folder / name)}: expected a list of whole numbers as labels")
         x = np.concatenate([b[b"data"] for _, b in batches])
-        y = np.concatenate([np.asarray(b.get(b"labels", [])) for _, b in batches])
+        y = np.array([label for _, b in batches for label in b[b"labels"]])
         return raw(
             folder, {"data": x.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), "labels": y}, "data", "labels"
         )
@@ -151,5 +154,9 @@ def read_batches(folder: Path) -> Source:
     test = part(["test_batch"]) if (folder / "test_batch").exists() else None
     classes = None
     if (folder / "batches.meta").exists():
-        classes = [name.decode() for name in batch("batches.meta")[b"label_names"]]
+        meta = batch("batches.meta")
+        classes = meta.get(b"label_names") if isinstance(meta, dict) else None
+        if not isinstance(classes, list) or not all(isinstance(name, bytes) for name in classes):
+            raise TrainingError(f"{shown(folder / 'batches.meta')}: expected a list label_names of texts")
+        classes = [name.decode("utf-8", "backslashreplace") for name in classes]
     return Source(part(names), test, classes)

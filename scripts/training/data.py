@@ -16,8 +16,8 @@ from .source import Raw, Source, Wishes
 from .walk import shown, why_unreadable
 
 KINDS = (
-    "a folder of images (sub-folders are classes, and may lie in train/ and test/), an .npz with x and, "
-    "for classes, y, or a folder with the files of MNIST (IDX) or CIFAR-10 (python batches)"
+    "a folder of images (sub-folders are classes, and may lie in train/ and test/ or val/), an .npz with x and, "
+    "for classes, y, an .npy, or a folder with the files of MNIST (IDX) or CIFAR-10 (python batches)"
 )
 
 

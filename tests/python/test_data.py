@@ -183,6 +183,14 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "train-images-idx3-ubyte.gz").unlink()
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps([1, 2]))
     assert "expected uint8 data" in refusal(tmp_path)
+    whole = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 1]}
+    for labels in (None, 3, ["a", "b"], [[0], [1, 2]]):
+        (tmp_path / "data_batch_1").write_bytes(pickle.dumps({**whole, b"labels": labels}, protocol=2))
+        assert "expected a list of whole numbers" in refusal(tmp_path)
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(whole, protocol=2))
+    for meta in ([], {}, {b"label_names": ["text"]}):
+        (tmp_path / "batches.meta").write_bytes(pickle.dumps(meta))
+        assert "expected a list label_names" in refusal(tmp_path)
 
 
 @needs_torch
