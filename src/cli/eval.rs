@@ -5,9 +5,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
+use pixelcnn::engine::{EngineError, Job, Room, Want};
 use pixelcnn::model::Model;
 use pixelcnn::output::{self, NewFile, npy};
 use pixelcnn::sampling::mixture;
@@ -107,7 +108,7 @@ fn evaluate(
     model: &Model,
     mut params: Option<&mut NewFile>,
 ) -> Result<Vec<f64>> {
-    let adapter = args.engine.choose()?;
+    let mut devices = args.engine.choose(model, inputs.len())?;
     let mut sizes: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
     for (i, input) in inputs.iter().enumerate() {
         sizes.entry((input.width, input.height)).or_default().push(i);
@@ -115,20 +116,24 @@ fn evaluate(
     let mut bits = vec![0.0; inputs.len()];
     let bar = super::progress(inputs.len(), 1);
     for ((width, height), of_size) in sizes {
-        let mut engine = args.engine.start(adapter.as_ref(), model, width, height)?;
+        let mut engine = devices.start(model, width, height)?;
         let per_image = width * height * model.config.parameters_per_pixel();
-        let batch = engine.prepare_suggested(of_size.len().min((OUTPUT_LIMIT / per_image).max(1)))?;
+        let most = if params.is_some() { (OUTPUT_LIMIT / per_image).max(1) } else { usize::MAX };
+        let batch = super::even(of_size.len(), engine.prepare(Room::UpTo(of_size.len().min(most)))?);
+        let want = Want { likelihood: true, parameters: params.is_some(), ..Want::default() };
         for indices in of_size.chunks(batch) {
             let of_batch = || indices.iter().map(|&i| &inputs[i]);
             let values: Vec<_> = of_batch().flat_map(|i| &i.levels).map(|&v| mixture::value(v)).collect();
             let classes: Vec<_> = of_batch().filter_map(|i| i.class).collect();
-            let parameters = engine.parameters(&values, &classes)?;
-            for (&i, parameters) in indices.iter().zip(parameters.chunks(per_image)) {
-                bits[i] =
-                    bits_per_dim(parameters, &inputs[i], model).with_context(|| inputs[i].name.clone())?;
+            let mut job = Job::evaluate(&model.config.with_size(width, height), &values, &classes, want);
+            job.lanes.iter_mut().zip(indices).for_each(|(lane, &i)| lane.index = i as u64);
+            let outcome = engine.run(&job, &mut |_| {}).map_err(|error| of_input(error, inputs))?;
+            for (&i, of_pixels) in indices.iter().zip(outcome.log_likelihood.chunks(width * height)) {
+                bits[i] = mixture::bits_per_dim_of(of_pixels, model.config.channels);
+                ensure!(bits[i].is_finite(), "{}: its likelihood is not a finite number", inputs[i].name);
             }
             if let Some(file) = &mut params {
-                file.fill(|writer| npy::write_values(writer, &parameters))?;
+                file.fill(|writer| npy::write_values(writer, &outcome.parameters))?;
             }
             bar.inc(indices.len() as u64);
         }
@@ -140,16 +145,14 @@ fn evaluate(
 /// Numbers of network output that are held at a time, about: 256 MiB.
 const OUTPUT_LIMIT: usize = 1 << 26;
 
-fn bits_per_dim(parameters: &[f32], input: &Input, model: &Model) -> Result<f64> {
-    // Bounds on scales would hide a NaN.
-    if let Some(bad) = parameters.iter().position(|p| !p.is_finite()) {
-        let pixel = bad / model.config.parameters_per_pixel();
-        let (row, column) = (pixel / input.width, pixel % input.width);
-        bail!("the network gave NaN or infinity at row {row}, column {column}; the weights are broken");
+/// An error of the engine, with the file that it is about.
+fn of_input(error: EngineError, inputs: &[Input]) -> anyhow::Error {
+    match error {
+        EngineError::NotFinite { image, .. } => {
+            anyhow::Error::from(error).context(inputs[image as usize].name.clone())
+        }
+        other => other.into(),
     }
-    let bits = mixture::bits_per_dim(parameters, &input.levels, model.config.channels);
-    ensure!(bits.is_finite(), "its likelihood is not a finite number ({bits} bits/dim)");
-    Ok(bits)
 }
 
 fn report(args: &Args, model: &Model, inputs: &Inputs, bits: &[f64]) -> Result<()> {

@@ -10,9 +10,11 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use pixelcnn::engine::Engine;
-use pixelcnn::engine::cpu::CpuEngine;
-use pixelcnn::engine::gpu::{GpuEngine, adapter};
+use pixelcnn::engine::cost::{Device, predicted};
+use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
+use pixelcnn::engine::gpu::GpuEngine;
+use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
+use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, Network};
 
 mod bench;
@@ -161,9 +163,9 @@ fn parse_architecture(text: &str) -> Result<Config, String> {
 
 #[derive(clap::Args)]
 pub struct EngineArgs {
-    /// What to run on: auto (a hardware GPU if there is one, else the CPU), cpu, gpu, or the index or a
-    /// part of the name of an adapter that `pixelcnn devices` lists
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    /// What to run on: auto (a hardware GPU if there is one and it is worth it, else the CPU), cpu, gpu, or the index
+    /// or a part of the name of an adapter that `pixelcnn devices` lists
+    #[arg(long, value_name = "DEVICE", default_value = "auto", allow_hyphen_values = true)]
     device: String,
 
     /// Threads of the CPU engine [default: as many as the machine runs at once]
@@ -176,35 +178,78 @@ impl EngineArgs {
         self.threads.map_or_else(machine_threads, usize::from)
     }
 
-    /// The device chosen by `--device`, which says so if it is not what one would expect.
-    fn choose(&self) -> Result<Option<wgpu::Adapter>> {
-        let (adapter, pick) = adapter::choose(&self.device)?;
+    /// The devices that `--device` allows for drawing or evaluating so many images of a model; says so if the first is
+    /// not what one would expect.
+    fn choose(&self, model: &Model, images: usize) -> Result<Devices> {
+        let work = (self.device == "auto").then(|| self.workload(model, images));
+        let (adapters, pick) = adapter::choose(&self.device, work.as_ref())?;
         if pick.is_surprise {
-            match adapter {
-                Some(_) => say(&format!("warning: {}", pick.reason)),
-                None => say(&format!("using the CPU engine: {}", pick.reason)),
+            match adapters[..] {
+                [] => say(&format!("using the CPU engine: {}", pick.reason)),
+                _ => say(&format!("warning: {}", pick.reason)),
             }
         }
-        Ok(adapter)
+        Ok(Devices { adapters, is_auto: work.is_some(), threads: self.threads() })
     }
 
-    /// An engine on a device that [`EngineArgs::choose`] gave.
-    fn start(
-        &self,
-        adapter: Option<&wgpu::Adapter>,
-        model: &Model,
-        width: usize,
-        height: usize,
-    ) -> Result<Box<dyn Engine>> {
-        Ok(match adapter {
-            Some(adapter) => Box::new(GpuEngine::new(model, width, height, adapter)?),
-            None => Box::new(CpuEngine::new(model, width, height, self.threads())),
-        })
+    fn workload(&self, model: &Model, images: usize) -> Workload {
+        let network = Network::new(&model.config);
+        let pixels = model.config.width * model.config.height;
+        let cost = predicted(&network, Method::Cached, images, pixels, Device::Gpu);
+        // As many batches as the largest that helps takes.
+        let batches = images.div_ceil(256) as u64;
+        Workload { macs: cost.macs, dispatches: cost.dispatches * batches, threads: self.threads() }
+    }
+}
+
+/// Devices to run on.
+struct Devices {
+    /// The first is tried first; the CPU engine if there is none.
+    adapters: Vec<wgpu::Adapter>,
+    /// Whether the next is tried where one cannot be opened.
+    is_auto: bool,
+    threads: usize,
+}
+
+impl Devices {
+    /// The GPU that is used, if any.
+    fn adapter(&self) -> Option<&wgpu::Adapter> {
+        self.adapters.first()
+    }
+
+    /// What to give `--device` to get the same.
+    fn argument(&self) -> String {
+        self.adapter().map_or("cpu".to_owned(), |adapter| Description::new(adapter).to_string())
+    }
+
+    /// An engine on the first device that can be opened.
+    fn start(&mut self, model: &Model, width: usize, height: usize) -> Result<Box<dyn Engine>> {
+        while let Some(adapter) = self.adapters.first() {
+            match GpuEngine::new(model, width, height, adapter) {
+                Ok(engine) => return Ok(Box::new(engine)),
+                Err(error) if self.is_auto => {
+                    self.adapters.remove(0);
+                    let next = if self.adapters.is_empty() { "the CPU engine" } else { "the next device" };
+                    say(&format!("using {next}: {error}"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let threads = startable_threads(self.threads);
+        if threads < self.threads {
+            say(&format!("warning: {threads} of {} threads can be started", self.threads));
+        }
+        Ok(Box::new(CpuEngine::new(model, width, height, threads)))
     }
 }
 
 fn machine_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The size of batches that `count` images fall into evenly, none larger than `most`.
+fn even(count: usize, most: usize) -> usize {
+    count.div_ceil(count.div_ceil(most))
 }
 
 fn counted(images: usize) -> String {

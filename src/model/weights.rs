@@ -195,7 +195,8 @@ impl Model {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
         let file = SafeTensors::deserialize(bytes).map_err(broken)?;
         let metadata: HashMap<String, String> = header.metadata().clone().unwrap_or_default();
-        let config = Config::from_metadata(&metadata)?;
+        let axes = |name: &str| file.tensor(name).ok().map(|tensor| tensor.shape().len());
+        let config = Config::from_metadata(&metadata, axes)?;
 
         let mut expected = Network::tensor_shapes(&config);
         let mut tensors = BTreeMap::new();
@@ -288,7 +289,7 @@ mod tests {
                 let net = Network::new(&model.config);
                 for layer in &net.layers {
                     layer.matrix(&model);
-                    layer.bias(&model, None);
+                    layer.addition(&model);
                 }
             }
         }

@@ -203,8 +203,8 @@ impl Report {
                 gflops,
                 peak_share: device.peak_gflops.map(|peak| gflops / peak),
                 dispatches_per_pixel: per_pixel(row.counted.dispatches as f64),
-                encode_microseconds_per_pixel: per_pixel(1e6 * row.encode_seconds),
-                submissions_per_pixel: per_pixel(row.submissions as f64),
+                encode_microseconds_per_pixel: per_pixel(row.counted.encode_ns as f64 / 1e3),
+                submissions_per_pixel: per_pixel(row.counted.submissions as f64),
                 memory_bytes: row.memory_bytes,
                 prepare_seconds: row.prepare_seconds,
                 pixels_timed: row.pixels,
@@ -353,7 +353,7 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), OutputError> {
 
 fn method_name(method: Method) -> &'static str {
     match method {
-        Method::Cached => "cached",
+        Method::Cached | Method::ByPixel => "cached",
         Method::Naive => "naive",
     }
 }
