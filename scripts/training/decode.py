@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ FORMATS = {
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 MOST_PIXELS = 2**27
 ORIENTATION = 0x0112  # of EXIF
+# From its values to Pillow's operations; 1 is upright.
+TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 def decode_file(path: Path) -> Any:
@@ -61,7 +64,7 @@ def format_of(data: bytes) -> str | None:
 
 
 def read(data: bytes, kind: str) -> Any:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = None  # there is a limit of our own
     try:
@@ -85,13 +88,10 @@ def read(data: bytes, kind: str) -> Any:
         # What Pillow would look up elsewhere (XMP) other programs do not.
         exif = Image.Exif()
         exif.load(image.info.get("exif", b""))
+        # Pillow turns a TIFF by itself.
+        turn = None if kind == "TIFF" else TURNS.get(exif.get(ORIENTATION))
         picture = flat(image)
-    if exif.get(ORIENTATION, 1) == 1:
-        return picture
-    upright = Image.Exif()
-    upright[ORIENTATION] = exif[ORIENTATION]
-    picture.info["exif"] = upright.tobytes()
-    return ImageOps.exif_transpose(picture)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def unlike_the_program(image: Any, data: bytes) -> str | None:
@@ -100,8 +100,8 @@ def unlike_the_program(image: Any, data: bytes) -> str | None:
         return f"a TIFF of mode {image.mode}"
     if image.format == "BMP" and data[28:30] == b"\x10\0":
         return "a BMP of 16 bits a pixel"
-    if image.format == "PPM" and 255 != maximum(image) < 256:
-        return f"a PNM with a maximum of {maximum(image)}"
+    if image.format == "PPM" and 255 != maximum(data) < 256:
+        return f"a PNM with a maximum of {maximum(data)}"
     return None
 
 
@@ -111,12 +111,14 @@ def is_deep(image: Any, data: bytes) -> bool:
         return data[24] == 16
     if image.format == "TIFF":
         return max(image.tag_v2.get(258, (1,))) > 8
-    return image.format == "PPM" and maximum(image) > 255
+    return image.format == "PPM" and maximum(data) > 255
 
 
-def maximum(image: Any) -> int:
-    """Of the samples of a PNM; 255 also where they are single bits."""
-    return next((tile.args[1] for tile in image.tile if isinstance(tile.args, tuple)), 255)
+def maximum(data: bytes) -> int:
+    """Of the samples of a PNM, by its header; bitmaps have none."""
+    header = re.sub(rb"#[^\r\n]*", b"", data[:4096])
+    found = re.match(rb"P[2356]\s+\d+\s+\d+\s+(\d+)", header)
+    return int(found[1]) if found else 255
 
 
 def flat(image: Any) -> Any:
