@@ -81,16 +81,19 @@ def read(data: bytes, kind: str) -> Any:
             raise TrainingError(f"is of a kind that is not supported: {problem}")
         if image.mode not in MODES or is_deep(image, data):
             raise TrainingError("has more than 8 bits a channel; convert it first")
+        frame = image.tile[0][1] if kind == "GIF" and image.tile else None
         image.load()
         if kind == "PNG" and b"\0\0\0\0IEND" not in data:
             # Pillow is content once it has all pixels.
             raise TrainingError("is broken or cut off: its data ends too early")
-        # What Pillow would look up elsewhere (XMP) other programs do not.
-        exif = Image.Exif()
-        exif.load(image.info.get("exif", b""))
         # Pillow turns a TIFF by itself.
-        turn = None if kind == "TIFF" else TURNS.get(exif.get(ORIENTATION))
+        turn = None if kind == "TIFF" else TURNS.get(orientation(image))
         picture = flat(image)
+        if frame:
+            # Where no frame lies on the screen of a GIF, Pillow shows a colour that no other program shows.
+            whole = Image.new(picture.mode, picture.size, "white")
+            whole.paste(picture.crop(frame), frame[:2])
+            picture = whole
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -98,6 +101,8 @@ def unlike_the_program(image: Any, data: bytes) -> str | None:
     """What the program does not read, or makes other levels of."""
     if image.format == "TIFF" and image.mode in ("P", "PA", "F"):
         return f"a TIFF of mode {image.mode}"
+    if image.format == "TIFF" and image.info.get("compression") in ("jpeg", "tiff_jpeg"):
+        return "a TIFF that holds a JPEG"
     if image.format == "BMP" and data[28:30] == b"\x10\0":
         return "a BMP of 16 bits a pixel"
     if image.format == "PPM" and 255 != maximum(data) < 256:
@@ -119,6 +124,18 @@ def maximum(data: bytes) -> int:
     header = re.sub(rb"#[^\r\n]*", b"", data[:4096])
     found = re.match(rb"P[2356]\s+\d+\s+\d+\s+(\d+)", header)
     return int(found[1]) if found else 255
+
+
+def orientation(image: Any) -> int | None:
+    """By EXIF alone: what Pillow would look up elsewhere (XMP) other programs do not."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return exif.get(ORIENTATION)
+    except Exception:  # a broken description of the picture is no reason to refuse it
+        return None
 
 
 def flat(image: Any) -> Any:

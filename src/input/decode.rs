@@ -130,6 +130,9 @@ fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orie
         ImageError::Unsupported(error) => InputError::Unsupported(error.to_string()),
         error => InputError::Broken(error.to_string()),
     };
+    if format == ImageFormat::Tiff && is_jpeg_in_tiff(bytes) {
+        return Err(InputError::Unsupported("a TIFF that holds a JPEG".to_owned()));
+    }
     if format == ImageFormat::Bmp && bytes.get(28..30) == Some(&[16, 0]) {
         return Err(InputError::Unsupported("a BMP of 16 bits a pixel".to_owned()));
     }
@@ -158,4 +161,11 @@ fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orie
     // A broken description of the picture is no reason to refuse it.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     Ok((DynamicImage::from_decoder(decoder).map_err(broken)?, orientation))
+}
+
+/// Whether a TIFF is compressed as JPEG, which the decoder of TIFFs decodes to slightly other levels.
+fn is_jpeg_in_tiff(bytes: &[u8]) -> bool {
+    let compression = tiff::decoder::Decoder::new(Cursor::new(bytes))
+        .and_then(|mut decoder| decoder.get_tag_u32(tiff::tags::Tag::Compression));
+    matches!(compression, Ok(6 | 7))
 }

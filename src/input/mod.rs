@@ -165,9 +165,10 @@ impl Item {
     pub fn class(&self, classes: &[String]) -> Result<Option<usize>, InputError> {
         match &self.array {
             Some((array, index)) => array.class(*index, classes),
-            None => {
-                Ok(self.folders.iter().find_map(|folder| classes.iter().position(|c| folder == c.as_str())))
-            }
+            None => Ok(self.folders.iter().find_map(|folder| {
+                let name = shown(Path::new(folder));
+                classes.iter().position(|class| *class == name)
+            })),
         }
     }
 

@@ -65,6 +65,14 @@ def png16(colour: int, channels: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
+def in_a_corner(gif: bytes) -> bytes:
+    """The picture does not fill its screen."""
+    screen, corner = struct.pack("<HH", WIDTH, HEIGHT), struct.pack("<4H", 0, 0, WIDTH, HEIGHT)
+    assert gif.count(b"," + corner) == 1
+    wide = gif.replace(screen, struct.pack("<HH", WIDTH + 5, HEIGHT + 4), 1)
+    return wide.replace(b"," + corner, b"," + struct.pack("<4H", 2, 3, WIDTH, HEIGHT))
+
+
 def bmp15() -> bytes:
     """5 bits a channel, one of them not used."""
     values = np.arange(HEIGHT * WIDTH, dtype="<u2").reshape(HEIGHT, WIDTH) * 109 % 2**15
@@ -101,6 +109,8 @@ def good() -> dict[str, bytes]:
         "animated.png": animated("PNG"),
         "a.gif": saved(rgb, "GIF"),
         "animated.gif": animated("GIF"),
+        "in a corner.gif": in_a_corner(saved(rgb.quantize(17), "GIF")),
+        "in a corner, clear.gif": in_a_corner(saved(clear, "GIF", transparency=3)),
         "clear.gif": saved(clear, "GIF", transparency=3),
         "a.bmp": saved(rgb, "BMP"),
         "grey.bmp": saved(grey, "BMP"),
@@ -111,6 +121,9 @@ def good() -> dict[str, bytes]:
         "lzw.tiff": saved(rgb, "TIFF", compression="tiff_lzw"),
         "deflate.tiff": saved(rgb, "TIFF", compression="tiff_adobe_deflate"),
         "alpha.tiff": saved(alpha, "TIFF"),
+        "packbits.tiff": saved(rgb, "TIFF", compression="packbits"),
+        "bits.tiff": saved(grey.convert("1"), "TIFF"),
+        "fax.tiff": saved(grey.convert("1"), "TIFF", compression="group4"),
         "turned.tiff": saved(rgb, "TIFF", tiffinfo={ORIENTATION: 6}),
         "lossless.webp": saved(rgb, "WEBP", lossless=True),
         "lossless-alpha.webp": saved(alpha, "WEBP", lossless=True, exact=True),
@@ -147,6 +160,14 @@ def good() -> dict[str, bytes]:
         for form in ("JPEG", "PNG", "WEBP"):
             options = {"lossless": True} if form == "WEBP" else {}
             files[f"exif {number}.{form.lower()}"] = saved(rgb, form, exif=oriented(number), **options)
+    for form in ("JPEG", "PNG", "WEBP"):
+        files[f"broken exif.{form.lower()}"] = saved(rgb, form, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12")
+        files[f"exif of another kind.{form.lower()}"] = saved(rgb, form, exif=b"Exif\0\0nothing known")
+    files["big-endian exif.jpg"] = saved(
+        rgb, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    )
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    files["xmp.jpg"] = saved(rgb, "JPEG", xmp=xmp)
     files["exif 9.jpeg"] = saved(rgb, "JPEG", exif=oriented(9))
     return files
 
@@ -178,6 +199,7 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "maximum 100.ppm": (b"P6\n1 1\n100\n" + bytes(3), unsupported),
         "maximum 7.pgm": (b"P2\n1 1\n7\n3\n", unsupported),
         "15 bits.bmp": (bmp15(), unsupported),
+        "jpeg.tiff": (saved(rgb, "TIFF", compression="jpeg"), unsupported),
         "palette.tiff": (saved(rgb.quantize(17), "TIFF"), unsupported),
         "huge.png": (
             saved(grey, "PNG").replace(
