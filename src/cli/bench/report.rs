@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{predicted, values_moved, weights_read};
+use pixelcnn::engine::cpu::peak::PRODUCT;
 use pixelcnn::engine::gpu::profile::{Class, Total};
 use pixelcnn::model::Model;
 use pixelcnn::output::{OutputError, file};
@@ -243,7 +244,12 @@ impl Report {
         );
         if let Some(peak) = self.device.peak_gflops {
             let peak = significant(peak);
-            _ = write!(text, "; peak: {peak} GFLOP/s, best of five 2048x2048x2048 products, all cores");
+            let [inputs, outputs, positions] = PRODUCT.map(|n| n.to_string());
+            let product = format!("{positions}x{inputs}x{outputs}");
+            _ = write!(
+                text,
+                "; peak: {peak} GFLOP/s, its own kernel's best of five {product} products a thread"
+            );
         }
         text.push('\n');
         if !self.results.is_empty() {
