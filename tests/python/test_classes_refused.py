@@ -168,6 +168,12 @@ def test_film_that_projects_an_embedding(layers, refused):
     refused(tensors, "cond.weight [12, 9], in 16 blocks fits one place, but is not taken")
 
 
+def test_a_projection_that_is_part_of_a_sequence(layers, refused):
+    tensors = layers | {"label.weight": values(K, 9)}
+    tensors |= per_block(layers, **{"cond.1.weight": (F, 9), "cond.1.bias": (F,)})
+    refused(tensors, "not taken unasked: a nonlinearity before it would leave no trace", "--class-tensor cond.1=")
+
+
 def test_a_shared_vector_of_two_values_a_filter(layers, refused):
     refused(
         layers | {"h.weight": values(K, 2 * F)},
