@@ -26,16 +26,22 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from conversion import ConversionError, console
+
+if __name__ == "__main__":
+    console.prepare()
+
 try:
-    from conversion import ConversionError
     from conversion.classes.choose import Chosen, choose
     from conversion.classes.fold import class_places
     from conversion.classes.places import Size
     from conversion.classes.units import ARRANGEMENTS, PLACES
+    from conversion.files import check_input, prove_writable, write_somewhere
     from conversion.model_file import (
         NONLINEARITIES,
         PROVENANCE,
         describe,
+        is_model,
         stored_list,
         told_size,
         write_model,
@@ -106,8 +112,10 @@ def integers(text: str) -> list[int]:
 def convert(flags: argparse.Namespace) -> None:
     if flags.output.exists() and flags.input.exists() and flags.output.samefile(flags.input):
         raise ConversionError(f"{flags.output}: would replace its own input; name another output")
-    if not flags.output.absolute().parent.is_dir():
-        raise ConversionError(f"{flags.output}: there is no folder {flags.output.parent}")
+    prove_writable(flags.output)
+    if flags.output.exists() and flags.output.stat().st_size and not is_model(flags.output):
+        raise ConversionError(f"{flags.output}: is there already, and no model file; name another output")
+    check_input(flags.input)
     source = open_source(flags.input)
     try:
         checkpoint = understand(source, flags)
@@ -117,7 +125,7 @@ def convert(flags: argparse.Namespace) -> None:
         tensors = convert_weights(checkpoint, a, chosen, size, flags.dtype)
     except ConversionError as error:
         raise ConversionError(f"{flags.input}: {error}") from None
-    write_model(flags.output, metadata, tensors)
+    write_model(flags.output, metadata, tensors, write_somewhere)
 
     print(f"{flags.input}: {source.format} of {checkpoint.convention.title}")
     print(f"  taken: {checkpoint.values}")
@@ -157,7 +165,13 @@ def rerun_with(package: str) -> int:
         )
     print(f"note: reading with {package}, which uv brings", file=sys.stderr)
     command = [uv, "run", "--python", ">=3.10,<3.14", "--with", package, __file__, *sys.argv[1:]]
-    return subprocess.run(command, env={**os.environ, RERUN: "1"}).returncode
+    with subprocess.Popen(command, env={**os.environ, RERUN: "1"}) as process:
+        try:
+            code = process.wait()
+        except console.Stopped:
+            process.terminate()  # uv hands it on
+            raise
+    return code if code >= 0 else 128 - code  # ended by a signal, as shells tell it
 
 
 def main() -> int:
@@ -169,11 +183,8 @@ def main() -> int:
     except ConversionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

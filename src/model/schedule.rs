@@ -71,7 +71,7 @@ pub fn periods(steps: &[Vec<usize>]) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::model::network::{Kind, Stream, Tap};
-    use crate::model::{Config, Network, Nonlinearity};
+    use crate::model::{Config, Network};
 
     /// Figure 2 of arXiv 1704.06001: two strided layers down, two transposed up, kernels of width 2.
     #[test]
@@ -104,16 +104,11 @@ mod tests {
     fn the_network_runs_level_l_every_2_to_the_l() {
         for levels in 1..=4 {
             let config = Config {
-                channels: 3,
                 height: 8 << levels,
                 width: 8 << levels,
-                filters: 4,
-                blocks: 2,
                 levels,
-                mixtures: 2,
-                nonlinearity: Nonlinearity::ConcatElu,
                 dilations: vec![1, 2, 3],
-                classes: vec![],
+                ..Config::published(4, 2)
             };
             let net = Network::new(&config);
             let columns = first_steps(

@@ -62,22 +62,44 @@ pub fn value(level: u8) -> f32 {
     (f32::from(level) - 127.5) / 127.5
 }
 
+/// How pixels are drawn. The default is the model itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// Feed back unrounded values, as the published samplers do.
+    pub continuous: bool,
+    /// `T`: the component is drawn from softmax(logits / T), and its logistic noise is multiplied by T. At 0 it is
+    /// the likeliest component's mean.
+    pub temperature: f32,
+    /// `P`: the uniform number `u` of a logistic draw becomes `P/2 + (1 − P)·u`, which cuts its tails.
+    pub truncation: f32,
+}
+
+impl Default for Draw {
+    fn default() -> Self {
+        Self { continuous: false, temperature: 1.0, truncation: 0.0 }
+    }
+}
+
 /// Draws a pixel: the component by Gumbel-max from `draws[..M]`, then each channel from `draws[M..M + C]`.
 ///
-/// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next.
-pub fn draw(parameters: &[f32], draws: &[f32], continuous: bool, pixel: &mut [f32]) {
+/// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next. At temperature 1
+/// and truncation 0 no operation on either changes a bit.
+pub fn draw(parameters: &[f32], draws: &[f32], how: Draw, pixel: &mut [f32]) {
+    let Draw { continuous, temperature, truncation } = how;
     let mixture = Mixture::new(parameters, pixel.len());
     let (for_mixture, for_channels) = draws.split_at(mixture.mixtures);
     let mut component = 0;
     let mut best = f32::NEG_INFINITY;
     for (i, (logit, u)) in mixture.logits().iter().zip(for_mixture).enumerate() {
-        let score = logit - (-u.ln()).ln();
+        // argmax(logits / T + gumbel), in a form that T = 0 does not break.
+        let score = logit - temperature * (-u.ln()).ln();
         if score > best {
             (component, best) = (i, score);
         }
     }
     for (channel, u) in for_channels.iter().enumerate() {
-        let scale = mixture.log_scale(channel, component).exp();
+        let u = 0.5 * truncation + (1.0 - truncation) * u;
+        let scale = temperature * mixture.log_scale(channel, component).exp();
         let mut y = mixture.mean(channel, component) + scale * (u.ln() - (1.0 - u).ln());
         for (coefficient, x) in mixture.terms(channel, component) {
             y += coefficient.tanh() * pixel[x];
@@ -104,6 +126,14 @@ pub fn log_likelihood(parameters: &[f32], pixel: &[u8]) -> f64 {
     });
     let logits = mixture.logits().iter().map(|&l| f64::from(l));
     log_sum_exp(joint.collect()) - log_sum_exp(logits.collect())
+}
+
+/// As [`log_likelihood`], of a pixel in [−1, 1]: that of the 8-bit levels that it falls into.
+pub fn log_likelihood_of(parameters: &[f32], pixel: &[f32]) -> f64 {
+    let mut levels = [0; 4];
+    let levels = &mut levels[..pixel.len()];
+    levels.iter_mut().zip(pixel).for_each(|(to, x)| *to = level(*x));
+    log_likelihood(parameters, levels)
 }
 
 /// Log-probability of the 8-bit bin around `x` under one logistic.
@@ -143,6 +173,12 @@ fn log_sum_exp(values: Vec<f64>) -> f64 {
 pub fn bits_per_dim(parameters: &[f32], levels: &[u8], channels: usize) -> f64 {
     let pixels = levels.len() / channels;
     let pairs = parameters.chunks(parameters.len() / pixels).zip(levels.chunks(channels));
-    let nats: f64 = pairs.map(|(parameters, pixel)| log_likelihood(parameters, pixel)).sum();
-    -nats / (levels.len() as f64 * std::f64::consts::LN_2)
+    let of_pixels: Vec<_> = pairs.map(|(parameters, pixel)| log_likelihood(parameters, pixel)).collect();
+    bits_per_dim_of(&of_pixels, channels)
+}
+
+/// Bits per dimension of one image from the log-likelihoods of its pixels, `[H·W]` in nats.
+pub fn bits_per_dim_of(log_likelihood: &[f64], channels: usize) -> f64 {
+    -log_likelihood.iter().sum::<f64>()
+        / ((log_likelihood.len() * channels) as f64 * std::f64::consts::LN_2)
 }

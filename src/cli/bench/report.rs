@@ -13,7 +13,7 @@ use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{predicted, values_moved, weights_read};
 use pixelcnn::engine::gpu::profile::{Class, Total};
 use pixelcnn::model::Model;
-use pixelcnn::output::{NewFile, OutputError};
+use pixelcnn::output::{OutputError, file};
 
 use super::measure::{Row, Stopped, Sweep, quantile};
 
@@ -203,8 +203,8 @@ impl Report {
                 gflops,
                 peak_share: device.peak_gflops.map(|peak| gflops / peak),
                 dispatches_per_pixel: per_pixel(row.counted.dispatches as f64),
-                encode_microseconds_per_pixel: per_pixel(1e6 * row.encode_seconds),
-                submissions_per_pixel: per_pixel(row.submissions as f64),
+                encode_microseconds_per_pixel: per_pixel(row.counted.encode_ns as f64 / 1e3),
+                submissions_per_pixel: per_pixel(row.counted.submissions as f64),
                 memory_bytes: row.memory_bytes,
                 prepare_seconds: row.prepare_seconds,
                 pixels_timed: row.pixels,
@@ -346,14 +346,12 @@ impl Report {
 /// # Errors
 /// If the file cannot be written.
 pub fn write_text(path: &Path, text: &str) -> Result<(), OutputError> {
-    let mut file = NewFile::create(path)?;
-    file.fill(|writer| writer.write_all(text.as_bytes()))?;
-    file.finish()
+    file::write(path, |writer| writer.write_all(text.as_bytes()))
 }
 
 fn method_name(method: Method) -> &'static str {
     match method {
-        Method::Cached => "cached",
+        Method::Cached | Method::ByPixel => "cached",
         Method::Naive => "naive",
     }
 }
