@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -67,6 +68,20 @@ def run_pixelcnn(*arguments: object) -> Result:
     result = run(PIXELCNN, *arguments)
     assert result.code == 0, result.err
     return result
+
+
+def evaluate(
+    model: Path, images: np.ndarray, classes: list[int], folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """The program's parameters and bits per dimension for 8-bit images, each under its class."""
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image.squeeze()).save(folder / f"{i:03}.png")
+    flags = ["--class", ",".join(map(str, classes))] if len(classes) else []
+    flags += ["--device", "cpu", "--json", "--params", folder / "params.npy"]
+    result = run_pixelcnn("eval", "-m", model, folder, *flags)
+    bits = [image["bits_per_dim"] for image in json.loads(result.out)["images"]]
+    return np.load(folder / "params.npy"), np.array(bits)
 
 
 def flags(case: str) -> list[str]:
