@@ -125,6 +125,17 @@ def test_maps_tell_the_size(shape, place, side, convert):
     assert ("bottleneck" in result.out) == (place == "bottleneck") and "assumed" not in result.err
 
 
+def test_maps_beside_the_image_tell_the_size(convert):
+    layers = random_torch_network(10, 1, 2, concatenated=1)
+    flags = ("--class-tensor", "e.weight=input-after-ones")
+    result = convert(layers | {"e.weight": values(K, 28 * 28)}, *flags)
+    assert result.code == 0, result.err
+    assert (
+        "1 channels, a map a class each, after the channel of ones" in result.out
+        and "height: 28" in result.out
+    )
+
+
 def test_two_vectors_a_block_that_their_names_do_not_tell_apart(layers, refused):
     tensors = layers | per_block(layers, x=(K, F), y=(K, F))
     refused(tensors, "--class-tensor x=gate-a", "--class-tensor x=block", "--class-tensor y=gate-b")
@@ -171,7 +182,11 @@ def test_film_that_projects_an_embedding(layers, refused):
 def test_a_projection_that_is_part_of_a_sequence(layers, refused):
     tensors = layers | {"label.weight": values(K, 9)}
     tensors |= per_block(layers, **{"cond.1.weight": (F, 9), "cond.1.bias": (F,)})
-    refused(tensors, "not taken unasked: a nonlinearity before it would leave no trace", "--class-tensor cond.1=")
+    refused(
+        tensors,
+        "not taken unasked: a nonlinearity before it would leave no trace",
+        "--class-tensor cond.1=",
+    )
 
 
 def test_a_shared_vector_of_two_values_a_filter(layers, refused):

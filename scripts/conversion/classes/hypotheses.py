@@ -71,9 +71,11 @@ def best_hypotheses(a: Architecture, every: list[Unit], told: dict[str, int]) ->
 
 def sizes_of(a: Architecture, values: tuple[int, ...], told: dict[str, int]) -> Iterator[Size]:
     """Sizes of images, square unless one side is told, at which so many values are a map: an image, of any
-    size, or filters at the first or the deepest level, of a size that images have in practice."""
+    size, or, of a size that images have in practice, channels beside it, filters at the first or the deepest
+    level."""
     deep = 2 ** (a.levels - 1)
-    for channels, scale in ((a.channels, 1), (a.filters, 1), (a.filters, deep)):
+    beside = [(a.concatenated, 1)] if a.concatenated else []
+    for channels, scale in ((a.channels, 1), (a.filters, 1), (a.filters, deep), *beside):
         pixels, rest = divmod(math.prod(values), channels)
         if rest or len(values) != 1 or pixels < 2:
             continue
@@ -151,7 +153,9 @@ def project(a: Architecture, option: Option, options: list[Option], classes: int
     unit = option.unit
     affine = unit.first.affine(False)
     if unit.first.blocks and affine and affine.axis == 0:
-        affine = unit.first.affine(True)  # without a bias, in blocks, where no embedding would have this shape
+        affine = unit.first.affine(
+            True
+        )  # without a bias, in blocks, where no embedding would have this shape
     if affine is None or affine.axis == 0:
         return
     of = [
