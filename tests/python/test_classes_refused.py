@@ -308,6 +308,7 @@ def test_names_tell_the_place_of_tensorflows_tensors(refused):
 
     tensors = random_network(filters=4, blocks=1, mixtures=2, classes=3)
     refused(tensors, "--class-tensor is for", flags=("--class-tensor", "model/dense_0/V=first"))
+    refused(tensors, "--state-dict is for", flags=("--state-dict", "ema"))
 
 
 def test_an_exact_name_goes_before_one_within_a_block(layers, convert):
