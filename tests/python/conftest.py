@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from checkpoints import Tensors, random_torch_network
 from PIL import Image
+from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -99,3 +101,20 @@ def first_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) 
         return None
     at = tuple(int(i) for i in beyond[0])
     return f"{len(beyond)} values differ, first at {at}: {found[at]!r}, expected {expected[at]!r}"
+
+
+@pytest.fixture
+def layers() -> Tensors:
+    """A small network with the published PyTorch names and no classes."""
+    return random_torch_network(6, 1, 2)
+
+
+@pytest.fixture
+def convert(tmp_path: Path):
+    """Convert tensors from a safetensors file."""
+
+    def run(tensors: Tensors, *flags: object) -> Result:
+        save_file(tensors, tmp_path / "params.safetensors")
+        return run_convert(tmp_path / "params.safetensors", "-o", tmp_path / "model.safetensors", *flags)
+
+    return run
