@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import sys
 import time
 from datetime import date
@@ -14,13 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from conversion.model_file import write_model
+from conversion.console import Stopped, escaped
+from conversion.files import write_somewhere
+from conversion.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint
 from .data import Data, Part, Wishes, load
 from .likelihood import bits_per_dim
 from .network import PixelCNN
-from .settings import ARCHITECTURE, check_output, checkpoint_path, flipped_classes, settle
+from .outputs import check_outputs, check_room, checkpoint_path, log_path
+from .settings import ARCHITECTURE, flipped_classes, settle
 
 BETAS = (0.95, 0.9995)  # of Adam, as published
 WARM_UP = 100  # steps
@@ -33,7 +37,7 @@ class Trainer:
         self.flags = flags
         self.run, before = settle(flags)
         run = self.run
-        check_output(flags)
+        check_outputs(flags)
         self.device = pick_device(flags.device)
         if flags.threads:
             torch.set_num_threads(flags.threads)
@@ -41,7 +45,7 @@ class Trainer:
         wishes = Wishes(
             run["size"], run["grey"], run["classes"], run["leave_out"], run["held_out"], flags.strict
         )
-        self.data: Data = load(flags.data, wishes)
+        self.data = self.load(wishes)
         self.channels, self.height, self.width = self.data.train.x.shape[1:]
         multiple = 2 ** (run["levels"] - 1)
         if self.height % multiple or self.width % multiple:
@@ -49,6 +53,10 @@ class Trainer:
                 f"the images are {self.width}x{self.height}: with {run['levels']} levels, expected "
                 f"multiples of {multiple} (--size, --levels)"
             )
+        if problem := beyond_limits({"height": self.height, "width": self.width}):
+            raise TrainingError(f"the images' {problem}")
+        if run["shift"] >= min(self.height, self.width):
+            raise TrainingError(f"--shift {run['shift']}: the images are {self.width}x{self.height}")
         self.flips = flipped_classes(run["flip"], self.data.classes)
         self.batch = min(run["batch"], len(self.data.train))
         self.steps_per_epoch = len(self.data.train) // self.batch
@@ -59,6 +67,7 @@ class Trainer:
         self.net, self.judge = self.network().to(self.device), self.network().to(self.device)
         self.judge.eval()
         self.names = [name for name, _ in self.net.named_parameters()]
+        check_room(flags, sum(value.numel() for value in self.net.parameters()))
         self.optimizer = torch.optim.Adam(self.net.parameters(), betas=BETAS)
         self.step, self.steps_before, self.elapsed = 0, 0, 0.0
         self.log: list[list[float]] = []
@@ -66,6 +75,21 @@ class Trainer:
             self.restore(*before)
         else:
             self.begin(before)
+
+    def load(self, wishes: Wishes) -> Data:
+        try:
+            data = load(self.flags.data, wishes)
+        except TrainingError as error:
+            if self.flags.init and wishes.classes and not self.flags.classes:
+                raise TrainingError(
+                    f"{error} (--init {self.flags.init} has classes, so what goes on from it needs images "
+                    f"with classes too)"
+                ) from None
+            raise
+        classes = [escaped(name) for name in data.classes]
+        if len(set(classes)) < len(classes):
+            raise TrainingError(f"{self.flags.data}: two classes have the same name, as far as it is text")
+        return data._replace(classes=classes)
 
     def network(self) -> PixelCNN:
         return PixelCNN(
@@ -111,8 +135,9 @@ class Trainer:
     def by_name(self, tensors: Any) -> Any:
         return zip((name.removeprefix("values.") for name in self.names), tensors)
 
-    def save(self) -> None:
-        """A checkpoint that cannot be written is a warning: there is the one before, and training goes on."""
+    def save(self, last: bool = False) -> None:
+        """A checkpoint that cannot be written is a warning, for there is the one before, and training goes
+        on; where it ends with it, an error."""
         tensors = {f"value/{name}": value for name, value in self.by_name(self.net.parameters())}
         tensors |= {f"average/{name}": value for name, value in self.by_name(self.average)}
         for name, parameter in self.by_name(self.net.parameters()):
@@ -133,8 +158,11 @@ class Trainer:
                 path,
                 state,
                 {name: np.ascontiguousarray(t.detach().cpu().numpy(), "<f4") for name, t in tensors.items()},
+                last,
             )
         except TrainingError as error:
+            if last:
+                raise
             print(f"warning: no checkpoint: {error}; trying again later", file=sys.stderr)
 
     def restore(self, state: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
@@ -145,6 +173,12 @@ class Trainer:
             )
         for key in ("step", "steps_before", "elapsed", "log"):
             setattr(self, key, state[key])
+        try:
+            self.restore_tensors(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise TrainingError(f"{self.flags.resume}: is a damaged checkpoint: tensor {error}") from None
+
+    def restore_tensors(self, tensors: dict[str, np.ndarray]) -> None:
 
         def tensor(kind: str, name: str) -> torch.Tensor:
             return torch.from_numpy(tensors[f"{kind}/{name}"].copy()).to(self.device)
@@ -275,8 +309,8 @@ class Trainer:
                 )
                 last_line, line_step = now, self.step
             if STOP:
-                self.save()
-                raise Stopped
+                self.save(last=True)
+                raise Stopped(STOP[0])
             if now - last_save >= 60 * self.flags.checkpoint_minutes:
                 self.record(recent)
                 recent = []
@@ -286,6 +320,8 @@ class Trainer:
         if recent:
             self.record(recent)
             self.save()
+        if STOP:
+            raise Stopped(STOP[0])
 
     def record(self, recent: list[float]) -> None:
         # Spread over all of them, for they may lie class by class.
@@ -303,7 +339,7 @@ class Trainer:
             *(",".join(map(str, row)) for row in self.log),
         ]
         try:
-            self.flags.output.with_suffix(".csv").write_text("\n".join(lines) + "\n")
+            log_path(self.flags).write_text("\n".join(lines) + "\n")
         except OSError as error:
             print(f"warning: no log: {error}", file=sys.stderr)
 
@@ -331,11 +367,12 @@ class Trainer:
         }
         if flags.license:
             metadata["license"] = flags.license
-        write_model(flags.output, {key: str(value) for key, value in metadata.items()}, tensors)
+        metadata = {key: str(value) for key, value in metadata.items()}
+        write_model(flags.output, metadata, tensors, write_somewhere)
         print(
             f"{flags.output}: {metadata['steps']} steps, {bits:.4f} bits/dim on {metadata['bits_per_dim_of']}"
         )
-        print(f"sample from it:\n  pixelcnn sample -m {flags.output}")
+        print(f"sample from it:\n  pixelcnn sample -m {shlex.quote(str(flags.output))}")
 
 
 class Clock:
@@ -350,10 +387,7 @@ class Clock:
         self.last = now
 
 
-class Stopped(Exception):
-    """By Ctrl-C or a polite kill, after a checkpoint."""
-
-
+# Signals that asked for an end, which comes after the step and a checkpoint.
 STOP: list[int] = []
 
 
@@ -362,7 +396,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        float(torch.zeros(1, device=device))
     except (RuntimeError, AssertionError) as error:
         raise TrainingError(f"--device {name}: {str(error).splitlines()[0]}") from None
     return device

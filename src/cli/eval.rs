@@ -22,6 +22,7 @@ use super::{EngineArgs, ModelArgs};
 /// where they are transparent. Grey images go into RGB models; colour images go into a grey model only if
 /// they hold no colour. An image that cannot be used is named and passed over, and the exit code is 1.
 #[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -97,6 +98,7 @@ fn begin_params(path: &Path, inputs: &[Input], model: &Model) -> Result<NewFile>
     }
     let shape = [inputs.len(), first.height, first.width, model.config.parameters_per_pixel()];
     let mut file = NewFile::create(path)?;
+    file.reserve((shape.iter().product::<usize>() * size_of::<f32>()) as u64)?;
     file.fill(|writer| npy::write_header(writer, &shape))?;
     Ok(file)
 }
@@ -171,7 +173,7 @@ fn report(args: &Args, model: &Model, inputs: &Inputs, bits: &[f64]) -> Result<(
     }
     let mut text = "bits/dim  image\n".to_owned();
     for ImageReport { path, class, bits_per_dim } in &report.images {
-        let class = class.map_or(String::new(), |class| format!("  (class {class})"));
+        let class = class.map_or(String::new(), |class| format!("  (class {})", super::printable(class)));
         writeln!(text, "{bits_per_dim:8.4}  {path}{class}")?;
     }
     let count = super::counted(report.images.len());

@@ -13,6 +13,7 @@ use super::{ArchitectureArgs, images};
 
 /// Show a model's architecture, size and provenance
 #[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     #[command(flatten)]
     model: ArchitectureArgs,

@@ -14,6 +14,9 @@ pub enum ModelError {
     /// The file could not be read.
     #[error("cannot read the model file")]
     Read(#[from] std::io::Error),
+    /// What a download leaves in the place of a file.
+    #[error("is {0}")]
+    StandIn(&'static str),
     /// Not safetensors at all, or cut short.
     #[error(
         "not a complete safetensors file ({0}); expected a model converted with scripts/convert.py \
@@ -191,6 +194,9 @@ impl Model {
     /// # Errors
     /// Any [`ModelError`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, ModelError> {
+        if let Some(what) = stand_in(bytes) {
+            return Err(ModelError::StandIn(what));
+        }
         let broken = |e: safetensors::SafeTensorError| ModelError::NotSafetensors(e.to_string());
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
         let file = SafeTensors::deserialize(bytes).map_err(broken)?;
@@ -263,6 +269,20 @@ impl Model {
     /// Weights and biases, all together.
     pub fn parameter_count(&self) -> usize {
         self.tensors.values().map(|t| t.data.len()).sum()
+    }
+}
+
+/// What a file is that stands for another one, if it is such a file.
+fn stand_in(bytes: &[u8]) -> Option<&'static str> {
+    let start = bytes.trim_ascii_start();
+    let begins =
+        |text: &str| start.get(..text.len()).is_some_and(|s| s.eq_ignore_ascii_case(text.as_bytes()));
+    if begins("version https://git-lfs") {
+        Some("a pointer of Git LFS, not the model itself (`git lfs pull` fetches that)")
+    } else if begins("<!doctype html") || begins("<html") {
+        Some("a web page, not a model (download it again, by its link for raw files)")
+    } else {
+        None
     }
 }
 

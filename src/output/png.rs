@@ -3,16 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use super::{Image, NewFile, OutputError};
+use super::{Image, OutputError, file};
 
-/// Writes a picture with text chunks (keyword, text), whole or not at all.
+/// Writes a picture with text chunks (keyword, text), as [`file::write`] does.
 ///
 /// # Errors
-/// [`OutputError::Io`].
+/// [`OutputError::Io`] and [`OutputError::Elsewhere`].
 pub fn write(path: &Path, image: &Image, texts: &[(&str, String)]) -> Result<(), OutputError> {
-    let mut file = NewFile::create(path)?;
-    file.fill(|writer| Ok(encode(writer, image, texts)?))?;
-    file.finish()
+    file::write(path, |writer| Ok(encode(writer, image, texts)?))
 }
 
 fn encode(
@@ -26,6 +24,8 @@ fn encode(
     let mut encoder = png::Encoder::new(writer, width, height);
     encoder.set_color(if image.channels == 3 { png::ColorType::Rgb } else { png::ColorType::Grayscale });
     for (keyword, text) in texts {
+        // The format ends a text there.
+        let text = &text.replace('\0', "\\0");
         // Plain text chunks hold Latin-1 alone, and most programs show them; names of classes can be
         // anything.
         if text.is_ascii() {

@@ -11,6 +11,11 @@ mod bench;
 mod common;
 mod devices;
 mod eval;
+#[cfg(unix)]
+mod files;
+#[cfg(unix)]
+mod limits;
+mod messages;
 mod models;
 mod reading;
 mod sample;

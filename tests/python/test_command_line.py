@@ -37,6 +37,15 @@ def test_what_it_prints(tmp_path):
     assert sum(tensor.size for tensor in load_file(output).values()) == 37_412
 
 
+def test_any_file_of_a_checkpoint_names_it(tmp_path):
+    (tmp_path / "params.ckpt.index").symlink_to(RGB / "params.ckpt.index")
+    (tmp_path / "params.ckpt.data-00000-of-00001").symlink_to(RGB / "params.ckpt.data-00000-of-00001")
+    (tmp_path / "params.ckpt.meta").write_bytes(b"a graph, which is not needed")
+    for name in ("params.ckpt", "params.ckpt.index", "params.ckpt.meta"):
+        result = run_convert(tmp_path / name, "-o", tmp_path / "model.safetensors")
+        assert result.code == 0 and "TensorFlow checkpoint (V2)" in result.out, result.err
+
+
 def test_elu_is_assumed_aloud(tmp_path):
     elu = GOLDEN / "rgb_elu_r1_f8_m4_8x12" / "params.ckpt"
     result = run_convert(elu, "-o", tmp_path / "elu.safetensors", "--height", 8, "--width", 12)

@@ -197,27 +197,19 @@ def test_killed_and_resumed_is_the_same_as_never_stopped(tmp_path):
 
 
 @needs_torch
-def test_checkpoint_on_a_full_disk_is_a_warning_and_the_one_before_stays(tmp_path):
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
+def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path):
     source = save_npz(tmp_path / "images.npz", 1)
-    model = tmp_path / "m.safetensors"
-    trained(source, "-o", model, "--epochs", 1)
-    size = model.stat().st_size
-    before = model.with_suffix(".ckpt").read_bytes()
-    # The model fits, the checkpoint, which holds each value four times, does not.
-    assert len(before) > 2 * size
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size, 2 * size))  # noqa: E731
-    result = trained(
-        source, "-o", model, "--epochs", 2, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit
-    )
-    assert "warning: no checkpoint" in result.err and "too large" in result.err.lower(), result.err
-    assert model.with_suffix(".ckpt").read_bytes() == before
-    assert not list(tmp_path.glob(".*.tmp"))
-
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))  # noqa: E731
-    result = train(
-        source, "-o", model, "--minutes", 0, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit
-    )
-    assert result.code == 1 and f"error: {model}: cannot be written" in result.err
+    model, checkpoint = tmp_path / "m.safetensors", tmp_path / "m.ckpt"
+    process = begin(source, "-o", model, "--epochs", 12, "--checkpoint-minutes", 0)
+    wait_for_step(process, checkpoint, 1)
+    limit = 1000
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    _, message = process.communicate()
+    assert "warning: no checkpoint" in message and "too large" in message.lower(), message
+    assert process.returncode == 1 and f"error: {model}: cannot be written" in message
+    assert step_of(checkpoint) < 12 * 7 and not list(tmp_path.glob(".*"))
+    trained(source, "-o", model, "--epochs", 12, "--resume", checkpoint)
 
 
 @needs_torch

@@ -29,7 +29,7 @@ mod report;
 /// repeated in turns, and the medians tabled. What would take long is not run to its end: the first pixels
 /// are timed, and the rest extrapolated from them, which the results say.
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     #[command(flatten)]
     model: ArchitectureArgs,
@@ -136,6 +136,9 @@ pub fn run(args: &Args) -> Result<()> {
         repeats: args.repeat.into(),
     };
     let (rows, stopped) = sweep.run(&mut *engine, &batches)?;
+    if let (Some(stopped), true) = (&stopped, rows.is_empty()) {
+        bail!("nothing was measured: {}", stopped.reason);
+    }
     if let Some(stopped) = &stopped {
         say(&format!("stopped at batch {}: {}", stopped.batch, stopped.reason));
     }

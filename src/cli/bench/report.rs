@@ -13,7 +13,7 @@ use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{predicted, values_moved, weights_read};
 use pixelcnn::engine::gpu::profile::{Class, Total};
 use pixelcnn::model::Model;
-use pixelcnn::output::{NewFile, OutputError};
+use pixelcnn::output::{OutputError, file};
 
 use super::measure::{Row, Stopped, Sweep, quantile};
 
@@ -346,9 +346,7 @@ impl Report {
 /// # Errors
 /// If the file cannot be written.
 pub fn write_text(path: &Path, text: &str) -> Result<(), OutputError> {
-    let mut file = NewFile::create(path)?;
-    file.fill(|writer| writer.write_all(text.as_bytes()))?;
-    file.finish()
+    file::write(path, |writer| writer.write_all(text.as_bytes()))
 }
 
 fn method_name(method: Method) -> &'static str {

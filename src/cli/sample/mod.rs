@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use pixelcnn::engine::{Draw, Engine, Job, Room};
+use pixelcnn::engine::{Draw, Engine, EngineError, Job, Room};
 use pixelcnn::sampling::mixture;
 
 use super::{EngineArgs, ModelArgs, images, say};
@@ -23,6 +23,7 @@ mod trial;
 /// how it was made. An image depends on the model, the seed and its index alone: more images, or other
 /// batches, leave the first ones as they are (on a GPU, where rounding may differ, for the same --batch).
 #[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -85,10 +86,12 @@ enum Seed {
 
 fn parse_seed(text: &str) -> Result<Seed, String> {
     match text {
-        "random" => Ok(Seed::Random),
+        // Other programs call it -1.
+        "random" | "-1" => Ok(Seed::Random),
         _ => {
             let number = text.parse().map(Seed::Number);
-            number.map_err(|_| format!("expected `random` or a whole number from 0 to {}", u64::MAX))
+            let expected = || format!("expected `random`, or a whole number from 0 to {}", u64::MAX);
+            number.map_err(|_| expected())
         }
     }
 }
@@ -123,7 +126,13 @@ pub fn run(args: &Args) -> Result<()> {
     let mut devices = args.engine.choose(&model, args.count)?;
     let mut engine = devices.start(&model, width, height)?;
     let batch = match args.batch {
-        Some(Batch::Images(batch)) => batch,
+        Some(Batch::Images(batch)) => match engine.prepare(Room::For(batch)) {
+            Err(EngineError::BatchTooLarge { .. }) if batch > args.count => {
+                say(&format!("batch: {} (all images; {batch} would not fit)", args.count));
+                args.count
+            }
+            _ => batch,
+        },
         Some(Batch::Auto) => trial::fastest_batch(&mut *engine, args.count, &model, width)?,
         None => super::even(args.count, engine.prepare(Room::UpTo(args.count))?),
     };

@@ -6,7 +6,7 @@ use pixelcnn::engine::Draw;
 use pixelcnn::model::{Model, Precision};
 
 use super::Args;
-use crate::cli::class_argument;
+use crate::cli::{class_argument, quoted};
 
 /// What is to be drawn, with everything that was left open decided.
 pub struct Plan {
@@ -79,27 +79,5 @@ impl Plan {
             ("command", self.command.clone()),
         ];
         [&settings, images].concat()
-    }
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,/:=+@%".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_the_shell() {
-        assert_eq!(quoted("samples.png"), "samples.png");
-        assert_eq!(quoted("NVIDIA H100"), "'NVIDIA H100'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 }

@@ -1,11 +1,11 @@
 //! Where the images go: a grid, or a file each.
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use pixelcnn::model::Config;
+use pixelcnn::output::file::NewFolder;
 use pixelcnn::output::grid::Grid;
 use pixelcnn::output::{self, Image, png};
 
@@ -15,39 +15,31 @@ use super::plan::Plan;
 /// Where the images go. Files have their names only once they are whole.
 pub enum Target {
     Grid { path: PathBuf, grid: Grid },
-    Each(Folder),
-}
-
-/// The folder of `--each`. If it is new, and stays empty, it goes again.
-pub struct Folder {
-    path: PathBuf,
-    is_new: bool,
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.is_new {
-            // Refused for a folder with files in it, which is meant.
-            let _ = fs::remove_dir(&self.path);
-        }
-    }
+    Each(NewFolder),
 }
 
 impl Target {
     /// Checks all that can be checked before there is an image.
     pub fn open(args: &Args, width: usize, height: usize, channels: usize) -> Result<Self> {
         let Some(path) = &args.each else {
+            let is_folder =
+                args.output.is_dir() || args.output.as_os_str().to_string_lossy().ends_with('/');
+            if is_folder && args.output.extension().is_none_or(|e| e != "png") {
+                let folder = args.output.display();
+                bail!(
+                    "-o {folder}: is a folder (name a file in it, or use --each {folder} for a file an image)"
+                );
+            }
             output::check(&args.output, "png")?;
             let grid = Grid::new(args.count, width, height, channels).with_context(|| {
                 format!("a grid of {} images would take more than 1 GiB (use --each DIR)", args.count)
             })?;
             return Ok(Self::Grid { path: args.output.clone(), grid });
         };
-        let is_new = !path.exists();
-        ensure!(is_new || path.is_dir(), "--each: {} is a file (give a folder)", path.display());
-        fs::create_dir_all(path).with_context(|| format!("--each: cannot create {}", path.display()))?;
-        let folder = Folder { path: path.clone(), is_new };
-        output::check(&folder.file(0), "png")?;
+        ensure!(!path.is_file(), "--each: {} is a file (give a folder)", path.display());
+        let folder = NewFolder::create(path);
+        let folder = folder.with_context(|| format!("--each: cannot create {}", path.display()))?;
+        output::check(&image_file(&folder, 0), "png")?;
         Ok(Self::Each(folder))
     }
 
@@ -61,7 +53,7 @@ impl Target {
                 let image = Image { width: *width, height: *height, channels: *channels, levels };
                 let mut texts = vec![("index", index.to_string())];
                 texts.extend(plan.class(index).map(|class| ("class", classes[class].clone())));
-                png::write(&folder.file(index), &image, &plan.texts(&texts))?;
+                png::write(&image_file(folder, index), &image, &plan.texts(&texts))?;
             }
         }
         Ok(())
@@ -79,7 +71,7 @@ impl Target {
                 png::write(&path, &grid.into_image(), &plan.texts(&texts))?;
                 Ok(path)
             }
-            Self::Each(folder) => Ok(folder.path.clone()),
+            Self::Each(folder) => Ok(folder.path().to_owned()),
         }
     }
 
@@ -87,7 +79,7 @@ impl Target {
     pub fn explain(&self, error: anyhow::Error, done: usize, count: usize) -> anyhow::Error {
         match self {
             Self::Each(folder) if done > 0 => {
-                let folder = folder.path.display();
+                let folder = folder.path().display();
                 error.context(format!("stopped after {done} of {count} images, which are in {folder}"))
             }
             _ => error,
@@ -95,8 +87,6 @@ impl Target {
     }
 }
 
-impl Folder {
-    fn file(&self, index: usize) -> PathBuf {
-        self.path.join(format!("{index:06}.png"))
-    }
+fn image_file(folder: &NewFolder, index: usize) -> PathBuf {
+    folder.path().join(format!("{index:06}.png"))
 }

@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::plan::{MOST_ARENAS, Region};
+use super::plan::{MOST_ARENAS, OTHER_BUFFERS, Region};
 use crate::model::network::{CHANNEL_ALIGN, Form, MAX_TAPS, Node, Table, padded};
 
 /// A form or an addition that is not there; `NONE` in WGSL.
@@ -226,9 +226,11 @@ pub fn required_limits(offered: &wgpu::Limits) -> wgpu::Limits {
     let usual = wgpu::Limits::downlevel_defaults();
     wgpu::Limits {
         max_bind_groups: 1,
-        max_bindings_per_bind_group: 7 + MOST_ARENAS as u32,
+        max_bindings_per_bind_group: (3 + OTHER_BUFFERS + MOST_ARENAS) as u32,
         max_dynamic_uniform_buffers_per_pipeline_layout: PLACES,
-        max_storage_buffers_per_shader_stage: 4 + MOST_ARENAS as u32,
+        max_storage_buffers_per_shader_stage: offered
+            .max_storage_buffers_per_shader_stage
+            .clamp(OTHER_BUFFERS as u32 + 1, (OTHER_BUFFERS + MOST_ARENAS) as u32),
         max_uniform_buffers_per_shader_stage: 3,
         max_uniform_buffer_binding_size: 4096,
         max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,

@@ -122,6 +122,7 @@ impl GpuEngine {
         let buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let target = Target {
             buffer: options.buffer.map_or(buffer, |bytes| bytes.min(buffer)),
+            arenas: limits.max_storage_buffers_per_shader_stage as usize - plan::OTHER_BUFFERS,
             workgroups: limits.max_compute_workgroups_per_dimension,
             reduction: device.reduction,
             precision: model.precision,
@@ -180,13 +181,9 @@ impl Engine for GpuEngine {
         self.pace = Pace::default();
         let largest = self.largest(wanted);
         if largest < wanted {
-            let Target { buffer, workgroups, .. } = self.gpu.target;
-            let limit = format!(
-                "{} allows {} buffers of {} and {workgroups} workgroups",
-                self.gpu.device.name,
-                plan::MOST_ARENAS,
-                mebibytes(buffer),
-            );
+            let Target { buffer, arenas, workgroups, .. } = self.gpu.target;
+            let (name, buffer) = (&self.gpu.device.name, mebibytes(buffer));
+            let limit = format!("{name} allows {arenas} buffers of {buffer} and {workgroups} workgroups");
             return Err(self.too_large(wanted, limit, largest));
         }
         let limit = || format!("{} has less memory free", self.gpu.device.name);
@@ -281,9 +278,10 @@ mod tests {
         let needed = Plan::new(&Network::new(&model.config), 1, Target::SMALLEST).memory.bytes();
         let options = Options { buffer: Some(2 * needed), ..Options::default() };
         let mut engine = GpuEngine::with_options(&model, 8, 4, &adapter, options).unwrap();
-        let refused = engine.prepare(Room::For(64));
-        assert!(matches!(refused, Err(EngineError::BatchTooLarge { largest: 6..=8, .. })), "{refused:?}");
-        let fits = engine.prepare(Room::UpTo(64)).unwrap();
-        assert!((6..=8).contains(&fits), "{fits}");
+        let most = 2 * engine.gpu.target.arenas;
+        let refused = engine.prepare(Room::For(most + 1));
+        let Err(EngineError::BatchTooLarge { largest, .. }) = refused else { panic!("{refused:?}") };
+        assert!(most / 2 < largest && largest <= most, "{largest} of {most}");
+        assert_eq!(engine.prepare(Room::UpTo(most + 1)).unwrap(), largest);
     }
 }

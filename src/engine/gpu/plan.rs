@@ -10,14 +10,20 @@ use crate::engine::{Counts, Method};
 use crate::model::network::{Form, IMAGE, Kind, Layer, Stream, padded};
 use crate::model::{Network, Precision};
 
-/// Read-write buffers for nodes, contexts and pixels, at most: with four others, the eight that WebGPU promises.
-pub const MOST_ARENAS: usize = 4;
+/// Read-write buffers for nodes, contexts and pixels, at most. Kernels bind four other storage buffers, and WebGPU
+/// promises eight.
+pub const MOST_ARENAS: usize = 12;
+
+/// Storage buffers that kernels bind beside the arenas.
+pub const OTHER_BUFFERS: usize = 4;
 
 /// What a plan must know of a device and of how it is used.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// Bytes of the largest buffer.
     pub buffer: u64,
+    /// How many arenas there can be.
+    pub arenas: usize,
     /// Workgroups of a dispatch along an axis, at most.
     pub workgroups: u32,
     /// How partial sums are brought together.
@@ -30,6 +36,7 @@ impl Target {
     /// What every WebGPU device promises.
     pub const SMALLEST: Self = Self {
         buffer: 128 << 20,
+        arenas: 4,
         workgroups: 65535,
         reduction: Reduction::Memory,
         precision: Precision::F32,
@@ -213,7 +220,7 @@ impl Plan {
     /// Whether a device can run it.
     pub fn fits(&self, target: Target) -> bool {
         let mut groups = self.all().flat_map(|(_, dispatch)| dispatch.workgroups);
-        self.memory.arenas.len() <= MOST_ARENAS
+        self.memory.arenas.len() <= target.arenas
             && self.memory.arenas.iter().all(|&quads| QUAD * quads as u64 <= target.buffer)
             && groups.all(|groups| groups <= target.workgroups)
     }
