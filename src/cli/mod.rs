@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use unicode_normalization::UnicodeNormalization;
 
 use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
@@ -343,10 +342,7 @@ fn parse_classes(list: &str, model: &Model) -> Result<Vec<usize>> {
 /// The class of this name, or, where no class has that name, of this index.
 fn class_named(text: &str, names: &[String]) -> Option<usize> {
     let by_index = || text.parse().ok().filter(|i| *i < names.len());
-    let by_name = || names.iter().position(|name| name == text);
-    // Accents can be spelled in two ways that look the same, and systems differ in which they make.
-    let by_look = || names.iter().position(|name| name.nfc().eq(text.nfc()));
-    by_name().or_else(by_look).or_else(by_index)
+    pixelcnn::input::class_named(text, names).or_else(by_index)
 }
 
 /// What to give `--class` for a class: its name, unless that would be read as something else.
