@@ -17,6 +17,7 @@ mod files;
 mod limits;
 mod messages;
 mod models;
+mod reading;
 mod sample;
 mod shell;
 
