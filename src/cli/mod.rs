@@ -18,8 +18,12 @@ use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, ModelError, Network};
 
 mod bench;
+mod chart;
+mod complete;
 mod devices;
+mod drawing;
 mod eval;
+mod figure;
 mod input;
 mod inspect;
 mod sample;
@@ -38,12 +42,14 @@ Examples:
   pixelcnn sample                          64 handwritten digits, as samples.png
   pixelcnn sample -n 10 --class 7 -s random
   pixelcnn sample -m model.safetensors -n 1000 --each pictures
+  pixelcnn complete -m model.safetensors pictures --rows 16
   pixelcnn eval -m model.safetensors pictures
   pixelcnn bench --plot bench.png          how fast this machine draws";
 
 #[derive(Subcommand)]
 pub enum Command {
     Sample(sample::Args),
+    Complete(complete::Args),
     Eval(eval::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
@@ -55,6 +61,7 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Sample(args) => sample::run(args)?,
+        Command::Complete(args) => return complete::run(args),
         Command::Eval(args) => return eval::run(args),
         Command::Verify(args) => return verify::run(args),
         Command::Inspect(args) => inspect::run(args)?,

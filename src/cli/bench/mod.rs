@@ -14,6 +14,7 @@ use pixelcnn::engine::gpu::adapter::Description;
 use pixelcnn::model::{Model, Network};
 use pixelcnn::output;
 
+use super::chart;
 use super::{ArchitectureArgs, EngineArgs, images, say};
 use measure::{Effort, Sweep};
 use report::Report;
@@ -163,7 +164,7 @@ pub fn run(args: &Args) -> Result<()> {
         report.write_csv(path)?;
     }
     if let Some(path) = &args.plot {
-        plot::write(path, &report)?;
+        chart::write(path, &report)?;
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use pixelcnn::engine::{Draw, Engine, EngineError, Job, Room};
+use pixelcnn::engine::{Engine, EngineError, Job, Room};
+use pixelcnn::output::grid::{Drawing, Grid};
 use pixelcnn::sampling::mixture;
 
+use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::{EngineArgs, ModelArgs, images, say};
 use plan::Plan;
 use target::Target;
@@ -52,9 +53,8 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Let the network see unrounded pixel values, as the published samplers do
-    #[arg(long)]
-    continuous: bool,
+    #[command(flatten)]
+    draw: DrawArgs,
 
     /// PNG file for the grid; replaced if it exists
     #[arg(short, long, value_name = "OUT.png", default_value = "samples.png", conflicts_with = "each")]
@@ -63,6 +63,9 @@ pub struct Args {
     /// Folder for a PNG file an image, named by index: 000042.png; created if need be
     #[arg(long, value_name = "DIR")]
     each: Option<PathBuf>,
+
+    #[command(flatten)]
+    show: ShowArgs,
 }
 
 #[derive(Clone, Copy)]
@@ -75,24 +78,6 @@ fn parse_batch(text: &str) -> Result<Batch, String> {
     match text {
         "auto" => Ok(Batch::Auto),
         _ => images(text).map(Batch::Images).map_err(|expected| format!("{expected}, or auto")),
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Seed {
-    Random,
-    Number(u64),
-}
-
-fn parse_seed(text: &str) -> Result<Seed, String> {
-    match text {
-        // Other programs call it -1.
-        "random" | "-1" => Ok(Seed::Random),
-        _ => {
-            let number = text.parse().map(Seed::Number);
-            let expected = || format!("expected `random`, or a whole number from 0 to {}", u64::MAX);
-            number.map_err(|_| expected())
-        }
     }
 }
 
@@ -114,15 +99,9 @@ pub fn run(args: &Args) -> Result<()> {
         None => (0..model.config.classes.len()).collect(),
     };
     let mut target = Target::open(args, width, height, model.config.channels)?;
-    let seed = match args.seed {
-        Seed::Number(seed) => seed,
-        Seed::Random => {
-            // The standard library's hash maps have random keys: all the randomness that is needed here.
-            let seed = RandomState::new().build_hasher().finish();
-            say(&format!("seed: {seed}"));
-            seed
-        }
-    };
+    let grid = Grid::new(args.count, width, height, model.config.channels);
+    let mut drawing = args.show.begin(grid.as_ref())?;
+    let seed = args.seed.number();
     let mut devices = args.engine.choose(&model, args.count)?;
     let mut engine = devices.start(&model, width, height)?;
     let batch = match args.batch {
@@ -146,7 +125,7 @@ pub fn run(args: &Args) -> Result<()> {
         batch,
         seed,
         classes,
-        draw: Draw { continuous: args.continuous, ..Draw::default() },
+        draw: args.draw.draw(),
         engine: engine.name(),
         command: String::new(),
     };
@@ -154,10 +133,11 @@ pub fn run(args: &Args) -> Result<()> {
 
     let start = Instant::now();
     let mut done = 0;
-    if let Err(error) = draw(&plan, &mut *engine, &mut target, &mut done) {
+    if let Err(error) = draw(&plan, &mut *engine, &mut target, drawing.as_mut(), &mut done) {
         return Err(target.explain(error, done, plan.count));
     }
-    let place = target.finish(&plan)?;
+    let place = target.finish(&plan, args.show.scale)?;
+    args.show.finish(drawing.as_ref(), &plan.texts(&[("count", plan.count.to_string())]))?;
     let seconds = start.elapsed().as_secs_f64();
     let Plan { count, model, engine, .. } = &plan;
     say(&format!(
@@ -171,7 +151,13 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Draws all images batch by batch; `done` counts those that reached the target.
-fn draw(plan: &Plan, engine: &mut dyn Engine, target: &mut Target, done: &mut usize) -> Result<()> {
+fn draw(
+    plan: &Plan,
+    engine: &mut dyn Engine,
+    target: &mut Target,
+    mut drawing: Option<&mut Drawing>,
+    done: &mut usize,
+) -> Result<()> {
     let pixels = plan.width * plan.height;
     let bar = super::progress(plan.count, pixels);
     while *done < plan.count {
@@ -182,7 +168,12 @@ fn draw(plan: &Plan, engine: &mut dyn Engine, target: &mut Target, done: &mut us
         let mut watch = |done| bar.set_position((first * pixels + done * count) as u64);
         let values = engine.run(&job, &mut watch)?.pixels;
         for values in values.chunks(values.len() / count) {
-            let levels = values.iter().map(|&x| mixture::level(x)).collect();
+            let levels: Vec<_> = values.iter().map(|&x| mixture::level(x)).collect();
+            if let Some(drawing) = &mut drawing {
+                // All images of a batch are drawn in step.
+                let before = first / plan.batch * pixels;
+                drawing.place(*done, plan.width, &levels, |pixel| before + pixel + 1);
+            }
             target.put(plan, *done, levels)?;
             *done += 1;
         }

@@ -60,7 +60,7 @@ impl Target {
     }
 
     /// Writes what is not written yet, and says where everything is.
-    pub fn finish(self, plan: &Plan) -> Result<PathBuf> {
+    pub fn finish(self, plan: &Plan, scale: usize) -> Result<PathBuf> {
         match self {
             Self::Grid { path, grid } => {
                 let names = plan.classes.iter().map(|&class| plan.model.config.classes[class].as_str());
@@ -68,7 +68,7 @@ impl Target {
                 if !plan.classes.is_empty() {
                     texts.push(("classes", names.collect::<Vec<_>>().join(",")));
                 }
-                png::write(&path, &grid.into_image(), &plan.texts(&texts))?;
+                png::write(&path, &grid.image().enlarged(scale), &plan.texts(&texts))?;
                 Ok(path)
             }
             Self::Each(folder) => Ok(folder.path().to_owned()),
