@@ -26,10 +26,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var input = layer.first_input;
     for (var t = 0u; t < layer.tap_count; t += 1u) {
         let depth = layer.taps[t].depth;
-        let binding = layer.taps[t].binding;
+        let arena = layer.taps[t].source.arena;
         var at: array<u32, MAX_ROWS>;
         for (var i = 0u; i < ROWS; i += 1u) {
-            at[i] = input_at(layer.taps[t], min(first_position + i, layer.positions - 1u));
+            at[i] = input_at(t, place_of(min(first_position + i, layer.positions - 1u)));
         }
         for (var k = local.y; k < depth; k += SPLITS) {
             for (var half = 0u; half < HALVES; half += 1u) {
@@ -39,8 +39,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let w2 = weight(w + 2u * outputs);
                 let w3 = weight(w + 3u * outputs);
                 for (var i = 0u; i < ROWS; i += 1u) {
-                    let x = load(binding, at[i] + k);
-                    sums[i][half] += x.x * w0 + x.y * w1 + x.z * w2 + x.w * w3;
+                    let x = load(arena, at[i] + k);
+                    // One at a time: each is a fused multiply-add.
+                    sums[i][half] += x.x * w0;
+                    sums[i][half] += x.y * w1;
+                    sums[i][half] += x.z * w2;
+                    sums[i][half] += x.w * w3;
                 }
             }
         }
@@ -62,13 +66,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     let position = first_position + local.y;
     if local.y < ROWS && position < layer.positions && quad < layer.width {
+        let place = place_of(position);
         var total: array<vec4<f32>, 2>;
         for (var half = 0u; half < HALVES; half += 1u) {
-            total[half] = initial(position, half, quad);
+            total[half] = initial(place, half, quad);
             for (var part = 0u; part < SPLITS / together; part += 1u) {
                 total[half] += sh_sums[((part * ROWS + local.y) * HALVES + half) * QUADS + local.x];
             }
         }
-        store(position, quad, total);
+        store(place, quad, total);
     }
 }

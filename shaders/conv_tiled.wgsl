@@ -23,30 +23,39 @@ fn main(
     let first_quad = group.x * TILE_X;
     let quad = first_quad + local.x;
     let outputs = HALVES * layer.width;
+    let last_position = layer.positions - 1u;
 
     var sums: array<array<vec4<f32>, 2>, MAX_ROWS>;
     if quad < layer.width {
         for (var i = 0u; i < MAX_ROWS; i += 1u) {
-            let position = min(first_position + local.y * MAX_ROWS + i, layer.positions - 1u);
+            let place = place_of(min(first_position + local.y * MAX_ROWS + i, last_position));
             for (var half = 0u; half < HALVES; half += 1u) {
-                sums[i][half] = initial(position, half, quad);
+                sums[i][half] = initial(place, half, quad);
             }
         }
     }
 
+    // An invocation loads the same quad of every chunk, for positions a fixed distance apart.
+    let chunk_quad = index % CHUNK;
+    let apart = threads / CHUNK;
+    let loads = TILE_Y * MAX_ROWS / apart;
     var input = layer.first_input;
     for (var t = 0u; t < layer.tap_count; t += 1u) {
         let depth = layer.taps[t].depth;
+        let arena = layer.taps[t].source.arena;
+        var at: array<u32, MAX_ROWS>;
+        for (var i = 0u; i < loads; i += 1u) {
+            let position = min(first_position + index / CHUNK + i * apart, last_position);
+            at[i] = input_at(t, place_of(position)) + chunk_quad;
+        }
         for (var chunk = 0u; chunk < depth; chunk += CHUNK) {
             workgroupBarrier();
-            for (var i = index; i < TILE_Y * MAX_ROWS * CHUNK; i += threads) {
-                let position = min(first_position + i / CHUNK, layer.positions - 1u);
-                let k = chunk + i % CHUNK;
+            for (var i = 0u; i < loads; i += 1u) {
                 var x = vec4(0.0);
-                if k < depth {
-                    x = load(layer.taps[t].binding, input_at(layer.taps[t], position) + k);
+                if chunk + chunk_quad < depth {
+                    x = load(arena, at[i] + chunk);
                 }
-                sh_inputs[i] = x;
+                sh_inputs[index + i * threads] = x;
             }
             for (var i = index; i < CHUNK * 4u * HALVES * TILE_X; i += threads) {
                 let k = i / (HALVES * TILE_X);
@@ -68,7 +77,11 @@ fn main(
                     let w3 = sh_weights[at + 3u * HALVES * TILE_X];
                     for (var i = 0u; i < MAX_ROWS; i += 1u) {
                         let x = sh_inputs[(local.y * MAX_ROWS + i) * CHUNK + k];
-                        sums[i][half] += x.x * w0 + x.y * w1 + x.z * w2 + x.w * w3;
+                        // One at a time: each is a fused multiply-add.
+                        sums[i][half] += x.x * w0;
+                        sums[i][half] += x.y * w1;
+                        sums[i][half] += x.z * w2;
+                        sums[i][half] += x.w * w3;
                     }
                 }
             }
@@ -80,7 +93,7 @@ fn main(
         for (var i = 0u; i < MAX_ROWS; i += 1u) {
             let position = first_position + local.y * MAX_ROWS + i;
             if position < layer.positions {
-                store(position, quad, sums[i]);
+                store(place_of(position), quad, sums[i]);
             }
         }
     }

@@ -9,6 +9,9 @@ mod cli;
 fn main() -> ExitCode {
     let command = cli::Cli::parse().command;
     quiet_mesa();
+    if let Err(error) = pixelcnn::output::file::tidy_on_signals() {
+        cli::say(&format!("warning: signals will leave temporary files: {error}"));
+    }
     match cli::run(&command) {
         Ok(code) => code,
         Err(error) => {

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Golden, VARIANTS, gpu_with};
-use pixelcnn::engine::Engine;
+use pixelcnn::engine::Method;
 use pixelcnn::engine::cpu::{CpuEngine, full};
 use pixelcnn::engine::gpu::Options;
 use pixelcnn::model::{Model, Precision};
@@ -30,9 +30,9 @@ fn full_network_on_the_cpu() {
 fn cached_network_on_the_cpu() {
     for case in Golden::all() {
         let mut engine = CpuEngine::new(&case.model, case.width, case.height, 2);
-        let by_row = engine.parameters(&case.images(), &case.classes).unwrap();
+        let by_row = case.parameters_of(&mut engine, Method::Cached);
         check(&case, &by_row);
-        let by_pixel = engine.parameters_by_pixel(&case.images(), &case.classes).unwrap();
+        let by_pixel = case.parameters_of(&mut engine, Method::ByPixel);
         assert!(by_row == by_pixel, "{}: by row and by pixel differ", case.name);
     }
 }
@@ -43,7 +43,9 @@ fn cached_network_on_the_gpu() {
     for case in Golden::all() {
         for options in VARIANTS {
             let mut engine = gpu_with(&case.model, case.width, case.height, options);
-            check(&case, &engine.parameters(&case.images(), &case.classes).unwrap());
+            for method in [Method::Cached, Method::ByPixel] {
+                check(&case, &case.parameters_of(&mut engine, method));
+            }
         }
     }
 }
@@ -59,7 +61,8 @@ fn weights_in_16_bits_on_the_gpu() {
         for subgroups in [false, true] {
             let options = Options { subgroups, ..Options::default() };
             let mut engine = gpu_with(&model, case.width, case.height, options);
-            case.assert_close(&engine.parameters(&images, classes).unwrap(), &expected, TOLERANCE);
+            let got = case.parameters_of(&mut engine, Method::ByPixel);
+            case.assert_close(&got, &expected, TOLERANCE);
         }
     }
 }
@@ -70,7 +73,7 @@ fn a_wrong_weight_or_pixel_is_noticed() {
     let case = Golden::case("rgb_classes10_r1_f12_m3_8x8");
     let parameters = |model: &Model, images: &[f32]| {
         let mut engine = CpuEngine::new(model, case.width, case.height, 2);
-        engine.parameters(images, &case.classes).unwrap()
+        common::parameters(&mut engine, &case.config(), images, &case.classes)
     };
     let (images, right) = (case.images(), parameters(&case.model, &case.images()));
     assert_eq!(case.mismatch(&right, &case.parameters, TOLERANCE), None);
@@ -103,7 +106,7 @@ fn weights_in_16_bits_change_little() {
     for case in Golden::all() {
         let model = case.model.clone().with_precision(Precision::F16).unwrap();
         let mut engine = CpuEngine::new(&model, case.width, case.height, 2);
-        let parameters = engine.parameters(&case.images(), &case.classes).unwrap();
+        let parameters = case.parameters_of(&mut engine, Method::Cached);
         let change = |(a, b): (&f32, &f32)| (a - b).abs();
         let of_parameters = parameters.iter().zip(&case.parameters).map(change).fold(0.0, f32::max);
         let bits = case.bits_under(&parameters);

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{floats, kernel, numbers};
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
-use pixelcnn::engine::{Engine, Job};
+use pixelcnn::engine::{Draw, Job};
 use pixelcnn::model::{Config, Model};
 use pixelcnn::sampling::random::{Noise, threefry, uniform};
 use pixelcnn::sampling::{mixture, random};
@@ -66,7 +66,7 @@ impl Recorded {
         let parameters = self.parameters.chunks(self.parameters.len() / self.pixels());
         let given = parameters.zip(self.draws.chunks(self.draws_a_pixel()));
         for (pixel, (parameters, draws)) in drawn.chunks_mut(self.channels).zip(given) {
-            mixture::draw(parameters, draws, continuous, pixel);
+            mixture::draw(parameters, draws, Draw { continuous, ..Draw::default() }, pixel);
         }
         drawn
     }
@@ -90,13 +90,13 @@ impl Recorded {
                 let first = item * {per_draw}u;
                 var component = 0u;
                 for (var i = 1u; i < {m}u; i += 1u) {{
-                    if gumbel_score(i, draws[first + i]) > gumbel_score(component, draws[first + component]) {{
+                    if gumbel_score(i, draws[first + i], 1.0) > gumbel_score(component, draws[first + component], 1.0) {{
                         component = i;
                     }}
                 }}
                 var before = vec3(0.0);
                 for (var channel = 0u; channel < {c}u; channel += 1u) {{
-                    let x = draw_channel(channel, component, draws[first + {m}u + channel], before, {m}u, {c}u);
+                    let x = draw_channel(channel, component, draws[first + {m}u + channel], before, {m}u, {c}u, 1.0, 0.0);
                     before[channel] = {round};
                     pixels[item * {c}u + channel] = before[channel];
                 }}
@@ -272,7 +272,7 @@ fn chi_square_of_draws(parameters: &[f32], channels: usize, factor: f32) -> f64 
     let mut first = None;
     for i in 0..40_000 {
         Noise::new(1, i).uniforms(0, &mut draws);
-        mixture::draw(&drawn_from, &draws, false, &mut pixel);
+        mixture::draw(&drawn_from, &draws, Draw::default(), &mut pixel);
         let levels: Vec<u8> = pixel.iter().map(|&x| mixture::level(x)).collect();
         counts[0][usize::from(levels[0])] += 1;
         // Later channels: only draws whose first channels are those of the first draw.
@@ -315,7 +315,8 @@ fn the_edges_of_the_noise_draw_finite_values() {
             for word in [0, u32::MAX] {
                 let draws = vec![random::uniform(word); case.draws_a_pixel()];
                 let mut pixel = vec![f32::NAN; case.channels];
-                mixture::draw(parameters, &draws, true, &mut pixel);
+                let how = Draw { continuous: true, ..Draw::default() };
+                mixture::draw(parameters, &draws, how, &mut pixel);
                 assert!(pixel.iter().all(|x| (-1.0..=1.0).contains(x)), "{}", case.name);
             }
         }
@@ -327,7 +328,7 @@ fn the_edges_of_the_noise_draw_finite_values() {
 fn information_deviation(model: &Model, images: &[f32], classes: &[usize]) -> f64 {
     let config = &model.config;
     let mut engine = CpuEngine::new(model, config.width, config.height, 2);
-    let parameters = engine.parameters(images, classes).unwrap();
+    let parameters = common::parameters(&mut engine, config, images, classes);
     let per_pixel = config.parameters_per_pixel();
     let (mut difference, mut variance) = (0.0, 0.0);
     for (parameters, pixel) in parameters.chunks(per_pixel).zip(images.chunks(config.channels)) {
@@ -369,8 +370,8 @@ fn samples_carry_the_models_entropy(on_gpu: bool) {
     for (model, count) in cases {
         let config = &model.config;
         let classes: Vec<_> = (0..count).filter(|_| !config.classes.is_empty()).map(|i| i % 10).collect();
-        let job = Job { seed: 3, first: 0, count, classes: classes.clone(), ..Job::default() };
-        let draw = |model: &Model| common::engine(on_gpu, model).sample(&job, &mut |_| {}).unwrap();
+        let job = Job::sample(3, (0..count).map(|i| (i as u64, classes.get(i).copied())));
+        let draw = |model: &Model| common::sample(&mut *common::engine(on_gpu, model), &job);
         let right = information_deviation(&model, &draw(&model), &classes);
         assert!(right.abs() < 4.0, "{}: {right:.2} standard deviations", model.name);
         let wrong = information_deviation(&model, &draw(&with_scales(&model, 1.1)), &classes);

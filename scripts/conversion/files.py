@@ -79,7 +79,7 @@ def prove_room(path: Path, sizes: Iterable[int]) -> None:
         folder = target_of(path).absolute().parent
         if not hasattr(os, "posix_fallocate"):
             if shutil.disk_usage(folder).free < sum(sizes):
-                raise ConversionError(f"{path}: {sum(sizes) / 1e6:.0f} MB are needed, and there is less room")
+                raise ConversionError(f"{path}: {sum(sizes) / 1e6:.1f} MB are needed, and there is less room")
             return
         try:
             for size in sizes:
@@ -89,7 +89,7 @@ def prove_room(path: Path, sizes: Iterable[int]) -> None:
             pass  # a file that is written in place, in a folder that takes no others
         except OSError as error:
             raise ConversionError(
-                f"{path}: {sum(sizes) / 1e6:.0f} MB are needed there: {error.strerror}"
+                f"{path}: {sum(sizes) / 1e6:.1f} MB are needed there: {error.strerror}"
             ) from None
 
 

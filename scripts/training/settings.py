@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,10 @@ def check_architecture(path: Path | None, run: dict[str, Any]) -> None:
 
 def settings_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     """What a model file says of the settings that made it."""
+    if "class_places" in metadata:
+        raise TrainingError(
+            f"{path}: has its classes in {metadata['class_places']}, where training does not put them; begin anew"
+        )
     try:
         stored = {key: int(metadata[key]) for key in ("filters", "blocks", "levels", "mixtures")}
         stored["nonlinearity"] = metadata["nonlinearity"]
@@ -104,7 +109,10 @@ def flipped_classes(flip: str | None, classes: list[str]) -> np.ndarray | bool:
     """Whether images may be mirrored: all, none, or by class."""
     if flip is None or flip == "all":
         return flip == "all"
+    # Accents can be spelled in two ways that look the same.
+    spelled = {unicodedata.normalize("NFC", name): name for name in classes}
     names = [escaped(name.strip()) for name in flip.split(",")]
+    names = [name if name in classes else spelled.get(unicodedata.normalize("NFC", name), name) for name in names]
     for name in names:
         if name not in classes:
             raise TrainingError(f"--flip {name}: is not a class; there are: {', '.join(classes) or 'none'}")

@@ -37,7 +37,7 @@ fn threefry(counter: vec4<u32>, key: vec4<u32>) -> vec4<u32> {
     return x;
 }
 
-// A number in (1e-5, 1 - 1e-5) from 24 bits of a word.
+// A number in (1e-5, 1 - 1e-5) from 24 bits of a word: nothing that a compiler may contract.
 fn uniform_of(word: u32) -> f32 {
-    return 1e-5 + (1.0 - 2e-5) * ((f32(word >> 8u) + 0.5) * (1.0 / 16777216.0));
+    return clamp((f32(word >> 8u) + 0.5) * (1.0 / 16777216.0), 1e-5, 1.0 - 1e-5);
 }

@@ -1,6 +1,6 @@
 // Weights stored as 16-bit floats, half the bytes to read; widened exactly.
 
-@group(0) @binding(5) var<storage, read> weights: array<vec2<u32>>;  // [inputs, HALVES, width]
+@group(0) @binding(3) var<storage, read> weights: array<vec2<u32>>;  // [inputs, HALVES, width]
 
 fn weight(i: u32) -> vec4<f32> {
     let packed = weights[i];

@@ -11,7 +11,7 @@ pub struct Args {}
 
 pub fn run(_: &Args) -> Result<()> {
     let found: Vec<_> = adapter::enumerate().iter().map(Description::new).collect();
-    let auto = adapter::pick("auto", &found)?;
+    let auto = adapter::pick("auto", &found, None)?;
 
     let mut rows = vec![["DEVICE", "NAME", "TYPE", "BACKEND", "DRIVER"].map(str::to_owned)];
     let threads = format!("{} threads", super::machine_threads());
@@ -21,7 +21,7 @@ pub fn run(_: &Args) -> Result<()> {
         [i.to_string(), name, adapter.type_name().to_owned(), backend, driver]
     }));
     let mut text = super::table(&rows);
-    let taken = auto.index.map_or("cpu".to_owned(), |i| i.to_string());
+    let taken = auto.indices.first().map_or("cpu".to_owned(), |i| i.to_string());
     writeln!(text, "\nauto takes {taken}: {}.", auto.reason)?;
     super::print(&text)
 }

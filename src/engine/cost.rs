@@ -1,27 +1,19 @@
 //! What a run costs, from the architecture alone: products, dispatches, numbers read and written.
 //!
-//! Engines count what they issue, from the shapes of what they issue: [`super::Counts`]. The two agree.
+//! Engines count what they issue, and these are the sums of what they plan to issue. The two agree.
 
-use super::Method;
+use super::gpu::plan::{Plan, Target};
+use super::{Counts, Method, plan};
 use crate::model::Network;
-use crate::model::network::{Kind, Layer, depth};
+use crate::model::network::{Layer, depth};
 
-/// Which products an engine's kernels make beside the layers' own.
+/// Whose plan is asked: the sampling kernel of a GPU makes the output, and the input layer of its next pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
     /// Layers alone.
     Cpu,
-    /// The sampling kernel makes the output, and the input layer of its next pixel.
+    /// Dispatches of kernels.
     Gpu,
-}
-
-/// What a batch costs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Multiplications with additions in products, padding of channels included.
-    pub macs: u64,
-    /// Dispatches of GPU kernels.
-    pub dispatches: u64,
 }
 
 /// Rows of the image after which the pattern of work repeats: `2^(levels − 1)`.
@@ -29,68 +21,35 @@ pub fn group_of_rows(network: &Network) -> usize {
     network.config.size_multiple()
 }
 
-/// What the first `pixels` pixels of each of `batch` images cost.
-pub fn predicted(network: &Network, method: Method, batch: usize, pixels: usize, device: Device) -> Cost {
-    let cost = match method {
-        Method::Cached => cached(network, pixels, device),
-        Method::Naive => naive(network, pixels, device),
+/// What the first `pixels` pixels of each of `batch` images cost. A device's limits and the number of images do not
+/// change how many dispatches there are.
+pub fn predicted(network: &Network, method: Method, batch: usize, pixels: usize, device: Device) -> Counts {
+    let of_one = match device {
+        Device::Cpu => Counts { macs: products(network, method, pixels), ..Counts::default() },
+        Device::Gpu => Plan::new(network, 1, Target::SMALLEST).cost(method, pixels),
     };
-    Cost { macs: cost.macs * batch as u64, ..cost }
+    Counts { macs: of_one.macs * batch as u64, ..of_one }
+}
+
+/// Products of the CPU engine's steps for an image.
+fn products(network: &Network, method: Method, pixels: usize) -> u64 {
+    let (width, height) = (network.config.width, network.config.height);
+    let of_row = |row, columns: usize| -> u64 {
+        let works = plan::of_row(network, row).chain(plan::of_pixels(network, row, 0..columns));
+        works.map(|work| work.macs(network)).sum()
+    };
+    match method {
+        Method::Naive => pixels as u64 * (0..height).map(|row| of_row(row, width)).sum::<u64>(),
+        Method::Cached | Method::ByPixel => {
+            (0..pixels.div_ceil(width)).map(|row| of_row(row, width.min(pixels - row * width))).sum()
+        }
+    }
 }
 
 /// Weights of the terms that are summed when a row begins, and of those that wait for their pixel.
 fn weights(layer: &Layer) -> [usize; 2] {
     let (early, late) = layer.taps.split_at(layer.early);
     [early, late].map(|taps| depth(taps) * layer.outputs())
-}
-
-/// Dispatches on a GPU that begin a row of the image.
-pub fn dispatches_of_row(network: &Network, row: usize) -> u64 {
-    let begins = |layer: &&Layer| layer.runs_on_row(row) && layer.early > 0;
-    network.layers.iter().filter(begins).count() as u64
-}
-
-fn cached(network: &Network, pixels: usize, device: Device) -> Cost {
-    let width = network.config.width;
-    let mut cost = Cost::default();
-    for row in 0..pixels.div_ceil(width) {
-        let columns = width.min(pixels - row * width);
-        cost.dispatches += dispatches_of_row(network, row);
-        for layer in network.layers.iter().filter(|layer| layer.runs_on_row(row)) {
-            let [early, late] = weights(layer);
-            cost.macs += (early * layer.columns(0..width).len()) as u64;
-            if late > 0 {
-                let steps = layer.columns(0..columns).len();
-                let by_sampling = device == Device::Gpu && layer.kind == Kind::Input;
-                cost.macs += (late * if by_sampling { width.min(columns + 1) } else { steps }) as u64;
-                // The output layer has a dispatch too: the sampling kernel.
-                cost.dispatches += if layer.kind == Kind::Input { 1 } else { steps as u64 };
-            }
-        }
-    }
-    cost
-}
-
-fn naive(network: &Network, pixels: usize, device: Device) -> Cost {
-    let (width, height) = (network.config.width, network.config.height);
-    let mut cost = Cost::default();
-    for row in 0..height {
-        for layer in network.layers.iter().filter(|layer| layer.runs_on_row(row)) {
-            let [early, late] = weights(layer);
-            cost.macs += ((early + late) * layer.columns(0..width).len()) as u64;
-            cost.dispatches += u64::from(early > 0) + u64::from(late > 0);
-        }
-    }
-    cost.macs *= pixels as u64;
-    cost.dispatches = (cost.dispatches + 1) * pixels as u64;
-    if device == Device::Gpu {
-        let late =
-            |kind| network.layers.iter().filter(move |l| l.kind == kind).map(|l| weights(l)[1]).sum();
-        let (output, input): (usize, usize) = (late(Kind::Output), late(Kind::Input));
-        // No pixel comes after the last of a row.
-        cost.macs += (output * pixels + input * (pixels - pixels / width)) as u64;
-    }
-    cost
 }
 
 /// Weights that a batch reads, whatever its size, if none stay in a cache from one step to the next. Each
@@ -101,7 +60,7 @@ pub fn weights_read(network: &Network, method: Method) -> u64 {
         let [early, late] = weights(layer);
         let rows = height / layer.run_every;
         match method {
-            Method::Cached => rows * (early + late * layer.columns(0..width).len()),
+            Method::Cached | Method::ByPixel => rows * (early + late * layer.columns(0..width).len()),
             Method::Naive => rows * (early + late) * width * height,
         }
     };
@@ -124,6 +83,7 @@ pub fn values_moved(network: &Network) -> u64 {
 mod tests {
     use super::*;
     use crate::model::Config;
+    use crate::model::network::Kind;
 
     /// Dispatches for a whole image in closed form.
     fn dispatches_of_image(network: &Network) -> u64 {
@@ -134,8 +94,9 @@ mod tests {
             Kind::Input => height,
             _ => (width / layer.run_every) * (height / layer.run_every),
         };
-        let of_rows: u64 = (0..height).map(|row| dispatches_of_row(network, row)).sum();
-        of_rows + network.layers.iter().map(of_pixels).sum::<usize>() as u64
+        // The early terms of a layer that runs on every row of its grid, or on every second for a parity.
+        let of_rows = |layer: &Layer| if layer.early > 0 { height / layer.run_every } else { 0 };
+        network.layers.iter().map(|layer| of_rows(layer) + of_pixels(layer)).sum::<usize>() as u64
     }
 
     #[test]
@@ -147,7 +108,8 @@ mod tests {
             for device in [Device::Cpu, Device::Gpu] {
                 let cached = predicted(&network, Method::Cached, 3, pixels, device);
                 assert_eq!(cached.macs, of_batch);
-                assert_eq!(cached.dispatches, dispatches_of_image(&network));
+                let dispatches = if device == Device::Gpu { dispatches_of_image(&network) } else { 0 };
+                assert_eq!(cached.dispatches, dispatches);
             }
             let naive = predicted(&network, Method::Naive, 3, pixels, Device::Cpu);
             assert_eq!(naive.macs, of_batch * pixels as u64);

@@ -1,6 +1,7 @@
 //! The architecture of a model, as its file's metadata describes it.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use super::weights::ModelError;
 
@@ -57,24 +58,91 @@ pub struct Config {
     pub dilations: Vec<usize>,
     /// Names of the classes; empty for an unconditional model.
     pub classes: Vec<String>,
+    /// Where the class enters the network, if there are classes.
+    pub class_places: Vec<ClassPlace>,
+    /// Names of the class tensors that differ from pixel to pixel; with any, the network works at the size it was
+    /// trained at alone.
+    pub class_maps: Vec<String>,
 }
 
-/// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work.
-const LIMITS: [(&str, usize); 6] = [
-    ("height", 1 << 14),
-    ("width", 1 << 14),
-    ("filters", 1 << 12),
-    ("blocks", 64),
-    ("levels", 8),
-    ("mixtures", 256),
+/// A place at which a class adds something of its own; see `network/build.rs` for what each adds to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClassPlace {
+    /// What the input layers make.
+    Input,
+    /// The pair of values that the down pass starts from.
+    Bottleneck,
+    /// Remembered values, where the down pass reads them.
+    Remembered,
+    /// The first convolution of every block.
+    ConvIn,
+    /// The second convolution of every block, before its gate: the published way.
+    ConvOut,
+    /// The mixture parameters.
+    Output,
+}
+
+impl ClassPlace {
+    /// All places, in the order of the network.
+    pub const ALL: [Self; 6] =
+        [Self::Input, Self::Bottleneck, Self::Remembered, Self::ConvIn, Self::ConvOut, Self::Output];
+
+    /// The name in a model file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Bottleneck => "bottleneck",
+            Self::Remembered => "remembered",
+            Self::ConvIn => "conv_in",
+            Self::ConvOut => "conv_out",
+            Self::Output => "output",
+        }
+    }
+}
+
+/// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work. The scripts read
+/// the same file, so that they make no model that is refused here.
+static LIMITS: LazyLock<HashMap<String, usize>> = LazyLock::new(|| {
+    let text = include_str!("../../scripts/conversion/limits.json");
+    serde_json::from_str(text).expect("limits.json holds names and numbers")
+});
+
+/// Class tensors that may differ from pixel to pixel.
+const CLASS_MAPS: [&str; 4] = [
+    "input.vertical.class.weight",
+    "input.horizontal.class.weight",
+    "bottleneck.vertical.class.weight",
+    "bottleneck.horizontal.class.weight",
 ];
 
+/// The places that a model file lists, or what it should list.
+fn class_places(text: &str, has_classes: bool) -> Result<Vec<ClassPlace>, String> {
+    let known = || ClassPlace::ALL.map(ClassPlace::name).join(", ");
+    let names: Vec<String> =
+        serde_json::from_str(text).map_err(|_| format!("a JSON list of some of {}", known()))?;
+    let place = |name: &String| ClassPlace::ALL.into_iter().find(|place| place.name() == name);
+    let places: Vec<_> = names.iter().filter_map(place).collect();
+    if places.len() != names.len() || !places.is_sorted_by(|a, b| a < b) {
+        return Err(format!("some of {}, each once and in this order", known()));
+    }
+    if places.is_empty() == has_classes {
+        let expected =
+            if has_classes { "a place at least, for there are classes" } else { "none, without classes" };
+        return Err(expected.to_owned());
+    }
+    Ok(places)
+}
+
 impl Config {
-    /// Reads the architecture from a model file's `__metadata__`.
+    /// Reads the architecture from a model file's `__metadata__`. `axes` tells how many axes a tensor of the file
+    /// has, for a class may add a vector at some places or a map over the image.
     ///
     /// # Errors
     /// A key that is missing, is not a number or a list, or is out of range.
-    pub fn from_metadata(metadata: &HashMap<String, String>) -> Result<Self, ModelError> {
+    pub fn from_metadata(
+        metadata: &HashMap<String, String>,
+        axes: impl Fn(&str) -> Option<usize>,
+    ) -> Result<Self, ModelError> {
         let text = |key: &'static str| metadata.get(key).ok_or(ModelError::MissingMetadata { key });
         let bad = |key: &'static str, expected: String| ModelError::BadMetadata {
             key,
@@ -87,12 +155,14 @@ impl Config {
             }
         }
         let number = |key: &'static str| -> Result<usize, ModelError> {
-            let limit = LIMITS.iter().find(|l| l.0 == key).map_or(usize::MAX, |l| l.1);
+            let limit = Self::limit(key);
             match text(key)?.trim().parse() {
                 Ok(n) if (1..=limit).contains(&n) => Ok(n),
                 _ => Err(bad(key, format!("a whole number from 1 to {limit}"))),
             }
         };
+        let classes: Vec<String> = serde_json::from_str(text("classes")?)
+            .map_err(|_| bad("classes", "a JSON list of names".into()))?;
         let config = Self {
             channels: match text("channels")?.as_str() {
                 "1" => 1,
@@ -113,13 +183,24 @@ impl Config {
             },
             dilations: serde_json::from_str(text("dilations")?)
                 .map_err(|_| bad("dilations", "a JSON list of whole numbers".into()))?,
-            classes: serde_json::from_str(text("classes")?)
-                .map_err(|_| bad("classes", "a JSON list of names".into()))?,
+            class_places: match metadata.get("class_places") {
+                None if classes.is_empty() => Vec::new(),
+                None => vec![ClassPlace::ConvOut],
+                Some(text) => class_places(text, !classes.is_empty())
+                    .map_err(|expected| bad("class_places", expected))?,
+            },
+            class_maps: CLASS_MAPS
+                .iter()
+                .filter(|name| axes(name) == Some(4))
+                .map(|n| n.to_string())
+                .collect(),
+            classes,
         };
         if config.dilations.len() != config.blocks + 1
-            || config.dilations.iter().any(|d| !(1..=1024).contains(d))
+            || config.dilations.iter().any(|d| !(1..=Self::limit("dilations")).contains(d))
         {
-            let expected = format!("blocks + 1 = {} numbers from 1 to 1024", config.blocks + 1);
+            let (count, most) = (config.blocks + 1, Self::limit("dilations"));
+            let expected = format!("blocks + 1 = {count} numbers from 1 to {most}");
             return Err(bad("dilations", expected));
         }
         if !config.takes_size(config.width, config.height) {
@@ -145,7 +226,22 @@ impl Config {
             nonlinearity: Nonlinearity::ConcatElu,
             dilations: vec![1; blocks + 1],
             classes: Vec::new(),
+            class_places: Vec::new(),
+            class_maps: Vec::new(),
         }
+    }
+
+    /// The most that is taken of `height`, `width`, `filters`, `blocks`, `levels`, `mixtures`, and each of
+    /// `dilations`.
+    pub fn limit(key: &str) -> usize {
+        LIMITS[key]
+    }
+
+    /// The same network with classes of these names, conditional in the published way.
+    pub fn with_classes(&self, names: &[&str]) -> Self {
+        let classes: Vec<_> = names.iter().map(|name| name.to_string()).collect();
+        let class_places = if classes.is_empty() { vec![] } else { vec![ClassPlace::ConvOut] };
+        Self { classes, class_places, ..self.clone() }
     }
 
     /// What height and width must be multiples of: `2^(levels − 1)`.
@@ -155,8 +251,9 @@ impl Config {
 
     /// Whether the network can work on images of this size in pixels.
     pub fn takes_size(&self, width: usize, height: usize) -> bool {
-        let limit = LIMITS[0].1;
-        [width, height].iter().all(|n| (1..=limit).contains(n) && n % self.size_multiple() == 0)
+        let limit = Self::limit("height").min(Self::limit("width"));
+        let is_free = self.class_maps.is_empty() || (width, height) == (self.width, self.height);
+        is_free && [width, height].iter().all(|n| (1..=limit).contains(n) && n % self.size_multiple() == 0)
     }
 
     /// The same network on images of another size.

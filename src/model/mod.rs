@@ -6,6 +6,6 @@ pub mod schedule;
 mod synthetic;
 pub mod weights;
 
-pub use config::{Config, Nonlinearity};
+pub use config::{ClassPlace, Config, Nonlinearity};
 pub use network::Network;
 pub use weights::{Model, ModelError, Precision};

@@ -3,16 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use super::{Image, NewFile, OutputError};
+use super::{Image, OutputError, file};
 
-/// Writes a picture with text chunks (keyword, text), whole or not at all.
+/// Writes a picture with text chunks (keyword, text), as [`file::write`] does.
 ///
 /// # Errors
-/// [`OutputError::Io`].
+/// [`OutputError::Io`] and [`OutputError::Elsewhere`].
 pub fn write(path: &Path, image: &Image, texts: &[(&str, String)]) -> Result<(), OutputError> {
-    let mut file = NewFile::create(path)?;
-    file.fill(|writer| Ok(encode(writer, image, texts)?))?;
-    file.finish()
+    file::write(path, |writer| Ok(encode(writer, image, texts)?))
 }
 
 fn encode(
@@ -20,12 +18,25 @@ fn encode(
     image: &Image,
     texts: &[(&str, String)],
 ) -> Result<(), png::EncodingError> {
+    let mut writer = encoder(writer, image, texts)?.write_header()?;
+    writer.write_image_data(&image.levels)?;
+    writer.finish()
+}
+
+/// An encoder for a picture with text chunks.
+pub(super) fn encoder<W: io::Write>(
+    writer: W,
+    image: &Image,
+    texts: &[(&str, String)],
+) -> Result<png::Encoder<'static, W>, png::EncodingError> {
     let too_large = |_| io::Error::other("the picture is too large for a PNG file");
     let width = u32::try_from(image.width).map_err(too_large)?;
     let height = u32::try_from(image.height).map_err(too_large)?;
     let mut encoder = png::Encoder::new(writer, width, height);
     encoder.set_color(if image.channels == 3 { png::ColorType::Rgb } else { png::ColorType::Grayscale });
     for (keyword, text) in texts {
+        // The format ends a text there.
+        let text = &text.replace('\0', "\\0");
         // Plain text chunks hold Latin-1 alone, and most programs show them; names of classes can be
         // anything.
         if text.is_ascii() {
@@ -34,9 +45,7 @@ fn encode(
             encoder.add_itxt_chunk((*keyword).to_owned(), text.clone())?;
         }
     }
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(&image.levels)?;
-    writer.finish()
+    Ok(encoder)
 }
 
 #[cfg(test)]

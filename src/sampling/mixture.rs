@@ -5,31 +5,35 @@
 //! `coeffs[M]`. `shaders/shared/mixture.wgsl` draws in the same way.
 
 /// Scales are at least `exp(MIN_LOG_SCALE)`.
-const MIN_LOG_SCALE: f32 = -7.0;
+pub(super) const MIN_LOG_SCALE: f32 = -7.0;
 
 /// The parameters of one pixel, by name.
 #[derive(Clone, Copy)]
-struct Mixture<'a> {
+pub(super) struct Mixture<'a> {
     parameters: &'a [f32],
     mixtures: usize,
     channels: usize,
 }
 
 impl<'a> Mixture<'a> {
-    fn new(parameters: &'a [f32], channels: usize) -> Self {
+    pub(super) fn new(parameters: &'a [f32], channels: usize) -> Self {
         let kinds = if channels == 3 { 10 } else { 3 };
         let mixtures = parameters.len() / kinds;
         Self { parameters, mixtures, channels }
     }
 
-    fn logits(self) -> &'a [f32] {
+    pub(super) fn logits(self) -> &'a [f32] {
         &self.parameters[..self.mixtures]
     }
 
-    /// `kind` 0: mean, 1: log-scale, 2: coefficient.
-    fn of(self, channel: usize, kind: usize, component: usize) -> f32 {
+    /// Of all components; `kind` 0: means, 1: log-scales, 2: coefficients.
+    pub(super) fn components(self, channel: usize, kind: usize) -> &'a [f32] {
         let kinds = if self.channels == 3 { 3 } else { 2 };
-        self.parameters[self.mixtures * (1 + channel * kinds + kind) + component]
+        &self.parameters[self.mixtures * (1 + channel * kinds + kind)..][..self.mixtures]
+    }
+
+    fn of(self, channel: usize, kind: usize, component: usize) -> f32 {
+        self.components(channel, kind)[component]
     }
 
     fn mean(self, channel: usize, component: usize) -> f32 {
@@ -42,13 +46,17 @@ impl<'a> Mixture<'a> {
 
     /// What a channel's mean takes from the channels before it: raw coefficients with their channels.
     fn terms(self, channel: usize, component: usize) -> impl Iterator<Item = (f32, usize)> + 'a {
-        // c₀ is the first channel's, c₁ and c₂ are the second's and third's: μ₁ += c₀x₀, μ₂ += c₁x₀ + c₂x₁.
-        let table: &[(usize, usize)] = match channel {
-            1 => &[(0, 0)],
-            2 => &[(1, 0), (2, 1)],
-            _ => &[],
-        };
-        table.iter().map(move |&(coefficient, x)| (self.of(coefficient, 2, component), x))
+        terms(channel).iter().map(move |&(coefficient, x)| (self.of(coefficient, 2, component), x))
+    }
+}
+
+/// What a channel's mean takes from the channels before it: whose coefficients, times which channel.
+pub(super) fn terms(channel: usize) -> &'static [(usize, usize)] {
+    // c₀ is the first channel's, c₁ and c₂ are the second's and third's: μ₁ += c₀x₀, μ₂ += c₁x₀ + c₂x₁.
+    match channel {
+        1 => &[(0, 0)],
+        2 => &[(1, 0), (2, 1)],
+        _ => &[],
     }
 }
 
@@ -62,22 +70,44 @@ pub fn value(level: u8) -> f32 {
     (f32::from(level) - 127.5) / 127.5
 }
 
+/// How pixels are drawn. The default is the model itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// Feed back unrounded values, as the published samplers do.
+    pub continuous: bool,
+    /// `T`: the component is drawn from softmax(logits / T), and its logistic noise is multiplied by T. At 0 it is
+    /// the likeliest component's mean.
+    pub temperature: f32,
+    /// `P`: the uniform number `u` of a logistic draw becomes `P/2 + (1 − P)·u`, which cuts its tails.
+    pub truncation: f32,
+}
+
+impl Default for Draw {
+    fn default() -> Self {
+        Self { continuous: false, temperature: 1.0, truncation: 0.0 }
+    }
+}
+
 /// Draws a pixel: the component by Gumbel-max from `draws[..M]`, then each channel from `draws[M..M + C]`.
 ///
-/// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next.
-pub fn draw(parameters: &[f32], draws: &[f32], continuous: bool, pixel: &mut [f32]) {
+/// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next. At temperature 1
+/// and truncation 0 no operation on either changes a bit.
+pub fn draw(parameters: &[f32], draws: &[f32], how: Draw, pixel: &mut [f32]) {
+    let Draw { continuous, temperature, truncation } = how;
     let mixture = Mixture::new(parameters, pixel.len());
     let (for_mixture, for_channels) = draws.split_at(mixture.mixtures);
     let mut component = 0;
     let mut best = f32::NEG_INFINITY;
     for (i, (logit, u)) in mixture.logits().iter().zip(for_mixture).enumerate() {
-        let score = logit - (-u.ln()).ln();
+        // argmax(logits / T + gumbel), in a form that T = 0 does not break.
+        let score = logit - temperature * (-u.ln()).ln();
         if score > best {
             (component, best) = (i, score);
         }
     }
     for (channel, u) in for_channels.iter().enumerate() {
-        let scale = mixture.log_scale(channel, component).exp();
+        let u = 0.5 * truncation + (1.0 - truncation) * u;
+        let scale = temperature * mixture.log_scale(channel, component).exp();
         let mut y = mixture.mean(channel, component) + scale * (u.ln() - (1.0 - u).ln());
         for (coefficient, x) in mixture.terms(channel, component) {
             y += coefficient.tanh() * pixel[x];
@@ -87,7 +117,8 @@ pub fn draw(parameters: &[f32], draws: &[f32], continuous: bool, pixel: &mut [f3
     }
 }
 
-/// Log-likelihood of an 8-bit pixel in nats, in double precision.
+/// Log-likelihood of an 8-bit pixel in nats, in double precision, as the definition has it;
+/// [`super::likelihood`] is faster.
 pub fn log_likelihood(parameters: &[f32], pixel: &[u8]) -> f64 {
     let mixture = Mixture::new(parameters, pixel.len());
     let x: Vec<f64> = pixel.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();
@@ -143,6 +174,12 @@ fn log_sum_exp(values: Vec<f64>) -> f64 {
 pub fn bits_per_dim(parameters: &[f32], levels: &[u8], channels: usize) -> f64 {
     let pixels = levels.len() / channels;
     let pairs = parameters.chunks(parameters.len() / pixels).zip(levels.chunks(channels));
-    let nats: f64 = pairs.map(|(parameters, pixel)| log_likelihood(parameters, pixel)).sum();
-    -nats / (levels.len() as f64 * std::f64::consts::LN_2)
+    let of_pixels: Vec<_> = pairs.map(|(parameters, pixel)| log_likelihood(parameters, pixel)).collect();
+    bits_per_dim_of(&of_pixels, channels)
+}
+
+/// Bits per dimension of one image from the log-likelihoods of its pixels, `[H·W]` in nats.
+pub fn bits_per_dim_of(log_likelihood: &[f64], channels: usize) -> f64 {
+    -log_likelihood.iter().sum::<f64>()
+        / ((log_likelihood.len() * channels) as f64 * std::f64::consts::LN_2)
 }

@@ -11,7 +11,13 @@ mod bench;
 mod common;
 mod devices;
 mod eval;
+#[cfg(unix)]
+mod files;
+#[cfg(unix)]
+mod limits;
+mod messages;
 mod models;
+mod reading;
 mod sample;
 mod shell;
 

@@ -133,7 +133,7 @@ fn flags_that_make_no_sense() {
 #[test]
 fn a_batch_beyond_memory() {
     let shell = Shell::new();
-    let said = shell.error("sample -n 1000000 -b 1000000000 --device cpu --each pictures");
+    let said = shell.error("sample -n 1000000000 -b 1000000000 --device cpu --each pictures");
     assert!(said.contains("a batch of 1000000000 images does not fit"), "{said}");
     assert!(said.contains("the largest batch that fits is "), "{said}");
 }

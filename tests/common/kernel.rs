@@ -6,9 +6,8 @@ use wgpu::util::DeviceExt;
 /// Runs `source`, whose `main` works on `items` items in workgroups of 64. `inputs` are bindings 0, 1, …
 /// (read-only storage); the binding after them is the output, of `outputs` 32-bit words, which is returned.
 pub fn run(source: &str, inputs: &[&[u8]], items: usize, outputs: usize) -> Vec<u32> {
-    let (adapter, _) = adapter::choose("gpu").expect("a Vulkan adapter; scripts/test installs one");
-    let adapter = adapter.expect("gpu is no CPU");
-    let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).unwrap();
+    let (adapters, _) = adapter::choose("gpu", None).expect("a Vulkan adapter; scripts/test installs one");
+    let (device, queue) = pollster::block_on(adapters[0].request_device(&Default::default())).unwrap();
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: None,
         source: wgpu::ShaderSource::Wgsl(source.into()),

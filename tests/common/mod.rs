@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::{GpuEngine, Options, adapter};
-use pixelcnn::engine::{Engine, Trace};
-use pixelcnn::model::network::Form;
-use pixelcnn::model::{Config, Model, Network, Nonlinearity};
+use pixelcnn::engine::{Engine, Job, Method, Trace, Want};
+use pixelcnn::model::network::Activation;
+use pixelcnn::model::{ClassPlace, Config, Model, Network, Nonlinearity};
 use pixelcnn::sampling::mixture;
 use pixelcnn::sampling::random::Noise;
 use safetensors::SafeTensors;
@@ -76,6 +76,16 @@ impl Golden {
         self.levels.iter().map(|&v| mixture::value(v)).collect()
     }
 
+    /// The architecture, for the size of the images.
+    pub fn config(&self) -> Config {
+        self.model.config.with_size(self.width, self.height)
+    }
+
+    /// What an engine gives for the images.
+    pub fn parameters_of(&self, engine: &mut dyn Engine, method: Method) -> Vec<f32> {
+        parameters_by(method, engine, &self.config(), &self.images(), &self.classes)
+    }
+
     pub fn count(&self) -> usize {
         self.bits_per_dim.len()
     }
@@ -129,16 +139,53 @@ pub fn gpu(model: &Model, width: usize, height: usize) -> GpuEngine {
 
 /// The same, with a variant of the shaders.
 pub fn gpu_with(model: &Model, width: usize, height: usize, options: Options) -> GpuEngine {
-    let (adapter, _) = adapter::choose("gpu").expect("a Vulkan adapter; scripts/test installs one");
-    GpuEngine::with_options(model, width, height, &adapter.expect("gpu is no CPU"), options).unwrap()
+    let (adapters, _) = adapter::choose("gpu", None).expect("a Vulkan adapter; scripts/test installs one");
+    GpuEngine::with_options(model, width, height, &adapters[0], options).unwrap()
+}
+
+/// The network's output for given images, `[N, H, W, P]`.
+pub fn parameters(engine: &mut dyn Engine, config: &Config, images: &[f32], classes: &[usize]) -> Vec<f32> {
+    parameters_by(Method::Cached, engine, config, images, classes)
+}
+
+/// The same, in other steps.
+pub fn parameters_by(
+    method: Method,
+    engine: &mut dyn Engine,
+    config: &Config,
+    images: &[f32],
+    classes: &[usize],
+) -> Vec<f32> {
+    let want = Want { parameters: true, ..Want::default() };
+    let job = Job { method, ..Job::evaluate(config, images, classes, want) };
+    engine.run(&job, &mut |_| {}).unwrap().parameters
+}
+
+/// Every value on the way to the output, for one given image.
+pub fn trace(
+    method: Method,
+    engine: &mut dyn Engine,
+    config: &Config,
+    image: &[f32],
+    class: Option<usize>,
+) -> Trace {
+    let classes: Vec<_> = class.into_iter().collect();
+    let want = Want { trace: true, ..Want::default() };
+    let job = Job { method, ..Job::evaluate(config, image, &classes, want) };
+    engine.run(&job, &mut |_| {}).unwrap().trace
+}
+
+/// Draws images: `[N, H, W, C]` in [−1, 1].
+pub fn sample(engine: &mut dyn Engine, job: &Job) -> Vec<f32> {
+    engine.run(job, &mut |_| {}).unwrap().pixels
 }
 
 /// All variants of the shaders.
 pub const VARIANTS: [Options; 4] = [
-    Options { checked: false, subgroups: false },
-    Options { checked: true, subgroups: false },
-    Options { checked: false, subgroups: true },
-    Options { checked: true, subgroups: true },
+    Options { checked: false, subgroups: false, buffer: None },
+    Options { checked: true, subgroups: false, buffer: None },
+    Options { checked: false, subgroups: true, buffer: None },
+    Options { checked: true, subgroups: true, buffer: None },
 ];
 
 /// Small architectures that between them have everything the family has: both numbers of channels, one to
@@ -156,10 +203,12 @@ pub fn architectures() -> Vec<Config> {
         nonlinearity: Nonlinearity::ConcatElu,
         dilations: vec![1, 1],
         classes: vec![],
+        class_places: vec![],
+        class_maps: vec![],
     };
-    let classes: Vec<_> = ["cat", "dog", "emu"].map(String::from).into();
+    let classes = ["cat", "dog", "emu"];
     vec![
-        Config { classes: classes.clone(), ..base.clone() },
+        base.with_classes(&classes),
         Config { height: 5, width: 9, levels: 1, filters: 6, dilations: vec![2, 3], ..base.clone() },
         Config {
             channels: 1,
@@ -170,8 +219,7 @@ pub fn architectures() -> Vec<Config> {
             filters: 5,
             dilations: vec![1, 2, 4],
             nonlinearity: Nonlinearity::Elu,
-            classes,
-            ..base.clone()
+            ..base.with_classes(&classes)
         },
         Config {
             height: 40,
@@ -183,6 +231,34 @@ pub fn architectures() -> Vec<Config> {
             ..base
         },
     ]
+}
+
+/// Small architectures whose class enters at other places than the published one: each place alone, as vectors and as
+/// maps over the image, and all of them at once.
+pub fn conditional_architectures() -> Vec<Config> {
+    let [rgb, _, grey, deep] = &architectures()[..] else { unreachable!("there are four") };
+    let base = Config { height: 16, width: 12, ..rgb.clone() };
+    let at = |places: &[ClassPlace], maps: &[&str]| Config {
+        class_places: places.to_vec(),
+        class_maps: maps.iter().map(|place| format!("{place}.class.weight")).collect(),
+        ..base.clone()
+    };
+    let mut configs: Vec<_> = ClassPlace::ALL.iter().map(|&place| at(&[place], &[])).collect();
+    configs.push(at(&[ClassPlace::Input], &["input.vertical", "input.horizontal"]));
+    configs.push(at(&[ClassPlace::Bottleneck], &["bottleneck.vertical", "bottleneck.horizontal"]));
+    let maps = ["input.horizontal", "bottleneck.vertical"];
+    let everywhere = at(&ClassPlace::ALL, &maps);
+    // One level, so that the pair at the bottleneck has the image's size; two; four.
+    configs.push(Config { levels: 1, filters: 5, nonlinearity: Nonlinearity::Relu, ..everywhere.clone() });
+    let Config { class_places, class_maps, .. } = everywhere;
+    configs.push(Config {
+        class_places: class_places.clone(),
+        class_maps: class_maps.clone(),
+        ..grey.clone()
+    });
+    let deep = Config { width: 16, height: 40, ..deep.with_classes(&["cat", "dog", "emu", "fox"]) };
+    configs.push(Config { class_places, class_maps, ..deep });
+    configs
 }
 
 /// Random images of a model, values in [−1, 1], and classes for them if the model has any.
@@ -213,10 +289,10 @@ pub fn first_difference(config: &Config, got: &Trace, expected: &Trace, toleranc
     assert_eq!((got.len(), expected.len()), (nodes.len(), nodes.len()));
     for (node, ((name, got), (expected_name, expected))) in nodes.iter().zip(got.iter().zip(expected)) {
         assert_eq!(name, expected_name);
-        let expected = match [Form::Raw, Form::Phi].map(|form| node.offset(form)) {
-            [Some(_), _] => expected.clone(),
-            [None, Some(_)] => phi(config.nonlinearity, expected, node.channels),
-            [None, None] => phi(Nonlinearity::Elu, expected, node.channels),
+        let expected = match node.shown().activation {
+            Activation::Raw => expected.clone(),
+            Activation::Phi => phi(config.nonlinearity, expected, node.channels),
+            Activation::Elu => phi(Nonlinearity::Elu, expected, node.channels),
         };
         assert_eq!(got.len(), expected.len(), "{name}");
         // Written so that a NaN on either side is a difference.

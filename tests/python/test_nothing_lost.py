@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from test_torch import TORCH, needs_torch
 from test_train import SCRIPT, TINY, begin, metadata, save_npz, step_of, train, trained, wait_for_step
 from training import TrainingError, checkpoint
+from training.settings import flipped_classes
 
 on_unix = pytest.mark.skipif(os.name != "posix", reason="needs signals and file modes of Unix")
 
@@ -305,6 +306,13 @@ def test_an_escaped_class_is_drawn(tmp_path):
     result = run_convert(tmp_path / "params.safetensors", "-o", tmp_path / "m", "--classes", ",".join(names))
     assert result.code == 0, result.err
     run_pixelcnn("sample", "-m", tmp_path / "m", "-n", 1, "--class", "x\\xff", "-o", tmp_path / "x.png")
+
+
+def test_classes_to_flip_go_by_either_spelling_of_accents():
+    classes = ["cre\u0300me", "caf\xe9", "tea"]
+    assert list(flipped_classes("cr\xe8me,cafe\u0301", classes)) == [True, True, False]
+    with pytest.raises(TrainingError, match="--flip creme: is not a class"):
+        flipped_classes("creme", classes)
 
 
 SPEAK = """

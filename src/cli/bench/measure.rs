@@ -6,8 +6,8 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use pixelcnn::engine::cost::{self, Cost, Device};
-use pixelcnn::engine::{Engine, EngineError, Job, Method};
+use pixelcnn::engine::cost::{self, Device};
+use pixelcnn::engine::{Counts, Engine, EngineError, Job, Method, Room};
 use pixelcnn::model::Network;
 
 /// How much of a run is timed.
@@ -46,9 +46,7 @@ pub struct Row {
     /// Seconds that it took to make room and kernels.
     pub prepare_seconds: f64,
     /// What one run issued, by the engine's own count.
-    pub counted: Cost,
-    pub encode_seconds: f64,
-    pub submissions: u64,
+    pub counted: Counts,
     pub memory_bytes: u64,
 }
 
@@ -93,7 +91,7 @@ impl Sweep<'_> {
         rows: &mut Vec<Row>,
     ) -> Result<(), EngineError> {
         let start = Instant::now();
-        engine.prepare(batch)?;
+        engine.prepare(Room::For(batch))?;
         let prepare_seconds = start.elapsed().as_secs_f64();
         for &method in &self.methods {
             // Makes what is made at the first use, without a pixel.
@@ -109,9 +107,7 @@ impl Sweep<'_> {
                         pixels,
                         seconds: Vec::new(),
                         prepare_seconds: prepare_seconds + kernels,
-                        counted: Cost::default(),
-                        encode_seconds: 0.0,
-                        submissions: 0,
+                        counted: Counts::default(),
                         memory_bytes: 0,
                     });
                     rows.last_mut().expect("pushed before")
@@ -125,10 +121,7 @@ impl Sweep<'_> {
                 row.memory_bytes = engine.bytes();
             }
             row.seconds.push(self.extrapolated(method, row.pixels, &times));
-            row.counted =
-                Cost { macs: after.macs - before.macs, dispatches: after.dispatches - before.dispatches };
-            row.encode_seconds = (after.encode_ns - before.encode_ns) as f64 / 1e9;
-            row.submissions = after.submissions - before.submissions;
+            row.counted = after.since(before);
         }
         Ok(())
     }
@@ -185,12 +178,11 @@ impl Sweep<'_> {
         batch: usize,
         pixels: usize,
     ) -> Result<Times, EngineError> {
-        let classes = classes(self.network, batch);
-        let job = Job { count: batch, classes, method, pixels: Some(pixels), ..Job::default() };
+        let job = Job { method, pixels: Some(pixels), ..job(self.network, batch) };
         let group = self.group();
         let (mut head, mut body) = (None, None);
         let start = Instant::now();
-        engine.sample(&job, &mut |done| {
+        engine.run(&job, &mut |done| {
             let now = start.elapsed().as_secs_f64();
             if done >= group {
                 head.get_or_insert(now);
@@ -212,7 +204,7 @@ impl Sweep<'_> {
         }
         // The start and the first group count once, as measured; the end, too.
         let (from, head) = match method {
-            Method::Cached => (self.group(), times.head),
+            Method::Cached | Method::ByPixel => (self.group(), times.head),
             Method::Naive => (0, 0.0),
         };
         let of_pixel = (times.body - head) / (pixels - from) as f64;
@@ -230,12 +222,10 @@ struct Times {
     total: f64,
 }
 
-/// A class for each image, if the network has any.
-pub fn classes(network: &Network, batch: usize) -> Vec<usize> {
-    match network.config.classes.len() {
-        0 => Vec::new(),
-        classes => (0..batch).map(|i| i % classes).collect(),
-    }
+/// Images to draw, of one class after the other if the network has any.
+pub fn job(network: &Network, batch: usize) -> Job {
+    let classes = network.config.classes.len() as u64;
+    Job::sample(0, (0..batch as u64).map(|i| (i, i.checked_rem(classes).map(|class| class as usize))))
 }
 
 /// The value below which a share of the values lie, between neighbours in proportion.

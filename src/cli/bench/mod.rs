@@ -6,19 +6,20 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{self, Device};
+use pixelcnn::engine::cpu::peak;
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::Description;
-use pixelcnn::engine::{Engine, Job, Method};
 use pixelcnn::model::{Model, Network};
 use pixelcnn::output;
 
+use super::chart;
 use super::{ArchitectureArgs, EngineArgs, images, say};
 use measure::{Effort, Sweep};
 use report::Report;
 
 mod measure;
-mod peak;
 mod plot;
 mod report;
 
@@ -29,7 +30,7 @@ mod report;
 /// repeated in turns, and the medians tabled. What would take long is not run to its end: the first pixels
 /// are timed, and the rest extrapolated from them, which the results say.
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     #[command(flatten)]
     model: ArchitectureArgs,
@@ -103,8 +104,9 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 pub fn run(args: &Args) -> Result<()> {
     check_outputs(args)?;
     let model = args.model.load()?;
-    let adapter = args.engine.choose()?;
-    match &adapter {
+    let largest = args.batch_sizes.iter().copied().max().unwrap_or(1);
+    let mut devices = args.engine.choose(&model, largest)?;
+    match devices.adapter() {
         None if args.profile => bail!("--profile: the CPU engine has no timestamps (leave --profile out)"),
         Some(adapter) if args.profile && !GpuEngine::can_profile(adapter) => {
             bail!("--profile: {} has no timestamps (leave --profile out)", adapter.get_info().name)
@@ -113,10 +115,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let network = Network::new(&model.config);
     let start = Instant::now();
-    let mut engine =
-        args.engine.start(adapter.as_ref(), &model, model.config.width, model.config.height)?;
+    let mut engine = devices.start(&model, model.config.width, model.config.height)?;
+    let adapter = devices.adapter();
     let build_seconds = start.elapsed().as_secs_f64();
-    let peak_gflops = adapter.is_none().then(peak::gflops);
+    let peak_gflops = adapter.is_none().then(|| peak::gflops(args.engine.threads()));
 
     let mut batches = args.batch_sizes.clone();
     batches.sort_unstable();
@@ -135,6 +137,9 @@ pub fn run(args: &Args) -> Result<()> {
         repeats: args.repeat.into(),
     };
     let (rows, stopped) = sweep.run(&mut *engine, &batches)?;
+    if let (Some(stopped), true) = (&stopped, rows.is_empty()) {
+        bail!("nothing was measured: {}", stopped.reason);
+    }
     if let Some(stopped) = &stopped {
         say(&format!("stopped at batch {}: {}", stopped.batch, stopped.reason));
     }
@@ -142,12 +147,12 @@ pub fn run(args: &Args) -> Result<()> {
         name: engine.name(),
         kind: if adapter.is_some() { "gpu" } else { "cpu" },
         threads: adapter.is_none().then(|| args.engine.threads()),
-        driver: adapter.as_ref().map(|adapter| Description::new(adapter).driver),
+        driver: adapter.map(|adapter| Description::new(adapter).driver),
         peak_gflops,
     };
     drop(engine);
     let mut report = Report::new(&model, &sweep, rows, stopped, device, build_seconds);
-    if let (Some(adapter), true) = (&adapter, args.profile) {
+    if let (Some(adapter), true) = (adapter, args.profile) {
         let sizes = report.results.iter().map(|row| row.batch).collect();
         report.profiles = profiles(adapter, &model, &network, sizes)?;
     }
@@ -159,7 +164,7 @@ pub fn run(args: &Args) -> Result<()> {
         report.write_csv(path)?;
     }
     if let Some(path) = &args.plot {
-        plot::write(path, &report)?;
+        chart::write(path, &report)?;
     }
     Ok(())
 }
@@ -199,9 +204,7 @@ fn profiles(
     let mut engine = GpuEngine::new(model, model.config.width, model.config.height, adapter)?;
     let mut profiles = Vec::new();
     for batch in batches {
-        let job = Job { count: batch, classes: measure::classes(network, batch), ..Job::default() };
-        engine.prepare(batch)?;
-        let totals = engine.profile(&job, rows)?;
+        let totals = engine.profile(&measure::job(network, batch), rows)?;
         profiles.push(report::Profile::new(batch, rows * model.config.width, &totals));
     }
     Ok(profiles)

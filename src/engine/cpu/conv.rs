@@ -155,15 +155,6 @@ impl Packed {
         self.halves * self.width()
     }
 
-    /// `values` `[halves, channels]` with padding, as a row of `init`.
-    pub fn row(&self, values: &[f32]) -> Vec<f32> {
-        let mut row = vec![0.0; self.stride()];
-        for (to, from) in row.chunks_mut(self.width()).zip(values.chunks(self.channels)) {
-            to[..from.len()].copy_from_slice(from);
-        }
-        row
-    }
-
     /// The panels of a member of a team of `team`, the number it was packed for, or 1.
     pub fn panels_of(&self, member: usize, team: usize) -> Range<usize> {
         if team == 1 { 0..self.panels.len() } else { self.parts[member]..self.parts[member + 1] }

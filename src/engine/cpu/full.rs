@@ -1,4 +1,5 @@
-//! The network on whole images, written from Salimans et al. 2017 with direct loops: the oracle.
+//! The network on whole images, written from Salimans et al. 2017 with direct loops: what both engines are
+//! measured by.
 //!
 //! No caches, no taps, no packed weights: it shares nothing with the engines but the model file, so that a
 //! mistake in one does not hide in the other. Slow, and meant to be read.
@@ -159,31 +160,36 @@ impl Network<'_> {
         let u = self.conv(&x, "input.vertical", [1, 1], 1, 1).shift_down();
         let above = self.conv(&x, "input.above", [0, 1], 1, 1).shift_down();
         let left = self.conv(&x, "input.left", [1, 0], 1, 1).shift_right();
-        let mut u = self.keep("input.vertical", u);
-        let mut ul = self.keep("input.horizontal", above.add(&left));
+        let mut u = self.keep("input.vertical", self.add_class(u, "input.vertical"));
+        let mut ul = self.keep("input.horizontal", self.add_class(above.add(&left), "input.horizontal"));
 
-        let mut remembered = vec![(u.clone(), ul.clone())];
+        // With the place at which each pair was made.
+        let mut remembered = vec![("input".to_owned(), u.clone(), ul.clone())];
         for level in 0..config.levels {
             for i in 0..config.blocks {
                 let place = format!("up.{level}.block.{i}");
                 u = self.block(&place, Vertical, i, &u, None);
                 ul = self.block(&place, Horizontal, i, &ul, Some(&u));
-                remembered.push((u.clone(), ul.clone()));
+                remembered.push((place, u.clone(), ul.clone()));
             }
             if level + 1 < config.levels {
                 let [vertical, horizontal] = self.stride_names("up", level);
                 u = self.keep(&vertical, self.conv(&u, &vertical, [1, 1], 2, 1));
                 ul = self.keep(&horizontal, self.conv(&ul, &horizontal, [1, 1], 2, 1));
-                remembered.push((u.clone(), ul.clone()));
+                remembered.push((format!("up.{level}.stride"), u.clone(), ul.clone()));
             }
         }
 
         remembered.pop();
+        u = self.add_class(u, "bottleneck.vertical");
+        ul = self.keep_again(self.add_class(ul, "bottleneck.horizontal"));
         for level in (0..config.levels).rev() {
             let blocks = if level + 1 == config.levels { config.blocks } else { config.blocks + 1 };
             for i in 0..blocks {
                 let place = format!("down.{level}.block.{i}");
-                let (u_up, ul_up) = remembered.pop().expect("as many as were pushed");
+                let (made_at, u_up, ul_up) = remembered.pop().expect("as many as were pushed");
+                let u_up = self.add_class(u_up, &format!("{made_at}.vertical.remembered"));
+                let ul_up = self.add_class(ul_up, &format!("{made_at}.horizontal.remembered"));
                 u = self.block(&place, Vertical, i, &u, Some(&u_up));
                 ul = self.block(&place, Horizontal, i, &ul, Some(&u.concat(&ul_up)));
             }
@@ -194,13 +200,32 @@ impl Network<'_> {
             }
         }
         let elu = ul.map_pixels(ul.channels, |x, y| x.iter().zip(y).for_each(|(x, y)| *y = elu(*x)));
-        self.keep("output", self.nin(&elu, "output"))
+        self.keep("output", self.add_class(self.nin(&elu, "output"), "output"))
+    }
+
+    /// `x` with what the class adds at a place, `[K, channels]` or `[K, H, W, channels]`, if it adds anything there.
+    fn add_class(&self, mut x: Array, place: &str) -> Array {
+        let tensor = self.model.tensors.get(&format!("{place}.class.weight"));
+        let (Some(class), Some(tensor)) = (self.class, tensor) else { return x };
+        let of_class = tensor.data.chunks(tensor.data.len() / tensor.shape[0]).nth(class);
+        let of_class = of_class.expect("the class is one of the model's");
+        // A vector is the same for every pixel.
+        x.data.iter_mut().zip(of_class.iter().cycle()).for_each(|(x, e)| *x += e);
+        x
     }
 
     /// Adds a value to the trace.
     fn keep(&self, name: &str, value: Array) -> Array {
         if let Some(trace) = &self.trace {
             trace.borrow_mut().push((name.to_owned(), value.data.clone()));
+        }
+        value
+    }
+
+    /// Replaces the value that was added to the trace last.
+    fn keep_again(&self, value: Array) -> Array {
+        if let Some(trace) = &self.trace {
+            trace.borrow_mut().last_mut().expect("it has values").1.clone_from(&value.data);
         }
         value
     }
@@ -218,15 +243,9 @@ impl Network<'_> {
             c1 = c1.add(&self.nin(&self.phi(aux), &format!("{place}.skip")));
         }
         let name = format!("{place}.conv_out");
-        let c1 = self.keep(&format!("{place}.conv_in"), c1);
-        let mut c2 = self.conv(&self.phi(&c1), &name, pad, 1, dilation);
-        if let Some(class) = self.class {
-            let table = &self.model.tensors[&format!("{place}.class.weight")].data;
-            let h = &table[class * c2.channels..(class + 1) * c2.channels];
-            c2.data
-                .chunks_mut(h.len())
-                .for_each(|pixel| pixel.iter_mut().zip(h).for_each(|(c, h)| *c += h));
-        }
+        let conv_in = format!("{place}.conv_in");
+        let c1 = self.keep(&conv_in, self.add_class(c1, &conv_in));
+        let c2 = self.add_class(self.conv(&self.phi(&c1), &name, pad, 1, dilation), &place);
         let gate = c2.map_pixels(x.channels, |c, y| {
             let (a, b) = c.split_at(y.len());
             for (y, (a, b)) in y.iter_mut().zip(a.iter().zip(b)) {

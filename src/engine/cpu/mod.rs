@@ -1,4 +1,4 @@
-//! The CPU engine: the oracle for the GPU engine, and what runs where there is no GPU.
+//! The CPU engine: the yardstick of the GPU engine, and what runs where there is no GPU.
 //!
 //! Threads own images; with more threads than images, a team shares each. An image is the same bit for bit at
 //! any batch size, with any number of threads, and its parameters evaluated by row or by pixel.
@@ -6,21 +6,29 @@
 mod conv;
 pub mod full;
 mod math;
+pub mod peak;
 mod state;
 mod team;
 
+use std::io;
 use std::ops::Range;
 use std::sync::mpsc;
+use std::thread;
 
-use super::{Counts, Engine, EngineError, Job, Method, Trace, begin_trace, trace_row};
+use super::{
+    Counts, Engine, EngineError, Job, Lane, Method, Outcome, Room, Trace, largest, mebibytes, trace_row,
+};
 use crate::model::{Config, Model};
-use crate::sampling::mixture;
 use crate::sampling::random::Noise;
+use crate::sampling::{likelihood, mixture};
 use state::{Memory, Packing, State};
 use team::Team;
 
 /// Above this many images a thread, larger batches no longer help.
 const IMAGES_PER_THREAD: usize = 64;
+
+/// The share of free memory that is taken unasked; the rest is for others.
+const MODEST: f64 = 0.8;
 
 /// A network on the CPU.
 pub struct CpuEngine {
@@ -37,112 +45,37 @@ impl CpuEngine {
         Self { packing: Packing::new(model, width, height, threads), memories }
     }
 
-    /// As [`Engine::parameters`], by the steps of the sampler: one pixel at a time.
-    ///
-    /// # Errors
-    /// Any [`EngineError`].
-    pub fn parameters_by_pixel(
+    /// Splits the images of a job and their results between teams of threads, which compute them.
+    fn share(
         &mut self,
-        images: &[f32],
-        classes: &[usize],
-    ) -> Result<Vec<f32>, EngineError> {
-        self.evaluate(images, classes, 1)
-    }
-
-    /// Parameters of given images, `span` pixels a step.
-    fn evaluate(
-        &mut self,
-        images: &[f32],
-        classes: &[usize],
-        span: usize,
-    ) -> Result<Vec<f32>, EngineError> {
-        let config = &self.packing.network.config;
-        let (width, height, channels) = (config.width, config.height, config.channels);
-        let per_pixel = config.parameters_per_pixel();
-        let count = images.len() / config.dimensions();
-        self.fits(count)?;
-        let mut parameters = vec![0.0; count * width * height * per_pixel];
-        let work = |state: &mut State, first: usize, mut out: Option<&mut [f32]>, _: &dyn Fn()| {
-            let batch = state.batch();
-            let pixels = |columns: Range<usize>| {
-                columns.flat_map(move |column| (0..batch).map(move |image| (column, image)))
-            };
-            let pixel = |row, column, image| (image * height + row) * width + column;
-            for row in 0..height {
-                state.begin_row(row);
-                for start in (0..width).step_by(span) {
-                    let columns = start..width.min(start + span);
-                    state.alone(|state| {
-                        for (column, image) in pixels(columns.clone()) {
-                            let at = (first * height * width + pixel(row, column, image)) * channels;
-                            state.set_pixel(row, column, image, &images[at..at + channels]);
-                        }
-                    });
-                    state.step(row, columns.clone());
-                    let Some(out) = &mut out else { continue };
-                    for (column, image) in pixels(columns) {
-                        out[pixel(row, column, image) * per_pixel..][..per_pixel]
-                            .copy_from_slice(state.parameters(column, image));
-                    }
-                }
-            }
-            Ok(())
-        };
-        self.share(count, classes, &mut parameters, work, &mut |_| {})?;
-        Ok(parameters)
-    }
-
-    /// Splits `count` images and their results between teams of threads, and runs `work` on each thread.
-    ///
-    /// `work` gets the index of its team's first image; the first thread of a team also gets the team's part
-    /// of `out`, and reports every finished pixel.
-    fn share<W>(
-        &mut self,
-        count: usize,
-        classes: &[usize],
-        out: &mut [f32],
-        work: W,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<(), EngineError>
-    where
-        W: Fn(&mut State, usize, Option<&mut [f32]>, &dyn Fn()) -> Result<(), EngineError> + Sync,
-    {
-        if count == 0 {
-            return Ok(());
-        }
+        job: &Job,
+        outcome: &mut Outcome,
+        watch: &mut dyn FnMut(usize),
+    ) -> Result<(), EngineError> {
         let threads = self.memories.len();
-        let teams = threads.min(count);
+        let teams = threads.min(job.lanes.len());
         let size = if threads / teams >= self.packing.team { self.packing.team } else { 1 };
-        let (packing, work) = (&self.packing, &work);
+        let packing = &self.packing;
         let (sender, receiver) = mpsc::channel();
-        std::thread::scope(|scope| {
-            let (mut first, mut rest) = (0, out);
+        thread::scope(|scope| {
+            let mut rest = Images::new(job, &packing.network.config, outcome);
             let mut running = Vec::new();
             for (t, memory) in self.memories.iter_mut().take(teams).enumerate() {
-                let images = (count + t) / teams;
-                let (mine, others) = rest.split_at_mut(rest.len() / (count - first) * images);
-                let classes = classes.get(first..first + images).unwrap_or(&[]);
+                let mine;
+                (mine, rest) = rest.split((job.lanes.len() + t) / teams);
                 let sender = sender.clone();
-                running.push(scope.spawn(move || {
-                    memory.begin(packing, images, classes);
-                    let (memory, team) = (&*memory, &Team::new(size));
-                    let run = |member, out, report: &dyn Fn()| {
-                        let _member = team.member();
-                        work(&mut State::new(packing, memory, team, member), first, out, report)
-                    };
-                    std::thread::scope(|scope| {
-                        for member in 1..size {
-                            scope.spawn(move || run(member, None, &|| {}));
-                        }
-                        run(0, Some(mine), &|| _ = sender.send(()))
-                    })
-                }));
-                rest = others;
-                first += images;
+                let work = move || {
+                    let classes = mine.lanes.iter().filter_map(|lane| lane.class).collect();
+                    memory
+                        .begin(packing, mine.lanes.len(), classes)
+                        .map_err(|_| no_memory(job, packing))?;
+                    compute_in_team(packing, memory, size, mine, &|| _ = sender.send(()))
+                };
+                running.push(thread::Builder::new().spawn_scoped(scope, work).map_err(no_thread)?);
             }
             drop(sender);
-            for (pixels, ()) in receiver.iter().enumerate() {
-                progress((pixels + 1) / teams);
+            for (steps, ()) in receiver.iter().enumerate() {
+                watch((steps + 1) / teams);
             }
             running.into_iter().try_for_each(|thread| match thread.join() {
                 Ok(result) => result,
@@ -157,60 +90,251 @@ impl CpuEngine {
         threads * self.packing.state_bytes(batch.div_ceil(threads))
     }
 
-    fn fits(&self, batch: usize) -> Result<(), EngineError> {
-        let available = available_memory();
-        if self.batch_bytes(batch) <= available {
-            return Ok(());
-        }
-        let gibibytes = |bytes: usize| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
-        Err(EngineError::BatchTooLarge {
-            batch,
-            needed: gibibytes(self.batch_bytes(batch)),
-            limit: format!("{} of memory are free", gibibytes(available)),
-            largest: self.largest(batch, available),
-        })
+    /// Bytes of caches that are held.
+    fn held(&self) -> usize {
+        self.memories.iter().map(Memory::bytes).sum()
     }
 
-    /// The largest batch up to `most` that fits into `available` bytes.
-    fn largest(&self, most: usize, available: usize) -> usize {
-        let (mut fits, mut too_large) = (0, most + 1);
-        while too_large - fits > 1 {
-            let middle = fits + (too_large - fits) / 2;
-            if self.batch_bytes(middle) <= available { fits = middle } else { too_large = middle }
+    /// Bytes that a batch may take: those that are free, and those that are held already.
+    fn available(&self) -> usize {
+        available_memory().saturating_add(self.held())
+    }
+
+    fn fits(&self, batch: usize) -> Result<(), EngineError> {
+        let (needed, available) = (self.batch_bytes(batch), self.available());
+        if needed <= available {
+            return Ok(());
         }
-        fits
+        let limit = format!("{} of memory are free", mebibytes(available as u64));
+        let largest = largest(batch, |batch| self.batch_bytes(batch) <= available);
+        Err(EngineError::BatchTooLarge { batch, needed: mebibytes(needed as u64), limit, largest })
     }
 }
 
-/// Draws the pixels of a thread's images.
-struct Sampler<'a> {
+fn no_memory(job: &Job, packing: &Packing) -> EngineError {
+    let batch = job.lanes.len();
+    EngineError::BatchTooLarge {
+        batch,
+        needed: mebibytes(packing.state_bytes(batch) as u64),
+        limit: "the system gives less memory".into(),
+        largest: batch / 2,
+    }
+}
+
+fn no_thread(error: io::Error) -> EngineError {
+    EngineError::Threads(error.to_string())
+}
+
+/// How many of `wanted` threads the system lets run at once, at least 1.
+pub fn startable_threads(wanted: usize) -> usize {
+    thread::scope(|scope| {
+        let start = |_| {
+            let (go, wait) = mpsc::channel::<()>();
+            thread::Builder::new().spawn_scoped(scope, move || _ = wait.recv()).ok().map(|_| go)
+        };
+        // All at once: each waits until the others are counted.
+        let waiting: Vec<_> = (0..wanted).map_while(start).collect();
+        waiting.len().max(1)
+    })
+}
+
+/// Computes a team's images, on as many threads as the team has, or on this one where no other can be started.
+fn compute_in_team(
+    packing: &Packing,
+    memory: &Memory,
+    size: usize,
+    images: Images,
+    report: &dyn Fn(),
+) -> Result<(), EngineError> {
+    let (whole, alone) = (Team::new(size), Team::new(1));
+    let job = images.job;
+    let run = |team: &Team, member, images, report: &dyn Fn()| {
+        let _member = team.member();
+        compute(&mut State::new(packing, memory, team, member), job, images, report)
+    };
+    let ended = thread::scope(|scope| {
+        // All threads of the team begin, or none.
+        let start = |member| {
+            let (start, started) = mpsc::channel();
+            let (run, whole) = (&run, &whole);
+            let body = move || _ = started.recv().map(|()| run(whole, member, None, &|| {}));
+            thread::Builder::new().spawn_scoped(scope, body).map(|_| start)
+        };
+        let team = match (1..size).map(start).collect::<io::Result<Vec<_>>>() {
+            Ok(others) => {
+                others.iter().for_each(|other| _ = other.send(()));
+                &whole
+            }
+            Err(_) => &alone,
+        };
+        run(team, 0, Some(images), report)
+    });
+    ended.map_err(|error| error.expect("the first thread has its own errors alone"))
+}
+
+/// Computes images in the steps that the job names; `report` is called for every pixel that is done. All threads of
+/// a team do it; the first has the images.
+///
+/// # Errors
+/// Those of the first thread; none, for the others, if it had any.
+fn compute<'a>(
+    state: &mut State,
+    job: &Job,
+    mut images: Option<Images<'a>>,
+    report: &dyn Fn(),
+) -> Result<(), Option<EngineError>> {
+    let mut first = |state: &mut State, turn: Turn<'a>, row, columns| {
+        state.try_alone(|state| match &mut images {
+            Some(images) => turn(images, state, row, columns),
+            None => Ok(()),
+        })
+    };
+    let config = &state.network().config;
+    let (width, height, last) = (config.width, config.height, job.pixels_of(config));
+    if job.method == Method::Naive {
+        for pixel in 0..last {
+            state.alone(State::restart);
+            for row in 0..height {
+                state.begin_row(row);
+                first(state, Images::show, row, 0..width)?;
+                state.step(row, 0..width);
+                if row == pixel / width {
+                    first(state, Images::take, row, pixel % width..pixel % width + 1)?;
+                }
+            }
+            report();
+        }
+        return Ok(());
+    }
+    let rows_given = job.rows_given(config);
+    for row in 0..last.div_ceil(width) {
+        let end = width.min(last - row * width);
+        state.begin_row(row);
+        if row < rows_given {
+            first(state, Images::show, row, 0..width)?;
+            state.step(row, 0..width);
+            first(state, Images::take, row, 0..width)?;
+            (0..width).for_each(|_| report());
+        } else {
+            for column in 0..end {
+                state.step(row, column..column + 1);
+                first(state, Images::take, row, column..column + 1)?;
+                report();
+            }
+        }
+        if job.want.trace {
+            first(state, Images::trace, row, 0..end)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the first thread of a team does with its images, for some columns of a row.
+type Turn<'a> = fn(&mut Images<'a>, &mut State, usize, Range<usize>) -> Result<(), EngineError>;
+
+/// Some images of a job, and where their results go.
+struct Images<'a> {
     job: &'a Job,
     config: &'a Config,
-    /// The first image, counted from the job's first.
-    first: usize,
-    /// `[images, H, W, C]`
-    out: &'a mut [f32],
+    lanes: &'a [Lane],
+    /// As in [`Outcome`].
+    pixels: &'a mut [f32],
+    log_likelihood: &'a mut [f64],
+    parameters: &'a mut [f32],
+    /// For the job's first image.
+    trace: Option<&'a mut Trace>,
     draws: Vec<f32>,
 }
 
-impl Sampler<'_> {
-    /// Draws a pixel of every image from the parameters that were computed for it.
-    fn draw(&mut self, state: &mut State, row: usize, column: usize) -> Result<(), EngineError> {
-        let Config { width, height, channels, mixtures, .. } = *self.config;
-        self.draws.resize(mixtures + channels, 0.0);
-        for image in 0..self.out.len() / self.config.dimensions() {
-            let parameters = state.parameters(column, image);
-            let index = self.job.first + (self.first + image) as u64;
-            if !parameters.iter().all(|p| p.is_finite()) {
-                return Err(EngineError::NotFinite { image: index, row, column });
+impl<'a> Images<'a> {
+    fn new(job: &'a Job, config: &'a Config, outcome: &'a mut Outcome) -> Self {
+        Self {
+            job,
+            config,
+            lanes: &job.lanes,
+            pixels: &mut outcome.pixels,
+            log_likelihood: &mut outcome.log_likelihood,
+            parameters: &mut outcome.parameters,
+            trace: Some(&mut outcome.trace),
+            draws: vec![0.0; config.mixtures + config.channels],
+        }
+    }
+
+    /// The first `count` images, and the others.
+    fn split(self, count: usize) -> (Self, Self) {
+        fn cut<T>(of_all: &mut [T], count: usize, all: usize) -> (&mut [T], &mut [T]) {
+            of_all.split_at_mut(of_all.len() / all.max(1) * count)
+        }
+        let all = self.lanes.len();
+        let (lanes, other_lanes) = self.lanes.split_at(count);
+        let (pixels, other_pixels) = cut(self.pixels, count, all);
+        let (log_likelihood, other_likelihood) = cut(self.log_likelihood, count, all);
+        let (parameters, other_parameters) = cut(self.parameters, count, all);
+        let draws = self.draws.clone();
+        let first = Self { lanes, pixels, log_likelihood, parameters, draws, ..self };
+        let others = Self {
+            lanes: other_lanes,
+            pixels: other_pixels,
+            log_likelihood: other_likelihood,
+            parameters: other_parameters,
+            trace: None,
+            draws: self.draws,
+            ..first
+        };
+        (first, others)
+    }
+
+    /// Lets the network see the pixels of a row: those that are given, and those that have been drawn.
+    #[allow(clippy::unnecessary_wraps, reason = "a turn may fail")]
+    fn show(&mut self, state: &mut State, row: usize, columns: Range<usize>) -> Result<(), EngineError> {
+        let Config { width, height, channels, .. } = *self.config;
+        for column in columns {
+            for (image, lane) in self.lanes.iter().enumerate() {
+                let pixel = row * width + column;
+                let drawn = &self.pixels[(image * height * width + pixel) * channels..][..channels];
+                state.set_pixel(row, column, image, lane.canvas.pixel(pixel, channels).unwrap_or(drawn));
             }
-            Noise::new(self.job.seed, index).uniforms((row * width + column) as u32, &mut self.draws);
-            let at = ((image * height + row) * width + column) * channels;
-            let pixel = &mut self.out[at..at + channels];
-            mixture::draw(parameters, &self.draws, self.job.continuous, pixel);
-            state.set_pixel(row, column, image, pixel);
         }
         Ok(())
+    }
+
+    /// Takes what the network gave for some pixels of a row, and gives them their values.
+    fn take(&mut self, state: &mut State, row: usize, columns: Range<usize>) -> Result<(), EngineError> {
+        let Config { width, height, channels, .. } = *self.config;
+        let per_pixel = self.config.parameters_per_pixel();
+        for column in columns {
+            let place = row * width + column;
+            for (image, lane) in self.lanes.iter().enumerate() {
+                let parameters = state.parameters(column, image);
+                if !parameters.iter().all(|p| p.is_finite()) {
+                    let pixel = Some([row, column]);
+                    return Err(EngineError::NotFinite { image: lane.index, pixel });
+                }
+                let at = image * height * width + place;
+                let pixel = &mut self.pixels[at * channels..][..channels];
+                match lane.canvas.pixel(place, channels) {
+                    Some(given) => pixel.copy_from_slice(given),
+                    None => {
+                        Noise::new(self.job.seed, lane.index).uniforms(place as u32, &mut self.draws);
+                        mixture::draw(parameters, &self.draws, self.job.draw, pixel);
+                    }
+                }
+                if let Some(to) = self.log_likelihood.get_mut(at) {
+                    *to = likelihood::log_likelihood(parameters, pixel);
+                }
+                if !self.parameters.is_empty() {
+                    self.parameters[at * per_pixel..][..per_pixel].copy_from_slice(parameters);
+                }
+                state.set_pixel(row, column, image, pixel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what a row of the job's first image gave to the trace.
+    fn trace(&mut self, state: &mut State, row: usize, _: Range<usize>) -> Result<(), EngineError> {
+        let Some(trace) = &mut self.trace else { return Ok(()) };
+        trace_row(state.network(), trace, row, self.lanes.len(), |node| Ok(state.ring(node).to_vec()))
     }
 }
 
@@ -230,57 +354,30 @@ impl Engine for CpuEngine {
         }
     }
 
-    fn suggested_batch(&self, count: usize) -> usize {
-        let helps = self.memories.len() * IMAGES_PER_THREAD;
-        self.largest(count.min(helps), available_memory()).max(1)
-    }
-
-    fn prepare(&mut self, batch: usize) -> Result<(), EngineError> {
-        self.fits(batch)
-    }
-
-    fn sample(&mut self, job: &Job, progress: &mut dyn FnMut(usize)) -> Result<Vec<f32>, EngineError> {
-        self.fits(job.count)?;
-        let config = self.packing.network.config.clone();
-        let (width, height) = (config.width, config.height);
-        let mut images = vec![0.0; job.count * config.dimensions()];
-        let last = job.pixels_of(&config);
-        let work = |state: &mut State, first, out: Option<&mut [f32]>, report: &dyn Fn()| {
-            let mut sampler =
-                out.map(|out| Sampler { job, config: &config, first, out, draws: Vec::new() });
-            let mut draw = |state: &mut State, row, column| match &mut sampler {
-                Some(sampler) => sampler.draw(state, row, column),
-                None => Ok(()),
-            };
-            for pixel in 0..last {
-                let (row, column) = (pixel / width, pixel % width);
-                // For the naive method, all rows of the network for every pixel.
-                let (rows, columns) = match job.method {
-                    Method::Cached => (row..row + 1, column..column + 1),
-                    Method::Naive => (0..height, 0..width),
-                };
-                if job.method == Method::Naive {
-                    state.alone(State::restart);
-                }
-                for at in rows {
-                    if columns.start == 0 {
-                        state.begin_row(at);
-                    }
-                    state.step(at, columns.clone());
-                    if at == row && state.try_alone(|state| draw(state, row, column))?.is_break() {
-                        return Ok(());
-                    }
-                }
-                report();
+    fn prepare(&mut self, room: Room) -> Result<usize, EngineError> {
+        let batch = match room {
+            Room::For(batch) => batch,
+            Room::UpTo(most) => {
+                let helps = self.memories.len() * IMAGES_PER_THREAD;
+                let available = MODEST * self.available() as f64;
+                largest(most.min(helps), |batch| self.batch_bytes(batch) as f64 <= available).max(1)
             }
-            Ok(())
         };
-        self.share(job.count, &job.classes, &mut images, work, progress)?;
-        Ok(images)
+        self.fits(batch)?;
+        if self.held() > self.batch_bytes(batch) {
+            self.memories.iter_mut().for_each(Memory::release);
+        }
+        Ok(batch)
     }
 
-    fn parameters(&mut self, images: &[f32], classes: &[usize]) -> Result<Vec<f32>, EngineError> {
-        self.evaluate(images, classes, self.packing.network.config.width)
+    fn run(&mut self, job: &Job, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
+        if job.lanes.is_empty() {
+            return Ok(Outcome::default());
+        }
+        self.fits(job.lanes.len())?;
+        let mut outcome = Outcome::new(&self.packing.network, job);
+        self.share(job, &mut outcome, watch)?;
+        Ok(outcome)
     }
 
     fn counts(&self) -> Counts {
@@ -289,26 +386,30 @@ impl Engine for CpuEngine {
     }
 
     fn bytes(&self) -> u64 {
-        let caches: usize = self.memories.iter().map(Memory::bytes).sum();
-        (self.packing.weight_bytes() + caches) as u64
+        (self.packing.weight_bytes() + self.held()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an engine holds itself is no reason to refuse the next batch.
+    #[test]
+    fn held_memory_counts_as_free() {
+        let model = Model::embedded().unwrap();
+        let mut engine = CpuEngine::new(&model, 28, 28, 2);
+        let job = Job { pixels: Some(1), ..Job::sample(0, (0..64).map(|i| (i, Some(0)))) };
+        engine.run(&job, &mut |_| {}).unwrap();
+        let held = engine.held();
+        assert!(held >= engine.batch_bytes(64), "{held} bytes");
+        assert!(engine.available() >= available_memory() / 2 + held);
+        engine.prepare(Room::For(1)).unwrap();
+        assert_eq!(engine.held(), 0, "a smaller batch gives memory back");
     }
 
-    fn trace(&mut self, image: &[f32], class: Option<usize>) -> Result<Trace, EngineError> {
-        let classes: Vec<_> = class.into_iter().collect();
-        let config = &self.packing.network.config;
-        let mut trace = begin_trace(&self.packing.network);
-        self.memories[0].begin(&self.packing, 1, &classes);
-        let team = Team::new(1);
-        let mut state = State::new(&self.packing, &self.memories[0], &team, 0);
-        for (row, pixels) in image.chunks(config.width * config.channels).enumerate() {
-            state.begin_row(row);
-            for (column, pixel) in pixels.chunks(config.channels).enumerate() {
-                state.step(row, column..column + 1);
-                state.set_pixel(row, column, 0, pixel);
-            }
-            let ring = |node| Ok(state.ring(node).to_vec());
-            trace_row(&self.packing.network, &mut trace, row, 1, ring)?;
-        }
-        Ok(trace)
+    #[test]
+    fn threads_are_counted_by_starting_them() {
+        assert_eq!(startable_threads(3), 3);
     }
 }

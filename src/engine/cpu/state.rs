@@ -1,6 +1,7 @@
 //! Caches of some images, and the two steps that move them on: a row begins, pixels of it are computed.
 
-use std::ops::{ControlFlow, Range};
+use std::collections::TryReserveError;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pulp::Arch;
@@ -8,7 +9,8 @@ use pulp::Arch;
 use super::conv::{Field, Packed, Product, Run};
 use super::math::{elu_both, sigmoid};
 use super::team::{Buffer, Pace, Team};
-use crate::model::network::{Form, IMAGE, Layer, MAX_TAPS, Node, depth, padded};
+use crate::engine::plan::{self, Part, Work};
+use crate::model::network::{Form, IMAGE, Layer, MAX_TAPS, Node, Table, depth, padded};
 use crate::model::{Model, Network, Nonlinearity};
 
 /// Positions that go through product and epilogue together: their results stay in the cache.
@@ -28,8 +30,12 @@ pub struct Packing {
     pub(super) network: Network,
     arch: Arch,
     weights: Vec<Packed>,
-    /// For each layer and class, `[stride]`; one entry for layers without classes.
-    biases: Vec<Vec<Vec<f32>>>,
+    /// What each layer adds to its sum, `[…, stride]`.
+    additions: Vec<Table>,
+    /// What each node adds to its value for some of its readers, `[…, padded channels]`.
+    of_nodes: Vec<Option<Table>>,
+    /// Whether any of it differs from pixel to pixel.
+    has_maps: bool,
     /// Threads that may share an image.
     pub(super) team: usize,
 }
@@ -49,18 +55,21 @@ impl Packing {
                 layer.outputs(),
                 layer.halves,
                 team,
-                layer.precision(model),
+                layer.precision(model.precision),
             )
         };
         let weights: Vec<_> = network.layers.iter().map(pack).collect();
-        let biases = network.layers.iter().zip(&weights).map(|(layer, packed)| {
-            let classes = model.config.classes.len();
-            let classes =
-                if layer.is_conditional() { (0..classes).map(Some).collect() } else { vec![None] };
-            classes.into_iter().map(|class| packed.row(&layer.bias(model, class))).collect()
-        });
-        let biases = biases.collect();
-        Self { network, arch, weights, biases, team }
+        let additions = network.layers.iter().zip(&weights);
+        let additions: Vec<_> = additions
+            .map(|(layer, packed)| layer.addition(model).padded(layer.halves, packed.width()))
+            .collect();
+        let of_nodes: Vec<_> = network
+            .nodes
+            .iter()
+            .map(|node| node.addition(model).map(|table| table.padded(1, padded(node.channels))))
+            .collect();
+        let has_maps = additions.iter().chain(of_nodes.iter().flatten()).any(Table::is_map);
+        Self { network, arch, weights, additions, of_nodes, has_maps, team }
     }
 
     /// Bytes of caches for a batch.
@@ -68,9 +77,11 @@ impl Packing {
         let nodes: usize = self.network.nodes.iter().map(|node| node.len(batch)).sum();
         let contexts = self.network.layers.iter().zip(&self.weights).map(|(layer, packed)| {
             let columns = if layer.has_context() { self.network.config.width >> layer.grid } else { 0 };
-            (columns + 1) * batch * packed.stride()
+            columns * batch * packed.stride()
         });
-        4 * (nodes + contexts.sum::<usize>())
+        let additions = self.additions.iter().chain(self.of_nodes.iter().flatten());
+        let additions = additions.map(|table| Gathered::len(table, batch));
+        4 * (nodes + contexts.sum::<usize>() + additions.sum::<usize>())
     }
 }
 
@@ -81,15 +92,54 @@ impl Packing {
     }
 }
 
-/// Which terms of a layer's sum to take.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// Those known when the row begins, into the row's context.
-    Early,
-    /// The others, added to the context (or the bias); then the epilogue.
-    Late,
-    /// All at once; then the epilogue.
-    All,
+/// What a table adds for the images of a batch, on one row: `[columns or 1, batch or 1, width]`.
+#[derive(Default)]
+struct Gathered {
+    data: Buffer,
+    /// From a column to the next, and from an image to the next.
+    column: usize,
+    image: usize,
+}
+
+impl Gathered {
+    fn len(table: &Table, batch: usize) -> usize {
+        let images = if table.axes[0] > 1 || table.is_map() { batch } else { 1 };
+        table.axes[2] * images * table.width
+    }
+
+    fn begin(&mut self, table: &Table, batch: usize, classes: &[usize]) -> Result<(), TryReserveError> {
+        let length = Self::len(table, batch);
+        self.image = if length > table.axes[2] * table.width { table.width } else { 0 };
+        self.column = if table.is_map() { batch * table.width } else { 0 };
+        self.data.clear(length)?;
+        // SAFETY: nobody else has it yet.
+        unsafe { self.fill(table, 0, classes) };
+        Ok(())
+    }
+
+    /// Takes the numbers of a row.
+    ///
+    /// # Safety
+    /// No other thread may access them.
+    unsafe fn fill(&self, table: &Table, row: usize, classes: &[usize]) {
+        let all = self.data.len();
+        // SAFETY: as promised by the caller.
+        let data = unsafe { self.data.write(0, all) };
+        let images = all / (table.axes[2] * table.width);
+        for (place, to) in data.chunks_mut(table.width).enumerate() {
+            let class = classes.get(place % images).copied().unwrap_or(0);
+            to.copy_from_slice(table.at(class, row, place / images));
+        }
+    }
+
+    /// The numbers of all positions.
+    ///
+    /// # Safety
+    /// No thread may write them while they are in use.
+    unsafe fn field(&self) -> Field<'_> {
+        // SAFETY: as promised by the caller.
+        Field { data: unsafe { self.data.read() }, start: 0, column: self.column, image: self.image }
+    }
 }
 
 /// The numbers of a batch, kept from one batch to the next to save allocations.
@@ -100,39 +150,62 @@ pub struct Memory {
     nodes: Vec<Buffer>,
     /// `[columns, batch, stride]` for every layer with a row context.
     contexts: Vec<Buffer>,
-    /// `[batch, stride]` for every layer with classes, `[stride]` for the others.
-    biases: Vec<Vec<f32>>,
+    /// What layers add to their sums.
+    additions: Vec<Gathered>,
+    /// What nodes add for some of their readers.
+    of_nodes: Vec<Gathered>,
+    /// The class of each image; none for an unconditional model.
+    classes: Vec<usize>,
     macs: AtomicU64,
 }
 
 impl Memory {
     /// Clears all caches for a new batch of `batch` images.
-    pub fn begin(&mut self, packing: &Packing, batch: usize, classes: &[usize]) {
+    ///
+    /// # Errors
+    /// If the system gives no memory for it.
+    pub fn begin(
+        &mut self,
+        packing: &Packing,
+        batch: usize,
+        classes: Vec<usize>,
+    ) -> Result<(), TryReserveError> {
         let (network, layers) = (&packing.network, packing.network.layers.len());
         self.batch = batch;
+        self.classes = classes;
         self.nodes.resize_with(network.nodes.len(), Buffer::default);
         self.contexts.resize_with(layers, Buffer::default);
-        self.biases.resize_with(layers, Vec::new);
-        for (cache, node) in self.nodes.iter_mut().zip(&network.nodes) {
-            cache.clear(node.len(batch));
+        self.additions.resize_with(layers, Gathered::default);
+        self.of_nodes.resize_with(network.nodes.len(), Gathered::default);
+        for (n, node) in network.nodes.iter().enumerate() {
+            self.nodes[n].clear(node.len(batch))?;
+            if let Some(table) = &packing.of_nodes[n] {
+                self.of_nodes[n].begin(table, batch, &self.classes)?;
+            }
         }
         for (l, layer) in network.layers.iter().enumerate() {
             if layer.has_context() {
                 let columns = network.config.width >> layer.grid;
-                self.contexts[l].clear(columns * batch * packing.weights[l].stride());
+                self.contexts[l].clear(columns * batch * packing.weights[l].stride())?;
             }
-            self.biases[l].clear();
-            match &packing.biases[l][..] {
-                [one] => self.biases[l].extend(one),
-                each => classes.iter().for_each(|&class| self.biases[l].extend(&each[class])),
-            }
+            self.additions[l].begin(&packing.additions[l], batch, &self.classes)?;
         }
+        Ok(())
+    }
+
+    /// Gives back all memory.
+    pub fn release(&mut self) {
+        *self = Self { macs: AtomicU64::new(self.macs()), ..Self::default() };
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        let gathered = self.additions.iter().chain(&self.of_nodes).map(|gathered| &gathered.data);
+        self.nodes.iter().chain(&self.contexts).chain(gathered)
     }
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        let buffers = self.nodes.iter().chain(&self.contexts).map(Buffer::bytes).sum::<usize>();
-        buffers + 4 * self.biases.iter().map(Vec::capacity).sum::<usize>()
+        self.buffers().map(Buffer::bytes).sum()
     }
 
     /// Multiplications with additions so far.
@@ -153,7 +226,7 @@ pub struct State<'a> {
     pace: Pace,
     /// Results of a product on their way to the epilogue.
     block: Vec<f32>,
-    /// A gate's result on its way into the record.
+    /// A gate's result on its way into the record, and the same with what its class adds.
     value: Vec<f32>,
     macs: u64,
 }
@@ -168,14 +241,14 @@ impl<'a> State<'a> {
     /// The view of thread `member` of a team.
     pub fn new(packing: &'a Packing, memory: &'a Memory, team: &'a Team, member: usize) -> Self {
         let widest = packing.weights.iter().map(Packed::stride).max().unwrap_or(0);
-        let (block, value) = (vec![0.0; BLOCK * widest], vec![0.0; widest]);
+        let (block, value) = (vec![0.0; BLOCK * widest], vec![0.0; 2 * widest]);
         let pace = Pace::new();
         Self { packing, memory, team, member, active: 1, pace, block, value, macs: 0 }
     }
 
-    /// Images.
-    pub fn batch(&self) -> usize {
-        self.memory.batch
+    /// The network that it runs.
+    pub fn network(&self) -> &'a Network {
+        &self.packing.network
     }
 
     /// Lets the first thread of the team do something while the others wait.
@@ -196,11 +269,8 @@ impl<'a> State<'a> {
     /// As [`Self::alone`], for something that may fail: then all must break off.
     ///
     /// # Errors
-    /// Those of `turn`, for the first thread alone.
-    pub fn try_alone<E>(
-        &mut self,
-        turn: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) -> Result<ControlFlow<()>, E> {
+    /// Those of `turn` for the first thread; none, for the others, if it had any.
+    pub fn try_alone<E>(&mut self, turn: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), Option<E>> {
         let mut result = Ok(());
         self.alone(|state| {
             result = turn(state);
@@ -208,14 +278,14 @@ impl<'a> State<'a> {
                 state.team.stop();
             }
         });
-        let stopped = self.team.has_stopped();
-        result.map(|()| if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        result.map_err(Some)?;
+        if self.team.has_stopped() { Err(None) } else { Ok(()) }
     }
 
-    /// Clears all caches but the image, to compute the same images once more from their first row. To be
-    /// called [`Self::alone`].
+    /// Clears all caches, to compute the same images once more from their first row. To be called
+    /// [`Self::alone`].
     pub fn restart(&mut self) {
-        for (cache, node) in self.memory.nodes.iter().zip(&self.packing.network.nodes).skip(IMAGE + 1) {
+        for (cache, node) in self.memory.nodes.iter().zip(&self.packing.network.nodes) {
             // SAFETY: the other threads wait.
             unsafe { cache.write(0, node.len(self.memory.batch)) }.fill(0.0);
         }
@@ -228,26 +298,36 @@ impl<'a> State<'a> {
             self.active = self.team.meet(active);
         }
         let packing = self.packing;
-        for (l, layer) in packing.network.layers.iter().enumerate() {
-            let part = match layer.is_row_work() {
-                true => Part::All,
-                false if layer.has_context() => Part::Early,
-                false => continue,
-            };
-            if layer.runs_on_row(row) {
-                self.run(l, row, layer.columns(0..packing.network.config.width), part);
+        if packing.has_maps {
+            self.alone(|state| state.take_additions_of(row));
+        }
+        for work in plan::of_row(&packing.network, row) {
+            self.run(work, row);
+        }
+    }
+
+    /// Takes the numbers of a row that are added and that differ from row to row. To be called [`Self::alone`].
+    fn take_additions_of(&mut self, row: usize) {
+        let Packing { network, additions, of_nodes, .. } = self.packing;
+        let take = |gathered: &Gathered, table: &Table, level: usize| {
+            if table.is_map() && row.is_multiple_of(1 << level) {
+                // SAFETY: the other threads wait.
+                unsafe { gathered.fill(table, row >> level, &self.memory.classes) };
             }
+        };
+        for ((gathered, table), layer) in self.memory.additions.iter().zip(additions).zip(&network.layers) {
+            take(gathered, table, layer.level);
+        }
+        for ((gathered, table), node) in self.memory.of_nodes.iter().zip(of_nodes).zip(&network.nodes) {
+            table.iter().for_each(|table| take(gathered, table, node.level));
         }
     }
 
     /// Computes the mixture parameters of some pixels of a row, given all pixels before them.
     pub fn step(&mut self, row: usize, columns: Range<usize>) {
         let packing = self.packing;
-        for (l, layer) in packing.network.layers.iter().enumerate() {
-            let on_grid = layer.columns(columns.clone());
-            if !layer.is_row_work() && layer.runs_on_row(row) && !on_grid.is_empty() {
-                self.run(l, row, on_grid, Part::Late);
-            }
+        for work in plan::of_pixels(&packing.network, row, columns) {
+            self.run(work, row);
         }
     }
 
@@ -286,20 +366,16 @@ impl<'a> State<'a> {
         (cut(member)..cut(member + 1), weights.panels_of(0, 1))
     }
 
-    /// Runs a layer for some columns of its grid, on a row of the image.
-    fn run(&mut self, l: usize, row: usize, columns: Range<usize>, part: Part) {
+    /// Runs a part of a layer, on a row of the image.
+    fn run(&mut self, work: Work, row: usize) {
         if self.member >= self.active {
             return;
         }
+        let Work { layer: l, part, columns } = work;
         let Packing { network, arch, weights, .. } = self.packing;
         let (layer, weights, batch) = (&network.layers[l], &weights[l], self.memory.batch);
         let stride = weights.stride();
-        let taps = match part {
-            Part::Early => 0..layer.early,
-            Part::Late => layer.early..layer.taps.len(),
-            Part::All => 0..layer.taps.len(),
-        };
-        let first_input = depth(&layer.taps[..taps.start]);
+        let (taps, first_input) = (part.taps(layer), part.first_input(layer));
         let field = |source: usize, form, row_offset, column_offset| {
             let node = &network.nodes[source];
             let scale = layer.scale(node);
@@ -315,14 +391,12 @@ impl<'a> State<'a> {
         };
         let empty = Run { field: Field { data: &[], start: 0, column: 0, image: 0 }, depth: 0 };
         let mut runs = [empty; MAX_TAPS];
-        let taps = &layer.taps[taps];
         for (run, tap) in runs.iter_mut().zip(taps) {
             *run = Run { field: field(tap.source, tap.form, tap.row, tap.column), depth: tap.depth() };
         }
         let runs = &runs[..taps.len()];
-        let bias = &self.memory.biases[l];
-        let per_image = if bias.len() > stride { stride } else { 0 };
-        let bias = Field { data: bias, start: 0, column: 0, image: per_image };
+        // SAFETY: these numbers are written while a row begins, by one thread alone.
+        let added = unsafe { self.memory.additions[l].field() };
 
         let (positions, panels) = self.part_of(columns.start * batch..columns.end * batch, weights);
         let product = |init, positions: Range<usize>, out| {
@@ -331,25 +405,29 @@ impl<'a> State<'a> {
         };
         if part == Part::Early {
             let out = self.memory.contexts[l].pointer(positions.start * stride, positions.len() * stride);
-            let product = product(bias, positions, out);
+            let product = product(added, positions, out);
             self.macs += product.macs() as u64;
             // SAFETY: every thread writes its own positions or its own panels of the context.
             unsafe { product.run(*arch) };
         } else {
-            let init = match part {
-                Part::Late if layer.has_context() => {
+            let init = match part.begins_with_context(layer) {
+                true => {
                     // SAFETY: the context is written by `Part::Early` alone.
                     let data = unsafe { self.memory.contexts[l].read() };
                     Field { data, start: 0, column: batch * stride, image: stride }
                 }
-                _ => bias,
+                false => added,
             };
             let store = Store {
                 layer,
                 node: &network.nodes[layer.target],
                 nonlinearity: network.config.nonlinearity,
                 row: (row >> layer.level) as isize,
-                residual: layer.residual.map(|source| field(source, Form::Raw, 0, 0)),
+                residual: layer.residual.map(|(source, form)| field(source, form, 0, 0)),
+                // SAFETY: as above.
+                added: self.packing.of_nodes[layer.target]
+                    .is_some()
+                    .then(|| unsafe { self.memory.of_nodes[layer.target].field() }),
                 batch,
                 stride,
                 half: weights.width(),
@@ -387,6 +465,8 @@ struct Store<'a> {
     row: isize,
     /// `x` of `x + a·σ(b)`.
     residual: Option<Field<'a>>,
+    /// What the class adds for some readers of the target.
+    added: Option<Field<'a>>,
     batch: usize,
     /// From a position to the next, and from a half to the next, in the sums.
     stride: usize,
@@ -405,9 +485,9 @@ impl Store<'_> {
     unsafe fn run(&self, positions: Range<usize>, sums: &[f32], value: &mut [f32]) {
         let (batch, halves) = (self.batch, self.layer.halves);
         let row = address(self.node, self.row, 0, batch);
-        let record = self.node.record;
         let channels = self.channels.clone();
-        let value = &mut value[..channels.len()];
+        let (value, sum) = value.split_at_mut(value.len() / 2);
+        let (value, sum) = (&mut value[..channels.len()], &mut sum[..channels.len()]);
         for (m, sums) in positions.zip(sums.chunks_exact(self.stride)) {
             let (column, image) = (m / batch, m % batch);
             if let Some(x) = &self.residual {
@@ -417,37 +497,55 @@ impl Store<'_> {
                     *value = x + a * sigmoid(*b);
                 }
                 // SAFETY: as promised by the caller.
-                unsafe { self.forms(value, row + (column * batch + image) * record) };
+                unsafe { self.store(value, sum, row, column, image) };
             } else {
                 for half in 0..halves {
                     let value = &sums[half * self.half..][channels.clone()];
-                    let at = row + ((column * halves + half) * batch + image) * record;
                     // SAFETY: as promised by the caller.
-                    unsafe { self.forms(value, at) };
+                    unsafe { self.store(value, sum, row, column * halves + half, image) };
                 }
             }
         }
     }
 
-    /// Writes all forms of a value that have readers, into the record at `record`.
+    /// Writes all forms of a pixel's value that have readers; `sum` is room for the value with what its class adds.
+    ///
+    /// # Safety
+    /// No other thread may access these channels of the pixel.
+    #[inline(always)]
+    unsafe fn store(&self, value: &[f32], sum: &mut [f32], row: usize, column: usize, image: usize) {
+        let record = row + (column * self.batch + image) * self.node.record;
+        // SAFETY: as promised by the caller.
+        unsafe { self.forms(value, record, |form| self.node.offset(form)) };
+        if let Some(added) = &self.added {
+            let added = &added.data[added.start + column * added.column + image * added.image..];
+            for (sum, (x, e)) in sum.iter_mut().zip(value.iter().zip(&added[self.channels.clone()])) {
+                *sum = x + e;
+            }
+            // SAFETY: as promised by the caller.
+            unsafe { self.forms(sum, record, |form| self.node.offset(form.of_class())) };
+        }
+    }
+
+    /// Writes forms of a value into the record at `record`, where `offset` says.
     ///
     /// # Safety
     /// No other thread may access these channels of the record.
     #[inline(always)]
-    unsafe fn forms(&self, value: &[f32], record: usize) {
+    unsafe fn forms(&self, value: &[f32], record: usize, offset: impl Fn(Form) -> Option<usize>) {
         // SAFETY: as promised by the caller; the forms of a record do not overlap.
         let form = |offset: usize| unsafe {
             self.target.write(record + offset + self.channels.start, value.len())
         };
-        if let Some(at) = self.node.offset(Form::Raw) {
+        if let Some(at) = offset(Form::RAW) {
             form(at).copy_from_slice(value);
         }
-        if let Some(at) = self.node.offset(Form::Elu) {
+        if let Some(at) = offset(Form::ELU) {
             for (to, x) in form(at).iter_mut().zip(value) {
                 *to = elu_both(*x).0;
             }
         }
-        let Some(at) = self.node.offset(Form::Phi) else { return };
+        let Some(at) = offset(Form::PHI) else { return };
         match self.nonlinearity {
             Nonlinearity::ConcatElu => {
                 let (plus, minus) = (form(at), form(at + padded(self.layer.channels)));

@@ -2,6 +2,7 @@
 //! them apart.
 
 use std::cell::UnsafeCell;
+use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -15,9 +16,19 @@ unsafe impl Sync for Buffer {}
 
 impl Buffer {
     /// Makes it `length` zeros.
-    pub fn clear(&mut self, length: usize) {
+    ///
+    /// # Errors
+    /// If the system gives no memory for them.
+    pub fn clear(&mut self, length: usize) -> Result<(), TryReserveError> {
         self.0.clear();
+        self.0.try_reserve_exact(length)?;
         self.0.resize_with(length, UnsafeCell::default);
+        Ok(())
+    }
+
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Bytes that it takes.

@@ -16,13 +16,17 @@ pub struct Description {
     pub backend: String,
     /// The driver with its version, if it says.
     pub driver: String,
+    /// Whether the environment asks for its kind (`WGPU_POWER_PREF`).
+    pub is_preferred: bool,
 }
 
 impl Description {
     /// Describes an adapter.
     pub fn new(adapter: &wgpu::Adapter) -> Self {
         let info = adapter.get_info();
+        let saves_power = wgpu::PowerPreference::from_env() == Some(wgpu::PowerPreference::LowPower);
         Self {
+            is_preferred: saves_power && info.device_type == DeviceType::IntegratedGpu,
             name: info.name,
             device_type: info.device_type,
             backend: format!("{:?}", info.backend),
@@ -58,9 +62,20 @@ impl Description {
         format!("no hardware GPU was found; {} {what}", self.name)
     }
 
+    /// Seconds that a GPU of its type is expected to take for some work.
+    fn seconds(&self, work: &Workload) -> f64 {
+        let (macs_per_second, seconds_per_dispatch) = match self.device_type {
+            DeviceType::DiscreteGpu => (2.5e12, 4e-6),
+            DeviceType::VirtualGpu => (1e12, 8e-6),
+            _ => (2e11, 8e-6),
+        };
+        work.macs as f64 / macs_per_second + work.dispatches as f64 * seconds_per_dispatch
+    }
+
     /// The higher, the likelier to be fast.
     fn rank(&self) -> u8 {
         match self.device_type {
+            _ if self.is_preferred => 5,
             DeviceType::DiscreteGpu => 4,
             DeviceType::IntegratedGpu => 3,
             DeviceType::VirtualGpu => 2,
@@ -73,6 +88,26 @@ impl Description {
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}, {})", self.name, self.type_name(), self.backend)
+    }
+}
+
+/// What is to be computed, for a choice between GPU and CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    /// Multiplications with additions, of all images.
+    pub macs: u64,
+    /// Dispatches, of all batches.
+    pub dispatches: u64,
+    /// Threads of the CPU engine.
+    pub threads: usize,
+}
+
+impl Workload {
+    /// Products a second of a thread of the CPU engine, about: what AVX2 gives.
+    const MACS_PER_SECOND: f64 = 2.5e10;
+
+    fn seconds_on_cpu(&self) -> f64 {
+        self.macs as f64 / (Self::MACS_PER_SECOND * self.threads as f64)
     }
 }
 
@@ -106,8 +141,8 @@ fn or_listed(found: &[Description]) -> String {
 /// The outcome of [`pick`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pick {
-    /// Index of the adapter; the CPU engine if none.
-    pub index: Option<usize>,
+    /// Indices of the adapters to try, in this order; the CPU engine if none.
+    pub indices: Vec<usize>,
     /// Why, in words.
     pub reason: String,
     /// Whether it is other than what one would expect, so that the reason must be said.
@@ -116,66 +151,97 @@ pub struct Pick {
 
 /// The rule: which of the adapters `found` a request means.
 ///
-/// - `auto`: the best hardware GPU, else the CPU engine; never a software adapter, which is far slower.
+/// - `auto`: the hardware GPUs, the best first, else the CPU engine; never a software adapter, which is far slower.
+///   If it is known what for, the CPU engine where it is expected to be faster.
 /// - `cpu`: the CPU engine.
 /// - `gpu`: the best adapter, a software one if there is nothing better.
 /// - a number: the adapter of that index.
-/// - anything else: the best adapter with that in its name, in upper or lower case.
+/// - anything else: the best adapter with that in its description, in upper or lower case.
 ///
 /// # Errors
 /// Any [`DeviceError`].
-pub fn pick(request: &str, found: &[Description]) -> Result<Pick, DeviceError> {
-    let best = |name: &str| {
-        let named = found.iter().enumerate().filter(|(_, d)| d.name.to_lowercase().contains(name));
+pub fn pick(request: &str, found: &[Description], work: Option<&Workload>) -> Result<Pick, DeviceError> {
+    let request = request.trim().to_lowercase();
+    let described = |words: &str| {
+        let is_meant = |i: &usize| found[*i].to_string().to_lowercase().contains(words);
+        let mut meant: Vec<usize> = (0..found.len()).filter(is_meant).collect();
         // Of equals the first: drivers list the preferred device first, and so does wgpu its backends.
-        named.rev().max_by_key(|(_, d)| d.rank())
+        meant.sort_by_key(|&i| std::cmp::Reverse(found[i].rank()));
+        meant
     };
-    let request = request.to_lowercase();
-    let (index, reason, is_surprise) = match request.as_str() {
-        "cpu" => (None, "the CPU engine was asked for".to_owned(), false),
-        "auto" => match best("") {
-            Some((i, adapter)) if adapter.is_hardware() => (Some(i), adapter.praise(), false),
-            Some((_, adapter)) => (None, adapter.excuse(), true),
-            None => (None, "no GPU adapter was found".to_owned(), true),
+    let best = described("").first().map(|&i| (i, &found[i]));
+    let pick = |indices, reason: String, is_surprise| Pick { indices, reason, is_surprise };
+    Ok(match request.as_str() {
+        "cpu" => pick(vec![], "the CPU engine was asked for".into(), false),
+        "auto" => match best {
+            Some((_, gpu)) if gpu.is_hardware() => {
+                match work.filter(|w| w.seconds_on_cpu() < gpu.seconds(w)) {
+                    None => {
+                        let mut gpus = described("");
+                        gpus.retain(|&i| found[i].is_hardware());
+                        pick(gpus, gpu.praise(), false)
+                    }
+                    Some(work) => {
+                        let (on_cpu, on_gpu) = (work.seconds_on_cpu(), gpu.seconds(work));
+                        let what = "is expected to be faster for so little work";
+                        let than = format!("about {on_cpu:.2} s, and {on_gpu:.2} s on {}", gpu.name);
+                        pick(vec![], format!("it {what} ({than}; --device gpu takes that)"), true)
+                    }
+                }
+            }
+            Some((_, other)) => pick(vec![], other.excuse(), true),
+            None => pick(vec![], "no GPU adapter was found".into(), true),
         },
-        "gpu" => match best("").ok_or(DeviceError::NoAdapter)? {
-            (i, adapter) if adapter.is_hardware() => (Some(i), adapter.praise(), false),
-            (i, adapter) => (Some(i), adapter.excuse(), true),
+        "gpu" => match best.ok_or(DeviceError::NoAdapter)? {
+            (i, gpu) if gpu.is_hardware() => pick(vec![i], gpu.praise(), false),
+            (i, other) => pick(vec![i], other.excuse(), true),
         },
-        other => {
-            let by_index = other.parse().ok().filter(|i| *i < found.len());
-            let by_name = || best(other).map(|(i, _)| i).filter(|_| !other.is_empty());
-            let index = by_index.or_else(by_name);
+        words => {
+            let is_number = |text: &str| text.trim_start_matches('-').chars().all(|c| c.is_ascii_digit());
+            let index = match words.parse::<usize>() {
+                Ok(index) => Some(index).filter(|&i| i < found.len()),
+                Err(_) if is_number(words) => None,
+                Err(_) => described(words).first().copied(),
+            };
             let unknown = || DeviceError::Unknown { wanted: request.clone(), found: found.to_vec() };
-            (Some(index.ok_or_else(unknown)?), "it was asked for".to_owned(), false)
+            pick(vec![index.ok_or_else(unknown)?], "it was asked for".into(), false)
         }
-    };
-    Ok(Pick { index, reason, is_surprise })
+    })
 }
 
 /// All adapters of this machine, in the order of their indices; none where there is no driver.
+///
+/// The environment variables of wgpu are followed: `WGPU_BACKEND` (which interfaces to look at), `WGPU_ADAPTER_NAME`
+/// (a part of the name), `WGPU_POWER_PREF` (`low` for integrated ones) and its flags for debugging.
 pub fn enumerate() -> Vec<wgpu::Adapter> {
     // OpenGL is left out: it shows the same devices once more, with less than we need.
-    let backends = Backends::PRIMARY;
+    let backends = Backends::PRIMARY.with_env();
     if !Instance::enabled_backend_features().intersects(backends) {
         return Vec::new();
     }
-    let instance =
-        Instance::new(InstanceDescriptor { backends, ..InstanceDescriptor::new_without_display_handle() });
-    pollster::block_on(instance.enumerate_adapters(backends))
+    let mut descriptor = InstanceDescriptor::new_without_display_handle().with_env();
+    descriptor.backends = backends;
+    // Where the driver tells how much there is, a buffer that would take the last of it is refused.
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
+    let mut adapters = pollster::block_on(Instance::new(descriptor).enumerate_adapters(backends));
+    if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
+        adapters.retain(|adapter| adapter.get_info().name.to_lowercase().contains(&name.to_lowercase()));
+    }
+    adapters
 }
 
-/// The adapter that a request means, or none for the CPU engine, with the outcome of [`pick`].
+/// The adapters that a request means, the first to be tried first, or none for the CPU engine; with the outcome of
+/// [`pick`].
 ///
 /// Does not look for adapters where the CPU engine was asked for, which takes time.
 ///
 /// # Errors
 /// Any [`DeviceError`].
-pub fn choose(request: &str) -> Result<(Option<wgpu::Adapter>, Pick), DeviceError> {
-    let mut adapters = if request.eq_ignore_ascii_case("cpu") { Vec::new() } else { enumerate() };
+pub fn choose(request: &str, work: Option<&Workload>) -> Result<(Vec<wgpu::Adapter>, Pick), DeviceError> {
+    let adapters = if request.eq_ignore_ascii_case("cpu") { Vec::new() } else { enumerate() };
     let found: Vec<_> = adapters.iter().map(Description::new).collect();
-    let pick = pick(request, &found)?;
-    Ok((pick.index.map(|i| adapters.swap_remove(i)), pick))
+    let pick = pick(request, &found, work)?;
+    Ok((pick.indices.iter().map(|&i| adapters[i].clone()).collect(), pick))
 }
 
 #[cfg(test)]
@@ -191,6 +257,7 @@ mod tests {
             device_type,
             backend: "Vulkan".to_owned(),
             driver: String::new(),
+            is_preferred: false,
         };
         types.iter().enumerate().map(describe).collect()
     }
@@ -198,12 +265,12 @@ mod tests {
     #[test]
     fn auto_takes_the_best_hardware_gpu_and_no_other() {
         use DeviceType::*;
-        let auto = |types: &[DeviceType]| pick("auto", &machine(types)).unwrap();
-        assert_eq!(auto(&[Cpu, IntegratedGpu, DiscreteGpu, DiscreteGpu]).index, Some(2));
-        assert_eq!(auto(&[IntegratedGpu, Cpu]).index, Some(0));
+        let auto = |types: &[DeviceType]| pick("auto", &machine(types), None).unwrap();
+        assert_eq!(auto(&[Cpu, IntegratedGpu, DiscreteGpu, DiscreteGpu]).indices, [2, 3, 1]);
+        assert_eq!(auto(&[IntegratedGpu, Cpu]).indices, [0]);
         for types in [&[][..], &[Cpu], &[Other]] {
             let pick = auto(types);
-            assert!(pick.index.is_none() && pick.is_surprise, "{types:?}: {pick:?}");
+            assert!(pick.indices.is_empty() && pick.is_surprise, "{types:?}: {pick:?}");
         }
         assert!(auto(&[Cpu]).reason.contains("llvmpipe0"));
     }
@@ -211,11 +278,11 @@ mod tests {
     #[test]
     fn gpu_takes_a_software_adapter_if_there_is_nothing_better_and_says_so() {
         use DeviceType::*;
-        let gpu = |types: &[DeviceType]| pick("gpu", &machine(types));
+        let gpu = |types: &[DeviceType]| pick("gpu", &machine(types), None);
         let pick = gpu(&[Cpu, VirtualGpu]).unwrap();
-        assert!(pick.index == Some(1) && !pick.is_surprise);
+        assert!(pick.indices == [1] && !pick.is_surprise);
         let pick = gpu(&[Cpu]).unwrap();
-        assert!(pick.index == Some(0) && pick.is_surprise);
+        assert!(pick.indices == [0] && pick.is_surprise);
         assert!(matches!(gpu(&[]), Err(DeviceError::NoAdapter)));
     }
 
@@ -223,16 +290,48 @@ mod tests {
     fn devices_go_by_index_and_by_a_part_of_their_name() {
         use DeviceType::*;
         let found = machine(&[Cpu, DiscreteGpu, IntegratedGpu]);
-        let index = |request| pick(request, &found).unwrap().index;
-        assert_eq!(index("cpu"), None);
-        assert_eq!(index("0"), Some(0));
-        assert_eq!(index("2"), Some(2));
-        assert_eq!(index("LLVM"), Some(0));
-        assert_eq!(index("model"), Some(1));
-        assert_eq!(index("4092"), Some(2), "a number beyond the list can be a part of a name");
-        let message = pick("radeon", &found).unwrap_err().to_string();
+        let index = |request| pick(request, &found, None).unwrap().indices;
+        assert_eq!(index("cpu"), [0; 0]);
+        assert_eq!(index("0"), [0]);
+        assert_eq!(index("2"), [2]);
+        assert_eq!(index("LLVM"), [0]);
+        assert_eq!(index("model"), [1]);
+        assert_eq!(index(&found[2].to_string()), [2], "what a picture's text says");
+        for number in ["3", "4092", "-1", "99999999999999999999"] {
+            let refused = pick(number, &found, None);
+            assert!(
+                matches!(refused, Err(DeviceError::Unknown { .. })),
+                "{number} is an index, not a part of a name"
+            );
+        }
+        let message = pick("radeon", &found, None).unwrap_err().to_string();
         assert!(message.contains("\"radeon\"") && message.contains("0: Model llvmpipe0"), "{message}");
-        assert!(matches!(pick("", &found), Err(DeviceError::Unknown { .. })));
-        assert!(matches!(pick("3", &[]), Err(DeviceError::Unknown { .. })));
+        assert!(matches!(pick("gtx", &found, None), Err(DeviceError::Unknown { .. })));
+        assert!(matches!(pick("3", &[], None), Err(DeviceError::Unknown { .. })));
+    }
+
+    /// Two descriptions of one GPU, by two interfaces, are told apart by what a picture's text says.
+    #[test]
+    fn one_gpu_twice_can_be_told_apart() {
+        let vulkan = machine(&[DeviceType::DiscreteGpu]).remove(0);
+        let found = [vulkan.clone(), Description { backend: "Dx12".into(), ..vulkan }];
+        for (i, description) in found.iter().enumerate() {
+            assert_eq!(pick(&description.to_string(), &found, None).unwrap().indices, [i]);
+        }
+    }
+
+    #[test]
+    fn auto_leaves_little_work_to_the_cpu() {
+        let auto = |device_type, macs, threads| {
+            let work = Workload { macs, dispatches: 12_000, threads };
+            pick("auto", &machine(&[device_type]), Some(&work)).unwrap()
+        };
+        // A few digits, and many images of the published network.
+        let (little, much) = (1_000_000_000, 2_000_000_000_000);
+        let pick = auto(DeviceType::IntegratedGpu, little, 8);
+        assert!(pick.indices.is_empty() && pick.is_surprise && pick.reason.contains("RTX"), "{pick:?}");
+        assert_eq!(auto(DeviceType::DiscreteGpu, much, 8).indices, [0]);
+        assert_eq!(auto(DeviceType::IntegratedGpu, much, 2).indices, [0]);
+        assert_eq!(auto(DeviceType::IntegratedGpu, much, 32).indices, [0; 0]);
     }
 }

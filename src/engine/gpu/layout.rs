@@ -1,10 +1,12 @@
-//! What Rust and WGSL share: the uniforms, in the words of `shaders/shared/`, and the bindings.
+//! What Rust and WGSL share: the uniforms, in the words of `shaders/`, and the bindings, which are the same for all
+//! kernels.
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::model::network::{CHANNEL_ALIGN, Form, MAX_TAPS, Node, padded};
+use super::plan::{MOST_ARENAS, OTHER_BUFFERS, Region};
+use crate::model::network::{CHANNEL_ALIGN, Form, MAX_TAPS, Node, Table, padded};
 
-/// A form that a node does not store; `NONE` in WGSL.
+/// A form or an addition that is not there; `NONE` in WGSL.
 const NONE: u32 = u32::MAX;
 
 /// Channels in quads: vectors of four.
@@ -12,34 +14,78 @@ pub fn quads(channels: usize) -> u32 {
     (channels / CHANNEL_ALIGN) as u32
 }
 
-/// `Node` in `shaders/shared/node.wgsl`.
+/// `Ring` in `shaders/shared/arena.wgsl`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub struct NodeUniform {
-    rows: u32,
+pub struct RingUniform {
+    arena: u32,
+    base: u32,
+    mask: u32,
     columns: u32,
     left: i32,
     record: u32,
-    raw: u32,
-    phi: u32,
-    elu: u32,
     width: u32,
+    unused: u32,
 }
 
-impl NodeUniform {
-    /// Describes a node.
-    pub fn new(node: &Node) -> Self {
-        let offset = |form| node.offset(form).map_or(NONE, quads);
+impl RingUniform {
+    /// Describes a node, which lies at `region`.
+    pub fn new(node: &Node, region: Region) -> Self {
         Self {
-            rows: node.rows as u32,
+            arena: region.arena as u32,
+            base: region.start as u32,
+            mask: node.rows as u32 - 1,
             columns: node.columns() as u32,
             left: node.left as i32,
             record: quads(node.record),
-            raw: offset(Form::Raw),
-            phi: offset(Form::Phi),
-            elu: offset(Form::Elu),
             width: quads(padded(node.channels)),
+            unused: 0,
         }
+    }
+}
+
+/// `Table` in `shaders/shared/arena.wgsl`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct TableUniform {
+    base: u32,
+    of_class: u32,
+    of_row: u32,
+    of_column: u32,
+}
+
+impl TableUniform {
+    /// Describes a table that begins `base` quads into the buffer of additions.
+    pub fn new(table: &Table, base: usize) -> Self {
+        let [of_class, of_row, of_column] = table.strides().map(quads);
+        Self { base: base as u32, of_class, of_row, of_column }
+    }
+
+    /// For what adds nothing.
+    pub const NONE: Self = Self { base: NONE, of_class: 0, of_row: 0, of_column: 0 };
+}
+
+/// `Target` in `shaders/shared/target.wgsl`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct TargetUniform {
+    ring: RingUniform,
+    raw: u32,
+    phi: u32,
+    elu: u32,
+    class_raw: u32,
+    class_phi: u32,
+    unused: [u32; 3],
+    addition: TableUniform,
+}
+
+impl TargetUniform {
+    /// Describes a node that is stored; `addition` is what its class adds for some readers.
+    pub fn new(node: &Node, region: Region, addition: TableUniform) -> Self {
+        let [raw, phi, elu, class_raw, class_phi] =
+            Form::ALL.map(|form| node.offset(form).map_or(NONE, quads));
+        let ring = RingUniform::new(node, region);
+        Self { ring, raw, phi, elu, class_raw, class_phi, unused: [0; 3], addition }
     }
 }
 
@@ -48,9 +94,7 @@ impl NodeUniform {
 #[repr(C)]
 pub struct TapUniform {
     /// The node that is read.
-    pub source: NodeUniform,
-    /// Which of the two source bindings it is.
-    pub binding: u32,
+    pub source: RingUniform,
     /// Δrow in pixels of the source.
     pub row: i32,
     /// Δcolumn in pixels of the source.
@@ -62,7 +106,7 @@ pub struct TapUniform {
     /// 2 where the source is one level finer than the grid, else 1.
     pub scale: i32,
     /// WGSL rounds the size of array elements in uniforms up to 16 bytes.
-    pub unused: [u32; 2],
+    pub unused: [u32; 3],
 }
 
 /// `Layer` in `shaders/shared/conv.wgsl`.
@@ -72,9 +116,11 @@ pub struct LayerUniform {
     /// The terms; `tap_count` of them are used.
     pub taps: [TapUniform; MAX_TAPS],
     /// The node that is made.
-    pub target: NodeUniform,
+    pub target: TargetUniform,
     /// The node that a gate is added to.
-    pub residual: NodeUniform,
+    pub residual: RingUniform,
+    /// What the sum begins with, where that is not the row's context.
+    pub addition: TableUniform,
     /// Terms.
     pub tap_count: u32,
     /// Row of the weights of the first term.
@@ -89,30 +135,36 @@ pub struct LayerUniform {
     pub grid: u32,
     /// Level of the target.
     pub level: u32,
-    /// From a column to the next in `init`, in quads.
-    pub init_column: u32,
-    /// From an image to the next in `init`, in quads.
-    pub init_image: u32,
+    /// Where the form that a gate is added to begins in a record, in quads.
+    pub residual_offset: u32,
+    /// Where the row's context is.
+    pub context: [u32; 2],
     /// Uniform structs end on 16 bytes.
-    pub unused: [u32; 3],
+    pub unused: [u32; 2],
 }
 
-/// `Job` in `shaders/sample.wgsl`.
+/// `Job` in `shaders/shared/job.wgsl`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct JobUniform {
-    /// Threefry key of the first image.
-    pub key: [u32; 4],
     /// The node that the output layer reads.
-    pub source: NodeUniform,
+    pub source: RingUniform,
     /// The image.
-    pub image: NodeUniform,
+    pub image: RingUniform,
+    /// The mixture parameters.
+    pub parameters: RingUniform,
     /// The node that the horizontal input layer makes.
-    pub target: NodeUniform,
+    pub target: TargetUniform,
+    /// What the output layer adds.
+    pub addition: TableUniform,
+    /// Seed of the noise, low word first.
+    pub seed: [u32; 2],
+    /// See [`crate::engine::Draw`].
+    pub temperature: f32,
+    /// See [`crate::engine::Draw`].
+    pub truncation: f32,
     /// Where elu begins in a record of the source, in quads.
     pub source_offset: u32,
-    /// Quads of a pixel's parameters.
-    pub parameters: u32,
     /// Mixture components.
     pub mixtures: u32,
     /// Channels of the image.
@@ -121,63 +173,38 @@ pub struct JobUniform {
     pub batch: u32,
     /// Pixels in a row.
     pub columns: u32,
-    /// Whether pixels are given.
-    pub forced: u32,
     /// Whether values stay unrounded.
     pub continuous: u32,
+    /// Where the pixels are.
+    pub pixels: [u32; 2],
+    /// Where the row context of the horizontal input layer is.
+    pub context: [u32; 2],
+    /// Uniform structs end on 16 bytes.
+    pub unused: [u32; 2],
 }
 
-/// How a shader sees a binding.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    /// A uniform whose offset is chosen at every dispatch.
-    Place,
-    Uniform,
-    Read,
-    ReadWrite,
-}
+/// Bindings that are uniforms whose offset is chosen at every dispatch: the row and the column.
+const PLACES: u32 = 2;
 
-/// A layout from the accesses of bindings 0, 1, ….
-fn layout(device: &wgpu::Device, label: &str, accesses: &[Access]) -> wgpu::BindGroupLayout {
-    let entry = |(binding, &access): (usize, &Access)| wgpu::BindGroupLayoutEntry {
-        binding: binding as u32,
+/// The layout of all kernels' bindings, for a number of arenas; see `shaders/shared/arena.wgsl`.
+pub fn layout(device: &wgpu::Device, arenas: usize) -> wgpu::BindGroupLayout {
+    let uniform = wgpu::BufferBindingType::Uniform;
+    let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+    let mut types =
+        vec![uniform, uniform, uniform, storage(true), storage(true), storage(true), storage(false)];
+    types.extend(vec![storage(false); arenas]);
+    let entry = |(binding, ty)| wgpu::BindGroupLayoutEntry {
+        binding,
         visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty: match access {
-                Access::Place | Access::Uniform => wgpu::BufferBindingType::Uniform,
-                _ => wgpu::BufferBindingType::Storage { read_only: access == Access::Read },
-            },
-            has_dynamic_offset: access == Access::Place,
-            min_binding_size: None,
-        },
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: binding < PLACES, min_binding_size: None },
         count: None,
     };
-    let entries: Vec<_> = accesses.iter().enumerate().map(entry).collect();
-    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some(label),
-        entries: &entries,
-    })
+    let entries: Vec<_> = (0..).zip(types).map(entry).collect();
+    let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some("pixelcnn"), entries: &entries };
+    device.create_bind_group_layout(&descriptor)
 }
 
-/// Bindings of the convolution, see `shaders/shared/conv.wgsl`.
-pub fn conv_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
-    use Access::{Place, Read, ReadWrite, Uniform};
-    layout(
-        device,
-        "pixelcnn conv",
-        &[Place, Place, Uniform, Read, Read, Read, Read, Read, ReadWrite, ReadWrite],
-    )
-}
-
-/// Bindings of `shaders/sample.wgsl`.
-pub fn sample_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
-    use Access::{Place, Read, ReadWrite, Uniform};
-    let kinds =
-        [Place, Place, Uniform, Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite, ReadWrite];
-    layout(device, "pixelcnn sample", &kinds)
-}
-
-/// A bind group with `buffers` as bindings 0, 1, …; the first two are places.
+/// A bind group with `buffers` as bindings 0, 1, ….
 pub fn bind(
     device: &wgpu::Device,
     layout: &wgpu::BindGroupLayout,
@@ -186,9 +213,99 @@ pub fn bind(
 ) -> wgpu::BindGroup {
     let mut entries = Vec::with_capacity(buffers.len());
     for (binding, buffer) in (0..).zip(buffers) {
-        let size = if binding < 2 { wgpu::BufferSize::new(4) } else { None };
+        let size = if binding < PLACES { wgpu::BufferSize::new(4) } else { None };
         let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size });
         entries.push(wgpu::BindGroupEntry { binding, resource });
     }
     device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries })
+}
+
+/// What is asked of a device: what is used and nothing else, so that small ones have it, and room for batches as
+/// large as the device offers.
+pub fn required_limits(offered: &wgpu::Limits) -> wgpu::Limits {
+    let usual = wgpu::Limits::downlevel_defaults();
+    wgpu::Limits {
+        max_bind_groups: 1,
+        max_bindings_per_bind_group: (3 + OTHER_BUFFERS + MOST_ARENAS) as u32,
+        max_dynamic_uniform_buffers_per_pipeline_layout: PLACES,
+        max_storage_buffers_per_shader_stage: offered
+            .max_storage_buffers_per_shader_stage
+            .clamp(OTHER_BUFFERS as u32 + 1, (OTHER_BUFFERS + MOST_ARENAS) as u32),
+        max_uniform_buffers_per_shader_stage: 3,
+        max_uniform_buffer_binding_size: 4096,
+        max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+        max_buffer_size: offered.max_buffer_size,
+        min_uniform_buffer_offset_alignment: offered.min_uniform_buffer_offset_alignment,
+        min_storage_buffer_offset_alignment: offered.min_storage_buffer_offset_alignment,
+        max_compute_workgroup_storage_size: usual.max_compute_workgroup_storage_size,
+        max_compute_invocations_per_workgroup: 64,
+        max_compute_workgroup_size_x: 64,
+        max_compute_workgroup_size_y: 8,
+        max_compute_workgroup_size_z: 1,
+        max_compute_workgroups_per_dimension: offered.max_compute_workgroups_per_dimension,
+        ..nothing()
+    }
+}
+
+/// Limits of a device on which nothing can be done.
+fn nothing() -> wgpu::Limits {
+    wgpu::Limits {
+        max_texture_dimension_1d: 0,
+        max_texture_dimension_2d: 0,
+        max_texture_dimension_3d: 0,
+        max_texture_array_layers: 0,
+        max_bind_groups_plus_vertex_buffers: 0,
+        max_dynamic_storage_buffers_per_pipeline_layout: 0,
+        max_sampled_textures_per_shader_stage: 0,
+        max_samplers_per_shader_stage: 0,
+        max_storage_textures_per_shader_stage: 0,
+        max_vertex_buffers: 0,
+        max_vertex_attributes: 0,
+        max_vertex_buffer_array_stride: 0,
+        max_inter_stage_shader_variables: 0,
+        max_color_attachments: 0,
+        max_color_attachment_bytes_per_sample: 0,
+        max_non_sampler_bindings: 1 << 16,
+        ..wgpu::Limits::downlevel_webgl2_defaults()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device without textures and attachments, and with little of the rest, is good enough.
+    #[test]
+    fn a_small_compute_device_is_good_enough() {
+        let small = wgpu::Limits {
+            max_bind_groups: 1,
+            max_bindings_per_bind_group: 32,
+            max_dynamic_uniform_buffers_per_pipeline_layout: 2,
+            max_storage_buffers_per_shader_stage: 8,
+            max_uniform_buffers_per_shader_stage: 3,
+            max_uniform_buffer_binding_size: 1 << 14,
+            max_storage_buffer_binding_size: 1 << 27,
+            max_buffer_size: 1 << 28,
+            max_compute_workgroup_storage_size: 1 << 14,
+            max_compute_invocations_per_workgroup: 64,
+            max_compute_workgroup_size_x: 64,
+            max_compute_workgroup_size_y: 8,
+            max_compute_workgroup_size_z: 1,
+            max_compute_workgroups_per_dimension: 65535,
+            ..nothing()
+        };
+        let lacking = |limits: &wgpu::Limits, offered: &wgpu::Limits| {
+            let mut lacking = Vec::new();
+            limits.check_limits_with_fail_fn(offered, false, |name, _, _| lacking.push(name));
+            lacking
+        };
+        assert_eq!(lacking(&required_limits(&small), &small), [""; 0]);
+        assert!(lacking(&wgpu::Limits::default(), &small).contains(&"max_texture_dimension_2d"));
+    }
+
+    #[test]
+    fn uniforms_have_the_sizes_of_wgsl() {
+        assert_eq!((size_of::<TapUniform>(), size_of::<TargetUniform>()), (64, 80));
+        assert_eq!((size_of::<LayerUniform>(), size_of::<JobUniform>()), (688, 256));
+    }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::batch::{Batch, Pass, Recorder};
-use super::shaders::Kernel;
-use super::{Engine, EngineError, Gpu, GpuEngine, Job};
+use super::plan::{Dispatch, Operation, kernel_name};
+use super::{Engine, EngineError, GpuEngine, Job, Room};
 
 /// Dispatches that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,13 +17,9 @@ pub struct Class {
 }
 
 impl Class {
-    pub(super) fn new(kernel: Kernel, is_row_work: bool, level: usize) -> Self {
-        let kernel = match kernel {
-            Kernel::Tiled(..) => "conv_tiled",
-            Kernel::Split(..) => "conv_split",
-            Kernel::Sample => "sample",
-        };
-        Self { kernel, is_row_work, level }
+    fn new(dispatch: &Dispatch) -> Self {
+        let is_row_work = matches!(dispatch.operation, Operation::Conv { whole_row: true, .. });
+        Self { kernel: kernel_name(dispatch.variant.kernel), is_row_work, level: dispatch.level }
     }
 }
 
@@ -37,36 +32,8 @@ pub struct Total {
     pub nanoseconds: f64,
 }
 
-/// Timestamps of the dispatches of one submission.
-pub struct Timestamps {
-    queries: wgpu::QuerySet,
-    /// Class of each dispatch that is timed.
-    classes: Vec<Class>,
-}
-
-impl Timestamps {
-    fn new(gpu: &Gpu) -> Self {
-        let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("pixelcnn timestamps"),
-            ty: wgpu::QueryType::Timestamp,
-            count: wgpu::QUERY_SET_MAX_QUERIES,
-        });
-        Self { queries, classes: Vec::new() }
-    }
-
-    /// Timestamps for the next dispatch; none if the set is full.
-    pub fn next(&mut self, class: Class) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
-        let first = 2 * self.classes.len() as u32;
-        (first + 2 <= wgpu::QUERY_SET_MAX_QUERIES).then(|| {
-            self.classes.push(class);
-            wgpu::ComputePassTimestampWrites {
-                query_set: &self.queries,
-                beginning_of_pass_write_index: Some(first),
-                end_of_pass_write_index: Some(first + 1),
-            }
-        })
-    }
-}
+/// Dispatches that are timed in one submission: two timestamps each.
+const AT_ONCE: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
 impl GpuEngine {
     /// Whether the adapter can tell how long a dispatch took.
@@ -80,68 +47,68 @@ impl GpuEngine {
     /// # Errors
     /// Any [`EngineError`]; [`EngineError::Device`] where [`Self::can_profile`] says no.
     pub fn profile(&mut self, job: &Job, rows: usize) -> Result<BTreeMap<Class, Total>, EngineError> {
-        if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Err(EngineError::Device(format!("{} has no timestamps", self.gpu.name)));
+        if !self.gpu.device.handle.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Err(self.gpu.device.error("it has no timestamps"));
         }
         let (width, height) = (self.gpu.network.config.width, self.gpu.network.config.height);
         let rows = rows.min(height);
-        self.sample(&Job { pixels: Some(rows * width), ..job.clone() }, &mut |_| {})?;
+        self.prepare(Room::For(job.lanes.len()))?;
+        self.run(&Job { pixels: Some(rows * width), ..job.clone() }, &mut |_| {})?;
         let batch = self.batch.as_ref().expect("prepared before");
-        batch.begin(&self.gpu, job, None);
-        let mut timestamps = Timestamps::new(&self.gpu);
+        batch.begin(&self.gpu, job);
+        let queries = self.gpu.device.handle.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("pixelcnn timestamps"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2 * AT_ONCE as u32,
+        });
         let mut totals = BTreeMap::new();
+        let plan = &batch.plan;
         for row in 0..rows {
-            self.timed(&mut timestamps, &mut totals, |gpu, batch, pass| batch.encode_row(gpu, pass, row))?;
+            let mut steps: Vec<_> = plan.row(row).map(|work| (work, 0)).collect();
             for column in 0..width {
-                self.timed(&mut timestamps, &mut totals, |gpu, batch, pass| {
-                    batch.encode_pixel(gpu, pass, row, column);
-                })?;
+                steps.extend(plan.pixel(row, column).map(|work| (work, column)));
+            }
+            for steps in steps.chunks(AT_ONCE) {
+                let steps: Vec<_> =
+                    steps.iter().map(|&((number, _), column)| (number, row, column)).collect();
+                let times = self.timed(&queries, &steps)?;
+                for ((number, ..), nanoseconds) in steps.into_iter().zip(times) {
+                    let (_, dispatch) = plan.all().nth(number).expect("numbers are the plan's");
+                    let total: &mut Total = totals.entry(Class::new(dispatch)).or_default();
+                    total.dispatches += 1;
+                    total.nanoseconds += nanoseconds;
+                }
             }
         }
         Ok(totals)
     }
 
-    /// Submits some work, waits for it, and adds up what its dispatches took.
+    /// Submits some dispatches, each in a pass of its own, waits for them, and tells how many nanoseconds each took.
     fn timed(
-        &mut self,
-        timestamps: &mut Timestamps,
-        totals: &mut BTreeMap<Class, Total>,
-        encode: impl FnOnce(&Gpu, &Batch, &mut Pass),
-    ) -> Result<(), EngineError> {
-        let gpu = &self.gpu;
-        let label = Some("pixelcnn profile");
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
-        timestamps.classes.clear();
-        let recorder = Recorder::Timed(&mut encoder, timestamps);
-        let mut pass = Pass { recorder, counts: self.counts };
-        encode(gpu, self.batch.as_ref().expect("prepared before"), &mut pass);
-        self.counts = pass.counts;
-        drop(pass);
-        let queries = 2 * timestamps.classes.len() as u32;
-        if queries == 0 {
-            return Ok(());
+        &self,
+        queries: &wgpu::QuerySet,
+        steps: &[(usize, usize, usize)],
+    ) -> Result<Vec<f64>, EngineError> {
+        let (gpu, batch) = (&self.gpu, self.batch.as_ref().expect("prepared before"));
+        let mut encoder = gpu.device.encoder("pixelcnn profile");
+        for (query, step) in (0..).step_by(2).zip(steps) {
+            let descriptor = wgpu::ComputePassDescriptor {
+                label: Some("pixelcnn timed"),
+                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                    query_set: queries,
+                    beginning_of_pass_write_index: Some(query),
+                    end_of_pass_write_index: Some(query + 1),
+                }),
+            };
+            batch.encode(&mut encoder.begin_compute_pass(&descriptor), gpu.weights.stride, *step);
         }
-        let resolved = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label,
-            size: u64::from(queries) * u64::from(wgpu::QUERY_SIZE),
-            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        encoder.resolve_query_set(&timestamps.queries, 0..queries, &resolved, 0);
-        gpu.queue.submit([encoder.finish()]);
-        // Read as floats, which are bits to a copy.
-        let words: Vec<u64> = bytemuck::cast_slice(&gpu.read(&resolved)?)
-            .as_chunks()
-            .0
-            .iter()
-            .map(|bytes| u64::from_le_bytes(*bytes))
-            .collect();
-        let period = f64::from(gpu.queue.get_timestamp_period());
-        for (class, times) in timestamps.classes.iter().zip(words.chunks(2)) {
-            let total: &mut Total = totals.entry(*class).or_default();
-            total.dispatches += 1;
-            total.nanoseconds += times[1].saturating_sub(times[0]) as f64 * period;
-        }
-        Ok(())
+        // Two timestamps of 8 bytes are a quad.
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let resolved = gpu.device.buffer("timestamps", 16 * steps.len() as u64, usage);
+        encoder.resolve_query_set(queries, 0..2 * steps.len() as u32, &resolved, 0);
+        gpu.device.queue.submit([encoder.finish()]);
+        let ticks: Vec<u64> = gpu.device.read(&resolved, 0, steps.len())?;
+        let period = f64::from(gpu.device.queue.get_timestamp_period());
+        Ok(ticks.chunks(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period).collect())
     }
 }

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use crate::model::network::MAX_TAPS;
 use crate::model::{Nonlinearity, Precision};
 
-const NODE: &str = include_str!("../../../shaders/shared/node.wgsl");
+const ARENA: &str = include_str!("../../../shaders/shared/arena.wgsl");
+const TARGET: &str = include_str!("../../../shaders/shared/target.wgsl");
+const JOB: &str = include_str!("../../../shaders/shared/job.wgsl");
 const CONV: &str = include_str!("../../../shaders/shared/conv.wgsl");
 /// Elementary functions.
 pub const MATH: &str = include_str!("../../../shaders/shared/math.wgsl");
@@ -25,6 +27,8 @@ pub enum Kernel {
     Split(Precision, Reduction),
     /// Output, sampling, next input.
     Sample,
+    /// Known pixels of a row into the image's ring.
+    ShowRow,
 }
 
 /// How partial sums are brought together.
@@ -37,15 +41,22 @@ pub enum Reduction {
 }
 
 impl Kernel {
-    /// Its complete source.
-    pub fn source(self) -> String {
+    /// Its complete source, for nodes and contexts in so many buffers.
+    pub fn source(self, arenas: u32) -> String {
         let weights = |precision| match precision {
             Precision::F32 => include_str!("../../../shaders/shared/weights_f32.wgsl"),
             Precision::F16 => include_str!("../../../shaders/shared/weights_f16.wgsl"),
         };
         let parts = match self {
             Self::Tiled(precision) => {
-                vec![MATH, NODE, CONV, weights(precision), include_str!("../../../shaders/conv_tiled.wgsl")]
+                vec![
+                    MATH,
+                    ARENA,
+                    TARGET,
+                    CONV,
+                    weights(precision),
+                    include_str!("../../../shaders/conv_tiled.wgsl"),
+                ]
             }
             Self::Split(precision, reduction) => {
                 let sum = match reduction {
@@ -53,14 +64,39 @@ impl Kernel {
                     Reduction::Subgroup(_) => include_str!("../../../shaders/shared/subgroup_sum.wgsl"),
                 };
                 let kernel = include_str!("../../../shaders/conv_split.wgsl");
-                vec![MATH, NODE, CONV, weights(precision), sum, kernel]
+                vec![MATH, ARENA, TARGET, CONV, weights(precision), sum, kernel]
             }
             Self::Sample => {
-                vec![MATH, NODE, THREEFRY, MIXTURE, include_str!("../../../shaders/sample.wgsl")]
+                let kernel = include_str!("../../../shaders/sample.wgsl");
+                vec![MATH, ARENA, TARGET, JOB, THREEFRY, MIXTURE, kernel]
             }
+            Self::ShowRow => vec![ARENA, TARGET, MATH, JOB, include_str!("../../../shaders/show_row.wgsl")],
         };
-        format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n{}", parts.join("\n"))
+        let constants = format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
+        constants + &access(arenas) + &parts.join("\n")
     }
+}
+
+/// Bindings of the arenas, and the functions that read and write them: WGSL has no pointers to choose between.
+fn access(arenas: u32) -> String {
+    let binding = |a| {
+        format!("@group(0) @binding({}) var<storage, read_write> arena_{a}: array<vec4<f32>>;\n", 7 + a)
+    };
+    let choose = |statement: &dyn Fn(u32) -> String| -> String {
+        let all_but_last =
+            (0..arenas - 1).map(|a| format!("    if arena == {a}u {{ {} }}\n", statement(a)));
+        all_but_last.chain([format!("    {}\n", statement(arenas - 1))]).collect()
+    };
+    let bindings: String = (0..arenas).map(binding).collect();
+    let load = choose(&|a| format!("return arena_{a}[at];"));
+    let keep = choose(&|a| match a + 1 < arenas {
+        true => format!("arena_{a}[at] = value; return;"),
+        false => format!("arena_{a}[at] = value;"),
+    });
+    format!(
+        "{bindings}fn load(arena: u32, at: u32) -> vec4<f32> {{\n{load}}}\n\
+         fn keep(arena: u32, at: u32, value: vec4<f32>) {{\n{keep}}}\n"
+    )
 }
 
 /// What a convolution does with its sums; the constants of `shaders/shared/conv.wgsl`.
@@ -79,6 +115,8 @@ pub enum Epilogue {
 pub struct Variant {
     /// The kernel.
     pub kernel: Kernel,
+    /// How many buffers nodes and contexts are in.
+    pub arenas: u32,
     constants: Vec<(&'static str, u32)>,
 }
 
@@ -90,8 +128,8 @@ const TILE: [u32; 2] = [8, 8];
 const SPLIT: [u32; 2] = [4, 16];
 /// From this many positions on, the tiled convolution is used.
 const TILED_FROM: u32 = 32;
-/// Workgroup of the sampling kernel.
-const SAMPLE_THREADS: u32 = 64;
+/// Workgroup of the other kernels.
+const THREADS: u32 = 64;
 
 /// What the sampling kernel writes for a pixel whose parameters are not finite.
 pub const NOT_FINITE: f32 = 2.0;
@@ -119,7 +157,7 @@ impl Variant {
             vec![nonlinearity_constant(nonlinearity), ("HALVES", halves), ("EPILOGUE", epilogue as u32)];
         if positions >= TILED_FROM {
             constants.extend([("TILE_X", TILE[0]), ("TILE_Y", TILE[1])]);
-            return Self { kernel: Kernel::Tiled(precision), constants };
+            return Self { kernel: Kernel::Tiled(precision), arenas: 1, constants };
         }
         let lanes = match reduction {
             Reduction::Memory => 1,
@@ -127,18 +165,36 @@ impl Variant {
         };
         let rows = positions.min(ROWS);
         constants.extend([("QUADS", SPLIT[0]), ("SPLITS", SPLIT[1]), ("ROWS", rows), ("LANES", lanes)]);
-        Self { kernel: Kernel::Split(precision, reduction), constants }
+        Self { kernel: Kernel::Split(precision, reduction), arenas: 1, constants }
+    }
+
+    /// The convolution for whole rows or for one pixel, whose sums begin with the row's context or with what the
+    /// layer adds.
+    pub fn reading(mut self, whole_row: bool, from_context: bool) -> Self {
+        self.constants.extend([("WHOLE_ROW", whole_row.into()), ("FROM_CONTEXT", from_context.into())]);
+        self
+    }
+
+    /// The same for so many arenas.
+    pub fn in_arenas(self, arenas: u32) -> Self {
+        Self { arenas, ..self }
+    }
+
+    /// The kernel that shows the network a row of known pixels.
+    pub fn show_row() -> Self {
+        let constants = vec![("THREADS", THREADS)];
+        Self { kernel: Kernel::ShowRow, arenas: 1, constants }
     }
 
     /// The sampling kernel for a number of parameters, in quads, and of draws a pixel.
     pub fn sample(parameters: u32, draws: u32, nonlinearity: Nonlinearity) -> Self {
         let constants = vec![
             nonlinearity_constant(nonlinearity),
-            ("THREADS", SAMPLE_THREADS),
+            ("THREADS", THREADS),
             ("PARAMETERS", parameters),
             ("DRAWS", draws),
         ];
-        Self { kernel: Kernel::Sample, constants }
+        Self { kernel: Kernel::Sample, arenas: 1, constants }
     }
 
     /// Workgroups for `positions` positions and `quads` quads of outputs.
@@ -147,6 +203,7 @@ impl Variant {
             Kernel::Tiled(_) => [quads.div_ceil(TILE[0]), positions.div_ceil(TILE[1] * ROWS)],
             Kernel::Split(..) => [quads.div_ceil(SPLIT[0]), positions.div_ceil(positions.min(ROWS))],
             Kernel::Sample => [positions, 1],
+            Kernel::ShowRow => [positions.div_ceil(THREADS), 1],
         }
     }
 
@@ -162,49 +219,34 @@ impl Variant {
 
 /// Compiled kernels of a device.
 pub struct Pipelines {
-    conv: wgpu::PipelineLayout,
-    sample: wgpu::PipelineLayout,
     /// Whether shaders check their indices.
     checked: bool,
-    modules: HashMap<Kernel, wgpu::ShaderModule>,
+    modules: HashMap<(Kernel, u32), wgpu::ShaderModule>,
     compiled: HashMap<Variant, wgpu::ComputePipeline>,
 }
 
 impl Pipelines {
-    /// `conv` and `sample` are the layouts of the kernels' bindings.
-    pub fn new(
-        device: &wgpu::Device,
-        conv: &wgpu::BindGroupLayout,
-        sample: &wgpu::BindGroupLayout,
-        checked: bool,
-    ) -> Self {
-        let layout = |label, group| {
-            device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(label),
-                bind_group_layouts: &[Some(group)],
-                immediate_size: 0,
-            })
-        };
-        Self {
-            conv: layout("pixelcnn conv", conv),
-            sample: layout("pixelcnn sample", sample),
-            checked,
-            modules: HashMap::new(),
-            compiled: HashMap::new(),
-        }
+    /// No kernel yet.
+    pub fn new(checked: bool) -> Self {
+        Self { checked, modules: HashMap::new(), compiled: HashMap::new() }
     }
 
-    /// The pipeline of a variant, compiled when it is first asked for.
-    pub fn get(&mut self, device: &wgpu::Device, variant: &Variant) -> wgpu::ComputePipeline {
+    /// The pipeline of a variant, compiled when it is first asked for; `layout` is that of its bindings.
+    pub fn get(
+        &mut self,
+        device: &wgpu::Device,
+        layout: &wgpu::PipelineLayout,
+        variant: &Variant,
+    ) -> wgpu::ComputePipeline {
         if let Some(pipeline) = self.compiled.get(variant) {
             return pipeline.clone();
         }
-        let kernel = variant.kernel;
+        let Variant { kernel, arenas, .. } = *variant;
         let checked = self.checked;
-        let module = self.modules.entry(kernel).or_insert_with(|| {
+        let module = self.modules.entry((kernel, arenas)).or_insert_with(|| {
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(&format!("pixelcnn {kernel:?}")),
-                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+                source: wgpu::ShaderSource::Wgsl(kernel.source(arenas).into()),
             };
             if checked {
                 return device.create_shader_module(descriptor);
@@ -218,7 +260,7 @@ impl Pipelines {
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&format!("pixelcnn {variant:?}")),
-            layout: Some(if kernel == Kernel::Sample { &self.sample } else { &self.conv }),
+            layout: Some(layout),
             module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Form, IMAGE, Kind, Layer, MAX_TAPS, Network, Node, Stream, Tap, padded};
+use super::{Activation, Form, Kind, Layer, MAX_TAPS, Network, Node, Stream, Tap, padded};
 use crate::model::schedule::{self, Edge, Rate};
-use crate::model::{Config, Nonlinearity};
+use crate::model::{ClassPlace, Config, Nonlinearity};
 
 impl Network {
     /// Builds the graph of an architecture.
@@ -32,6 +32,11 @@ impl Network {
             }
         }
         remembered.pop();
+        net.class_at_the_bottleneck(u, ul);
+        for &(u, ul) in &remembered {
+            net.class_where_remembered(u);
+            net.class_where_remembered(ul);
+        }
         for level in (0..levels).rev() {
             for i in 0..blocks + usize::from(level + 1 < levels) {
                 let (u_up, ul_up) = remembered.pop().expect("the up pass remembered as many");
@@ -44,8 +49,6 @@ impl Network {
             }
         }
         net.output(ul);
-        // The naive method begins anew for every pixel: it wants the whole image, and zeros above it.
-        net.nodes[IMAGE].rows += config.height;
         net.finish();
         net
     }
@@ -56,7 +59,7 @@ impl Network {
     /// bias to the weight of the channel of ones, at the tap that falls on padding exactly there.
     fn input(&mut self, image: usize) -> (usize, usize) {
         let mut shifted = |name: &str, shape, corner, bias_at: usize| {
-            let mut taps = self.kernel(name, (image, Form::Raw), shape, corner, 1, 1);
+            let mut taps = self.kernel(name, (image, Form::RAW), shape, corner, 1, 1);
             taps[bias_at].ones_bias = Some(self.bias_tensor(name, 1));
             taps
         };
@@ -66,7 +69,52 @@ impl Network {
         let u = self.layer(Kind::Input, Stream::Vertical, "input.vertical", 0, vertical);
         let taps = [above, left].concat();
         let ul = self.layer(Kind::Input, Stream::Horizontal, "input.horizontal", 0, taps);
-        (self.push(u), self.push(ul))
+        [u, ul]
+            .map(|layer| {
+                let additions = self.class_map(ClassPlace::Input, &layer.name, 0).into_iter().collect();
+                self.push(Layer { additions, ..layer })
+            })
+            .into()
+    }
+
+    /// The tensor `[K, outputs]` of what a class adds at a place `name`, if it adds anything at places of this kind.
+    fn class_vector(&mut self, place: ClassPlace, name: &str, outputs: usize) -> Option<String> {
+        let classes = self.config.classes.len();
+        let is_there = self.config.class_places.contains(&place);
+        is_there.then(|| self.tensor(&format!("{name}.class.weight"), &[classes, outputs]))
+    }
+
+    /// The same for a value of a level, `[K, F]` or `[K, rows, columns, F]`.
+    fn class_map(&mut self, place: ClassPlace, name: &str, level: usize) -> Option<String> {
+        let filters = self.config.filters;
+        let name = self.class_vector(place, name, filters)?;
+        if self.config.class_maps.contains(&name) {
+            let [rows, columns] = [self.config.height, self.config.width].map(|n| n >> level);
+            self.tensor(&name, &[self.config.classes.len(), rows, columns, filters]);
+        }
+        Some(name)
+    }
+
+    /// The class is added to the pair that the down pass starts from, which the up pass has not seen.
+    fn class_at_the_bottleneck(&mut self, u: usize, ul: usize) {
+        for node in [u, ul] {
+            let Node { stream, level, .. } = self.nodes[node];
+            let name = format!("bottleneck.{}", stream.name());
+            self.nodes[node].class = self.class_map(ClassPlace::Bottleneck, &name, level);
+        }
+    }
+
+    /// The class is added to a remembered value when the down pass reads it, which the up pass has not seen.
+    fn class_where_remembered(&mut self, node: usize) {
+        let name = self.nodes[node].name.trim_end_matches(".conv_out").to_owned();
+        let filters = self.config.filters;
+        let vector = self.class_vector(ClassPlace::Remembered, &format!("{name}.remembered"), filters);
+        self.nodes[node].class = vector;
+    }
+
+    /// The form in which the down pass reads a value of the up pass.
+    fn with_class(&self, node: usize, form: Form) -> Form {
+        if self.nodes[node].class.is_some() { form.of_class() } else { form }
     }
 
     /// `x' = x + a·σ(b)`, `[a, b] = conv_out(φ(conv_in(φ(x)) + skip(φ(aux)))) (+ class)`.
@@ -83,34 +131,37 @@ impl Network {
         let corner = [-(dilation as isize); 2];
         let place = format!("{pass}.{level}.block.{i}.{}", stream.name());
 
+        let filters = self.config.filters;
+
         let name = format!("{place}.conv_in");
-        let mut taps = self.kernel(&name, (x, Form::Phi), stream.kernel(), corner, dilation, 1);
-        let mut biases = vec![self.bias_tensor(&name, 1)];
+        let source = (x, self.with_class(x, Form::PHI));
+        let mut taps = self.kernel(&name, source, stream.kernel(), corner, dilation, 1);
+        let mut additions = vec![self.bias_tensor(&name, 1)];
         if !aux.is_empty() {
             let skip = format!("{place}.skip");
             taps.extend(self.skip(&skip, aux));
-            biases.push(self.bias_tensor(&skip, 1));
+            additions.push(self.bias_tensor(&skip, 1));
         }
+        additions.extend(self.class_vector(ClassPlace::ConvIn, &name, filters));
         let conv_in = self.layer(Kind::ConvIn, stream, &name, level, taps);
-        let hidden = self.push(Layer { biases, ..conv_in });
+        let hidden = self.push(Layer { additions, ..conv_in });
 
         let name = format!("{place}.conv_out");
-        let taps = self.kernel(&name, (hidden, Form::Phi), stream.kernel(), corner, dilation, 2);
-        let biases = vec![self.bias_tensor(&name, 2)];
-        let (classes, outputs) = (self.config.classes.len(), 2 * self.config.filters);
-        let class =
-            (classes > 0).then(|| self.tensor(&format!("{place}.class.weight"), &[classes, outputs]));
+        let taps = self.kernel(&name, (hidden, Form::PHI), stream.kernel(), corner, dilation, 2);
+        let mut additions = vec![self.bias_tensor(&name, 2)];
+        additions.extend(self.class_vector(ClassPlace::ConvOut, &place, 2 * filters));
         let conv_out = self.layer(Kind::ConvOut, stream, &name, level, taps);
-        self.push(Layer { biases, class, halves: 2, residual: Some(x), ..conv_out })
+        let residual = Some((x, self.with_class(x, Form::RAW)));
+        self.push(Layer { additions, halves: 2, residual, ..conv_out })
     }
 
     /// From `level` to the next, at half the size.
     fn strided(&mut self, level: usize, stream: Stream, x: usize) -> usize {
         let name = format!("up.{level}.stride.{}", stream.name());
-        let taps = self.kernel(&name, (x, Form::Raw), stream.kernel(), [-1, -1], 1, 1);
-        let biases = vec![self.bias_tensor(&name, 1)];
+        let taps = self.kernel(&name, (x, Form::RAW), stream.kernel(), [-1, -1], 1, 1);
+        let additions = vec![self.bias_tensor(&name, 1)];
         let strided = self.layer(Kind::Strided, stream, &name, level + 1, taps);
-        self.push(Layer { biases, ..strided })
+        self.push(Layer { additions, ..strided })
     }
 
     /// From `level` to the one before, at twice the size.
@@ -123,7 +174,7 @@ impl Network {
         let filters = self.config.filters;
         let [rows, columns] = stream.kernel();
         let tensor = self.tensor(&format!("{name}.weight"), &[rows, columns, filters, filters]);
-        let biases = vec![self.bias_tensor(&name, 1)];
+        let additions = vec![self.bias_tensor(&name, 1)];
         let mut target = None;
         for i in 0..rows {
             let at = |j| Some(([i, j], 0));
@@ -133,7 +184,7 @@ impl Network {
             };
             let taps = terms.into_iter().map(|(column, halves)| Tap {
                 source: x,
-                form: Form::Raw,
+                form: Form::RAW,
                 row: 0,
                 column,
                 channels: filters,
@@ -146,7 +197,7 @@ impl Network {
                 grid: level,
                 row_parity: Some(i),
                 halves: 2,
-                biases: biases.clone(),
+                additions: additions.clone(),
                 ..self.layer(Kind::Transposed, stream, &name, level - 1, taps.collect())
             };
             target = Some(self.push_into(target, layer));
@@ -161,8 +212,8 @@ impl Network {
             source: ul,
             // elu is all of φ, or its first group, unless φ is relu.
             form: match self.config.nonlinearity {
-                Nonlinearity::Relu => Form::Elu,
-                Nonlinearity::Elu | Nonlinearity::ConcatElu => Form::Phi,
+                Nonlinearity::Relu => Form::ELU,
+                Nonlinearity::Elu | Nonlinearity::ConcatElu => Form::PHI,
             },
             row: 0,
             column: 0,
@@ -172,10 +223,11 @@ impl Network {
             halves: vec![Some(([0, 0], 0))],
             ones_bias: None,
         };
-        let biases = vec![self.tensor("output.bias", &[outputs])];
+        let mut additions = vec![self.tensor("output.bias", &[outputs])];
+        additions.extend(self.class_vector(ClassPlace::Output, "output", outputs));
         let layer = self.layer(Kind::Output, Stream::Horizontal, "output", 0, vec![tap]);
-        let target = self.push(Layer { channels: outputs, biases, ..layer });
-        self.nodes[target].offsets[Form::Raw as usize] = Some(0);
+        let target = self.push(Layer { channels: outputs, additions, ..layer });
+        self.nodes[target].offsets[Form::RAW.index()] = Some(0);
     }
 
     /// Taps of a convolution to `halves · filters` channels whose first tap is at `corner`, the others
@@ -215,12 +267,12 @@ impl Network {
 
     /// `nin(φ(aux))` of the concatenated `aux`, a tap for each of them.
     fn skip(&mut self, name: &str, aux: &[usize]) -> Vec<Tap> {
-        let (filters, count) = (self.config.filters, self.groups(Form::Phi));
+        let (filters, count) = (self.config.filters, self.groups(Form::PHI));
         let inputs = count * aux.len() * filters;
         let tensor = self.tensor(&format!("{name}.weight"), &[inputs, filters]);
         let tap = |(nth, &source): (usize, &usize)| Tap {
             source,
-            form: Form::Phi,
+            form: self.with_class(source, Form::PHI),
             row: 0,
             column: 0,
             channels: filters,
@@ -234,7 +286,7 @@ impl Network {
     }
 
     fn groups(&self, form: Form) -> usize {
-        if form == Form::Phi { self.config.nonlinearity.growth() } else { 1 }
+        if form.activation == Activation::Phi { self.config.nonlinearity.growth() } else { 1 }
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize]) -> String {
@@ -256,7 +308,9 @@ impl Network {
             rows: 1,
             left: 0,
             right: 0,
-            offsets: [None; 3],
+            offsets: [None; 6],
+            class: None,
+            growth: self.config.nonlinearity.growth(),
             record: 0,
             made_every: 0,
         });
@@ -278,8 +332,7 @@ impl Network {
             residual: None,
             target: 0,
             run_every: 0,
-            biases: Vec::new(),
-            class: None,
+            additions: Vec::new(),
         }
     }
 
@@ -293,13 +346,13 @@ impl Network {
             target.unwrap_or_else(|| self.node(&layer.name, layer.stream, layer.level, layer.channels));
         for tap in &layer.taps {
             let node = &mut self.nodes[tap.source];
-            node.offsets[tap.form as usize] = Some(0);
+            node.offsets[tap.form.index()] = Some(0);
             node.rows = node.rows.max(1 + tap.row.unsigned_abs());
             node.left = node.left.max((-tap.column).max(0) as usize);
             node.right = node.right.max(tap.column.max(0) as usize);
         }
-        if let Some(residual) = layer.residual {
-            self.nodes[residual].offsets[Form::Raw as usize] = Some(0);
+        if let Some((residual, form)) = layer.residual {
+            self.nodes[residual].offsets[form.index()] = Some(0);
         }
         // Whole rows are known of the vertical stream, of all rows above, and of a coarser row that is
         // read once more by the odd row below it.
@@ -309,7 +362,8 @@ impl Network {
         let (early, late): (Vec<_>, Vec<_>) = layer.taps.into_iter().partition(is_early);
         layer.early = early.len();
         layer.taps = [early, late].concat();
-        debug_assert!(layer.taps.len() <= MAX_TAPS);
+        // Shaders without index checks rely on it.
+        assert!(layer.taps.len() <= MAX_TAPS, "{}: {} taps", layer.name, layer.taps.len());
         layer.target = target;
         self.layers.push(layer);
         target
@@ -319,13 +373,15 @@ impl Network {
     fn finish(&mut self) {
         let growth = self.config.nonlinearity.growth();
         for node in &mut self.nodes {
-            let depths = [1, growth, 1].map(|groups| groups * padded(node.channels));
-            for (offset, depth) in node.offsets.iter_mut().zip(depths) {
-                if let Some(offset) = offset {
+            for form in Form::ALL {
+                let groups = if form.activation == Activation::Phi { growth } else { 1 };
+                if let Some(offset) = &mut node.offsets[form.index()] {
                     *offset = node.record;
-                    node.record += depth;
+                    node.record += groups * padded(node.channels);
                 }
             }
+            // A ring's row is then found without a division.
+            node.rows = node.rows.next_power_of_two();
         }
         let every = schedule::periods(&schedule::first_steps(
             &self.edges(|layer, k| Some(layer.taps[k].row)),

@@ -44,15 +44,126 @@ impl Stream {
     }
 }
 
-/// In what form a node's value is stored, and read by a tap.
+/// What is done to a node's value before it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// As it is.
+pub enum Activation {
+    /// Nothing.
     Raw,
     /// φ of it.
     Phi,
     /// elu of it (read by the output layer alone).
     Elu,
+}
+
+/// In what form a node's value is stored, and read by a tap: an activation of the value, or of the value with what
+/// its class adds to it ([`Node::addition`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// What is done to the value.
+    pub activation: Activation,
+    /// Whether the class's addition comes before that.
+    pub with_class: bool,
+}
+
+impl Form {
+    /// The value as it is.
+    pub const RAW: Self = Self { activation: Activation::Raw, with_class: false };
+    /// φ of the value.
+    pub const PHI: Self = Self { activation: Activation::Phi, with_class: false };
+    /// elu of the value.
+    pub const ELU: Self = Self { activation: Activation::Elu, with_class: false };
+    /// All forms that a node can have.
+    pub const ALL: [Self; 5] =
+        [Self::RAW, Self::PHI, Self::ELU, Self::RAW.of_class(), Self::PHI.of_class()];
+
+    /// The same activation of the value with what its class adds.
+    pub const fn of_class(self) -> Self {
+        Self { with_class: true, ..self }
+    }
+
+    fn index(self) -> usize {
+        self.activation as usize + 3 * usize::from(self.with_class)
+    }
+}
+
+/// Numbers that are added to a sum or a value, `[classes, rows, columns, width]`: axes along which they do not
+/// differ have length 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// Lengths of the axes: classes, rows, columns.
+    pub axes: [usize; 3],
+    /// Numbers at a place.
+    pub width: usize,
+    /// All numbers, row-major.
+    pub data: Vec<f32>,
+}
+
+impl Table {
+    fn zeros(axes: [usize; 3], width: usize) -> Self {
+        Self { axes, width, data: vec![0.0; axes.iter().product::<usize>() * width] }
+    }
+
+    /// From one class, row and column to the next, in numbers; 0 along axes of length 1.
+    pub fn strides(&self) -> [usize; 3] {
+        let [classes, rows, columns] = self.axes;
+        let lengths = [rows * columns * self.width, columns * self.width, self.width];
+        std::array::from_fn(|axis| if [classes, rows, columns][axis] > 1 { lengths[axis] } else { 0 })
+    }
+
+    /// The numbers for a class and a pixel. Models without classes have class 0.
+    pub fn at(&self, class: usize, row: usize, column: usize) -> &[f32] {
+        let [of_class, of_row, of_column] = self.strides();
+        let start = class * of_class + row * of_row + column * of_column;
+        &self.data[start..start + self.width]
+    }
+
+    /// Whether they differ from pixel to pixel.
+    pub fn is_map(&self) -> bool {
+        self.axes[1] > 1 || self.axes[2] > 1
+    }
+
+    /// The same numbers, padded: from `[halves, channels]` at a place to `[halves, wide]`.
+    pub fn padded(&self, halves: usize, wide: usize) -> Self {
+        let channels = self.width / halves;
+        let mut padded = Self::zeros(self.axes, halves * wide);
+        for (to, from) in padded.data.chunks_mut(wide).zip(self.data.chunks(channels)) {
+            to[..channels].copy_from_slice(from);
+        }
+        padded
+    }
+}
+
+/// The axes that a tensor has before its channels: none, classes, or classes, rows and columns.
+fn axes_of(shape: &[usize]) -> [usize; 3] {
+    match *shape {
+        [_] => [1, 1, 1],
+        [classes, _] => [classes, 1, 1],
+        [classes, rows, columns, _] => [classes, rows, columns],
+        _ => unreachable!("additions have one axis, two or four"),
+    }
+}
+
+/// The sum of some tensors, each `[width]`, `[classes, width]` or `[classes, rows, columns, width]`. One of fewer
+/// channels than `width` is taken for each half.
+fn sum_of(model: &Model, tensors: &[String], width: usize) -> Table {
+    let tensors: Vec<_> = tensors.iter().map(|name| &model.tensors[name]).collect();
+    let axes = tensors.iter().fold([1; 3], |axes: [usize; 3], tensor| {
+        let of_tensor = axes_of(&tensor.shape);
+        std::array::from_fn(|axis| axes[axis].max(of_tensor[axis]))
+    });
+    let mut sum = Table::zeros(axes, width);
+    for tensor in tensors {
+        let channels = tensor.shape[tensor.shape.len() - 1];
+        let [_, rows, columns] = axes;
+        let part = Table { axes: axes_of(&tensor.shape), width: channels, data: tensor.data.clone() };
+        for (place, to) in sum.data.chunks_mut(width).enumerate() {
+            let from = part.at(place / (rows * columns), place / columns % rows, place % columns);
+            for half in to.chunks_mut(channels) {
+                half.iter_mut().zip(from).for_each(|(sum, x)| *sum += x);
+            }
+        }
+    }
+    sum
 }
 
 /// A value of the network at every pixel of a level; what caches are made for.
@@ -76,8 +187,12 @@ pub struct Node {
     pub left: usize,
     /// Zero columns on the right.
     pub right: usize,
-    /// Where each form lies within a pixel's record: raw, φ, elu.
-    offsets: [Option<usize>; 3],
+    /// Where each form lies within a pixel's record, by [`Form::index`].
+    offsets: [Option<usize>; 6],
+    /// What the class adds in the forms that have it: a tensor `[K, channels]` or `[K, rows, columns, channels]`.
+    class: Option<String>,
+    /// Channels that φ makes of one.
+    growth: usize,
     /// Floats of one pixel of one image, all forms together.
     pub record: usize,
     /// New values appear at steps that are multiples of this: `cache_every` of its readers.
@@ -87,7 +202,18 @@ pub struct Node {
 impl Node {
     /// Where a form begins within a pixel's record, if it is stored.
     pub fn offset(&self, form: Form) -> Option<usize> {
-        self.offsets[form as usize]
+        self.offsets[form.index()]
+    }
+
+    /// What the class adds in the forms that have it, `[K, …, channels]`.
+    pub fn addition(&self, model: &Model) -> Option<Table> {
+        self.class.as_ref().map(|name| sum_of(model, std::slice::from_ref(name), self.channels))
+    }
+
+    /// The form that a trace shows: the value as it is, or φ of it where that alone is stored.
+    pub fn shown(&self) -> Form {
+        let forms = [Form::RAW, Form::PHI, Form::RAW.of_class()];
+        forms.into_iter().find(|form| self.offset(*form).is_some()).unwrap_or(Form::ELU)
     }
 
     /// Columns of a row, with padding.
@@ -95,21 +221,17 @@ impl Node {
         self.left + self.width + self.right
     }
 
-    /// One row of one image out of a ring, without padding: the raw value, `[width, channels]`, or φ of it
-    /// where that alone is stored.
+    /// One row of one image out of a ring, without padding, `[width, channels]` in the form that is [`Self::shown`].
     pub fn row(&self, ring: &[f32], row: usize, batch: usize, image: usize) -> Vec<f32> {
-        let raw = self.offset(Form::Raw);
-        let groups = match (raw, self.offset(Form::Phi)) {
-            (None, Some(offset)) => (self.record - offset) / padded(self.channels),
-            _ => 1,
-        };
-        let offset = raw.or(self.offset(Form::Phi)).unwrap_or(0);
+        let form = self.shown();
+        let (offset, padded) = (self.offset(form).unwrap_or(0), padded(self.channels));
+        let groups = if form == Form::PHI { self.growth } else { 1 };
         let first = (row % self.rows) * self.columns() + self.left;
         let mut values = Vec::with_capacity(self.width * groups * self.channels);
         for column in 0..self.width {
             let record = ((first + column) * batch + image) * self.record + offset;
             for group in 0..groups {
-                let at = record + group * padded(self.channels);
+                let at = record + group * padded;
                 values.extend_from_slice(&ring[at..at + self.channels]);
             }
         }
@@ -209,14 +331,14 @@ pub struct Layer {
     pub channels: usize,
     /// Halves of the output: `[a, b]` of a gate, two columns of a transposed convolution, or 1.
     pub halves: usize,
-    /// The node whose raw value the gate is added to.
-    pub residual: Option<usize>,
+    /// The node whose value the gate is added to, and whether that is with what its class adds.
+    pub residual: Option<(usize, Form)>,
     /// The node it makes.
     pub target: usize,
     /// Runs at steps (rows, and pixels within a row) that are multiples of this.
     pub run_every: usize,
-    biases: Vec<String>,
-    class: Option<String>,
+    /// What it adds to its sum: biases, and what a class adds.
+    additions: Vec<String>,
 }
 
 impl Layer {
@@ -286,41 +408,19 @@ impl Layer {
         matrix
     }
 
-    /// Its bias `[outputs]`, with the class's share for a conditional model, zeros in the padding.
-    pub fn bias(&self, model: &Model, class: Option<usize>) -> Vec<f32> {
-        let mut bias = vec![0.0; self.outputs()];
-        let mut add = |values: &[f32]| {
-            for half in 0..self.halves {
-                // A transposed convolution has one bias for both of its columns.
-                let from = if values.len() > self.channels { half * self.channels } else { 0 };
-                let to = half * padded(self.channels);
-                for (b, v) in bias[to..to + self.channels].iter_mut().zip(&values[from..]) {
-                    *b += v;
-                }
-            }
-        };
-        for name in &self.biases {
-            add(&model.tensors[name].data);
-        }
-        if let (Some(name), Some(class)) = (&self.class, class) {
-            let width = self.halves * self.channels;
-            add(&model.tensors[name].data[class * width..(class + 1) * width]);
-        }
-        bias
+    /// All that it adds to its sum, `[…, outputs]` with zeros in the padding: biases, a class's vector or map.
+    pub fn addition(&self, model: &Model) -> Table {
+        sum_of(model, &self.additions, self.halves * self.channels)
+            .padded(self.halves, padded(self.channels))
     }
 
-    /// The precision of its weights. Input and output layers are small, and the former have biases among their
-    /// weights: they stay in 32 bits.
-    pub fn precision(&self, model: &Model) -> Precision {
+    /// The precision of its weights in a model of that precision. Input and output layers are small, and the former
+    /// have biases among their weights: they stay in 32 bits.
+    pub fn precision(&self, of_model: Precision) -> Precision {
         match self.kind {
             Kind::Input | Kind::Output => Precision::F32,
-            _ => model.precision,
+            _ => of_model,
         }
-    }
-
-    /// Whether its bias differs between classes.
-    pub fn is_conditional(&self) -> bool {
-        self.class.is_some()
     }
 }
 

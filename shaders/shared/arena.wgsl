@@ -1,0 +1,54 @@
+// Where everything is. All kernels have the same bindings:
+//   0, 1  the row and the column of the image that a dispatch works on
+//   2     what it works on: see the kernel
+//   3     weights: see the kernel
+//   4     additions: what layers and nodes add, tables [classes, rows, columns, quads]
+//   5     lanes: the images of the batch
+//   6     broken: which of them have a value that is not finite
+//   7 …   arenas: nodes, row contexts and pixels, `load(arena, at)` and `keep(arena, at, value)`
+// All counts of channels are in quads: four channels, a vec4.
+
+struct Place {
+    // Row or column of the image.
+    index: u32,
+}
+
+// A node: a value at every pixel of a level, kept as a ring of rows `[rows, columns, batch, record]`, columns with
+// their zero padding.
+struct Ring {
+    arena: u32,
+    base: u32,
+    // Rows, a power of two, less one.
+    mask: u32,
+    columns: u32,
+    left: i32,
+    record: u32,
+    // Channels of the value, in quads.
+    width: u32,
+    unused: u32,
+}
+
+// Numbers that are added, and how far apart they are from class to class, row to row, column to column.
+struct Table {
+    base: u32,
+    of_class: u32,
+    of_row: u32,
+    of_column: u32,
+}
+
+@group(0) @binding(0) var<uniform> row_place: Place;
+@group(0) @binding(1) var<uniform> column_place: Place;
+@group(0) @binding(4) var<storage, read> additions: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> lanes: array<vec4<u32>>;  // [B]: class, index (low, high word), -
+@group(0) @binding(6) var<storage, read_write> broken: array<atomic<u32>>;  // [B]
+
+// Where the record of a pixel of an image begins; row and column may lie in the padding.
+fn record_at(ring: Ring, row: i32, column: i32, image: u32, batch: u32) -> u32 {
+    let ring_row = u32(row) & ring.mask;
+    return ring.base + ((ring_row * ring.columns + u32(column + ring.left)) * batch + image) * ring.record;
+}
+
+// Where what a table adds to a pixel of an image begins.
+fn addition_at(table: Table, row: u32, column: u32, image: u32) -> u32 {
+    return table.base + lanes[image].x * table.of_class + row * table.of_row + column * table.of_column;
+}

@@ -1,0 +1,39 @@
+// A batch of images, for the kernels that see their pixels.
+
+struct Job {
+    // The node that the output layer reads.
+    source: Ring,
+    image: Ring,
+    // The mixture parameters.
+    parameters: Ring,
+    // The node that the horizontal input layer makes.
+    target_node: Target,
+    // What the output layer adds.
+    addition: Table,
+    // Seed of the noise, low word first.
+    seed: vec2<u32>,
+    temperature: f32,
+    truncation: f32,
+    // Where elu(ul) begins in a record of the source, in quads.
+    source_offset: u32,
+    mixtures: u32,
+    channels: u32,
+    batch: u32,
+    // Pixels in a row.
+    columns: u32,
+    // 1: values are not rounded to 8-bit levels.
+    continuous: u32,
+    // The pixels [H, W, B]; the fourth component of one that is given is not 0.
+    pixels_arena: u32,
+    pixels_base: u32,
+    // The row context of the horizontal input layer [W, B, F].
+    context_arena: u32,
+    context_base: u32,
+    unused_0: u32,
+    unused_1: u32,
+}
+
+// A pixel as the network sees it: with 1 in the channel after its own.
+fn with_ones(pixel: vec4<f32>, channels: u32) -> vec4<f32> {
+    return select(vec4(pixel.x, 1.0, 0.0, 0.0), vec4(pixel.xyz, 1.0), channels == 3u);
+}

@@ -1,0 +1,67 @@
+//! `--batch auto`: what a short trial finds fastest.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use pixelcnn::engine::{Engine, EngineError, Job, Room};
+use pixelcnn::model::Model;
+
+use crate::cli::say;
+
+/// The batch that is fastest in a short trial: the first rows of 1, 2, 4, … images, up to what is of use.
+pub fn fastest_batch(engine: &mut dyn Engine, count: usize, model: &Model, width: usize) -> Result<usize> {
+    let largest = engine.prepare(Room::UpTo(count))?;
+    let rows = model.config.size_multiple();
+    let start = Instant::now();
+    let (mut best, mut least) = (1, f64::INFINITY);
+    let mut batch = 1;
+    let why = loop {
+        match first_rows(engine, model, batch, rows * width) {
+            Err(EngineError::BatchTooLarge { .. }) => break format!("{batch} do not fit"),
+            // Less than noise is no gain.
+            Ok(seconds) if seconds < 0.95 * least => (best, least) = (batch, seconds),
+            other => _ = other?,
+        }
+        // Where twice as many are no faster, four times as many may be.
+        if batch == largest || batch > 2 * best {
+            break format!("the fastest in a trial of 1 to {batch}");
+        }
+        if start.elapsed() > TRIAL {
+            if batch == best {
+                best = largest;
+            }
+            break format!("a trial ended at {batch}, for it took long");
+        }
+        batch = (2 * batch).min(largest);
+    };
+    say(&format!("batch: {best} ({why})"));
+    Ok(best)
+}
+
+/// Seconds an image that the first pixels of a batch take, best of a few if they are few.
+fn first_rows(
+    engine: &mut dyn Engine,
+    model: &Model,
+    batch: usize,
+    pixels: usize,
+) -> Result<f64, EngineError> {
+    let class = (!model.config.classes.is_empty()).then_some(0);
+    let mut job = Job::sample(0, (0..batch as u64).map(|i| (i, class)));
+    job.pixels = Some(0);
+    // Makes room and kernels.
+    engine.prepare(Room::For(batch))?;
+    engine.run(&job, &mut |_| {})?;
+    job.pixels = Some(pixels);
+    let start = Instant::now();
+    let mut least = f64::INFINITY;
+    while least.is_infinite() || start.elapsed() < TRIAL / 40 {
+        let start = Instant::now();
+        engine.run(&job, &mut |_| {})?;
+        least = start.elapsed().as_secs_f64().min(least);
+    }
+    Ok(least / batch as f64)
+}
+
+/// After so long, a trial goes no further; it may have taken twice as long by then.
+const TRIAL: Duration = Duration::from_secs(2);

@@ -1,0 +1,193 @@
+//! A device: opening it, its errors, its buffers, waiting for it and reading from it.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::layout::required_limits;
+use super::plan::QUAD;
+use super::shaders::Reduction;
+use super::{EngineError, Options};
+
+/// A device that takes longer than this for a submission is lost.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// An open device that remembers its first error.
+pub struct Device {
+    /// The adapter's name.
+    pub name: String,
+    /// The device itself.
+    pub handle: wgpu::Device,
+    /// Its queue.
+    pub queue: wgpu::Queue,
+    /// How partial sums are brought together on it.
+    pub reduction: Reduction,
+    failure: Failure,
+    /// What was read goes through it; as large as the largest read.
+    staging: RefCell<Option<wgpu::Buffer>>,
+}
+
+/// The first error that a device reported.
+type Failure = Arc<Mutex<Option<String>>>;
+
+impl Device {
+    /// Opens a device on an adapter.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] if the adapter gives none.
+    pub fn open(adapter: &wgpu::Adapter, options: Options) -> Result<Self, EngineError> {
+        let info = adapter.get_info();
+        let subgroups = options.subgroups
+            && adapter.features().contains(wgpu::Features::SUBGROUP)
+            && info.subgroup_min_size == info.subgroup_max_size;
+        // Timestamps are for profiles.
+        let mut required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        required_features.set(wgpu::Features::SUBGROUP, subgroups);
+        let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("pixelcnn"),
+            required_features,
+            required_limits: required_limits(&adapter.limits()),
+            ..Default::default()
+        }));
+        let failed =
+            |e: wgpu::RequestDeviceError| EngineError::Device(format!("{}: {}", info.name, line(&e)));
+        let (handle, queue) = opened.map_err(failed)?;
+        let failure = Failure::default();
+        let remember = || {
+            let failure = Arc::clone(&failure);
+            move |what: String| {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+            }
+        };
+        let (on_error, on_loss) = (remember(), remember());
+        handle.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(line(&error))));
+        handle.set_device_lost_callback(move |reason, message| {
+            // The device is also "lost" when it is dropped at the end.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                on_loss(format!("the device was lost: {}", line(&message)));
+            }
+        });
+        let reduction = match subgroups {
+            true => Reduction::Subgroup(info.subgroup_min_size),
+            false => Reduction::Memory,
+        };
+        Ok(Self { name: info.name, handle, queue, reduction, failure, staging: RefCell::default() })
+    }
+
+    /// An error of this device.
+    pub fn error(&self, what: impl std::fmt::Display) -> EngineError {
+        EngineError::Device(format!("{}: {}", self.name, line(&what)))
+    }
+
+    /// Whether the device has reported an error.
+    ///
+    /// # Errors
+    /// The first that it reported.
+    pub fn check(&self) -> Result<(), EngineError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().map_or(Ok(()), |what| Err(self.error(what)))
+    }
+
+    /// A buffer, undefined as yet.
+    pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        self.handle.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(&format!("pixelcnn {label}")),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// A buffer with contents.
+    pub fn filled(&self, label: &str, contents: &[u8], usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        use wgpu::util::DeviceExt;
+        let label = format!("pixelcnn {label}");
+        let descriptor = wgpu::util::BufferInitDescriptor { label: Some(&label), contents, usage };
+        self.handle.create_buffer_init(&descriptor)
+    }
+
+    /// What `make` makes, or nothing if there is not enough memory for it.
+    ///
+    /// # Errors
+    /// Any other error that the device reports meanwhile.
+    pub fn if_there_is_memory<T>(&self, make: impl FnOnce() -> T) -> Result<Option<T>, EngineError> {
+        let memory = self.handle.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let made = make();
+        let out_of_memory = pollster::block_on(memory.pop()).is_some();
+        self.check()?;
+        Ok((!out_of_memory).then_some(made))
+    }
+
+    /// An encoder of commands.
+    pub fn encoder(&self, label: &str) -> wgpu::CommandEncoder {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some(label) };
+        self.handle.create_command_encoder(&descriptor)
+    }
+
+    /// Waits for a submission.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] if the device fails, or takes unreasonably long.
+    pub fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), EngineError> {
+        let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        let polled = self.handle.poll(poll);
+        self.check()?;
+        polled.map(drop).map_err(|e| self.error(e))
+    }
+
+    /// Some quads of a buffer, as numbers of 32 bits.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn read<T: bytemuck::Pod>(
+        &self,
+        buffer: &wgpu::Buffer,
+        start: usize,
+        quads: usize,
+    ) -> Result<Vec<T>, EngineError> {
+        let size = QUAD * quads as u64;
+        let mut staging = self.staging.borrow_mut();
+        let staging = match &mut *staging {
+            Some(staging) if staging.size() >= size => staging,
+            smaller => {
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                smaller.insert(self.buffer("read-back", size, usage))
+            }
+        };
+        let mut encoder = self.encoder("pixelcnn read-back");
+        encoder.copy_buffer_to_buffer(buffer, QUAD * start as u64, staging, 0, size);
+        let submitted = self.queue.submit([encoder.finish()]);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, ..size, move |result| _ = sender.send(result));
+        self.wait(submitted)?;
+        match receiver.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(self.error(e)),
+            Err(_) => return Err(self.error("a buffer was not read back")),
+        }
+        let values = {
+            let view = staging.get_mapped_range(..size).map_err(|e| self.error(e))?;
+            bytemuck::pod_collect_to_vec(&view)
+        };
+        staging.unmap();
+        Ok(values)
+    }
+}
+
+/// A message of several lines as one.
+fn line(message: &impl std::fmt::Display) -> String {
+    let text = message.to_string();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn messages_of_several_lines_become_one() {
+        let wgpus = "Validation Error\n\nCaused by:\n  In Device::create_buffer\n    Buffer is invalid\n";
+        assert_eq!(
+            super::line(&wgpus),
+            "Validation Error; Caused by:; In Device::create_buffer; Buffer is invalid"
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! A job on a device: what is submitted when, what is read back, and what comes of it.
+
+use std::time::Instant;
+
+use super::batch::Batch;
+use super::plan::Region;
+use super::shaders::NOT_FINITE;
+use super::{EngineError, Gpu};
+use crate::engine::{Counts, Job, Method, Outcome, trace_row};
+use crate::model::Config;
+use crate::model::network::padded;
+use crate::sampling::likelihood;
+
+/// A submission should take no longer, in seconds: drivers reset a device that does not answer for some.
+const SUBMISSION: f64 = 0.5;
+
+/// Dispatches of a submission, at most, however little each of them does.
+const MOST_DISPATCHES: usize = 20_000;
+
+/// Products a second that are assumed until a row has been timed: what a slow software driver gives.
+const ASSUMED_RATE: f64 = 1e9;
+
+/// How fast a device works on a batch, as far as is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Multiplications with additions a second.
+    pub macs_per_second: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { macs_per_second: ASSUMED_RATE }
+    }
+}
+
+impl Pace {
+    /// Where a list of dispatches is cut, each given by its products: the lengths of the submissions.
+    fn cut(self, macs: impl IntoIterator<Item = u64>) -> Vec<usize> {
+        let budget = (self.macs_per_second * SUBMISSION) as u64;
+        let (mut lengths, mut length, mut sum) = (Vec::new(), 0, 0);
+        for macs in macs {
+            if length > 0 && (sum + macs > budget || length == MOST_DISPATCHES) {
+                lengths.push(length);
+                (length, sum) = (0, 0);
+            }
+            length += 1;
+            sum += macs;
+        }
+        lengths.extend((length > 0).then_some(length));
+        lengths
+    }
+}
+
+/// A job under way.
+pub struct Run<'a> {
+    gpu: &'a Gpu,
+    batch: &'a Batch,
+    job: &'a Job,
+    counts: &'a mut Counts,
+    pace: &'a mut Pace,
+    /// The submission that runs, and when the one before it had ended.
+    running: Option<wgpu::SubmissionIndex>,
+    finished: Instant,
+    /// The first value found that is not finite: image, row, column.
+    not_finite: Option<(usize, [usize; 2])>,
+    outcome: Outcome,
+}
+
+/// A dispatch of the plan at a place: its number, row, column.
+type Step = (usize, usize, usize);
+
+impl<'a> Run<'a> {
+    /// Begins a job.
+    pub fn new(
+        gpu: &'a Gpu,
+        batch: &'a Batch,
+        job: &'a Job,
+        counts: &'a mut Counts,
+        pace: &'a mut Pace,
+    ) -> Self {
+        batch.begin(gpu, job);
+        let outcome = Outcome::new(&gpu.network, job);
+        let finished = Instant::now();
+        Self { gpu, batch, job, counts, pace, running: None, finished, not_finite: None, outcome }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Any [`EngineError`].
+    pub fn run(mut self, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
+        let last = self.job.pixels_of(self.config());
+        match self.job.method {
+            Method::Cached | Method::ByPixel => self.cached(last, watch)?,
+            Method::Naive => self.naive(last, watch)?,
+        }
+        if let Some(running) = self.running.take() {
+            self.gpu.device.wait(running)?;
+        }
+        watch(last);
+        self.take_pixels(last)?;
+        self.check_finite()?;
+        Ok(self.outcome)
+    }
+
+    fn config(&self) -> &'a Config {
+        &self.gpu.network.config
+    }
+
+    fn cached(&mut self, last: usize, watch: &mut dyn FnMut(usize)) -> Result<(), EngineError> {
+        let (plan, width) = (&self.batch.plan, self.config().width);
+        let rows_given = self.job.rows_given(self.config());
+        let at = |row, column| move |(number, _)| (number, row, column);
+        for row in 0..last.div_ceil(width) {
+            let steps: Vec<Step> = if row < rows_given {
+                plan.known_row(row).map(at(row, 0)).collect()
+            } else {
+                let columns = 0..width.min(last - row * width);
+                let pixels = columns.flat_map(|column| plan.pixel(row, column).map(at(row, column)));
+                plan.row(row).map(at(row, 0)).chain(pixels).collect()
+            };
+            self.submit(&steps)?;
+            // The row before has been waited for.
+            watch(row * width);
+            self.take_row(row)?;
+        }
+        Ok(())
+    }
+
+    fn naive(&mut self, last: usize, watch: &mut dyn FnMut(usize)) -> Result<(), EngineError> {
+        let (plan, Config { width, height, .. }) = (&self.batch.plan, self.config());
+        for pixel in 0..last {
+            self.batch.restart(self.gpu);
+            for row in 0..*height {
+                let mut steps: Vec<Step> =
+                    plan.known_row(row).map(|(number, _)| (number, row, 0)).collect();
+                if row == pixel / width {
+                    steps.push((plan.sample().0, row, pixel % width));
+                }
+                self.submit(&steps)?;
+            }
+            watch(pixel);
+        }
+        Ok(())
+    }
+
+    /// Submits the dispatches of a row: at once, or in parts if the row would take too long. Each is encoded while
+    /// the submission before it runs, and no more than two are under way.
+    fn submit(&mut self, steps: &[Step]) -> Result<(), EngineError> {
+        let (plan, device) = (&self.batch.plan, &self.gpu.device);
+        let dispatches: Vec<_> = plan.all().map(|(_, dispatch)| dispatch).collect();
+        let macs = |&(number, _, column): &Step| plan.macs_at(dispatches[number], column);
+        let mut rest = steps;
+        let mut seconds = 0.0;
+        for length in self.pace.cut(steps.iter().map(macs)) {
+            let (part, others) = rest.split_at(length);
+            rest = others;
+            let start = Instant::now();
+            let mut encoder = device.encoder("pixelcnn row");
+            {
+                let label = Some("pixelcnn row");
+                let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
+                let mut pass = encoder.begin_compute_pass(&descriptor);
+                for step in part {
+                    self.batch.encode(&mut pass, self.gpu.weights.stride, *step);
+                }
+            }
+            let commands = encoder.finish();
+            // Without the submission, in which software drivers may do the work itself.
+            self.counts.encode_ns += start.elapsed().as_nanos() as u64;
+            self.counts.dispatches += length as u64;
+            self.counts.macs += part.iter().map(macs).sum::<u64>();
+            self.counts.submissions += 1;
+            let submitted = device.queue.submit([commands]);
+            if let Some(previous) = self.running.replace(submitted) {
+                device.wait(previous)?;
+                seconds += self.finished.elapsed().as_secs_f64();
+            }
+            self.finished = Instant::now();
+        }
+        // What was waited for was one submission behind, of about the same rate.
+        if seconds > 0.0 {
+            let macs: u64 = steps.iter().map(macs).sum();
+            self.pace.macs_per_second = (macs as f64 / seconds).max(ASSUMED_RATE / 10.0);
+        }
+        Ok(())
+    }
+
+    /// Reads back what is wanted of a row that has been submitted.
+    fn take_row(&mut self, row: usize) -> Result<(), EngineError> {
+        let (network, batch, device) = (&self.gpu.network, self.batch, &self.gpu.device);
+        let Config { width, height, channels, .. } = *self.config();
+        let (per_pixel, count) = (self.config().parameters_per_pixel(), self.job.lanes.len());
+        let want = self.job.want;
+        if want.parameters || want.likelihood {
+            let parameters = batch.read(device, batch.plan.memory.nodes[network.parameters()])?;
+            let pixels = match want.likelihood {
+                true => batch.read(device, self.row_of_pixels(row))?,
+                false => Vec::new(),
+            };
+            for (at, parameters) in parameters.chunks(padded(per_pixel)).enumerate() {
+                let (column, image) = (at / batch.size(), at % batch.size());
+                if image >= count {
+                    continue;
+                }
+                let parameters = &parameters[..per_pixel];
+                if !parameters.iter().all(|p| p.is_finite()) {
+                    self.not_finite.get_or_insert((image, [row, column]));
+                }
+                let to = (image * height + row) * width + column;
+                if want.parameters {
+                    self.outcome.parameters[to * per_pixel..][..per_pixel].copy_from_slice(parameters);
+                }
+                if want.likelihood {
+                    let pixel = &pixels[4 * at..][..channels];
+                    self.outcome.log_likelihood[to] = likelihood::log_likelihood(parameters, pixel);
+                }
+            }
+        }
+        if want.trace {
+            let ring = |node: usize| batch.read(device, batch.plan.memory.nodes[node]);
+            trace_row(network, &mut self.outcome.trace, row, batch.size(), ring)?;
+        }
+        Ok(())
+    }
+
+    fn row_of_pixels(&self, row: usize) -> Region {
+        let pixels = self.batch.plan.memory.pixels;
+        let length = self.config().width * self.batch.size();
+        Region { start: pixels.start + row * length, length, ..pixels }
+    }
+
+    /// Reads back the pixels.
+    fn take_pixels(&mut self, last: usize) -> Result<(), EngineError> {
+        let Config { width, height, channels, .. } = *self.config();
+        let (count, size) = (self.job.lanes.len(), self.batch.size());
+        let pixels = self.batch.read(&self.gpu.device, self.batch.plan.memory.pixels)?;
+        for (p, of_images) in pixels.chunks(4 * size).enumerate().take(last) {
+            for (image, pixel) in of_images.chunks(4).take(count).enumerate() {
+                let pixel = &pixel[..channels];
+                let (row, column) = (p / width, p % width);
+                if pixel.contains(&NOT_FINITE) {
+                    self.not_finite.get_or_insert((image, [row, column]));
+                } else if !pixel.iter().all(|x| (-1.0..=1.0).contains(x)) {
+                    let what = format!("pixel {row}, {column} of image {image} was left as {pixel:?}");
+                    return Err(self.gpu.device.error(what));
+                }
+                let to = (image * height * width + p) * channels;
+                self.outcome.pixels[to..to + channels].copy_from_slice(pixel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every value of every image was finite, which the device remembers wherever it stores one.
+    fn check_finite(&self) -> Result<(), EngineError> {
+        let broken = self.batch.broken(&self.gpu.device)?;
+        let first_broken = broken.iter().take(self.job.lanes.len()).position(|&is_broken| is_broken);
+        let (image, pixel) = match (self.not_finite, first_broken) {
+            (Some((image, pixel)), _) => (image, Some(pixel)),
+            (None, Some(image)) => (image, None),
+            (None, None) => return Ok(()),
+        };
+        Err(EngineError::NotFinite { image: self.job.lanes[image].index, pixel })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn submissions_are_cut_by_their_products() {
+        let pace = |macs_per_second| Pace { macs_per_second };
+        // Half a second of ten products a second.
+        assert_eq!(pace(10.0).cut([3, 2, 1, 4, 9, 1]), [2, 2, 1, 1]);
+        assert_eq!(pace(1e12).cut([3, 2, 1, 4, 9, 1]), [6]);
+        assert_eq!(pace(1e12).cut([]), [0; 0]);
+        let many = vec![0; 2 * MOST_DISPATCHES + 1];
+        assert_eq!(pace(1.0).cut(many), [MOST_DISPATCHES, MOST_DISPATCHES, 1]);
+    }
+}

@@ -1,0 +1,105 @@
+//! What does not depend on the batch: weights, what layers and nodes add, rows and columns.
+
+use super::EngineError;
+use super::device::Device;
+use super::layout::TableUniform;
+use super::plan::horizontal_input;
+use crate::model::network::{CHANNEL_ALIGN, Table, padded};
+use crate::model::{Model, Network, Precision};
+
+/// A model's numbers on a device.
+pub struct Weights {
+    /// The matrix of each layer.
+    pub matrices: Vec<wgpu::Buffer>,
+    /// What the sampling kernel reads: the output's matrix, and the last tap of the horizontal input layer.
+    pub of_sampling: wgpu::Buffer,
+    /// Everything that layers and nodes add.
+    pub additions: wgpu::Buffer,
+    /// Where in it is what each layer adds to its sum.
+    pub of_layers: Vec<TableUniform>,
+    /// Where in it is what each node adds for some of its readers.
+    pub of_nodes: Vec<TableUniform>,
+    /// The numbers 0, 1, …, `stride` bytes apart: the row or column that a dispatch works on.
+    pub rows: wgpu::Buffer,
+    /// See [`Self::rows`].
+    pub columns: wgpu::Buffer,
+    /// See [`Self::rows`].
+    pub stride: u32,
+}
+
+impl Weights {
+    /// Brings a model's numbers to a device.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] if they do not fit.
+    pub fn new(device: &Device, model: &Model, network: &Network) -> Result<Self, EngineError> {
+        let made = device.if_there_is_memory(|| Self::make(device, model, network))?;
+        made.ok_or_else(|| device.error("its memory does not hold the model"))?
+    }
+
+    fn make(device: &Device, model: &Model, network: &Network) -> Result<Self, EngineError> {
+        let limit = device.handle.limits().max_storage_buffer_binding_size;
+        let storage = |what: &str, bytes: &[u8]| {
+            if bytes.len() as u64 > limit {
+                return Err(device.error(format!(
+                    "{what} takes {}, more than its limit of a buffer, {}",
+                    super::mebibytes(bytes.len() as u64),
+                    super::mebibytes(limit)
+                )));
+            }
+            Ok(device.filled(what, bytes, wgpu::BufferUsages::STORAGE))
+        };
+        let matrices: Vec<_> = network.layers.iter().map(|layer| layer.matrix(model)).collect();
+        let (input, _) = horizontal_input(network);
+        let left = CHANNEL_ALIGN * padded(network.config.filters);
+        let last_tap = &matrices[input][matrices[input].len() - left..];
+        let of_sampling = [&matrices[matrices.len() - 1][..], last_tap].concat();
+        let buffers = network.layers.iter().zip(&matrices).map(|(layer, matrix)| {
+            match layer.precision(model.precision) {
+                Precision::F32 => storage(&layer.name, bytemuck::cast_slice(matrix)),
+                Precision::F16 => {
+                    let halves: Vec<_> = matrix.iter().map(|&w| half::f16::from_f32(w)).collect();
+                    storage(&layer.name, bytemuck::cast_slice(&halves))
+                }
+            }
+        });
+
+        let mut additions: Vec<f32> = Vec::new();
+        let mut add = |table: Table| {
+            let uniform = TableUniform::new(&table, additions.len() / CHANNEL_ALIGN);
+            additions.extend(table.data);
+            uniform
+        };
+        let of_layers = network.layers.iter().map(|layer| add(layer.addition(model))).collect();
+        let of_nodes = network.nodes.iter().map(|node| match node.addition(model) {
+            Some(table) => add(table.padded(1, padded(node.channels))),
+            None => TableUniform::NONE,
+        });
+        let of_nodes = of_nodes.collect();
+
+        let stride = device.handle.limits().min_uniform_buffer_offset_alignment;
+        let places = |count: usize| {
+            let mut places = vec![0; count * stride as usize];
+            for (index, place) in places.chunks_mut(stride as usize).enumerate() {
+                place[..4].copy_from_slice(&(index as u32).to_le_bytes());
+            }
+            device.filled("places", &places, wgpu::BufferUsages::UNIFORM)
+        };
+        Ok(Self {
+            matrices: buffers.collect::<Result<_, _>>()?,
+            of_sampling: storage("sample weights", bytemuck::cast_slice(&of_sampling))?,
+            additions: storage("additions", bytemuck::cast_slice(&additions))?,
+            of_layers,
+            of_nodes,
+            rows: places(network.config.height),
+            columns: places(network.config.width),
+            stride,
+        })
+    }
+
+    /// Bytes that they take.
+    pub fn bytes(&self) -> u64 {
+        let buffers = self.matrices.iter().chain([&self.of_sampling, &self.additions]);
+        buffers.map(wgpu::Buffer::size).sum()
+    }
+}
