@@ -18,6 +18,7 @@ mod limits;
 mod messages;
 mod models;
 mod reading;
+mod random;
 mod sample;
 mod shell;
 
