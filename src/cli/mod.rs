@@ -16,9 +16,11 @@ use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
 use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, ModelError, Network};
+use pixelcnn::output::file;
 
 mod bench;
 mod chart;
+mod classify;
 mod complete;
 mod devices;
 mod drawing;
@@ -26,6 +28,7 @@ mod eval;
 mod figure;
 mod input;
 mod inspect;
+mod likelihood;
 mod sample;
 mod verify;
 
@@ -44,6 +47,7 @@ Examples:
   pixelcnn sample -m model.safetensors -n 1000 --each pictures
   pixelcnn complete -m model.safetensors pictures --rows 16
   pixelcnn eval -m model.safetensors pictures
+  pixelcnn classify -m mnist digits --plot confusion.png
   pixelcnn bench --plot bench.png          how fast this machine draws";
 
 #[derive(Subcommand)]
@@ -51,6 +55,7 @@ pub enum Command {
     Sample(sample::Args),
     Complete(complete::Args),
     Eval(eval::Args),
+    Classify(classify::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
@@ -63,6 +68,7 @@ pub fn run(command: &Command) -> Result<ExitCode> {
         Command::Sample(args) => sample::run(args)?,
         Command::Complete(args) => return complete::run(args),
         Command::Eval(args) => return eval::run(args),
+        Command::Classify(args) => return classify::run(args),
         Command::Verify(args) => return verify::run(args),
         Command::Inspect(args) => inspect::run(args)?,
         Command::Bench(args) => bench::run(args)?,
@@ -421,6 +427,14 @@ fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// Writes rows of cells as a CSV file.
+fn write_csv(path: &Path, rows: Vec<Vec<String>>) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.write_record(row))?;
+    let bytes = writer.into_inner().map_err(|error| anyhow!("a table cannot be made: {error}"))?;
+    Ok(file::write(path, |file| file.write_all(&bytes))?)
 }
 
 /// Writes a line to stderr. A stderr that takes no more is no reason to stop.

@@ -66,6 +66,8 @@ pub struct LeftOut {
 /// An image: a file, or one of an array.
 #[derive(Clone, Debug)]
 pub struct Item {
+    /// Which of the request's paths it comes from.
+    pub root: usize,
     path: PathBuf,
     /// Sub-folders that it lies in, outermost first, below the folder that was named.
     folders: Vec<OsString>,
@@ -116,10 +118,12 @@ pub enum InputError {
 /// Finds the images that are asked for.
 pub fn find(request: &Request) -> Found {
     let mut found = Found::default();
-    for path in request.paths {
+    for (root, path) in request.paths.iter().enumerate() {
+        let before = found.items.len();
         if let Err(error) = found.add(path, request) {
             found.pass_over(path, &error);
         }
+        found.items[before..].iter_mut().for_each(|item| item.root = root);
     }
     found
 }
@@ -148,7 +152,7 @@ impl Found {
 
 impl Item {
     fn new(path: PathBuf) -> Self {
-        Self { path, folders: vec![], array: None }
+        Self { root: 0, path, folders: vec![], array: None }
     }
 
     /// Its path, with `#` and its index if it is one of an array.

@@ -1,7 +1,6 @@
 //! `pixelcnn bench`: how fast cached and naive sampling are, by batch size.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -178,17 +177,9 @@ fn check_outputs(args: &Args) -> Result<()> {
         output::check(path, "csv")?;
     }
     if let Some(path) = &args.plot {
-        let Some(kind) = plot_kind(path) else {
-            bail!("cannot write {}: expected a file name that ends in .png or .svg", path.display());
-        };
-        output::check(path, kind)?;
+        chart::check(path)?;
     }
     Ok(())
-}
-
-fn plot_kind(path: &Path) -> Option<&'static str> {
-    let extension = path.extension().map(OsStr::to_ascii_lowercase)?;
-    ["png", "svg"].into_iter().find(|kind| extension == *kind)
 }
 
 /// Where the time of each batch size goes, in the rows after which the pattern of work repeats.
