@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use shell::{Shell, check_snapshot};
 
 mod bench;
+mod classify;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
@@ -27,7 +28,9 @@ fn help() {
     let lines = [
         "--help",
         "sample --help",
+        "complete --help",
         "eval --help",
+        "classify --help",
         "verify --help",
         "inspect --help",
         "bench --help",

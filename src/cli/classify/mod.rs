@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use pixelcnn::model::Model;
@@ -101,6 +101,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.input.list {
         return inputs.list(&model, args.json);
     }
+    let any_known = inputs.images.iter().any(|input| input.class.is_some());
+    ensure!(
+        any_known || args.plot.is_none(),
+        "--plot: nothing says the classes of the images (folders named by them, y in an .npz, --labels)"
+    );
     let (images, classes) = (inputs.images.len(), names.len());
     let case = |i: usize| Case { input: i / classes, class: Some(i % classes) };
     let cases: Vec<_> = (0..images * classes).map(case).collect();
@@ -113,10 +118,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.scores {
         write_scores(path, &nats, classes)?;
     }
-    if let Some(path) = &args.plot {
-        let confusion = confusion.as_ref().context(
-            "--plot: nothing says the classes of the images (folders named by them, y in an .npz, --labels)",
-        )?;
+    if let (Some(path), Some(confusion)) = (&args.plot, &confusion) {
         chart::write(path, confusion)?;
     }
     let image = |(i, probabilities): (usize, Vec<f64>)| {
