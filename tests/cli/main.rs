@@ -19,6 +19,7 @@ mod limits;
 mod messages;
 mod models;
 mod reading;
+mod random;
 mod sample;
 mod shell;
 
