@@ -9,7 +9,7 @@ mod decode;
 mod labels;
 mod walk;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -171,9 +171,7 @@ impl Item {
     pub fn class(&self, classes: &[String]) -> Result<Option<usize>, InputError> {
         match &self.array {
             Some((array, index)) => array.class(*index, classes),
-            None => {
-                Ok(self.folders.iter().find_map(|folder| class_named(&shown(Path::new(folder)), classes)))
-            }
+            None => Ok(self.folders.iter().find_map(|folder| class_named(&as_text(folder), classes))),
         }
     }
 
@@ -202,14 +200,21 @@ pub fn class_named(name: &str, classes: &[String]) -> Option<usize> {
 
 /// A path as text of one line: bytes that are not UTF-8, and control characters, are escaped.
 pub fn shown(path: &Path) -> String {
+    let escape = |c: char| match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if c.is_control() => format!("\\x{:02x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    as_text(path.as_os_str()).chars().map(escape).collect()
+}
+
+/// A name of the system as text: bytes that are not UTF-8 are escaped.
+fn as_text(name: &OsStr) -> String {
     let mut text = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c.is_control() {
-                true => text.extend(c.escape_default()),
-                false => text.push(c),
-            }
-        }
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     text
@@ -235,7 +240,7 @@ mod tests {
     #[test]
     fn paths_are_shown_in_one_line() {
         assert_eq!(shown(Path::new("a b/ü, \"x\".png")), "a b/ü, \"x\".png");
-        assert_eq!(shown(Path::new("a\nb\u{1b}.png")), "a\\nb\\u{1b}.png");
+        assert_eq!(shown(Path::new("a\nb\u{1b}.png")), "a\\nb\\x1b.png");
         #[cfg(unix)]
         {
             use std::os::unix::ffi::OsStrExt;
