@@ -28,7 +28,8 @@ const SMALL: usize = 4096;
 
 #[test]
 fn models() {
-    let read = |bytes: &[u8]| Model::from_bytes(bytes, "fuzzed").map(drop).map_err(|error| error.to_string());
+    let read =
+        |bytes: &[u8]| Model::from_bytes(bytes, "fuzzed").map(drop).map_err(|error| error.to_string());
     // Copies of a file's tensors and texts, and a list of what an architecture of any size is made of.
     fuzz("model", &model_files(), read, |length| 16 * length + (8 << 20));
 }
@@ -49,9 +50,11 @@ fn arrays() {
         let found = input::find(&Request { paths: &path, recursive: false, array: None });
         match found.passed_over.first() {
             Some(passed_over) => Err(passed_over.reason.clone()),
-            None => found.items.iter().take(2).try_for_each(|item| {
-                item.pixels().map(drop).map_err(|error| error.to_string())
-            }),
+            None => found
+                .items
+                .iter()
+                .take(2)
+                .try_for_each(|item| item.pixels().map(drop).map_err(|error| error.to_string())),
         }
     };
     // What is packed can be a thousand times smaller than what it holds.
@@ -65,10 +68,12 @@ fn fuzz(
     read: impl Fn(&[u8]) -> Result<(), String>,
     most_bytes: impl Fn(usize) -> usize,
 ) {
-    let seconds = std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"));
+    let seconds =
+        std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"));
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
     let mut pool = seeds.to_vec();
-    let mut files: Vec<PathBuf> = fs::read_dir(&corpus).map_or(vec![], |f| f.map(|f| f.unwrap().path()).collect());
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(&corpus).map_or(vec![], |f| f.map(|f| f.unwrap().path()).collect());
     files.sort();
     pool.extend(files.iter().map(|file| fs::read(file).unwrap()));
     let (mut answers, mut most, mut count) = (HashSet::new(), 0, 0);
@@ -81,7 +86,9 @@ fn fuzz(
         let problem = match &answer {
             Err(_) => "the reader panicked".to_owned(),
             Ok(Err(error)) if error.len() > 2000 => format!("its message is {} bytes long", error.len()),
-            Ok(_) if taken > most_bytes(bytes.len()) => format!("{} bytes take {taken} of memory", bytes.len()),
+            Ok(_) if taken > most_bytes(bytes.len()) => {
+                format!("{} bytes take {taken} of memory", bytes.len())
+            }
             Ok(answer) => return answers.insert(kind(answer)),
         };
         let file = std::env::temp_dir().join(format!("pixelcnn-fuzz-{target}"));
@@ -110,9 +117,12 @@ fn fuzz(
         if judge(&bytes) {
             if seconds.is_some() && bytes.len() <= SMALL {
                 fs::create_dir_all(&corpus).unwrap();
-                let name = format!("{:016x}", bytes.iter().fold(14695981039346656037, |hash: u64, byte| {
-                    (hash ^ u64::from(*byte)).wrapping_mul(1099511628211)
-                }));
+                let name = format!(
+                    "{:016x}",
+                    bytes.iter().fold(14695981039346656037, |hash: u64, byte| {
+                        (hash ^ u64::from(*byte)).wrapping_mul(1099511628211)
+                    })
+                );
                 fs::File::create(corpus.join(name)).unwrap().write_all(&bytes).unwrap();
             }
             pool.push(bytes);
@@ -120,7 +130,9 @@ fn fuzz(
     }
     let seconds = start.elapsed().as_secs_f64();
     let (kinds, mebibytes) = (answers.len(), most >> 20);
-    println!("{target}: {count} inputs in {seconds:.0} s, {kinds} different answers, at most {mebibytes} MiB");
+    println!(
+        "{target}: {count} inputs in {seconds:.0} s, {kinds} different answers, at most {mebibytes} MiB"
+    );
 }
 
 /// An answer without what differs from file to file.
@@ -144,7 +156,17 @@ fn kind(answer: &Result<(), String>) -> String {
 /// Damages a file, as transfers, disks and enemies do.
 fn mutate(bytes: &mut Vec<u8>, pool: &[Vec<u8>], rng: &mut Rng) {
     const NUMBERS: [&str; 12] = [
-        "0", "-1", "1", "2", "8", "64", "1e9", "4294967296", "9223372036854775807", "18446744073709551615", "NaN",
+        "0",
+        "-1",
+        "1",
+        "2",
+        "8",
+        "64",
+        "1e9",
+        "4294967296",
+        "9223372036854775807",
+        "18446744073709551615",
+        "NaN",
         "99999999999999999999",
     ];
     if bytes.is_empty() {
@@ -178,7 +200,8 @@ fn mutate(bytes: &mut Vec<u8>, pool: &[Vec<u8>], rng: &mut Rng) {
         }
         7 => {
             // A number of four or eight bytes.
-            let number = [0, 1, rng.u64(..), u64::MAX, bytes.len() as u64, 1 << rng.u8(..64)][rng.usize(..6)];
+            let number =
+                [0, 1, rng.u64(..), u64::MAX, bytes.len() as u64, 1 << rng.u8(..64)][rng.usize(..6)];
             let number = if rng.bool() { number.to_le_bytes() } else { number.to_be_bytes() };
             let length = [4, 8][rng.usize(..2)].min(bytes.len() - at);
             bytes[at..at + length].copy_from_slice(&number[..length]);

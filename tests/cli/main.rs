@@ -18,8 +18,8 @@ mod files;
 mod limits;
 mod messages;
 mod models;
-mod reading;
 mod random;
+mod reading;
 mod sample;
 mod shell;
 

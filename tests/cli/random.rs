@@ -41,7 +41,8 @@ fn no_command_line_panics_or_leaves_halves() {
     let shell = Shell::new();
     fs::create_dir(shell.path("folder")).unwrap();
     image::GrayImage::new(14, 10).save(shell.path("old.png")).unwrap();
-    let seconds = std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"));
+    let seconds =
+        std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"));
     let mut rng = fastrand::Rng::with_seed(seconds.map_or(0, |_| fastrand::u64(..)));
     let (start, mut codes) = (Instant::now(), [0; 3]);
     for i in 0.. {
@@ -52,7 +53,8 @@ fn no_command_line_panics_or_leaves_halves() {
         if is_over {
             break;
         }
-        let command = ["sample", "eval", "inspect", "bench", "verify", "devices", "draw", ""][rng.usize(..8)];
+        let command =
+            ["sample", "eval", "inspect", "bench", "verify", "devices", "draw", ""][rng.usize(..8)];
         let mut line = vec![command];
         for _ in 0..rng.usize(..5) {
             let (flag, values) = FLAGS[rng.usize(..FLAGS.len())];
