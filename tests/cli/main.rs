@@ -9,6 +9,7 @@ use shell::{Shell, check_snapshot};
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod complete;
 mod devices;
 mod eval;
 #[cfg(unix)]
@@ -27,6 +28,7 @@ fn help() {
     let lines = [
         "--help",
         "sample --help",
+        "complete --help",
         "eval --help",
         "verify --help",
         "inspect --help",
