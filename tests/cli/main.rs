@@ -10,6 +10,7 @@ mod bench;
 mod classify;
 #[path = "../common/mod.rs"]
 mod common;
+mod complete;
 mod devices;
 mod eval;
 #[cfg(unix)]

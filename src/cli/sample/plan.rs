@@ -61,6 +61,9 @@ impl Plan {
         }
         words.extend(draw_flags(self.draw));
         words.extend(args.show.flags());
+        if let Some(path) = &args.scores {
+            words.extend(["--scores".to_owned(), name(path)]);
+        }
         words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
 
