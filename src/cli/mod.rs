@@ -14,6 +14,7 @@ use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, ModelError, Network};
 use pixelcnn::output::file;
@@ -262,10 +263,12 @@ impl EngineArgs {
     fn workload(&self, model: &Model, images: usize) -> Workload {
         let network = Network::new(&model.config);
         let pixels = model.config.width * model.config.height;
-        let cost = predicted(&network, Method::Cached, images, pixels, Device::Gpu);
         // As many batches as the largest that helps takes.
-        let batches = images.div_ceil(256) as u64;
-        Workload { macs: cost.macs, dispatches: cost.dispatches * batches, threads: self.threads() }
+        let batches = images.div_ceil(256);
+        let batch = images.div_ceil(batches.max(1));
+        let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
+        let of_all = |count| count * batches as u64;
+        Workload { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads: self.threads() }
     }
 }
 

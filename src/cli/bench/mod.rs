@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use pixelcnn::engine::Method;
-use pixelcnn::engine::cost::{self, Device};
+use pixelcnn::engine::cost;
 use pixelcnn::engine::cpu::peak;
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::Description;
@@ -130,7 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let sweep = Sweep {
         network: &network,
-        device: if adapter.is_some() { Device::Gpu } else { Device::Cpu },
+        device: engine.device(),
         methods: methods.collect(),
         effort,
         repeats: args.repeat.into(),
