@@ -17,15 +17,19 @@ from .files import write_whole
 from .network import Architecture
 
 NONLINEARITIES = ("concat_elu", "elu", "relu")
+DEFAULT_SIDE = 32  # of images, where nothing tells it
 PROVENANCE = ("source", "data", "steps", "bits_per_dim", "license")
 DTYPES = {"<f4": "F32", "<f2": "F16"}
 # What the program takes at most; it reads the same file.
 LIMITS: dict[str, int] = json.loads(Path(__file__).with_name("limits.json").read_text())
 
 
-def describe(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, str]:
+def describe(
+    a: Architecture, flags: argparse.Namespace, stored: dict[str, str], places: list[str]
+) -> dict[str, str]:
     """The metadata. What names and shapes tell stands; for the rest a flag wins over what the input
-    says of itself, and a default is said aloud."""
+    says of itself, and a default is said aloud. `places` are where the classes are, if not where they
+    were published."""
     for key, inferred in {
         "channels": a.channels,
         "nr_filters": a.filters,
@@ -49,6 +53,7 @@ def describe(a: Architecture, flags: argparse.Namespace, stored: dict[str, str])
         "nonlinearity": nonlinearity(a, flags, stored),
         "dilations": json.dumps(dilations(a, flags, stored)),
         "classes": json.dumps(class_names(a, flags, stored), ensure_ascii=False),
+        **({"class_places": json.dumps(places)} if places else {}),
     }
     if problem := beyond_limits({**metadata, "dilations": dilations(a, flags, stored)}):
         raise ConversionError(problem)
@@ -77,17 +82,27 @@ def choose(key: str, flags: argparse.Namespace, stored: dict[str, str], default:
     return default
 
 
-def image_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
-    multiple = 2 ** (a.levels - 1)
-    size = {}
+def told_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
+    """Of height and width, what flags or the input's metadata tell."""
+    told = {}
     for key in ("height", "width"):
-        value = str(choose(key, flags, stored, 32))
-        if not value.isdecimal() or int(value) == 0 or int(value) % multiple:
-            raise ConversionError(
-                f"{key} {value}: expected a positive multiple of {multiple}, for {a.levels} levels"
-            )
-        size[key] = int(value)
-    return size
+        value = getattr(flags, key) if getattr(flags, key) is not None else stored.get(key)
+        if value is not None:
+            told[key] = side(key, str(value), a)
+    return told
+
+
+def image_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
+    return {key: side(key, str(choose(key, flags, stored, DEFAULT_SIDE)), a) for key in ("height", "width")}
+
+
+def side(key: str, value: str, a: Architecture) -> int:
+    multiple = 2 ** (a.levels - 1)
+    if not value.isdecimal() or int(value) == 0 or int(value) % multiple:
+        raise ConversionError(
+            f"{key} {value}: expected a positive multiple of {multiple}, for {a.levels} levels"
+        )
+    return int(value)
 
 
 def nonlinearity(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> str:

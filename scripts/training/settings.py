@@ -80,6 +80,10 @@ def check_architecture(path: Path | None, run: dict[str, Any]) -> None:
 
 def settings_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     """What a model file says of the settings that made it."""
+    if "class_places" in metadata:
+        raise TrainingError(
+            f"{path}: has its classes in {metadata['class_places']}, where training does not put them; begin anew"
+        )
     try:
         stored = {key: int(metadata[key]) for key in ("filters", "blocks", "levels", "mixtures")}
         stored["nonlinearity"] = metadata["nonlinearity"]

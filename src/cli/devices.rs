@@ -22,6 +22,7 @@ pub fn run(_: &Args) -> Result<()> {
     }));
     let mut text = super::table(&rows);
     let taken = auto.indices.first().map_or("cpu".to_owned(), |i| i.to_string());
-    writeln!(text, "\nauto takes {taken}: {}.", auto.reason)?;
+    let but = if auto.indices.is_empty() { "" } else { "; it leaves little work to the CPU engine" };
+    writeln!(text, "\nauto takes {taken}: {}{but}.", auto.reason)?;
     super::print(&text)
 }

@@ -1,15 +1,18 @@
 //! `pixelcnn inspect`: what a model file holds, and how its network runs.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{Device, predicted, values_moved, weights_read};
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::model::network::{IMAGE, Kind, Layer, Network};
 use pixelcnn::model::{Config, Model};
+use pixelcnn::output::file;
 
-use super::{ArchitectureArgs, images};
+use super::{ArchitectureArgs, figure, images};
 
 /// Show a model's architecture, size and provenance
 #[derive(clap::Args)]
@@ -19,8 +22,17 @@ pub struct Args {
     model: ArchitectureArgs,
 
     /// List the layers: how often each runs, and the cache that keeps what it makes
-    #[arg(long)]
+    #[arg(long, group = "drawn")]
     schedule: bool,
+
+    /// Draw what is computed at each step along a row, as SVG, PNG, or GIF
+    #[arg(long, value_name = "FILE.svg|.png|.gif", requires = "drawn")]
+    plot: Option<PathBuf>,
+
+    /// Instead of the model, with --plot: the figure of Ramachandran et al. 2017, two strided and two transposed
+    /// convolutions
+    #[arg(long, requires = "plot", group = "drawn")]
+    figure: bool,
 
     /// Images drawn at once, for the memory of the caches
     #[arg(short, long, default_value_t = 1, value_parser = images)]
@@ -28,6 +40,12 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(path) = &args.plot {
+        check_plot(path)?;
+        if args.figure {
+            return figure::write(path, None);
+        }
+    }
     let model = args.model.load()?;
     let network = Network::new(&model.config);
     let mut text = describe(&model);
@@ -37,7 +55,18 @@ pub fn run(args: &Args) -> Result<()> {
     if args.schedule {
         writeln!(text, "\n{}\n{LEGEND}", super::table(&schedule(&network, args.batch)))?;
     }
+    if let Some(path) = &args.plot {
+        figure::write(path, Some((&network, &model.name)))?;
+    }
     super::print(&text)
+}
+
+fn check_plot(path: &Path) -> Result<()> {
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    if !["svg", "png", "gif"].iter().any(|kind| extension == *kind) {
+        bail!("cannot write {}: expected a file name that ends in .svg, .png or .gif", path.display());
+    }
+    Ok(file::prove_writable(path)?)
 }
 
 const LEGEND: &str = "\
@@ -90,7 +119,8 @@ fn cost(network: &Network) -> String {
     let macs = network.macs_per_image() as f64;
     let weights = weights_read(network, Method::Cached) as f64;
     let values = values_moved(network) as f64;
-    let dispatches = |method| predicted(network, method, 1, pixels, Device::Gpu).dispatches as f64;
+    let dispatches =
+        |method| predicted(network, method, 1, pixels, Device::Gpu(Target::SMALLEST)).dispatches as f64;
     let products = |macs: f64| match macs {
         small if small < 1e9 => format!("{:.1} MMAC", small / 1e6),
         medium if medium < 1e12 => format!("{:.1} GMAC", medium / 1e9),

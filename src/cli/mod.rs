@@ -9,20 +9,27 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use unicode_normalization::UnicodeNormalization;
 
 use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, ModelError, Network};
+use pixelcnn::output::file;
 
 mod bench;
+mod chart;
+mod classify;
+mod complete;
 mod devices;
+mod drawing;
 mod eval;
+mod figure;
 mod input;
 mod inspect;
+mod likelihood;
 mod sample;
 mod verify;
 
@@ -39,13 +46,17 @@ Examples:
   pixelcnn sample                          64 handwritten digits, as samples.png
   pixelcnn sample -n 10 --class 7 -s random
   pixelcnn sample -m model.safetensors -n 1000 --each pictures
+  pixelcnn complete -m model.safetensors pictures --rows 16
   pixelcnn eval -m model.safetensors pictures
+  pixelcnn classify -m mnist digits --plot confusion.png
   pixelcnn bench --plot bench.png          how fast this machine draws";
 
 #[derive(Subcommand)]
 pub enum Command {
     Sample(sample::Args),
+    Complete(complete::Args),
     Eval(eval::Args),
+    Classify(classify::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
@@ -56,7 +67,9 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Sample(args) => sample::run(args)?,
+        Command::Complete(args) => return complete::run(args),
         Command::Eval(args) => return eval::run(args),
+        Command::Classify(args) => return classify::run(args),
         Command::Verify(args) => return verify::run(args),
         Command::Inspect(args) => inspect::run(args)?,
         Command::Bench(args) => bench::run(args)?,
@@ -250,10 +263,12 @@ impl EngineArgs {
     fn workload(&self, model: &Model, images: usize) -> Workload {
         let network = Network::new(&model.config);
         let pixels = model.config.width * model.config.height;
-        let cost = predicted(&network, Method::Cached, images, pixels, Device::Gpu);
         // As many batches as the largest that helps takes.
-        let batches = images.div_ceil(256) as u64;
-        Workload { macs: cost.macs, dispatches: cost.dispatches * batches, threads: self.threads() }
+        let batches = images.div_ceil(256);
+        let batch = images.div_ceil(batches.max(1));
+        let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
+        let of_all = |count| count * batches as u64;
+        Workload { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads: self.threads() }
     }
 }
 
@@ -343,9 +358,7 @@ fn parse_classes(list: &str, model: &Model) -> Result<Vec<usize>> {
 /// The class of this name, or, where no class has that name, of this index.
 fn class_named(text: &str, names: &[String]) -> Option<usize> {
     let by_index = || text.parse().ok().filter(|i| *i < names.len());
-    // Accents can be spelled in two ways that look the same, and systems differ in which they make.
-    let by_look = || names.iter().position(|name| name.nfc().eq(text.nfc()));
-    names.iter().position(|name| name == text).or_else(by_look).or_else(by_index)
+    pixelcnn::input::class_named(text, names).or_else(by_index)
 }
 
 /// What to give `--class` for a class: its name, unless that would be read as something else.
@@ -417,6 +430,14 @@ fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// Writes rows of cells as a CSV file.
+fn write_csv(path: &Path, rows: Vec<Vec<String>>) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.write_record(row))?;
+    let bytes = writer.into_inner().map_err(|error| anyhow!("a table cannot be made: {error}"))?;
+    Ok(file::write(path, |file| file.write_all(&bytes))?)
 }
 
 /// Writes a line to stderr. A stderr that takes no more is no reason to stop.

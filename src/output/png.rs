@@ -18,6 +18,17 @@ fn encode(
     image: &Image,
     texts: &[(&str, String)],
 ) -> Result<(), png::EncodingError> {
+    let mut writer = encoder(writer, image, texts)?.write_header()?;
+    writer.write_image_data(&image.levels)?;
+    writer.finish()
+}
+
+/// An encoder for a picture with text chunks.
+pub(super) fn encoder<W: io::Write>(
+    writer: W,
+    image: &Image,
+    texts: &[(&str, String)],
+) -> Result<png::Encoder<'static, W>, png::EncodingError> {
     let too_large = |_| io::Error::other("the picture is too large for a PNG file");
     let width = u32::try_from(image.width).map_err(too_large)?;
     let height = u32::try_from(image.height).map_err(too_large)?;
@@ -34,9 +45,7 @@ fn encode(
             encoder.add_itxt_chunk((*keyword).to_owned(), text.clone())?;
         }
     }
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(&image.levels)?;
-    writer.finish()
+    Ok(encoder)
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 use shell::{Shell, check_snapshot};
 
 mod bench;
+mod classify;
 #[path = "../common/mod.rs"]
 mod common;
+mod complete;
 mod devices;
 mod eval;
 #[cfg(unix)]
@@ -28,7 +30,9 @@ fn help() {
     let lines = [
         "--help",
         "sample --help",
+        "complete --help",
         "eval --help",
+        "classify --help",
         "verify --help",
         "inspect --help",
         "bench --help",

@@ -1,24 +1,24 @@
 //! `pixelcnn bench`: how fast cached and naive sampling are, by batch size.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use pixelcnn::engine::Method;
-use pixelcnn::engine::cost::{self, Device};
+use pixelcnn::engine::cost;
+use pixelcnn::engine::cpu::peak;
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::Description;
 use pixelcnn::model::{Model, Network};
 use pixelcnn::output;
 
+use super::chart;
 use super::{ArchitectureArgs, EngineArgs, images, say};
 use measure::{Effort, Sweep};
 use report::Report;
 
 mod measure;
-mod peak;
 mod plot;
 mod report;
 
@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut engine = devices.start(&model, model.config.width, model.config.height)?;
     let adapter = devices.adapter();
     let build_seconds = start.elapsed().as_secs_f64();
-    let peak_gflops = adapter.is_none().then(peak::gflops);
+    let peak_gflops = adapter.is_none().then(|| peak::gflops(args.engine.threads()));
 
     let mut batches = args.batch_sizes.clone();
     batches.sort_unstable();
@@ -130,7 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let sweep = Sweep {
         network: &network,
-        device: if adapter.is_some() { Device::Gpu } else { Device::Cpu },
+        device: engine.device(),
         methods: methods.collect(),
         effort,
         repeats: args.repeat.into(),
@@ -163,7 +163,7 @@ pub fn run(args: &Args) -> Result<()> {
         report.write_csv(path)?;
     }
     if let Some(path) = &args.plot {
-        plot::write(path, &report)?;
+        chart::write(path, &report)?;
     }
     Ok(())
 }
@@ -177,17 +177,9 @@ fn check_outputs(args: &Args) -> Result<()> {
         output::check(path, "csv")?;
     }
     if let Some(path) = &args.plot {
-        let Some(kind) = plot_kind(path) else {
-            bail!("cannot write {}: expected a file name that ends in .png or .svg", path.display());
-        };
-        output::check(path, kind)?;
+        chart::check(path)?;
     }
     Ok(())
-}
-
-fn plot_kind(path: &Path) -> Option<&'static str> {
-    let extension = path.extension().map(OsStr::to_ascii_lowercase)?;
-    ["png", "svg"].into_iter().find(|kind| extension == *kind)
 }
 
 /// Where the time of each batch size goes, in the rows after which the pattern of work repeats.

@@ -1,19 +1,22 @@
 //! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
-use pixelcnn::engine::{Draw, Engine, EngineError, Job, Room};
+use pixelcnn::engine::{Engine, EngineError, Job, Room, Want};
+use pixelcnn::output::grid::{Drawing, Grid};
 use pixelcnn::sampling::mixture;
 
+use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::{EngineArgs, ModelArgs, images, say};
 use plan::Plan;
+use scores::Scores;
 use target::Target;
 
 mod plan;
+mod scores;
 mod target;
 mod trial;
 
@@ -52,9 +55,8 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Let the network see unrounded pixel values, as the published samplers do
-    #[arg(long)]
-    continuous: bool,
+    #[command(flatten)]
+    draw: DrawArgs,
 
     /// PNG file for the grid; replaced if it exists
     #[arg(short, long, value_name = "OUT.png", default_value = "samples.png", conflicts_with = "each")]
@@ -63,6 +65,14 @@ pub struct Args {
     /// Folder for a PNG file an image, named by index: 000042.png; created if need be
     #[arg(long, value_name = "DIR")]
     each: Option<PathBuf>,
+
+    #[command(flatten)]
+    show: ShowArgs,
+
+    /// Also write a table of how likely the model finds each of its images, in bits per dimension; the files of
+    /// the images say it too
+    #[arg(long, value_name = "OUT.csv")]
+    scores: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy)]
@@ -75,24 +85,6 @@ fn parse_batch(text: &str) -> Result<Batch, String> {
     match text {
         "auto" => Ok(Batch::Auto),
         _ => images(text).map(Batch::Images).map_err(|expected| format!("{expected}, or auto")),
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Seed {
-    Random,
-    Number(u64),
-}
-
-fn parse_seed(text: &str) -> Result<Seed, String> {
-    match text {
-        // Other programs call it -1.
-        "random" | "-1" => Ok(Seed::Random),
-        _ => {
-            let number = text.parse().map(Seed::Number);
-            let expected = || format!("expected `random`, or a whole number from 0 to {}", u64::MAX);
-            number.map_err(|_| expected())
-        }
     }
 }
 
@@ -113,16 +105,16 @@ pub fn run(args: &Args) -> Result<()> {
         Some(list) => super::parse_classes(list, &model)?,
         None => (0..model.config.classes.len()).collect(),
     };
+    ensure!(
+        args.show.animate.as_ref() != Some(&args.output) || args.each.is_some(),
+        "--animate {}: is the file of the grid (choose another name, or another for -o)",
+        args.output.display()
+    );
     let mut target = Target::open(args, width, height, model.config.channels)?;
-    let seed = match args.seed {
-        Seed::Number(seed) => seed,
-        Seed::Random => {
-            // The standard library's hash maps have random keys: all the randomness that is needed here.
-            let seed = RandomState::new().build_hasher().finish();
-            say(&format!("seed: {seed}"));
-            seed
-        }
-    };
+    let grid = Grid::new(args.count, width, height, model.config.channels);
+    let mut drawing = args.show.begin(grid.as_ref())?;
+    let mut scores = Scores::begin(args.scores.as_deref())?;
+    let seed = args.seed.number();
     let mut devices = args.engine.choose(&model, args.count)?;
     let mut engine = devices.start(&model, width, height)?;
     let batch = match args.batch {
@@ -146,7 +138,7 @@ pub fn run(args: &Args) -> Result<()> {
         batch,
         seed,
         classes,
-        draw: Draw { continuous: args.continuous, ..Draw::default() },
+        draw: args.draw.draw(),
         engine: engine.name(),
         command: String::new(),
     };
@@ -154,10 +146,16 @@ pub fn run(args: &Args) -> Result<()> {
 
     let start = Instant::now();
     let mut done = 0;
-    if let Err(error) = draw(&plan, &mut *engine, &mut target, &mut done) {
+    if let Err(error) = draw(&plan, &mut *engine, &mut target, drawing.as_mut(), scores.as_mut(), &mut done)
+    {
         return Err(target.explain(error, done, plan.count));
     }
-    let place = target.finish(&plan)?;
+    let mean = scores.as_ref().map(Scores::mean);
+    if let Some(scores) = scores {
+        scores.finish()?;
+    }
+    let place = target.finish(&plan, args.show.scale, mean)?;
+    args.show.finish(drawing.as_ref(), &plan.texts(&[("count", plan.count.to_string())]))?;
     let seconds = start.elapsed().as_secs_f64();
     let Plan { count, model, engine, .. } = &plan;
     say(&format!(
@@ -167,23 +165,45 @@ pub fn run(args: &Args) -> Result<()> {
         *count as f64 / seconds,
         place.display()
     ));
+    if let Some(mean) = mean {
+        say(&format!("{mean:.4} bits/dim on average under the model itself"));
+    }
     Ok(())
 }
 
 /// Draws all images batch by batch; `done` counts those that reached the target.
-fn draw(plan: &Plan, engine: &mut dyn Engine, target: &mut Target, done: &mut usize) -> Result<()> {
+fn draw(
+    plan: &Plan,
+    engine: &mut dyn Engine,
+    target: &mut Target,
+    mut drawing: Option<&mut Drawing>,
+    mut scores: Option<&mut Scores>,
+    done: &mut usize,
+) -> Result<()> {
     let pixels = plan.width * plan.height;
     let bar = super::progress(plan.count, pixels);
     while *done < plan.count {
         let first = *done;
         let count = plan.batch.min(plan.count - first);
         let images = (first..first + count).map(|i| (i as u64, plan.class(i)));
-        let job = Job { draw: plan.draw, ..Job::sample(plan.seed, images) };
+        let want = Want { likelihood: scores.is_some(), ..Want::default() };
+        let job = Job { draw: plan.draw, want, ..Job::sample(plan.seed, images) };
         let mut watch = |done| bar.set_position((first * pixels + done * count) as u64);
-        let values = engine.run(&job, &mut watch)?.pixels;
-        for values in values.chunks(values.len() / count) {
-            let levels = values.iter().map(|&x| mixture::level(x)).collect();
-            target.put(plan, *done, levels)?;
+        let outcome = engine.run(&job, &mut watch)?;
+        let mut likelihoods = outcome.log_likelihood.chunks(pixels);
+        for values in outcome.pixels.chunks(outcome.pixels.len() / count) {
+            let levels: Vec<_> = values.iter().map(|&x| mixture::level(x)).collect();
+            if let Some(drawing) = &mut drawing {
+                // All images of a batch are drawn in step.
+                let before = first / plan.batch * pixels;
+                drawing.place(*done, plan.width, &levels, |pixel| before + pixel + 1);
+            }
+            let bits = likelihoods.next().map(|l| mixture::bits_per_dim_of(l, plan.model.config.channels));
+            let file = target.put(plan, *done, levels, bits)?;
+            if let (Some(scores), Some(bits)) = (&mut scores, bits) {
+                let class = plan.class(*done).map(|class| &*plan.model.config.classes[class]);
+                scores.put(*done as u64, class, bits, &file)?;
+            }
             *done += 1;
         }
     }

@@ -6,6 +6,7 @@ use pixelcnn::engine::Draw;
 use pixelcnn::model::{Model, Precision};
 
 use super::Args;
+use crate::cli::drawing::{draw_flags, draw_texts};
 use crate::cli::{class_argument, quoted};
 
 /// What is to be drawn, with everything that was left open decided.
@@ -58,8 +59,10 @@ impl Plan {
             Some(folder) => add("--each", name(folder)),
             None => add("-o", name(&args.output)),
         }
-        if self.draw.continuous {
-            words.push("--continuous".to_owned());
+        words.extend(draw_flags(self.draw));
+        words.extend(args.show.flags());
+        if let Some(path) = &args.scores {
+            words.extend(["--scores".to_owned(), name(path)]);
         }
         words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
@@ -73,11 +76,10 @@ impl Plan {
             ("seed", self.seed.to_string()),
             ("size", format!("{}x{}", self.width, self.height)),
             ("precision", self.model.precision.name().to_owned()),
-            ("continuous", if self.draw.continuous { "yes" } else { "no" }.to_owned()),
             ("engine", self.engine.clone()),
             ("batch", self.batch.to_string()),
             ("command", self.command.clone()),
         ];
-        [&settings, images].concat()
+        [&settings[..], &draw_texts(self.draw), images].concat()
     }
 }

@@ -43,24 +43,36 @@ impl Target {
         Ok(Self::Each(folder))
     }
 
-    /// Takes an image, `[H, W, C]` levels.
-    pub fn put(&mut self, plan: &Plan, index: usize, levels: Vec<u8>) -> Result<()> {
+    /// Takes an image, `[H, W, C]` levels, and its bits per dimension, if they are known; gives back which file it
+    /// goes to.
+    pub fn put(
+        &mut self,
+        plan: &Plan,
+        index: usize,
+        levels: Vec<u8>,
+        bits: Option<f64>,
+    ) -> Result<PathBuf> {
         match self {
-            Self::Grid { grid, .. } => grid.place(index, &levels),
+            Self::Grid { path, grid } => {
+                grid.place(index, &levels);
+                Ok(path.clone())
+            }
             Self::Each(folder) => {
                 let Plan { width, height, model, .. } = plan;
                 let Config { channels, classes, .. } = &model.config;
                 let image = Image { width: *width, height: *height, channels: *channels, levels };
                 let mut texts = vec![("index", index.to_string())];
                 texts.extend(plan.class(index).map(|class| ("class", classes[class].clone())));
-                png::write(&image_file(folder, index), &image, &plan.texts(&texts))?;
+                texts.extend(bits.map(bits_text));
+                let file = image_file(folder, index);
+                png::write(&file, &image, &plan.texts(&texts))?;
+                Ok(file)
             }
         }
-        Ok(())
     }
 
-    /// Writes what is not written yet, and says where everything is.
-    pub fn finish(self, plan: &Plan) -> Result<PathBuf> {
+    /// Writes what is not written yet, enlarged, with the mean of the bits per dimension; says where everything is.
+    pub fn finish(self, plan: &Plan, scale: usize, mean: Option<f64>) -> Result<PathBuf> {
         match self {
             Self::Grid { path, grid } => {
                 let names = plan.classes.iter().map(|&class| plan.model.config.classes[class].as_str());
@@ -68,7 +80,8 @@ impl Target {
                 if !plan.classes.is_empty() {
                     texts.push(("classes", names.collect::<Vec<_>>().join(",")));
                 }
-                png::write(&path, &grid.into_image(), &plan.texts(&texts))?;
+                texts.extend(mean.map(bits_text));
+                png::write(&path, &grid.image().enlarged(scale), &plan.texts(&texts))?;
                 Ok(path)
             }
             Self::Each(folder) => Ok(folder.path().to_owned()),
@@ -85,6 +98,10 @@ impl Target {
             _ => error,
         }
     }
+}
+
+fn bits_text(bits: f64) -> (&'static str, String) {
+    ("bits_per_dim", format!("{bits:.6}"))
 }
 
 fn image_file(folder: &NewFolder, index: usize) -> PathBuf {

@@ -5,9 +5,12 @@
 
 pub mod adapter;
 mod batch;
+pub mod choice;
 mod device;
 mod layout;
+pub mod memory;
 pub mod plan;
+mod planner;
 pub mod profile;
 mod run;
 pub mod shaders;
@@ -16,13 +19,15 @@ mod weights;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use super::cost;
 use super::{Counts, Engine, EngineError, Job, Method, Outcome, Room, largest, mebibytes};
 use crate::model::{Model, Network};
 use batch::Batch;
+use choice::Speed;
 use device::Device;
 use plan::{Plan, Target};
 use run::{Pace, Run};
-use shaders::{Pipelines, Variant};
+use shaders::{Kernel, Pipelines, Variant};
 use weights::Weights;
 
 /// Above this many images, larger batches no longer help.
@@ -37,15 +42,28 @@ pub struct Options {
     pub subgroups: bool,
     /// Buffers are no larger than so many bytes, though the device has larger ones.
     pub buffer: Option<u64>,
+    /// The device is taken to work on so many workgroups at once.
+    pub workgroups: Option<u32>,
+    /// Workgroups have images to themselves, where that is possible, or never.
+    pub chain: Option<bool>,
 }
 
 impl Options {
-    /// From the words of the environment variable `PIXELCNN_SHADERS`: `checked`, `subgroups`, with commas
-    /// between them.
+    /// From the words of the environment variable `PIXELCNN_SHADERS`: `checked`, `subgroups`, `chain`, `no-chain`,
+    /// `workgroups=128`, with commas between them.
     pub fn from_environment() -> Self {
         let words = std::env::var("PIXELCNN_SHADERS").unwrap_or_default();
-        let has = |word| words.split(',').any(|w| w.trim() == word);
-        Self { checked: has("checked"), subgroups: has("subgroups"), buffer: None }
+        let words: Vec<_> = words.split(',').map(str::trim).collect();
+        let has = |word| words.contains(&word);
+        let workgroups = words.iter().find_map(|word| word.strip_prefix("workgroups=")?.parse().ok());
+        let chain = [("chain", true), ("no-chain", false)].into_iter().find(|(word, _)| has(word));
+        Self {
+            checked: has("checked"),
+            subgroups: has("subgroups"),
+            buffer: None,
+            workgroups,
+            chain: chain.map(|(_, wanted)| wanted),
+        }
     }
 }
 
@@ -63,8 +81,8 @@ struct Gpu {
     device: Device,
     weights: Weights,
     target: Target,
-    /// By number of arenas.
-    layouts: RefCell<HashMap<u32, Layouts>>,
+    /// By number of arenas, and whether they are a chain's.
+    layouts: RefCell<HashMap<(u32, bool), Layouts>>,
     pipelines: RefCell<Pipelines>,
 }
 
@@ -76,8 +94,9 @@ impl Gpu {
     fn pipeline(&self, variant: &Variant) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
         let device = &self.device.handle;
         let mut layouts = self.layouts.borrow_mut();
-        let (bindings, layout) = layouts.entry(variant.arenas).or_insert_with(|| {
-            let bindings = layout::layout(device, variant.arenas as usize);
+        let is_chain = variant.kernel == Kernel::Chain;
+        let (bindings, layout) = layouts.entry((variant.arenas, is_chain)).or_insert_with(|| {
+            let bindings = layout::layout(device, variant.arenas as usize, is_chain);
             let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some("pixelcnn"),
                 bind_group_layouts: &[Some(&bindings)],
@@ -117,15 +136,21 @@ impl GpuEngine {
     ) -> Result<Self, EngineError> {
         let network = Network::new(&model.config.with_size(width, height));
         let device = Device::open(adapter, options)?;
-        let weights = Weights::new(&device, model, &network)?;
         let limits = device.handle.limits();
         let buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let target = Target {
             buffer: options.buffer.map_or(buffer, |bytes| bytes.min(buffer)),
+            arenas: limits.max_storage_buffers_per_shader_stage as usize - plan::OTHER_BUFFERS,
             workgroups: limits.max_compute_workgroups_per_dimension,
             reduction: device.reduction,
             precision: model.precision,
+            speed: Speed {
+                workgroups: options.workgroups.unwrap_or(device.speed.workgroups),
+                ..device.speed
+            },
+            chain: options.chain,
         };
+        let weights = Weights::new(&device, model, &network, target)?;
         let pipelines = RefCell::new(Pipelines::new(options.checked));
         let gpu = Gpu { network, device, weights, target, layouts: RefCell::default(), pipelines };
         gpu.device.check()?;
@@ -180,13 +205,9 @@ impl Engine for GpuEngine {
         self.pace = Pace::default();
         let largest = self.largest(wanted);
         if largest < wanted {
-            let Target { buffer, workgroups, .. } = self.gpu.target;
-            let limit = format!(
-                "{} allows {} buffers of {} and {workgroups} workgroups",
-                self.gpu.device.name,
-                plan::MOST_ARENAS,
-                mebibytes(buffer),
-            );
+            let Target { buffer, arenas, workgroups, .. } = self.gpu.target;
+            let (name, buffer) = (&self.gpu.device.name, mebibytes(buffer));
+            let limit = format!("{name} allows {arenas} buffers of {buffer} and {workgroups} workgroups");
             return Err(self.too_large(wanted, limit, largest));
         }
         let limit = || format!("{} has less memory free", self.gpu.device.name);
@@ -214,6 +235,10 @@ impl Engine for GpuEngine {
         let batch = batch.as_mut().expect("prepared before");
         batch.make_ready(gpu, job.method == Method::Naive || job.rows_given(&gpu.network.config) > 0)?;
         Run::new(gpu, batch, job, counts, pace).run(watch)
+    }
+
+    fn device(&self) -> cost::Device {
+        cost::Device::Gpu(self.gpu.target)
     }
 
     fn counts(&self) -> Counts {
@@ -281,9 +306,10 @@ mod tests {
         let needed = Plan::new(&Network::new(&model.config), 1, Target::SMALLEST).memory.bytes();
         let options = Options { buffer: Some(2 * needed), ..Options::default() };
         let mut engine = GpuEngine::with_options(&model, 8, 4, &adapter, options).unwrap();
-        let refused = engine.prepare(Room::For(64));
-        assert!(matches!(refused, Err(EngineError::BatchTooLarge { largest: 6..=8, .. })), "{refused:?}");
-        let fits = engine.prepare(Room::UpTo(64)).unwrap();
-        assert!((6..=8).contains(&fits), "{fits}");
+        let most = 2 * engine.gpu.target.arenas;
+        let refused = engine.prepare(Room::For(most + 1));
+        let Err(EngineError::BatchTooLarge { largest, .. }) = refused else { panic!("{refused:?}") };
+        assert!(most / 2 < largest && largest <= most, "{largest} of {most}");
+        assert_eq!(engine.prepare(Room::UpTo(most + 1)).unwrap(), largest);
     }
 }
