@@ -183,7 +183,7 @@ fn begin_params(path: &Path, inputs: &[Input], model: &Model) -> Result<NewFile>
     let shape = [inputs.len(), first.height, first.width, model.config.parameters_per_pixel()];
     let mut file = NewFile::create(path)?;
     file.reserve((shape.iter().product::<usize>() * size_of::<f32>()) as u64)?;
-    file.fill(|writer| npy::write_header(writer, &shape))?;
+    file.fill(|writer| npy::write_header(writer, npy::Type::F32, &shape))?;
     Ok(file)
 }
 

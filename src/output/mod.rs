@@ -1,8 +1,9 @@
-//! From pixels to files: PNG with its settings inside, grids of images, NumPy arrays.
+//! From pixels to files: PNG with its settings inside, grids of images, NumPy arrays, archives of them.
 
 pub mod file;
 pub mod grid;
 pub mod npy;
+pub mod npz;
 pub mod png;
 
 pub use file::{NewFile, OutputError, check};
