@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
-use image::ImageReader;
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use pixelcnn::engine::{EngineError, Job, Room, Want};
@@ -14,25 +13,27 @@ use pixelcnn::model::Model;
 use pixelcnn::output::{self, NewFile, npy};
 use pixelcnn::sampling::mixture;
 
+use super::input::{Classes, Input, InputArgs, Inputs, Others};
 use super::{EngineArgs, ModelArgs};
 
 /// Measure how well a model predicts images, in bits per dimension
 ///
-/// Images are PNG or JPEG files of any size that the network can take. Grey images go into RGB models;
-/// colour images go into a grey model only if they hold no colour; alpha is accepted only if opaque.
+/// Images are files of any size that the network can take, turned upright as their EXIF data says, on white
+/// where they are transparent. Grey images go into RGB models; colour images go into a grey model only if
+/// they hold no colour. An image that cannot be used is named and passed over, and the exit code is 1.
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// Images, or folders of which all PNG and JPEG files are taken; all in sorted order
-    #[arg(required = true, value_name = "IMAGE|DIR")]
-    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    input: InputArgs,
 
-    /// Class of the images, by name or index: one for all, or a comma list with one for each in sorted
-    /// order; required by a model with classes
-    #[arg(long, value_name = "LIST")]
+    /// Class of the images, by name or index: one for all, or a comma list with one for each in their
+    /// order; a model with classes needs it unless sub-folders are named by them, an .npz has y, or
+    /// --labels says them
+    #[arg(long, value_name = "LIST", conflicts_with = "labels")]
     class: Option<String>,
 
     #[command(flatten)]
@@ -47,137 +48,52 @@ pub struct Args {
     params: Option<PathBuf>,
 }
 
-/// An image as the network takes it.
-struct Input {
-    path: PathBuf,
-    width: usize,
-    height: usize,
-    /// `[H, W, C]`.
-    levels: Vec<u8>,
-    class: Option<usize>,
-}
-
 #[derive(Serialize)]
 struct Report<'a> {
     images: Vec<ImageReport<'a>>,
     mean_bits_per_dim: f64,
+    #[serde(flatten)]
+    others: &'a Others,
 }
 
 #[derive(Serialize)]
 struct ImageReport<'a> {
-    path: String,
+    path: &'a str,
     class: Option<&'a str>,
     bits_per_dim: f64,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.load()?;
     if let Some(path) = &args.params {
         output::check(path, "npy")?;
     }
-    let files = image_files(&args.paths)?;
-    let classes = classes(args.class.as_deref(), &model, files.len())?;
-    let mut inputs = Vec::new();
-    for (path, class) in files.into_iter().zip(classes) {
-        let (width, height, levels) = read(&path, &model).with_context(|| path.display().to_string())?;
-        inputs.push(Input { path, width, height, levels, class });
+    let classes = match &args.class {
+        Some(list) => Classes::Listed(list),
+        None if args.input.list => Classes::Known,
+        None => Classes::Needed,
+    };
+    let inputs = args.input.read(&model, &classes)?;
+    if args.input.list {
+        return inputs.list(&model, args.json);
     }
     let mut params = match &args.params {
-        Some(path) => Some(begin_params(path, &inputs, &model)?),
+        Some(path) => Some(begin_params(path, &inputs.images, &model)?),
         None => None,
     };
-    let bits = evaluate(args, &inputs, &model, params.as_mut())?;
+    let bits = evaluate(args, &inputs.images, &model, params.as_mut())?;
     if let Some(file) = params {
         file.finish()?;
     }
-    report(args, &model, &inputs, &bits)
-}
-
-/// The files that are meant, in sorted order.
-fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let before = files.len();
-        let unreadable = || format!("cannot read the folder {}", path.display());
-        for entry in fs::read_dir(path).with_context(unreadable)? {
-            let file = entry.with_context(unreadable)?.path();
-            let extension = file.extension().unwrap_or_default().to_ascii_lowercase();
-            if ["png", "jpg", "jpeg"].iter().any(|e| extension == *e) {
-                files.push(file);
-            }
-        }
-        if files.len() == before {
-            bail!("there are no PNG or JPEG files in the folder {}", path.display());
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// The class of each of `count` images.
-fn classes(list: Option<&str>, model: &Model, count: usize) -> Result<Vec<Option<usize>>> {
-    let Some(list) = list else {
-        if model.config.classes.is_empty() {
-            return Ok(vec![None; count]);
-        }
-        bail!(
-            "model {} has classes: --class must say which, one for all images or a comma list with one for \
-             each, of: {}",
-            model.name,
-            super::class_list(&model.config.classes)
-        );
-    };
-    match &super::parse_classes(list, model)?[..] {
-        [class] => Ok(vec![Some(*class); count]),
-        classes if classes.len() == count => Ok(classes.iter().copied().map(Some).collect()),
-        classes => bail!(
-            "--class lists {} classes, and there are {count} images: expected one for all, or one for each",
-            classes.len()
-        ),
-    }
-}
-
-/// Width, height and levels `[H, W, C]` of an image file, as the network takes them.
-fn read(path: &Path, model: &Model) -> Result<(usize, usize, Vec<u8>)> {
-    let file = ImageReader::open(path).context("cannot read the image")?;
-    let image = file.with_guessed_format().context("cannot read the image")?;
-    let image = image.decode().context("expected a PNG or JPEG image")?;
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    if let Some(problem) = super::size_problem(width, height, model) {
-        bail!(problem);
-    }
-    if image.color().bits_per_pixel() > 8 * u16::from(image.color().channel_count()) {
-        bail!("expected 8 bits a channel, found 16 (convert it first)");
-    }
-    let image = image.into_rgba8();
-    if image.pixels().any(|p| p.0[3] != u8::MAX) {
-        bail!("it is transparent in places (put it on a background first)");
-    }
-    let levels = match model.config.channels {
-        3 => image.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]]).collect(),
-        _ => {
-            let coloured = image.enumerate_pixels().find(|(_, _, p)| p.0[0] != p.0[1] || p.0[0] != p.0[2]);
-            if let Some((x, y, _)) = coloured {
-                bail!(
-                    "model {} is for grey images, and this one has colour at column {x}, row {y}",
-                    model.name
-                );
-            }
-            image.pixels().map(|p| p.0[0]).collect()
-        }
-    };
-    Ok((width, height, levels))
+    report(args, &model, &inputs, &bits)?;
+    Ok(inputs.exit_code())
 }
 
 /// Begins the file of `--params`.
 fn begin_params(path: &Path, inputs: &[Input], model: &Model) -> Result<NewFile> {
     let first = &inputs[0];
     if let Some(other) = inputs.iter().find(|i| (i.width, i.height) != (first.width, first.height)) {
-        let size = |input: &Input| format!("{} is {}x{}", input.path.display(), input.width, input.height);
+        let size = |input: &Input| format!("{} is {}x{}", input.name, input.width, input.height);
         bail!("--params takes images of one size, but {}, and {}", size(first), size(other));
     }
     let shape = [inputs.len(), first.height, first.width, model.config.parameters_per_pixel()];
@@ -216,8 +132,7 @@ fn evaluate(
             let outcome = engine.run(&job, &mut |_| {}).map_err(|error| of_input(error, inputs))?;
             for (&i, of_pixels) in indices.iter().zip(outcome.log_likelihood.chunks(width * height)) {
                 bits[i] = mixture::bits_per_dim_of(of_pixels, model.config.channels);
-                let path = inputs[i].path.display();
-                ensure!(bits[i].is_finite(), "{path}: its likelihood is not a finite number");
+                ensure!(bits[i].is_finite(), "{}: its likelihood is not a finite number", inputs[i].name);
             }
             if let Some(file) = &mut params {
                 file.fill(|writer| npy::write_values(writer, &outcome.parameters))?;
@@ -236,22 +151,22 @@ const OUTPUT_LIMIT: usize = 1 << 26;
 fn of_input(error: EngineError, inputs: &[Input]) -> anyhow::Error {
     match error {
         EngineError::NotFinite { image, .. } => {
-            let path = inputs[image as usize].path.display().to_string();
-            anyhow::Error::from(error).context(path)
+            anyhow::Error::from(error).context(inputs[image as usize].name.clone())
         }
         other => other.into(),
     }
 }
 
-fn report(args: &Args, model: &Model, inputs: &[Input], bits: &[f64]) -> Result<()> {
-    let images = inputs.iter().zip(bits).map(|(input, &bits_per_dim)| ImageReport {
-        path: input.path.display().to_string(),
+fn report(args: &Args, model: &Model, inputs: &Inputs, bits: &[f64]) -> Result<()> {
+    let images = inputs.images.iter().zip(bits).map(|(input, &bits_per_dim)| ImageReport {
+        path: &input.name,
         class: input.class.map(|class| model.config.classes[class].as_str()),
         bits_per_dim,
     });
     let report = Report {
         images: images.collect(),
         mean_bits_per_dim: bits.iter().sum::<f64>() / bits.len() as f64,
+        others: &inputs.others,
     };
     if args.json {
         return super::print(&format!("{}\n", serde_json::to_string_pretty(&report)?));

@@ -22,6 +22,7 @@ use pixelcnn::model::{self, Config, Model, ModelError, Network};
 mod bench;
 mod devices;
 mod eval;
+mod input;
 mod inspect;
 mod sample;
 mod target;
@@ -62,7 +63,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
     QUIET.store(cli.quiet, Ordering::Relaxed);
     match &cli.command {
         Command::Sample(args) => sample::run(args)?,
-        Command::Eval(args) => eval::run(args)?,
+        Command::Eval(args) => return eval::run(args),
         Command::Verify(args) => return verify::run(args),
         Command::Inspect(args) => inspect::run(args)?,
         Command::Bench(args) => bench::run(args)?,
@@ -373,11 +374,7 @@ fn parse_classes(list: &str, model: &Model) -> Result<Vec<usize>> {
     }
     let parse = |item: &str| {
         let item = item.trim();
-        let by_index = || item.parse().ok().filter(|i| *i < names.len());
-        let by_name = || names.iter().position(|name| name == item);
-        // Accents can be spelled in two ways that look the same, and systems differ in which they make.
-        let by_look = || names.iter().position(|name| name.nfc().eq(item.nfc()));
-        by_name().or_else(by_look).or_else(by_index).with_context(|| {
+        class_named(item, names).with_context(|| {
             let last = names.len() - 1;
             format!(
                 "--class {list}: model {} has no class \"{item}\"; expected an index from 0 to {last}, \
@@ -388,6 +385,15 @@ fn parse_classes(list: &str, model: &Model) -> Result<Vec<usize>> {
         })
     };
     list.split(',').map(parse).collect()
+}
+
+/// The class of this name, or, where no class has that name, of this index.
+fn class_named(text: &str, names: &[String]) -> Option<usize> {
+    let by_index = || text.parse().ok().filter(|i| *i < names.len());
+    let by_name = || names.iter().position(|name| name == text);
+    // Accents can be spelled in two ways that look the same, and systems differ in which they make.
+    let by_look = || names.iter().position(|name| name.nfc().eq(text.nfc()));
+    by_name().or_else(by_look).or_else(by_index)
 }
 
 /// What to give `--class` for a class: its name, unless that would be read as something else.

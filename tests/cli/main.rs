@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use shell::{Shell, check_snapshot};
 
+mod arrays;
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
@@ -15,8 +16,10 @@ mod eval;
 mod files;
 #[cfg(unix)]
 mod limits;
+mod folders;
 mod messages;
 mod models;
+mod reading;
 mod sample;
 mod shell;
 

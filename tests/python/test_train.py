@@ -309,7 +309,7 @@ def test_images_that_cannot_be_used_are_named(folder, capsys):
     assert len(read.train) + len(read.held_out) == 8
     said = capsys.readouterr().err
     for name, reason in {
-        "broken.png": "cannot be read",
+        "broken.png": "is broken or cut off",
         "small.jpg": "is 7x20, smaller than 8x8",
         "deep.png": "more than 8 bits",
         "astray.png": "no sub-folder",

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{self, Device};
+use pixelcnn::engine::cpu::peak;
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::Description;
 use pixelcnn::model::{Model, Network};
@@ -18,7 +19,6 @@ use measure::{Effort, Sweep};
 use report::Report;
 
 mod measure;
-mod peak;
 mod plot;
 mod report;
 
@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut engine = devices.start(&model, model.config.width, model.config.height)?;
     let adapter = devices.adapter();
     let build_seconds = start.elapsed().as_secs_f64();
-    let peak_gflops = adapter.is_none().then(peak::gflops);
+    let peak_gflops = adapter.is_none().then(|| peak::gflops(args.engine.threads()));
 
     let mut batches = args.batch_sizes.clone();
     batches.sort_unstable();

@@ -65,7 +65,7 @@ pub fn write(path: &Path, report: &Report) -> Result<()> {
     draw(&backend, report).map_err(|e| failed(e.to_string()))?;
     drop(backend);
     let image = Image { width: SIZE.0 as usize, height: SIZE.1 as usize, channels: 3, levels };
-    Ok(png::write(path, &image, &[("Software", format!("pixelcnn {}", report.pixelcnn_version))])?)
+    Ok(png::write(path, &image, &[("Software".to_owned(), format!("pixelcnn {}", report.pixelcnn_version))])?)
 }
 
 type Area<'a, B> = DrawingArea<B, Shift>;

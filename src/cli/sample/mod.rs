@@ -1,16 +1,13 @@
 //! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use pixelcnn::engine::{Draw, EngineError, Job, Room};
-use pixelcnn::model::Model;
-use pixelcnn::output::Image;
+use pixelcnn::engine::{Draw, EngineError, Room};
 
 use super::target::{Folder, Target, Template};
 use super::{EngineArgs, ModelArgs, counted, images, note};

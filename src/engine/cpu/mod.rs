@@ -6,6 +6,7 @@
 mod conv;
 pub mod full;
 mod math;
+pub mod peak;
 mod state;
 mod team;
 
