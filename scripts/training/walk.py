@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,3 +83,9 @@ def shown(path: Path | str) -> str:
     """A path as text of one line: bytes that are not UTF-8, and control characters, are escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def listed(names: Iterable[str]) -> str:
+    """As one line; the first ones, if there are many."""
+    names = [shown(name) for name in names]
+    return ", ".join(names[:50]) + (f", and {len(names) - 50} more" if len(names) > 50 else "")

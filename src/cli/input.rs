@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::drawing::file_name;
 use pixelcnn::input::{self, Item, Labels, LeftOut, Request};
 use pixelcnn::model::Model;
 
@@ -90,6 +91,21 @@ struct Counts {
 }
 
 impl InputArgs {
+    /// What names the same images in the same folders, as a command has it.
+    pub fn words(&self) -> Vec<String> {
+        let mut words: Vec<_> = self.paths.iter().map(|path| file_name(path)).collect();
+        if self.no_recursive {
+            words.push("--no-recursive".to_owned());
+        }
+        if let Some(name) = &self.array {
+            words.extend(["--array".to_owned(), name.clone()]);
+        }
+        if let Some(path) = &self.labels {
+            words.extend(["--labels".to_owned(), file_name(path)]);
+        }
+        words
+    }
+
     /// Reads all images; says which ones cannot be used, and why.
     pub fn read(&self, model: &Model, classes: &Classes) -> Result<Inputs> {
         let recursive = !self.no_recursive;

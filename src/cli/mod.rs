@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use unicode_normalization::UnicodeNormalization;
 
 use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
@@ -20,11 +19,18 @@ use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, ModelError, Network};
 
 mod bench;
+mod chart;
+mod complete;
 mod devices;
+mod drawing;
 mod eval;
+mod figure;
 mod input;
 mod inspect;
+mod merge;
+mod picture;
 mod sample;
+mod shell;
 mod target;
 mod verify;
 
@@ -45,17 +51,23 @@ Examples:
   pixelcnn sample                          64 handwritten digits, as samples.png
   pixelcnn sample -n 10 --class 7 -s random
   pixelcnn sample -m model.safetensors -n 1000 --each pictures
+  pixelcnn complete -m model.safetensors pictures --rows 16
   pixelcnn eval -m model.safetensors pictures
   pixelcnn bench --plot bench.png          how fast this machine draws";
 
 #[derive(Subcommand)]
 pub enum Command {
     Sample(sample::Args),
+    Complete(complete::Args),
+    Merge(merge::Args),
     Eval(eval::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Devices(devices::Args),
+    Completions(shell::Args),
+    #[command(hide = true)]
+    Man(shell::ManArgs),
 }
 
 /// Runs a subcommand.
@@ -63,11 +75,15 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
     QUIET.store(cli.quiet, Ordering::Relaxed);
     match &cli.command {
         Command::Sample(args) => sample::run(args)?,
+        Command::Complete(args) => return complete::run(args),
         Command::Eval(args) => return eval::run(args),
         Command::Verify(args) => return verify::run(args),
-        Command::Inspect(args) => inspect::run(args)?,
+        Command::Merge(args) => merge::run(args)?,
+        Command::Inspect(args) => return inspect::run(args),
         Command::Bench(args) => bench::run(args)?,
         Command::Devices(args) => devices::run(args)?,
+        Command::Completions(args) => shell::completions(args)?,
+        Command::Man(args) => shell::man(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -172,6 +188,11 @@ pub struct ArchitectureArgs {
 }
 
 impl ArchitectureArgs {
+    /// The model file that is named.
+    fn path(&self) -> Option<&Path> {
+        self.model.model.as_deref()
+    }
+
     fn load(&self) -> Result<Model> {
         match &self.architecture {
             Some(config) => self.model.with_precision(Model::synthetic(config.clone(), 0)),
@@ -390,10 +411,7 @@ fn parse_classes(list: &str, model: &Model) -> Result<Vec<usize>> {
 /// The class of this name, or, where no class has that name, of this index.
 fn class_named(text: &str, names: &[String]) -> Option<usize> {
     let by_index = || text.parse().ok().filter(|i| *i < names.len());
-    let by_name = || names.iter().position(|name| name == text);
-    // Accents can be spelled in two ways that look the same, and systems differ in which they make.
-    let by_look = || names.iter().position(|name| name.nfc().eq(text.nfc()));
-    by_name().or_else(by_look).or_else(by_index)
+    pixelcnn::input::class_named(text, names).or_else(by_index)
 }
 
 /// What to give `--class` for a class: its name, unless that would be read as something else.

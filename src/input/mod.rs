@@ -15,6 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use unicode_normalization::UnicodeNormalization;
+
 use arrays::Array;
 pub use decode::{Pixels, decode};
 pub use labels::Labels;
@@ -165,10 +167,9 @@ impl Item {
     pub fn class(&self, classes: &[String]) -> Result<Option<usize>, InputError> {
         match &self.array {
             Some((array, index)) => array.class(*index, classes),
-            None => Ok(self.folders.iter().find_map(|folder| {
-                let name = shown(Path::new(folder));
-                classes.iter().position(|class| *class == name)
-            })),
+            None => {
+                Ok(self.folders.iter().find_map(|folder| class_named(&shown(Path::new(folder)), classes)))
+            }
         }
     }
 
@@ -186,6 +187,13 @@ impl Item {
             }
         }
     }
+}
+
+/// The class of this name. Accents can be spelled in two ways that look the same, and systems differ in which
+/// they make of a folder's name.
+pub fn class_named(name: &str, classes: &[String]) -> Option<usize> {
+    let by_look = || classes.iter().position(|class| class.nfc().eq(name.nfc()));
+    classes.iter().position(|class| class == name).or_else(by_look)
 }
 
 /// A path as text of one line: bytes that are not UTF-8, and control characters, are escaped.
@@ -206,6 +214,19 @@ pub fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn classes_are_the_same_in_either_spelling_of_accents() {
+        let classes = ["cr\u{e8}me", "cafe\u{301}", "caf\u{e9}"].map(String::from);
+        let mut item = Item::new("x.png".into());
+        let mut class_in = |folders: &[&str]| {
+            item.folders = folders.iter().map(Into::into).collect();
+            item.class(&classes).unwrap()
+        };
+        assert_eq!(class_in(&["test", "cre\u{300}me", "caf\u{e9}"]), Some(0));
+        assert_eq!((class_in(&["cafe\u{301}"]), class_in(&["caf\u{e9}"])), (Some(1), Some(2)));
+        assert_eq!((class_in(&["cafe"]), class_in(&[])), (None, None));
+    }
 
     #[test]
     fn paths_are_shown_in_one_line() {

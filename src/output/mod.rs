@@ -1,5 +1,6 @@
-//! From pixels to files: PNG with its settings inside, grids of images, NumPy arrays, archives of them.
+//! From pixels to files: PNG with its settings inside, grids of images, animations, NumPy arrays and archives.
 
+pub mod animation;
 pub mod file;
 pub mod grid;
 pub mod npy;
@@ -19,4 +20,34 @@ pub struct Image {
     pub channels: usize,
     /// `[height, width, channels]`, row-major.
     pub levels: Vec<u8>,
+}
+
+impl Image {
+    /// With every pixel as a square of `scale` by `scale`.
+    pub fn enlarged(&self, scale: usize) -> Self {
+        let row = |row: &[u8]| {
+            let row: Vec<u8> = row.chunks(self.channels).flat_map(|pixel| pixel.repeat(scale)).collect();
+            row.repeat(scale)
+        };
+        Self {
+            width: scale * self.width,
+            height: scale * self.height,
+            channels: self.channels,
+            levels: self.levels.chunks(self.width * self.channels).flat_map(row).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_become_squares() {
+        let image = Image { width: 2, height: 1, channels: 3, levels: vec![1, 2, 3, 4, 5, 6] };
+        let large = image.enlarged(2);
+        assert_eq!((large.width, large.height), (4, 2));
+        assert_eq!(large.levels, [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6].repeat(2));
+        assert_eq!(image.enlarged(1), image);
+    }
 }

@@ -78,7 +78,12 @@ impl NpzReader {
     ///
     /// # Errors
     /// What the system says, archives that are broken, and arrays of another type or shape.
-    pub fn array(&mut self, name: &str, of: Type, shape: &[usize]) -> io::Result<Option<impl Read>> {
+    pub fn array<'a>(
+        &'a mut self,
+        name: &str,
+        of: Type,
+        shape: &[usize],
+    ) -> io::Result<Option<impl Read + use<'a>>> {
         let Ok(mut array) = self.0.by_name(&format!("{name}.npy")) else { return Ok(None) };
         let mut expected = Vec::new();
         npy::write_header(&mut expected, of, shape)?;

@@ -10,7 +10,11 @@ use super::{Image, OutputError, file};
 ///
 /// # Errors
 /// [`OutputError::Io`] and [`OutputError::Elsewhere`].
-pub fn write(path: &Path, image: &Image, texts: &[(String, String)]) -> Result<(), OutputError> {
+pub fn write(
+    path: &Path,
+    image: &Image,
+    texts: &[(impl AsRef<str>, String)],
+) -> Result<(), OutputError> {
     file::write(path, |writer| Ok(encode(writer, image, texts)?))
 }
 
@@ -21,27 +25,37 @@ pub fn write(path: &Path, image: &Image, texts: &[(String, String)]) -> Result<(
 pub fn encode(
     writer: impl io::Write,
     image: &Image,
-    texts: &[(String, String)],
+    texts: &[(impl AsRef<str>, String)],
 ) -> Result<(), png::EncodingError> {
+    let mut writer = encoder(writer, image, texts)?.write_header()?;
+    writer.write_image_data(&image.levels)?;
+    writer.finish()
+}
+
+/// An encoder for a picture with text chunks.
+pub(super) fn encoder<W: io::Write>(
+    writer: W,
+    image: &Image,
+    texts: &[(impl AsRef<str>, String)],
+) -> Result<png::Encoder<'static, W>, png::EncodingError> {
     let too_large = |_| io::Error::other("the picture is too large for a PNG file");
     let width = u32::try_from(image.width).map_err(too_large)?;
     let height = u32::try_from(image.height).map_err(too_large)?;
     let mut encoder = png::Encoder::new(writer, width, height);
     encoder.set_color(if image.channels == 3 { png::ColorType::Rgb } else { png::ColorType::Grayscale });
     for (keyword, text) in texts {
+        let keyword = keyword.as_ref().to_owned();
         // The format ends a text there.
         let text = &text.replace('\0', "\\0");
         // Plain text chunks hold Latin-1 alone, and most programs show them; names of classes can be
         // anything.
         if text.is_ascii() {
-            encoder.add_text_chunk(keyword.clone(), text.clone())?;
+            encoder.add_text_chunk(keyword, text.clone())?;
         } else {
-            encoder.add_itxt_chunk(keyword.clone(), text.clone())?;
+            encoder.add_itxt_chunk(keyword, text.clone())?;
         }
     }
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(&image.levels)?;
-    writer.finish()
+    Ok(encoder)
 }
 
 /// Reads a picture such as [`write`] makes, to its end, with its text chunks; of other kinds of PNG files the texts

@@ -1,4 +1,4 @@
-"""Reading files: the program and training take the same ones, refuse the same ones, and see the same pixels."""
+"""Reading files: the program and training take the same ones, and see the same pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, PIXELCNN, ROOT, needs_pixelcnn, run
+from conftest import GOLDEN, PIXELCNN, needs_pixelcnn, run
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file

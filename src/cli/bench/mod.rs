@@ -14,6 +14,7 @@ use pixelcnn::engine::gpu::adapter::Description;
 use pixelcnn::model::{Model, Network};
 use pixelcnn::output;
 
+use super::chart;
 use super::{ArchitectureArgs, EngineArgs, images, say};
 use measure::{Effort, Sweep};
 use report::Report;
@@ -68,7 +69,7 @@ pub struct Args {
     #[arg(long)]
     profile: bool,
 
-    /// Write everything that was measured, as docs/bench.schema.json describes it
+    /// Write everything that was measured, as docs/bench.schema.json describes it; - for stdout, instead of the table
     #[arg(long, value_name = "OUT.json")]
     json: Option<PathBuf>,
 
@@ -155,22 +156,25 @@ pub fn run(args: &Args) -> Result<()> {
         let sizes = report.results.iter().map(|row| row.batch).collect();
         report.profiles = profiles(adapter, &model, &network, sizes)?;
     }
-    super::print(&report.text())?;
-    if let Some(path) = &args.json {
-        report.write_json(path)?;
+    match &args.json {
+        Some(path) if path == Path::new("-") => super::print(&report.json()?)?,
+        json => {
+            super::print(&report.text())?;
+            json.as_ref().map_or(Ok(()), |path| report.write_json(path))?;
+        }
     }
     if let Some(path) = &args.csv {
         report.write_csv(path)?;
     }
     if let Some(path) = &args.plot {
-        plot::write(path, &report)?;
+        chart::write(path, &report)?;
     }
     Ok(())
 }
 
 /// Everything that could keep results from being written, before there are any.
 fn check_outputs(args: &Args) -> Result<()> {
-    if let Some(path) = &args.json {
+    if let Some(path) = args.json.as_ref().filter(|path| *path != Path::new("-")) {
         output::check(path, "json")?;
     }
     if let Some(path) = &args.csv {

@@ -1,15 +1,17 @@
 //! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use pixelcnn::engine::{Draw, EngineError, Room};
+use pixelcnn::engine::{EngineError, Room};
+use pixelcnn::output::Image;
+use pixelcnn::output::grid::Grid;
 
 use super::target::{Folder, Target, Template};
+use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::{EngineArgs, ModelArgs, counted, images, note};
 use plan::Plan;
 use pool::{Work, Worker};
@@ -63,9 +65,11 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Let the network see unrounded pixel values, as the published samplers do
-    #[arg(long)]
-    continuous: bool,
+    #[command(flatten)]
+    draw: DrawArgs,
+
+    #[command(flatten)]
+    show: ShowArgs,
 
     /// File for all images, replaced if it exists: a PNG file, a grid; .npz, what evaluators of generated images
     /// read: arr_0 [N, H, W, 3], with classes arr_1 [N]; .npy, [N, H, W, channels]; - for a PNG file to stdout
@@ -106,24 +110,6 @@ fn parse_batch(text: &str) -> Result<Batch, String> {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Seed {
-    Random,
-    Number(u64),
-}
-
-fn parse_seed(text: &str) -> Result<Seed, String> {
-    match text {
-        // Other programs call it -1.
-        "random" | "-1" => Ok(Seed::Random),
-        _ => {
-            let number = text.parse().map(Seed::Number);
-            let expected = || format!("expected `random`, or a whole number from 0 to {}", u64::MAX);
-            number.map_err(|_| expected())
-        }
-    }
-}
-
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
     let parse = |(width, height): (&str, &str)| Some((width.parse().ok()?, height.parse().ok()?));
     text.split_once(['x', 'X'])
@@ -144,7 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let mut target = match &args.each {
-        None => Target::file(&args.output, &plan.series())?,
+        None => Target::file(&args.output, &plan.series(), args.show.scale)?,
         Some(path) => {
             let item = |index| plan.item(index);
             Target::Each(Folder::open(path, &args.name, &plan.series(), whole, &item)?)
@@ -159,6 +145,9 @@ pub fn run(args: &Args) -> Result<()> {
             return Ok(());
         }
     }
+    let grid = || Grid::new(count, plan.width, plan.height, plan.model.config.channels);
+    let grid = args.show.animate.as_ref().and_then(|_| grid());
+    let mut drawing = args.show.begin(grid.as_ref())?;
     let left: usize = todo.iter().map(|range| (range.end - range.start) as usize).sum();
 
     let mut workers = match count {
@@ -177,7 +166,14 @@ pub fn run(args: &Args) -> Result<()> {
         in_order: target.needs_order(),
         most_waiting: (MOST_WAITING / image).max(1),
     };
+    let batches: Vec<_> = workers.iter().map(|worker| worker.batch).collect();
     let drawn = pool::draw(&mut workers, &work, &bar, &mut |(index, levels, by)| {
+        if let Some(drawing) = &mut drawing {
+            let position = (index - plan.indices.start) as usize;
+            // All images of a batch are drawn in step.
+            let before = position / batches[by] * plan.width * plan.height;
+            drawing.place(position, plan.width, &levels, |pixel| before + pixel + 1);
+        }
         target.put(&plan.item(index), levels, &settings[by])?;
         done += 1;
         Ok(())
@@ -189,15 +185,16 @@ pub fn run(args: &Args) -> Result<()> {
     if let (true, Target::Each(folder)) = (args.resume, &target) {
         folder.remove_abandoned();
     }
-    let workers: Vec<_> = workers.iter().collect();
-    let place = target.finish(&plan.about(&workers))?;
+    let about = plan.about(&workers.iter().collect::<Vec<_>>());
+    let place = target.finish(&about)?;
+    args.show.finish(drawing.as_ref(), &about)?;
     let seconds = start.elapsed().as_secs_f64();
     let Plan { model, width, height, .. } = &plan;
-    let engines = workers.iter().map(|worker| worker.name.as_str()).collect::<Vec<_>>().join(" + ");
     note(&format!(
-        "{} ({width}x{height}, model {}) on {engines} in {seconds:.2} s, {:.1} images/s: {place}",
+        "{} ({width}x{height}, model {}) on {} in {seconds:.2} s, {:.1} images/s: {place}",
         counted(left),
         model.name,
+        names(&workers),
         left as f64 / seconds
     ));
     Ok(())
@@ -205,6 +202,56 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Bytes of images that may wait for an earlier one to be written.
 const MOST_WAITING: usize = 64 << 20;
+
+impl Args {
+    /// With another model file or device, where one is given.
+    pub fn change(&mut self, model: Option<&Path>, device: Option<&str>) {
+        if let Some(model) = model {
+            self.model.model = Some(model.to_owned());
+        }
+        if let Some(device) = device {
+            device.clone_into(&mut self.engine.device);
+        }
+    }
+}
+
+/// Draws the grid of a command again, or one of its images, of an index, as the first of so many; and says on what.
+pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Result<(Image, String)> {
+    if let Some((index, batch)) = one {
+        (args.first, args.count, args.shard) = (index, batch, None);
+    }
+    let mut plan = plan(&args)?;
+    ensure!(
+        plan.model.sha256 == sha256,
+        "model {} is not the one that drew it: its sha256 is {}, expected {sha256} (-m names another file)",
+        plan.model.name,
+        plan.model.sha256
+    );
+    let (first, count) = (plan.indices.start, (plan.indices.end - plan.indices.start) as usize);
+    let Plan { width, height, .. } = plan;
+    let shown = if one.is_some() { 1 } else { count };
+    let grid = Grid::new(shown, width, height, plan.model.config.channels);
+    let mut grid = grid.context("the grid would take more than 1 GiB")?;
+    let mut workers = workers(&args, &mut plan, count)?;
+    let bar = super::progress(count, width * height);
+    let all = [plan.indices.clone()];
+    let work = Work { todo: &all, job: &|indices| plan.job(indices), in_order: false, most_waiting: count };
+    let drawn = pool::draw(&mut workers, &work, &bar, &mut |(index, levels, _)| {
+        let position = (index - first) as usize;
+        if position < shown {
+            grid.place(position, &levels);
+        }
+        Ok(())
+    });
+    bar.finish_and_clear();
+    drawn?;
+    let scale = if one.is_some() { 1 } else { args.show.scale };
+    Ok((grid.image().enlarged(scale), names(&workers)))
+}
+
+fn names(workers: &[Worker]) -> String {
+    workers.iter().map(|worker| worker.name.as_str()).collect::<Vec<_>>().join(" + ")
+}
 
 /// What is to be drawn, as far as no engine has to be known for it.
 fn plan(args: &Args) -> Result<Plan> {
@@ -220,15 +267,7 @@ fn plan(args: &Args) -> Result<Plan> {
     let whole = range::indices(args.first, args.count).with_context(|| {
         format!("--first {}: {} more would pass the last index, {}", args.first, args.count, u64::MAX - 1)
     })?;
-    let seed = match args.seed {
-        Seed::Number(seed) => seed,
-        Seed::Random => {
-            // The standard library's hash maps have random keys: all the randomness that is needed here.
-            let seed = RandomState::new().build_hasher().finish();
-            note(&format!("seed: {seed}"));
-            seed
-        }
-    };
+    let seed = args.seed.number();
     Ok(Plan {
         model,
         width,
@@ -237,7 +276,7 @@ fn plan(args: &Args) -> Result<Plan> {
         whole,
         seed,
         classes,
-        draw: Draw { continuous: args.continuous, ..Draw::default() },
+        draw: args.draw.draw(),
         command: String::new(),
     })
 }

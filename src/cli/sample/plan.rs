@@ -9,6 +9,7 @@ use pixelcnn::model::{Model, Precision};
 use super::range::Shard;
 use super::{Args, DEFAULT_NAME};
 use super::pool::Worker;
+use crate::cli::drawing::{draw_flags, draw_texts};
 use crate::cli::target::{Item, Series};
 use crate::cli::{class_argument, quoted};
 
@@ -104,9 +105,8 @@ impl Plan {
                 add("-o", name(&args.output));
             }
         }
-        if self.draw.continuous {
-            words.push("--continuous".to_owned());
-        }
+        words.extend(draw_flags(self.draw));
+        words.extend(args.show.flags());
         words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
 
@@ -117,7 +117,7 @@ impl Plan {
             texts.dedup();
             texts.join(" + ")
         };
-        [
+        let settings = [
             ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned()),
             ("model", self.model.name.clone()),
             ("model_sha256", self.model.sha256.clone()),
@@ -125,13 +125,12 @@ impl Plan {
             ("range", format!("{}-{}", self.whole.start, self.whole.end - 1)),
             ("size", format!("{}x{}", self.width, self.height)),
             ("precision", self.model.precision.name().to_owned()),
-            ("continuous", if self.draw.continuous { "yes" } else { "no" }.to_owned()),
             ("engine", joined(&|worker| worker.name.clone())),
             ("batch", joined(&|worker| worker.batch.to_string())),
             ("command", self.command.clone()),
-        ]
-        .map(|(key, text)| (key.to_owned(), text))
-        .to_vec()
+        ];
+        let settings = settings.into_iter().chain(draw_texts(self.draw));
+        settings.map(|(key, text)| (key.to_owned(), text)).collect()
     }
 
     /// What the file of all images says.
@@ -139,13 +138,11 @@ impl Plan {
         let mut texts = self.settings(workers);
         let mut add = |key: &str, text: String| texts.push((key.to_owned(), text));
         add("first_index", self.indices.start.to_string());
+        add("channels", self.model.config.channels.to_string());
         add("count", (self.indices.end - self.indices.start).to_string());
         if !self.classes.is_empty() {
-            let list = |of: &dyn Fn(usize) -> String| {
-                self.classes.iter().map(|&class| of(class)).collect::<Vec<_>>().join(",")
-            };
-            add("classes", list(&|class| self.model.config.classes[class].clone()));
-            add("class_indices", list(&|class| class.to_string()));
+            let names = self.classes.iter().map(|&class| self.model.config.classes[class].as_str());
+            add("classes", names.collect::<Vec<_>>().join(","));
         }
         texts
     }

@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use pixelcnn::output::grid::Grid;
 use pixelcnn::output::{self, png};
 
-pub use array::{ABOUT, Array, IMAGES, LABELS, read_about};
+pub use array::{Array, IMAGES, LABELS, NTHS, class_names, read_about};
 pub use folder::Folder;
 pub use template::Template;
-pub use texts::{Item, Texts, same_images};
+pub use texts::{Item, Texts, own_texts, same_images, text};
 
 mod array;
 mod folder;
@@ -44,6 +44,8 @@ pub enum Target {
         path: Option<PathBuf>,
         grid: Grid,
         first: u64,
+        /// Pixels become squares of so many by so many.
+        scale: usize,
     },
     Each(Folder),
     Array(Array),
@@ -51,7 +53,7 @@ pub enum Target {
 
 impl Target {
     /// A picture, or an array, as the name of the file says. Checks all that can be checked before there is an image.
-    pub fn file(path: &Path, series: &Series) -> Result<Self> {
+    pub fn file(path: &Path, series: &Series, scale: usize) -> Result<Self> {
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         let is_folder = path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/');
         let kind = ["png", "npz", "npy"].into_iter().find(|kind| extension == *kind);
@@ -83,10 +85,11 @@ impl Target {
         };
         let count = series.count();
         let grid = Grid::new(count, series.width, series.height, series.channels);
-        let grid = grid.with_context(|| {
+        let bytes = |grid: &Grid| grid.image().levels.len().saturating_mul(scale * scale);
+        let grid = grid.filter(|grid| bytes(grid) <= 1 << 30).with_context(|| {
             format!("a grid of {count} images would take more than 1 GiB (use --each DIR, or -o FILE.npz)")
         })?;
-        Ok(Self::Grid { path, grid, first: series.indices.start })
+        Ok(Self::Grid { path, grid, first: series.indices.start, scale })
     }
 
     /// Whether images must come in the order of their indices.
@@ -109,13 +112,13 @@ impl Target {
     /// Writes what is not written yet, and says where everything is. `about` tells of all images.
     pub fn finish(self, about: &Texts) -> Result<String> {
         match self {
-            Self::Grid { path: Some(path), grid, .. } => {
-                png::write(&path, &grid.into_image(), about)?;
+            Self::Grid { path: Some(path), grid, scale, .. } => {
+                png::write(&path, &grid.image().enlarged(scale), about)?;
                 Ok(path.display().to_string())
             }
-            Self::Grid { path: None, grid, .. } => {
+            Self::Grid { path: None, grid, scale, .. } => {
                 let mut bytes = Vec::new();
-                png::encode(&mut bytes, &grid.into_image(), about)?;
+                png::encode(&mut bytes, &grid.image().enlarged(scale), about)?;
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&bytes).and_then(|()| stdout.flush()).context("writing to stdout")?;
                 Ok("stdout".to_owned())

@@ -46,26 +46,29 @@ pub fn text<'a>(texts: &'a Texts, keyword: &str) -> Option<&'a str> {
 
 /// Keywords that say by what images were drawn, or which, and not how: they decide no pixel on the CPU, and no more
 /// than rounding does on a GPU.
-const INCIDENTAL: [&str; 14] = [
+const INCIDENTAL: [&str; 6] = [
     "Software",
     "model",
     "engine",
     "batch",
     "command",
     "range",
-    "first_index",
-    "count",
-    "classes",
-    "class_indices",
-    "index",
-    "class",
-    "class_index",
-    "nth",
 ];
+
+/// Keywords that say which images a file holds.
+const WHICH: [&str; 9] =
+    ["first_index", "count", "classes", "class_names", "channels", "index", "class", "class_index", "nth"];
+
+/// What a file says of how its images were drawn.
+pub fn own_texts(texts: &Texts) -> Vec<(String, String)> {
+    texts.iter().filter(|(key, _)| !WHICH.contains(&key.as_str())).cloned().collect()
+}
 
 /// Whether both were drawn in the same way; else the first difference: the keyword, and what each says.
 pub fn same_images(expected: &Texts, found: &Texts) -> Result<(), String> {
-    let decides = |(key, _): &&(String, String)| !INCIDENTAL.contains(&key.as_str());
+    let decides = |(key, _): &&(String, String)| {
+        !INCIDENTAL.contains(&key.as_str()) && !WHICH.contains(&key.as_str())
+    };
     for (key, _) in expected.iter().chain(found).filter(decides) {
         let (expected, found) = (text(expected, key), text(found, key));
         if expected != found {
