@@ -42,7 +42,7 @@ pub struct Cli {
     pub command: Command,
 
     /// Say nothing but results, warnings and errors; no progress
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
 }
 
@@ -275,7 +275,8 @@ impl EngineArgs {
     /// The same, for several devices that share the images.
     fn choose_all(&self, model: &Model, images: usize) -> Result<Vec<Devices>> {
         if self.device.trim() == ALL_GPUS {
-            let one = |adapter| Devices { adapters: vec![adapter], is_auto: false, threads: self.threads() };
+            let one =
+                |adapter| Devices { adapters: vec![adapter], is_auto: false, threads: self.threads() };
             return Ok(adapter::all_gpus()?.into_iter().map(one).collect());
         }
         let names = device_list(&self.device);
@@ -593,7 +594,8 @@ mod tests {
     fn commas_in_names_of_devices_are_theirs() {
         assert_eq!(device_list("cpu"), ["cpu"]);
         assert_eq!(device_list("0, cpu"), ["0", "cpu"]);
-        let (a, b) = ("llvmpipe (LLVM 19.1, 256 bits) (software, Vulkan)", "RTX 4090 (discrete GPU, Vulkan)");
+        let (a, b) =
+            ("llvmpipe (LLVM 19.1, 256 bits) (software, Vulkan)", "RTX 4090 (discrete GPU, Vulkan)");
         assert_eq!(device_list(&format!("{a},{b}")), [a, b]);
     }
 

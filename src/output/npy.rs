@@ -47,7 +47,8 @@ pub fn write_header(writer: &mut impl Write, of: Type, shape: &[usize]) -> io::R
         [length] => format!("{length},"),
         _ => shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
     };
-    let dictionary = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({lengths}), }}", of.name());
+    let dictionary =
+        format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({lengths}), }}", of.name());
     let before = b"\x93NUMPY\x01\x00".len() + 2;
     let length = (before + dictionary.len() + 1).next_multiple_of(64) - before;
     writer.write_all(b"\x93NUMPY\x01\x00")?;

@@ -10,11 +10,7 @@ use super::{Image, OutputError, file};
 ///
 /// # Errors
 /// [`OutputError::Io`] and [`OutputError::Elsewhere`].
-pub fn write(
-    path: &Path,
-    image: &Image,
-    texts: &[(impl AsRef<str>, String)],
-) -> Result<(), OutputError> {
+pub fn write(path: &Path, image: &Image, texts: &[(impl AsRef<str>, String)]) -> Result<(), OutputError> {
     file::write(path, |writer| Ok(encode(writer, image, texts)?))
 }
 

@@ -9,8 +9,10 @@ use crate::shell::{Shell, read_png};
 /// Runs a line of Python with numpy; `None`, said aloud, where there is none.
 fn python(folder: &Path, script: &str) -> Option<String> {
     let interpreter = std::env::var("PIXELCNN_PYTHON").unwrap_or("python3".to_owned());
-    let output =
-        Command::new(interpreter).args(["-c", &format!("import json, numpy as np; {script}")]).current_dir(folder).output();
+    let output = Command::new(interpreter)
+        .args(["-c", &format!("import json, numpy as np; {script}")])
+        .current_dir(folder)
+        .output();
     match output {
         Ok(output) if output.status.success() => Some(String::from_utf8(output.stdout).unwrap()),
         Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("No module named") => {
@@ -26,7 +28,7 @@ fn python(folder: &Path, script: &str) -> Option<String> {
 #[test]
 fn numpy_reads_what_was_drawn() {
     let shell = Shell::new();
-    for (model, count, size) in [("grey", 5, (14, 10)), ("rgb", 3, (8, 12))] {
+    for (model, count, size) in [("grey", 5, (14, 10)), ("rgb", 3, (12, 8))] {
         let line = format!("sample -m {model}.safetensors -n {count} --first 2 --device cpu");
         shell.ok(&format!("{line} -o {model}.npz"));
         shell.ok(&format!("{line} -o {model}.npy"));
@@ -47,7 +49,10 @@ fn numpy_reads_what_was_drawn() {
         ) = serde_json::from_str(&said).unwrap();
         assert_eq!(shape, [count, size.1, size.0, 3]);
         assert_eq!(flat, [count, size.1, size.0, if model == "rgb" { 3 } else { 1 }]);
-        assert_eq!([&about["seed"], &about["first_index"], &about["count"]], ["0", "2", &count.to_string()]);
+        assert_eq!(
+            [&about["seed"], &about["first_index"], &about["count"]],
+            ["0", "2", &count.to_string()]
+        );
         assert_eq!(about["model_sha256"].len(), 64);
         for (i, image) in values.chunks(values.len() / count).enumerate() {
             let (pixels, texts) = read_png(&shell.path(&format!("{model}/{:06}.png", i + 2)));
@@ -89,7 +94,8 @@ fn a_picture_to_stdout() {
 fn no_picture_to_a_terminal() {
     let shell = Shell::new();
     let line = format!("{} sample -n 1 --device cpu -o -", env!("CARGO_BIN_EXE_pixelcnn"));
-    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).current_dir(shell.folder.path()).output();
+    let output =
+        Command::new("script").args(["-qec", &line, "/dev/null"]).current_dir(shell.folder.path()).output();
     match output {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stdout);
@@ -110,9 +116,11 @@ fn memory_does_not_grow_with_the_count() {
              while kill -0 $p 2>/dev/null; do grep VmHWM /proc/$p/status || true; sleep 0.02; done",
             env!("CARGO_BIN_EXE_pixelcnn")
         );
-        let output = Command::new("sh").args(["-c", &line]).current_dir(shell.folder.path()).output().unwrap();
+        let output =
+            Command::new("sh").args(["-c", &line]).current_dir(shell.folder.path()).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        let kilobytes = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
+        let kilobytes =
+            text.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
         kilobytes.max().unwrap()
     };
     let (few, many) = (peak(32), peak(512));

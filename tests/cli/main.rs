@@ -14,9 +14,10 @@ mod devices;
 mod eval;
 #[cfg(unix)]
 mod files;
+mod folders;
 #[cfg(unix)]
 mod limits;
-mod folders;
+mod merge;
 mod messages;
 mod models;
 mod reading;
@@ -32,8 +33,10 @@ fn help() {
         "eval --help",
         "verify --help",
         "inspect --help",
+        "merge --help",
         "bench --help",
         "devices --help",
+        "completions --help",
     ];
     let said = lines.map(|line| format!("$ pixelcnn {line}\n{}\n", shell.ok(line).stdout));
     check_snapshot("help", &said.concat());

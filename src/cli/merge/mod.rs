@@ -108,12 +108,14 @@ struct Whole {
 impl Whole {
     fn add(&mut self, part: Part, found: Look) -> Result<()> {
         let first = self.look.get_or_insert_with(|| found.clone());
-        same_images(&first.texts, &found.texts)
-            .and_then(|()| first.same_shape(&found))
-            .map_err(|difference| {
+        same_images(&first.texts, &found.texts).and_then(|()| first.same_shape(&found)).map_err(
+            |difference| {
                 let path = part.path.display();
-                anyhow::anyhow!("{path} is not of the same model, seed and settings as the others: {difference}")
-            })?;
+                anyhow::anyhow!(
+                    "{path} is not of the same model, seed and settings as the others: {difference}"
+                )
+            },
+        )?;
         for (key, value) in &first.texts {
             if text(&found.texts, key) != Some(value) {
                 self.differ.insert(key.clone());

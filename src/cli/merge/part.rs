@@ -130,7 +130,8 @@ impl Part {
         let Look { width, height, channels, .. } = *look;
         let shape = [self.items.len(), height, width, 3];
         let array = npz.array(IMAGES, Type::U8, &shape).with_context(of_file)?;
-        let mut array = array.with_context(|| format!("{}: it has no array {IMAGES}", self.path.display()))?;
+        let mut array =
+            array.with_context(|| format!("{}: it has no array {IMAGES}", self.path.display()))?;
         let mut pixels = vec![0; width * height * 3];
         for item in &self.items {
             array.read_exact(&mut pixels).with_context(of_file)?;

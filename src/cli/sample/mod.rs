@@ -10,8 +10,8 @@ use pixelcnn::engine::{EngineError, Room};
 use pixelcnn::output::Image;
 use pixelcnn::output::grid::Grid;
 
-use super::target::{Folder, Target, Template};
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
+use super::target::{Folder, Target, Template};
 use super::{EngineArgs, ModelArgs, counted, images, note};
 use plan::Plan;
 use pool::{Work, Worker};
@@ -138,7 +138,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut todo = vec![indices.clone()];
     if let (true, Target::Each(folder)) = (args.resume, &target) {
-        let found = folder.resume(indices, &|index| plan.item(index), &plan.settings(&[]), args.overwrite)?;
+        let found =
+            folder.resume(indices, &|index| plan.item(index), &plan.settings(&[]), args.overwrite)?;
         note(&format!("{} of {} are there already{}", found.kept, counted(count), found.doubts()));
         todo = found.missing;
         if todo.is_empty() {

@@ -6,9 +6,9 @@ use std::path::Path;
 use pixelcnn::engine::{Draw, Job};
 use pixelcnn::model::{Model, Precision};
 
+use super::pool::Worker;
 use super::range::Shard;
 use super::{Args, DEFAULT_NAME};
-use super::pool::Worker;
 use crate::cli::drawing::{draw_flags, draw_texts};
 use crate::cli::target::{Item, Series};
 use crate::cli::{class_argument, quoted};
@@ -43,7 +43,8 @@ impl Plan {
         };
         let length = self.classes.len() as u64;
         let count = |classes: &[usize]| classes.iter().filter(|&&c| c == class).count() as u64;
-        let nth = index / length * count(&self.classes) + count(&self.classes[..=(index % length) as usize]);
+        let nth =
+            index / length * count(&self.classes) + count(&self.classes[..=(index % length) as usize]);
         Item { index, class: Some((class, self.model.config.classes[class].clone())), nth }
     }
 

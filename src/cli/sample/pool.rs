@@ -44,6 +44,9 @@ pub fn draw(
     bar: &ProgressBar,
     put: &mut dyn FnMut(Drawn) -> Result<()>,
 ) -> Result<()> {
+    if workers.is_empty() {
+        return Ok(());
+    }
     let queue = Queue {
         state: Mutex::new(State {
             todo: work.todo.iter().cloned().collect(),
@@ -229,7 +232,9 @@ impl State {
         let left: u64 = self.todo.iter().map(|range| range.end - range.start).sum();
         let share = left.div_ceil((self.idle + self.working) as u64);
         let mut indices = Vec::new();
-        while let (Some(range), true) = (self.todo.front_mut(), indices.len() < (batch as u64).min(share) as usize) {
+        while let (Some(range), true) =
+            (self.todo.front_mut(), indices.len() < (batch as u64).min(share) as usize)
+        {
             match range.next() {
                 Some(index) => indices.push(index),
                 None => _ = self.todo.pop_front(),

@@ -13,7 +13,10 @@ pub fn parse_shard(text: &str) -> Result<Shard, String> {
     let parse = |(part, parts): (&str, &str)| Some((part.parse().ok()?, parts.parse().ok()?));
     match text.split_once('/').and_then(parse) {
         Some((part, parts)) if part < parts => Ok(Shard { part, parts }),
-        _ => Err("expected I/N, I from 0 to N-1: 0/4, 1/4, 2/4 and 3/4 are all images of four processes".into()),
+        _ => {
+            Err("expected I/N, I from 0 to N-1: 0/4, 1/4, 2/4 and 3/4 are all images of four processes"
+                .into())
+        }
     }
 }
 
@@ -37,7 +40,9 @@ mod tests {
 
     #[test]
     fn shares_make_the_whole() {
-        for (whole, parts) in [(0..10, 3), (5..7, 4), (0..1, 1), (u64::MAX - 9..u64::MAX, 4), (0..5, u64::MAX)] {
+        for (whole, parts) in
+            [(0..10, 3), (5..7, 4), (0..1, 1), (u64::MAX - 9..u64::MAX, 4), (0..5, u64::MAX)]
+        {
             let mut next = whole.start;
             for part in (0..parts.min(9)).chain(parts - 1..parts) {
                 let share = Shard { part, parts }.of(&whole);

@@ -56,7 +56,15 @@ impl Array {
             npy::write_header(&mut file, Type::U8, &shape).with_context(cannot)?;
             Kind::Npy(file)
         };
-        Ok(Self { path: path.to_owned(), file, has_classes, labels: Vec::new(), nths: Vec::new(), names: BTreeMap::new(), repeats })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            has_classes,
+            labels: Vec::new(),
+            nths: Vec::new(),
+            names: BTreeMap::new(),
+            repeats,
+        })
     }
 
     /// Takes the next image.
@@ -111,8 +119,7 @@ impl Array {
 pub fn read_about(npz: &mut NpzReader) -> Result<Vec<(String, String)>> {
     const OTHER: &str = "it does not say how its images were drawn (expected an .npz of `pixelcnn`)";
     let text = npz.text(ABOUT)?.context(OTHER)?;
-    let object: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(&text).context(OTHER)?;
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).context(OTHER)?;
     let pair = |(key, value): (String, serde_json::Value)| Some((key, value.as_str()?.to_owned()));
     object.into_iter().map(pair).collect::<Option<_>>().context(OTHER)
 }

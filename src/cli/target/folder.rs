@@ -116,7 +116,10 @@ impl Folder {
                 },
                 Err(::png::DecodingError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(::png::DecodingError::IoError(source))
-                    if !matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+                    if !matches!(
+                        source.kind(),
+                        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+                    ) =>
                 {
                     return Err(OutputError::Io { path, source }).context("--resume");
                 }
@@ -142,14 +145,16 @@ impl Folder {
     }
 
     fn difference(&self, item: &Item, settings: &Texts, image: &Image, texts: &Texts) -> Option<String> {
-        let is_of_size = (image.width, image.height, image.channels) == (self.width, self.height, self.channels);
+        let is_of_size =
+            (image.width, image.height, image.channels) == (self.width, self.height, self.channels);
         match Item::of(texts) {
             None => Some("it does not say which".to_owned()),
             Some(found) if found.index != item.index => {
                 Some(format!("its index is {}, expected {}", found.index, item.index))
             }
             Some(found) if found.class != item.class => {
-                let name = |item: &Item| item.class.as_ref().map_or("none".to_owned(), |(_, name)| name.clone());
+                let name =
+                    |item: &Item| item.class.as_ref().map_or("none".to_owned(), |(_, name)| name.clone());
                 Some(format!("its class is {}, expected {}", name(&found), name(item)))
             }
             Some(_) if !is_of_size => Some("it has another size or other channels".to_owned()),

@@ -32,8 +32,7 @@ enum Field {
 
 impl Template {
     pub fn parse(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str =
-            "expected {index}, {class}, {class_index} or {nth}, numbers with a width if need be: {index:06}";
+        const EXPECTED: &str = "expected {index}, {class}, {class_index} or {nth}, numbers with a width if need be: {index:06}";
         let mut parts = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -176,16 +175,16 @@ mod tests {
     use super::*;
 
     fn item(index: u64) -> Item {
-        let class = index % 3;
-        Item { index, class: Some((class as usize, format!("c{class}"))), nth: index / 3 + 1 }
+        let class = index % 12;
+        Item { index, class: Some((class as usize, format!("c{class}"))), nth: index / 12 + 1 }
     }
 
     #[test]
     fn names_as_the_template_says() {
         let name = |template: &str| Template::parse(template).unwrap().name(&item(7));
         assert_eq!(name("{index:06}.png"), "000007.png");
-        assert_eq!(name("{class}_image_{nth:02}.png"), "c1_image_03.png");
-        assert_eq!(name("{class_index}/{index}.PNG"), "1/7.PNG");
+        assert_eq!(name("{class}_image_{nth:02}.png"), "c7_image_01.png");
+        assert_eq!(name("{class_index}/{index}.PNG"), "7/7.PNG");
         for wrong in [
             "{index}",
             "{index}.jpg",
@@ -204,18 +203,22 @@ mod tests {
 
     #[test]
     fn names_that_clash_or_leave_are_refused() {
-        let check = |template: &str| Template::parse(template).unwrap().check(0..30, &item);
-        for good in
-            ["{index}.png", "a/{index}.png", "{class}_{nth}.png", "{class_index}-{nth}.png", "{nth}{class}.png"]
-        {
+        let check = |template: &str| Template::parse(template).unwrap().check(0..300, &item);
+        for good in [
+            "{index}.png",
+            "a/{index}.png",
+            "{class}_{nth}.png",
+            "{class_index}-{nth}.png",
+            "{nth}{class}.png",
+        ] {
             check(good).unwrap();
         }
-        // Image 3 is the 2nd of class 0; image 12 of class 0 is the 5th; 1 of class 1, …
+        // The 11th of class 1 and the 1st of class 11 would both be 111.
         for wrong in [
             "all.png",
             "{class}.png",
             "{nth}.png",
-            "{index}{nth}.png",
+            "{class_index}{nth}.png",
             "../{index}.png",
             "/{index}.png",
             "a/../{index}.png",
