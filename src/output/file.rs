@@ -291,9 +291,11 @@ pub fn tidy_on_signals() -> io::Result<()> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let wanted: Vec<_> =
             [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)).collect();
+        let (ready, is_ready) = std::sync::mpsc::channel::<()>();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             // Where they cannot be caught, they do what they do by themselves.
             let Ok(mut signals) = signal_hook::iterator::Signals::new(wanted) else { return };
+            drop(ready);
             for signal in signals.forever() {
                 // Held to the end: nothing new is begun, and nothing is half renamed.
                 let unfinished = unfinished();
@@ -302,6 +304,8 @@ pub fn tidy_on_signals() -> io::Result<()> {
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         })?;
+        // It ends when there is nobody to send: from then on they are caught.
+        let _ = is_ready.recv();
     }
     #[cfg(windows)]
     ctrlc::set_handler(|| {

@@ -34,8 +34,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let mut whole = Whole::default();
     for path in &args.parts {
-        part::find(path, &mut |part, look| whole.add(part, look))
-            .with_context(|| path.display().to_string())?;
+        part::find(path, &mut |part, look| whole.add(part, look))?;
     }
     whole.parts.retain(|part| !part.items.is_empty());
     whole.parts.sort_by_key(Part::first);

@@ -47,7 +47,7 @@ type Put<'a> = dyn FnMut(&Item, Vec<u8>, &Texts) -> Result<()> + 'a;
 /// Hands over every part that a path stands for. Pictures are read whole.
 pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Result<()> {
     if !path.is_dir() {
-        let (part, look) = array(path)?;
+        let (part, look) = array(path).with_context(|| path.display().to_string())?;
         return add(part, look);
     }
     let mut count = 0;
@@ -69,7 +69,7 @@ pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Resul
         add(Part { path, is_array: false, items: vec![item] }, look)?;
         count += 1;
     }
-    ensure!(count > 0, "there are no PNG files in the folder");
+    ensure!(count > 0, "there are no PNG files in the folder {}", path.display());
     Ok(())
 }
 

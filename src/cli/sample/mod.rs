@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use pixelcnn::engine::{EngineError, Room};
+use pixelcnn::model::Model;
 use pixelcnn::output::Image;
 use pixelcnn::output::grid::Grid;
 
@@ -42,7 +43,7 @@ pub struct Args {
     first: u64,
 
     /// Draw one share of the images, that of process I (from 0) of N
-    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    #[arg(long, value_name = "I/N", value_parser = parse_shard, allow_hyphen_values = true)]
     shard: Option<Shard>,
 
     /// Images drawn at once, or auto: what a short trial finds fastest [default: all, up to what fits and
@@ -118,7 +119,7 @@ fn parse_size(text: &str) -> Result<(usize, usize), String> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let mut plan = plan(args)?;
+    let mut plan = plan(args, args.model.load()?)?;
     let (whole, indices) = (plan.whole.clone(), plan.indices.clone());
     if args.each.is_none() && args.name != *DEFAULT_NAME {
         bail!("--name: names the files of --each (add --each DIR)");
@@ -221,13 +222,14 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     if let Some((index, batch)) = one {
         (args.first, args.count, args.shard) = (index, batch, None);
     }
-    let mut plan = plan(&args)?;
+    let model = args.model.load()?;
     ensure!(
-        plan.model.sha256 == sha256,
+        model.sha256 == sha256,
         "model {} is not the one that drew it: its sha256 is {}, expected {sha256} (-m names another file)",
-        plan.model.name,
-        plan.model.sha256
+        model.name,
+        model.sha256
     );
+    let mut plan = plan(&args, model)?;
     let (first, count) = (plan.indices.start, (plan.indices.end - plan.indices.start) as usize);
     let Plan { width, height, .. } = plan;
     let shown = if one.is_some() { 1 } else { count };
@@ -255,8 +257,7 @@ fn names(workers: &[Worker]) -> String {
 }
 
 /// What is to be drawn, as far as no engine has to be known for it.
-fn plan(args: &Args) -> Result<Plan> {
-    let model = args.model.load()?;
+fn plan(args: &Args, model: Model) -> Result<Plan> {
     let (width, height) = args.size.unwrap_or((model.config.width, model.config.height));
     if let Some(problem) = super::size_problem(width, height, &model) {
         bail!("--size: {problem}");

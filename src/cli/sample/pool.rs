@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use indicatif::ProgressBar;
 
 use pixelcnn::engine::{Engine, EngineError, Job};
@@ -60,47 +59,61 @@ pub fn draw(
         most_waiting: work.most_waiting,
     };
     let count = workers.len();
+    let mut order = work.todo.iter().cloned().flatten().peekable();
+    let mut early = BTreeMap::new();
+    let mut failed = 0;
+    let mut handle = |event| {
+        let mut put = |image: Drawn| {
+            queue.taken();
+            put(image).inspect_err(|_| queue.end())
+        };
+        match event {
+            Event::Drawn(image) if work.in_order => {
+                early.insert(image.0, image);
+                while let Some(image) = order.peek().and_then(|next| early.remove(next)) {
+                    order.next();
+                    put(image)?;
+                }
+            }
+            Event::Drawn(image) => put(image)?,
+            Event::Failed(name, error) => {
+                failed += 1;
+                if failed == count {
+                    return Err(error.into());
+                }
+                say(&format!("warning: {name} stopped, and the others draw its images: {error}"));
+            }
+        }
+        Ok(())
+    };
+    // Alone, it needs no thread beside its own.
+    if let [worker] = workers {
+        let mut result = Ok(());
+        worker.work(0, &queue, work, bar, &mut |event| {
+            if result.is_ok() {
+                result = handle(event);
+            }
+        });
+        return result;
+    }
     thread::scope(|scope| {
         let (sender, drawn) = mpsc::channel();
         for (number, worker) in workers.iter_mut().enumerate() {
             let (queue, sender, bar) = (&queue, sender.clone(), bar.clone());
+            let run = move || {
+                worker.work(number, queue, work, &bar, &mut |event| {
+                    // If nobody listens any more, an error has ended it all.
+                    let _ = sender.send(event);
+                });
+            };
             let name = format!("engine {number}");
-            let run = move || worker.work(number, queue, work, &bar, &sender);
             if let Err(error) = thread::Builder::new().name(name).spawn_scoped(scope, run) {
                 queue.end();
                 return Err(EngineError::Threads(error.to_string()).into());
             }
         }
         drop(sender);
-
-        let mut order = work.todo.iter().cloned().flatten().peekable();
-        let mut early = BTreeMap::new();
-        let mut failed = 0;
-        for event in drawn {
-            let mut put = |image: Drawn| {
-                queue.taken();
-                put(image).inspect_err(|_| queue.end())
-            };
-            match event {
-                Event::Drawn(image) if work.in_order => {
-                    early.insert(image.0, image);
-                    while let Some(image) = order.peek().and_then(|next| early.remove(next)) {
-                        order.next();
-                        put(image)?;
-                    }
-                }
-                Event::Drawn(image) => put(image)?,
-                Event::Failed(name, error) => {
-                    failed += 1;
-                    if failed == count {
-                        return Err(error.into());
-                    }
-                    say(&format!("warning: {name} stopped, and the others draw its images: {error}"));
-                }
-            }
-        }
-        ensure!(queue.lock().todo.is_empty(), "an engine stopped without a word");
-        Ok(())
+        drawn.into_iter().try_for_each(handle)
     })
 }
 
@@ -116,7 +129,7 @@ impl Worker {
         queue: &Queue,
         work: &Work,
         bar: &ProgressBar,
-        sender: &Sender<Event>,
+        emit: &mut dyn FnMut(Event),
     ) {
         while let Some(indices) = queue.next(self.batch) {
             let count = indices.len();
@@ -126,20 +139,19 @@ impl Worker {
                 bar.inc((done.saturating_sub(shown) * count) as u64);
                 shown = shown.max(done);
             };
-            // Only who reads the other end would miss it, and that has an error of its own.
             match self.engine.run(&job, &mut watch) {
                 Ok(outcome) => {
                     queue.done(count);
                     let images = outcome.pixels.chunks(outcome.pixels.len() / count);
                     for (index, values) in indices.into_iter().zip(images) {
                         let levels = values.iter().map(|&x| mixture::level(x)).collect();
-                        let _ = sender.send(Event::Drawn((index, levels, number)));
+                        emit(Event::Drawn((index, levels, number)));
                     }
                 }
                 Err(error) => {
                     bar.dec((shown * count) as u64);
                     queue.give_back(indices);
-                    let _ = sender.send(Event::Failed(self.name.clone(), error));
+                    emit(Event::Failed(self.name.clone(), error));
                     return;
                 }
             }
@@ -251,6 +263,7 @@ impl State {
 mod tests {
     use std::time::Duration;
 
+    use anyhow::ensure;
     use pixelcnn::engine::{Counts, Outcome, Room};
 
     use super::*;
