@@ -45,6 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
         [i.to_string(), name, adapter.type_name().to_owned(), backend, driver]
     }));
     let mut text = super::table(&rows);
-    writeln!(text, "\nauto takes {taken}: {}.", auto.reason)?;
+    let but = if auto.indices.is_empty() { "" } else { "; it leaves little work to the CPU engine" };
+    writeln!(text, "\nauto takes {taken}: {}{but}.", auto.reason)?;
     super::print(&text)
 }

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{Device, predicted, values_moved, weights_read};
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::model::network::{IMAGE, Kind, Layer, Network};
 use pixelcnn::model::{Config, Model};
 use pixelcnn::output::file;
@@ -156,7 +157,8 @@ fn cost(network: &Network) -> String {
     let macs = network.macs_per_image() as f64;
     let weights = weights_read(network, Method::Cached) as f64;
     let values = values_moved(network) as f64;
-    let dispatches = |method| predicted(network, method, 1, pixels, Device::Gpu).dispatches as f64;
+    let dispatches =
+        |method| predicted(network, method, 1, pixels, Device::Gpu(Target::SMALLEST)).dispatches as f64;
     let products = |macs: f64| match macs {
         small if small < 1e9 => format!("{:.1} MMAC", small / 1e6),
         medium if medium < 1e12 => format!("{:.1} GMAC", medium / 1e9),

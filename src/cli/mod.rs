@@ -15,11 +15,14 @@ use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, ModelError, Network};
+use pixelcnn::output::file;
 
 mod bench;
 mod chart;
+mod classify;
 mod complete;
 mod devices;
 mod drawing;
@@ -27,6 +30,7 @@ mod eval;
 mod figure;
 mod input;
 mod inspect;
+mod likelihood;
 mod merge;
 mod picture;
 mod sample;
@@ -53,6 +57,7 @@ Examples:
   pixelcnn sample -m model.safetensors -n 1000 --each pictures
   pixelcnn complete -m model.safetensors pictures --rows 16
   pixelcnn eval -m model.safetensors pictures
+  pixelcnn classify -m mnist digits --plot confusion.png
   pixelcnn bench --plot bench.png          how fast this machine draws";
 
 #[derive(Subcommand)]
@@ -61,6 +66,7 @@ pub enum Command {
     Complete(complete::Args),
     Merge(merge::Args),
     Eval(eval::Args),
+    Classify(classify::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
@@ -77,6 +83,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Sample(args) => sample::run(args)?,
         Command::Complete(args) => return complete::run(args),
         Command::Eval(args) => return eval::run(args),
+        Command::Classify(args) => return classify::run(args),
         Command::Verify(args) => return verify::run(args),
         Command::Merge(args) => merge::run(args)?,
         Command::Inspect(args) => return inspect::run(args),
@@ -306,10 +313,12 @@ impl EngineArgs {
     fn workload(&self, model: &Model, images: usize) -> Workload {
         let network = Network::new(&model.config);
         let pixels = model.config.width * model.config.height;
-        let cost = predicted(&network, Method::Cached, images, pixels, Device::Gpu);
         // As many batches as the largest that helps takes.
-        let batches = images.div_ceil(256) as u64;
-        Workload { macs: cost.macs, dispatches: cost.dispatches * batches, threads: self.threads() }
+        let batches = images.div_ceil(256);
+        let batch = images.div_ceil(batches.max(1));
+        let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
+        let of_all = |count| count * batches as u64;
+        Workload { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads: self.threads() }
     }
 }
 
@@ -487,6 +496,14 @@ fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// Writes rows of cells as a CSV file.
+fn write_csv(path: &Path, rows: Vec<Vec<String>>) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.write_record(row))?;
+    let bytes = writer.into_inner().map_err(|error| anyhow!("a table cannot be made: {error}"))?;
+    Ok(file::write(path, |file| file.write_all(&bytes))?)
 }
 
 /// Writes a line to stderr. A stderr that takes no more is no reason to stop.

@@ -113,6 +113,9 @@ pub trait Engine: Send {
     /// Any [`EngineError`].
     fn run(&mut self, job: &Job, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError>;
 
+    /// What costs are predicted for.
+    fn device(&self) -> cost::Device;
+
     /// What has been issued so far.
     fn counts(&self) -> Counts;
 

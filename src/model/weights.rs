@@ -116,8 +116,9 @@ pub struct Tensor {
 }
 
 /// The models that are part of the program, by name; the first is the default.
-const SHIPPED: [(&str, &[u8]); 4] = [
+const SHIPPED: [(&str, &[u8]); 5] = [
     ("mnist", include_bytes!("../../weights/mnist.safetensors")),
+    ("avatars", include_bytes!("../../weights/avatars.safetensors")),
     ("mnist-dilated", include_bytes!("../../weights/mnist-dilated.safetensors")),
     ("cifar10", include_bytes!("../../weights/cifar10.safetensors")),
     ("emoji", include_bytes!("../../weights/emoji.safetensors")),

@@ -11,6 +11,8 @@ pub enum Type {
     I64,
     /// `float32`
     F32,
+    /// `float64`
+    F64,
     /// Texts of up to so many characters.
     Text(usize),
 }
@@ -20,7 +22,7 @@ impl Type {
     pub fn bytes(self) -> usize {
         match self {
             Self::U8 => 1,
-            Self::I64 => 8,
+            Self::I64 | Self::F64 => 8,
             Self::F32 => 4,
             Self::Text(length) => 4 * length,
         }
@@ -31,6 +33,7 @@ impl Type {
             Self::U8 => "|u1".to_owned(),
             Self::I64 => "<i8".to_owned(),
             Self::F32 => "<f4".to_owned(),
+            Self::F64 => "<f8".to_owned(),
             Self::Text(length) => format!("<U{length}"),
         }
     }

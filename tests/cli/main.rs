@@ -8,8 +8,10 @@ use shell::{Shell, check_snapshot};
 
 mod arrays;
 mod bench;
+mod classify;
 #[path = "../common/mod.rs"]
 mod common;
+mod complete;
 mod devices;
 mod eval;
 #[cfg(unix)]
@@ -20,6 +22,7 @@ mod limits;
 mod merge;
 mod messages;
 mod models;
+mod random;
 mod reading;
 mod sample;
 mod shell;
@@ -30,7 +33,9 @@ fn help() {
     let lines = [
         "--help",
         "sample --help",
+        "complete --help",
         "eval --help",
+        "classify --help",
         "verify --help",
         "inspect --help",
         "merge --help",

@@ -1,13 +1,12 @@
 //! `pixelcnn bench`: how fast cached and naive sampling are, by batch size.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use pixelcnn::engine::Method;
-use pixelcnn::engine::cost::{self, Device};
+use pixelcnn::engine::cost;
 use pixelcnn::engine::cpu::peak;
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::Description;
@@ -131,7 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let sweep = Sweep {
         network: &network,
-        device: if adapter.is_some() { Device::Gpu } else { Device::Cpu },
+        device: engine.device(),
         methods: methods.collect(),
         effort,
         repeats: args.repeat.into(),
@@ -181,17 +180,9 @@ fn check_outputs(args: &Args) -> Result<()> {
         output::check(path, "csv")?;
     }
     if let Some(path) = &args.plot {
-        let Some(kind) = plot_kind(path) else {
-            bail!("cannot write {}: expected a file name that ends in .png or .svg", path.display());
-        };
-        output::check(path, kind)?;
+        chart::check(path)?;
     }
     Ok(())
-}
-
-fn plot_kind(path: &Path) -> Option<&'static str> {
-    let extension = path.extension().map(OsStr::to_ascii_lowercase)?;
-    ["png", "svg"].into_iter().find(|kind| extension == *kind)
 }
 
 /// Where the time of each batch size goes, in the rows after which the pattern of work repeats.

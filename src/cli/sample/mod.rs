@@ -6,21 +6,24 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use pixelcnn::engine::{EngineError, Room};
+use pixelcnn::engine::{EngineError, Room, Want};
 use pixelcnn::model::Model;
 use pixelcnn::output::Image;
-use pixelcnn::output::grid::Grid;
+use pixelcnn::output::grid::{Drawing, Grid};
+use pixelcnn::sampling::mixture;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
-use super::target::{Folder, Target, Template};
+use super::target::{Folder, Target, Template, Texts};
 use super::{EngineArgs, ModelArgs, counted, images, note};
 use plan::Plan;
-use pool::{Work, Worker};
+use pool::{Drawn, Work, Worker};
 use range::{Shard, parse_shard};
+use scores::Scores;
 
 mod plan;
 mod pool;
 mod range;
+mod scores;
 mod trial;
 
 /// Draw images from a model
@@ -93,6 +96,11 @@ pub struct Args {
     /// With --resume: draw what takes the place of files that are not what would be drawn
     #[arg(long, requires = "resume")]
     overwrite: bool,
+
+    /// Also write a table of how likely the model finds each of its images, in bits per dimension; the files of
+    /// the images say it too
+    #[arg(long, value_name = "OUT.csv", conflicts_with = "resume")]
+    scores: Option<PathBuf>,
 }
 
 static DEFAULT_NAME: LazyLock<Template> =
@@ -120,86 +128,134 @@ fn parse_size(text: &str) -> Result<(usize, usize), String> {
 
 pub fn run(args: &Args) -> Result<()> {
     let mut plan = plan(args, args.model.load()?)?;
-    let (whole, indices) = (plan.whole.clone(), plan.indices.clone());
     if args.each.is_none() && args.name != *DEFAULT_NAME {
         bail!("--name: names the files of --each (add --each DIR)");
     }
-    let count = (indices.end - indices.start) as usize;
+    ensure!(
+        args.show.animate.as_ref() != Some(&args.output) || args.each.is_some(),
+        "--animate {}: is the file of the grid (choose another name, or another for -o)",
+        args.output.display()
+    );
+    let series = plan.series();
+    let count = series.count();
     let is_array = args.output.extension().is_some_and(|e| e == "npz" || e == "npy");
     if count == 0 && (args.each.is_some() || !is_array) {
-        note(&format!("no images: there are {} for all processes together", whole.end - whole.start));
+        let all = plan.whole.end - plan.whole.start;
+        note(&format!("no images: there are {all} for all processes together"));
         return Ok(());
     }
-    let mut target = match &args.each {
-        None => Target::file(&args.output, &plan.series(), args.show.scale)?,
-        Some(path) => {
-            let item = |index| plan.item(index);
-            Target::Each(Folder::open(path, &args.name, &plan.series(), whole, &item)?)
-        }
-    };
-    let mut todo = vec![indices.clone()];
-    if let (true, Target::Each(folder)) = (args.resume, &target) {
-        let found =
-            folder.resume(indices, &|index| plan.item(index), &plan.settings(&[]), args.overwrite)?;
+    let mut outputs = Outputs::open(args, &plan)?;
+    let mut todo = vec![plan.indices.clone()];
+    if let (true, Target::Each(folder)) = (args.resume, &outputs.target) {
+        let item = |index| plan.item(index);
+        let found = folder.resume(plan.indices.clone(), &item, &plan.settings(&[]), args.overwrite)?;
         note(&format!("{} of {} are there already{}", found.kept, counted(count), found.doubts()));
         todo = found.missing;
         if todo.is_empty() {
             return Ok(());
         }
     }
-    let grid = || Grid::new(count, plan.width, plan.height, plan.model.config.channels);
-    let grid = args.show.animate.as_ref().and_then(|_| grid());
-    let mut drawing = args.show.begin(grid.as_ref())?;
     let left: usize = todo.iter().map(|range| (range.end - range.start) as usize).sum();
-
     let mut workers = match count {
         0 => Vec::new(),
-        // As many as without --resume, so that files are the same.
+        // For as many as without --resume, so that batches and what is said of them are the same.
         _ => workers(args, &mut plan, count)?,
     };
+
     let start = Instant::now();
     let mut done = count - left;
     let bar = super::progress(left, plan.width * plan.height);
-    let settings: Vec<_> = workers.iter().map(|worker| plan.settings(&[worker])).collect();
-    let image = plan.width * plan.height * plan.model.config.channels;
+    let told: Vec<_> = workers.iter().map(|worker| (plan.settings(&[worker]), worker.batch)).collect();
     let work = Work {
         todo: &todo,
         job: &|indices| plan.job(indices),
-        in_order: target.needs_order(),
-        most_waiting: (MOST_WAITING / image).max(1),
+        in_order: outputs.target.needs_order() || outputs.scores.is_some(),
+        most_waiting: (MOST_WAITING / series.bytes()).max(1),
     };
-    let batches: Vec<_> = workers.iter().map(|worker| worker.batch).collect();
-    let drawn = pool::draw(&mut workers, &work, &bar, &mut |(index, levels, by)| {
-        if let Some(drawing) = &mut drawing {
-            let position = (index - plan.indices.start) as usize;
-            // All images of a batch are drawn in step.
-            let before = position / batches[by] * plan.width * plan.height;
-            drawing.place(position, plan.width, &levels, |pixel| before + pixel + 1);
-        }
-        target.put(&plan.item(index), levels, &settings[by])?;
+    let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
+        let (settings, batch) = &told[drawn.by];
+        outputs.put(&plan, drawn, settings, *batch)?;
         done += 1;
         Ok(())
     });
     bar.finish_and_clear();
     if let Err(error) = drawn {
-        return Err(target.explain(error, done, count));
+        return Err(outputs.target.explain(error, done, count));
     }
-    if let (true, Target::Each(folder)) = (args.resume, &target) {
-        folder.remove_abandoned();
-    }
-    let about = plan.about(&workers.iter().collect::<Vec<_>>());
-    let place = target.finish(&about)?;
-    args.show.finish(drawing.as_ref(), &about)?;
+    let mean = outputs.scores.as_ref().map(Scores::mean);
+    let place = outputs.finish(args, &plan.about(&workers.iter().collect::<Vec<_>>()))?;
     let seconds = start.elapsed().as_secs_f64();
-    let Plan { model, width, height, .. } = &plan;
     note(&format!(
-        "{} ({width}x{height}, model {}) on {} in {seconds:.2} s, {:.1} images/s: {place}",
+        "{} ({}x{}, model {}) on {} in {seconds:.2} s, {:.1} images/s: {place}",
         counted(left),
-        model.name,
+        plan.width,
+        plan.height,
+        plan.model.name,
         names(&workers),
         left as f64 / seconds
     ));
+    if let Some(mean) = mean {
+        note(&format!("{mean:.4} bits/dim on average under the model itself"));
+    }
     Ok(())
+}
+
+/// Where everything goes that is made.
+struct Outputs {
+    target: Target,
+    drawing: Option<Drawing>,
+    scores: Option<Scores>,
+}
+
+impl Outputs {
+    fn open(args: &Args, plan: &Plan) -> Result<Self> {
+        let series = plan.series();
+        let target = match &args.each {
+            None => Target::file(&args.output, &series, args.show.scale)?,
+            Some(path) => {
+                let item = |index| plan.item(index);
+                Target::Each(Folder::open(path, &args.name, &series, plan.whole.clone(), &item)?)
+            }
+        };
+        let grid = || Grid::new(series.count(), series.width, series.height, series.channels);
+        let grid = args.show.animate.as_ref().and_then(|_| grid());
+        let drawing = args.show.begin(grid.as_ref())?;
+        Ok(Self { target, drawing, scores: Scores::begin(args.scores.as_deref())? })
+    }
+
+    /// Takes an image; `settings` are those it was drawn with.
+    fn put(&mut self, plan: &Plan, drawn: Drawn, settings: &Texts, batch: usize) -> Result<()> {
+        let Drawn { index, levels, log_likelihood, .. } = drawn;
+        if let Some(drawing) = &mut self.drawing {
+            let position = (index - plan.indices.start) as usize;
+            // All images of a batch are drawn in step.
+            let before = position / batch * plan.width * plan.height;
+            drawing.place(position, plan.width, &levels, |pixel| before + pixel + 1);
+        }
+        let item = plan.item(index);
+        let Some(scores) = &mut self.scores else {
+            return self.target.put(&item, levels, settings).map(drop);
+        };
+        let bits = mixture::bits_per_dim_of(&log_likelihood, plan.model.config.channels);
+        let file = self.target.put(&item, levels, &[settings, &[bits_text(bits)]].concat())?;
+        scores.put(index, item.class.as_ref().map(|(_, name)| name.as_str()), bits, &file)
+    }
+
+    /// Writes what is not written yet, and says where the images are. `about` tells of all of them.
+    fn finish(self, args: &Args, about: &Texts) -> Result<String> {
+        let mut about = about.to_vec();
+        if let Some(scores) = self.scores {
+            about.push(bits_text(scores.mean()));
+            scores.finish()?;
+        }
+        let place = self.target.finish(&about)?;
+        args.show.finish(self.drawing.as_ref(), &about)?;
+        Ok(place)
+    }
+}
+
+fn bits_text(bits: f64) -> (String, String) {
+    ("bits_per_dim".to_owned(), format!("{bits:.6}"))
 }
 
 /// Bytes of images that may wait for an earlier one to be written.
@@ -222,6 +278,7 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     if let Some((index, batch)) = one {
         (args.first, args.count, args.shard) = (index, batch, None);
     }
+    args.scores = None;
     let model = args.model.load()?;
     ensure!(
         model.sha256 == sha256,
@@ -239,10 +296,10 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     let bar = super::progress(count, width * height);
     let all = [plan.indices.clone()];
     let work = Work { todo: &all, job: &|indices| plan.job(indices), in_order: false, most_waiting: count };
-    let drawn = pool::draw(&mut workers, &work, &bar, &mut |(index, levels, _)| {
-        let position = (index - first) as usize;
+    let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
+        let position = (drawn.index - first) as usize;
         if position < shown {
-            grid.place(position, &levels);
+            grid.place(position, &drawn.levels);
         }
         Ok(())
     });
@@ -279,6 +336,7 @@ fn plan(args: &Args, model: Model) -> Result<Plan> {
         seed,
         classes,
         draw: args.draw.draw(),
+        want: Want { likelihood: args.scores.is_some(), ..Want::default() },
         command: String::new(),
     })
 }

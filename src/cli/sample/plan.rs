@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use pixelcnn::engine::{Draw, Job};
+use pixelcnn::engine::{Draw, Job, Want};
 use pixelcnn::model::{Model, Precision};
 
 use super::pool::Worker;
@@ -25,6 +25,7 @@ pub struct Plan {
     /// The classes that are cycled over the indices; none for an unconditional model.
     pub classes: Vec<usize>,
     pub draw: Draw,
+    pub want: Want,
     /// The command that draws the same again.
     pub command: String,
 }
@@ -51,7 +52,7 @@ impl Plan {
     /// What draws images of these indices.
     pub fn job(&self, indices: &[u64]) -> Job {
         let images = indices.iter().map(|&index| (index, self.class(index)));
-        Job { draw: self.draw, ..Job::sample(self.seed, images) }
+        Job { draw: self.draw, want: self.want, ..Job::sample(self.seed, images) }
     }
 
     pub fn series(&self) -> Series {
@@ -108,6 +109,9 @@ impl Plan {
         }
         words.extend(draw_flags(self.draw));
         words.extend(args.show.flags());
+        if let Some(path) = &args.scores {
+            words.extend(["--scores".to_owned(), name(path)]);
+        }
         words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
 

@@ -33,8 +33,16 @@ pub struct Work<'a> {
     pub most_waiting: usize,
 }
 
-/// An image: its index, its levels `[H, W, C]`, and the number of the worker that drew it.
-pub type Drawn = (u64, Vec<u8>, usize);
+/// An image.
+pub struct Drawn {
+    pub index: u64,
+    /// `[H, W, C]`
+    pub levels: Vec<u8>,
+    /// Of each pixel, if the job wants it.
+    pub log_likelihood: Vec<f64>,
+    /// The number of the worker that drew it.
+    pub by: usize,
+}
 
 /// Draws all images. What a worker leaves undone that fails, the others draw; it is an error only if none is left.
 pub fn draw(
@@ -69,7 +77,7 @@ pub fn draw(
         };
         match event {
             Event::Drawn(image) if work.in_order => {
-                early.insert(image.0, image);
+                early.insert(image.index, image);
                 while let Some(image) = order.peek().and_then(|next| early.remove(next)) {
                     order.next();
                     put(image)?;
@@ -143,9 +151,15 @@ impl Worker {
                 Ok(outcome) => {
                     queue.done(count);
                     let images = outcome.pixels.chunks(outcome.pixels.len() / count);
+                    let mut likelihoods =
+                        outcome.log_likelihood.chunks((outcome.log_likelihood.len() / count).max(1));
                     for (index, values) in indices.into_iter().zip(images) {
-                        let levels = values.iter().map(|&x| mixture::level(x)).collect();
-                        emit(Event::Drawn((index, levels, number)));
+                        emit(Event::Drawn(Drawn {
+                            index,
+                            levels: values.iter().map(|&x| mixture::level(x)).collect(),
+                            log_likelihood: likelihoods.next().unwrap_or_default().to_vec(),
+                            by: number,
+                        }));
                     }
                 }
                 Err(error) => {
@@ -279,6 +293,10 @@ mod tests {
             "fake".to_owned()
         }
 
+        fn device(&self) -> pixelcnn::engine::cost::Device {
+            pixelcnn::engine::cost::Device::Cpu
+        }
+
         fn prepare(&mut self, room: Room) -> Result<usize, EngineError> {
             Ok(match room {
                 Room::For(n) | Room::UpTo(n) => n,
@@ -321,9 +339,9 @@ mod tests {
         };
         let bar = ProgressBar::hidden();
         let mut indices = Vec::new();
-        let result = draw(&mut workers, &work, &bar, &mut |(index, levels, _)| {
-            assert_eq!(levels, [index as u8]);
-            indices.push(index);
+        let result = draw(&mut workers, &work, &bar, &mut |drawn| {
+            assert_eq!(drawn.levels, [drawn.index as u8]);
+            indices.push(drawn.index);
             Ok(())
         });
         if result.is_ok() {

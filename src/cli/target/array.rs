@@ -68,7 +68,7 @@ impl Array {
     }
 
     /// Takes the next image.
-    pub fn put(&mut self, item: &Item, levels: &[u8]) -> Result<()> {
+    pub fn put(&mut self, item: &Item, levels: &[u8]) -> Result<PathBuf> {
         if let Some((class, name)) = &item.class {
             self.labels.extend((*class as u64).to_le_bytes());
             self.nths.extend(item.nth.to_le_bytes());
@@ -81,7 +81,8 @@ impl Array {
                 npz.write_all(&levels.iter().flat_map(|&level| [level; 3]).collect::<Vec<_>>())
             }
         };
-        written.with_context(|| format!("cannot write {}", self.path.display()))
+        written.with_context(|| format!("cannot write {}", self.path.display()))?;
+        Ok(self.path.clone())
     }
 
     /// Writes what comes after the images, and says where they are.

@@ -75,7 +75,7 @@ impl Folder {
         self.path().join(self.template.name(item))
     }
 
-    pub fn put(&self, item: &Item, levels: Vec<u8>, settings: &Texts) -> Result<()> {
+    pub fn put(&self, item: &Item, levels: Vec<u8>, settings: &Texts) -> Result<PathBuf> {
         let image = Image { width: self.width, height: self.height, channels: self.channels, levels };
         let path = self.file(item);
         let texts = [settings, &item.texts()].concat();
@@ -86,7 +86,7 @@ impl Folder {
         let mut file = NewFile::create(&path)?;
         file.fill(|writer| Ok(png::encode(writer, &image, &texts)?))?;
         file.finish()?;
-        Ok(())
+        Ok(path)
     }
 
     /// Which images are there, whole and as they would be drawn. Others stop it, unless they are to be overwritten.

@@ -31,6 +31,11 @@ pub struct Series {
 }
 
 impl Series {
+    /// Bytes of an image.
+    pub fn bytes(&self) -> usize {
+        self.width * self.height * self.channels
+    }
+
     /// How many images there are.
     pub fn count(&self) -> usize {
         (self.indices.end - self.indices.start) as usize
@@ -97,12 +102,12 @@ impl Target {
         matches!(self, Self::Array(_))
     }
 
-    /// Takes an image, `[H, W, C]` levels. `settings` are those it was drawn with.
-    pub fn put(&mut self, item: &Item, levels: Vec<u8>, settings: &Texts) -> Result<()> {
+    /// Takes an image, `[H, W, C]` levels; gives back which file it goes to. `settings` are those it was drawn with.
+    pub fn put(&mut self, item: &Item, levels: Vec<u8>, settings: &Texts) -> Result<PathBuf> {
         match self {
-            Self::Grid { grid, first, .. } => {
+            Self::Grid { path, grid, first, .. } => {
                 grid.place((item.index - *first) as usize, &levels);
-                Ok(())
+                Ok(path.clone().unwrap_or_else(|| "-".into()))
             }
             Self::Each(folder) => folder.put(item, levels, settings),
             Self::Array(array) => array.put(item, &levels),

@@ -46,7 +46,7 @@ pub fn text<'a>(texts: &'a Texts, keyword: &str) -> Option<&'a str> {
 
 /// Keywords that say by what images were drawn, or which, and not how: they decide no pixel on the CPU, and no more
 /// than rounding does on a GPU.
-const INCIDENTAL: [&str; 6] = ["Software", "model", "engine", "batch", "command", "range"];
+const INCIDENTAL: [&str; 7] = ["Software", "model", "engine", "batch", "command", "range", "bits_per_dim"];
 
 /// Keywords that say which images a file holds.
 const WHICH: [&str; 9] =
