@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use shell::{Shell, check_snapshot};
 
+mod arrays;
 mod bench;
 mod classify;
 #[path = "../common/mod.rs"]
@@ -15,8 +16,10 @@ mod devices;
 mod eval;
 #[cfg(unix)]
 mod files;
+mod folders;
 #[cfg(unix)]
 mod limits;
+mod merge;
 mod messages;
 mod models;
 mod random;
@@ -35,8 +38,10 @@ fn help() {
         "classify --help",
         "verify --help",
         "inspect --help",
+        "merge --help",
         "bench --help",
         "devices --help",
+        "completions --help",
     ];
     let said = lines.map(|line| format!("$ pixelcnn {line}\n{}\n", shell.ok(line).stdout));
     check_snapshot("help", &said.concat());

@@ -1,6 +1,6 @@
 //! `pixelcnn bench`: how fast cached and naive sampling are, by batch size.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long)]
     profile: bool,
 
-    /// Write everything that was measured, as docs/bench.schema.json describes it
+    /// Write everything that was measured, as docs/bench.schema.json describes it; - for stdout, instead of the table
     #[arg(long, value_name = "OUT.json")]
     json: Option<PathBuf>,
 
@@ -155,9 +155,12 @@ pub fn run(args: &Args) -> Result<()> {
         let sizes = report.results.iter().map(|row| row.batch).collect();
         report.profiles = profiles(adapter, &model, &network, sizes)?;
     }
-    super::print(&report.text())?;
-    if let Some(path) = &args.json {
-        report.write_json(path)?;
+    match &args.json {
+        Some(path) if path == Path::new("-") => super::print(&report.json()?)?,
+        json => {
+            super::print(&report.text())?;
+            json.as_ref().map_or(Ok(()), |path| report.write_json(path))?;
+        }
     }
     if let Some(path) = &args.csv {
         report.write_csv(path)?;
@@ -170,7 +173,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Everything that could keep results from being written, before there are any.
 fn check_outputs(args: &Args) -> Result<()> {
-    if let Some(path) = &args.json {
+    if let Some(path) = args.json.as_ref().filter(|path| *path != Path::new("-")) {
         output::check(path, "json")?;
     }
     if let Some(path) = &args.csv {

@@ -328,11 +328,14 @@ impl Report {
         text
     }
 
+    pub fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
     /// # Errors
     /// If the file cannot be written.
     pub fn write_json(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        Ok(write_text(path, &(text + "\n"))?)
+        Ok(write_text(path, &self.json()?)?)
     }
 
     /// # Errors
