@@ -93,10 +93,10 @@ fn growth_is_noticed() {
     assert_eq!(grown(&recorded, &recorded), [""; 0]);
     for (column, by) in [(0, 11), (5, 11)] {
         let mut more = recorded.clone();
-        let name = recorded.keys().next().unwrap();
-        let number = &mut more.get_mut(name).unwrap()[column];
+        let name = recorded.keys().next().unwrap().clone();
+        let number = &mut more.get_mut(&name).unwrap()[column];
         *number = *number * by / 10 + 1;
-        assert_eq!(grown(&recorded, &more), [name.clone()]);
+        assert_eq!(grown(&recorded, &more), [name]);
     }
     let mut spilled = recorded.clone();
     spilled.values_mut().next().unwrap()[2] = 16;

@@ -132,8 +132,8 @@ impl Planner<'_> {
             return None;
         }
         let span = (MOST_OF_CHAIN / (macs as u64).max(1)).clamp(1, config.width as u64) as usize;
-        let places = |of: &dyn Fn(&Dispatch) -> &[Place]| {
-            let mut places: Vec<_> = pixel.iter().flat_map(|dispatch| of(dispatch)).copied().collect();
+        let places = |of: fn(&Dispatch) -> &[Place]| {
+            let mut places: Vec<_> = pixel.iter().flat_map(of).copied().collect();
             places.dedup();
             places
         };
@@ -141,8 +141,8 @@ impl Planner<'_> {
             operation: Operation::Chain,
             workgroups: [(batch as u32).div_ceil(images), 1],
             variant: variant.in_arenas(self.arenas),
-            reads: places(&|dispatch| &dispatch.reads),
-            writes: places(&|dispatch| &dispatch.writes),
+            reads: places(|dispatch| &dispatch.reads),
+            writes: places(|dispatch| &dispatch.writes),
             macs: 0,
             macs_of_next: 0,
             run_every: 1,
