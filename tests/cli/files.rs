@@ -91,12 +91,12 @@ fn signals_leave_no_empty_folder_and_no_image_that_is_drawn() {
 #[test]
 fn a_signal_that_is_to_be_ignored_is() {
     let shell = Shell::new();
-    let line = "trap '' HUP; pixelcnn sample --each new --size 64x64 -n 40 -b 1 --device cpu --threads 1";
+    let line = "trap '' HUP; pixelcnn sample --each new --size 32x32 -n 20 -b 1 --device cpu --threads 1";
     let mut child = begin(&shell, line);
     wait(&mut child, "make the folder", || shell.path("new").exists());
     signal(&child, "HUP");
     assert!(child.wait().unwrap().success());
-    assert_eq!(fs::read_dir(shell.path("new")).unwrap().count(), 40);
+    assert_eq!(fs::read_dir(shell.path("new")).unwrap().count(), 20);
 }
 
 #[test]

@@ -84,5 +84,5 @@ fn no_command_line_panics_or_leaves_halves() {
         codes[outcome.code as usize] += 1;
     }
     println!("{} lines: {codes:?} with exit codes 0, 1, 2", codes.iter().sum::<u32>());
-    assert!(codes.iter().all(|count| *count > 0), "lines of one kind only: {codes:?}");
+    assert!(codes[0] > 0 && codes[1] + codes[2] > 0, "lines of one kind only: {codes:?}");
 }
