@@ -95,7 +95,7 @@ def parse_flags() -> argparse.Namespace:
         "--rate",
         type=positive,
         metavar="X",
-        help="learning rate at the start; it falls to 0 by a cosine [default: 0.0005]",
+        help="learning rate at the start; it falls to 0 by a cosine [default: 0.002]",
     )
     group(
         "--average",

@@ -22,11 +22,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let outputs = HALVES * width;
     let last_position = layers[0].positions - 1u;
 
-    var places: array<vec2<u32>, MAX_ROWS>;
+    var places: array<vec2<u32>, MAX_SPLIT_ROWS>;
     for (var i = 0u; i < ROWS; i += 1u) {
         places[i] = place_of(min(first_position + i, last_position));
     }
-    var sums: array<array<vec4<f32>, 2>, MAX_ROWS>;
+    var sums: array<array<vec4<f32>, 2>, MAX_SPLIT_ROWS>;
     // The quads of all taps are dealt out in one go: k counts on from tap to tap. Invocations past the last quad of
     // outputs work on it once more and store nothing.
     var k = local.y;
@@ -34,12 +34,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var t = 0u; t < layers[0].tap_count; t += 1u) {
         let depth = layers[0].taps[t].depth;
         let arena = layers[0].taps[t].arena;
-        var at: array<u32, MAX_ROWS>;
+        var at: array<u32, MAX_SPLIT_ROWS>;
         for (var i = 0u; i < ROWS; i += 1u) {
             at[i] = input_at(0u, t, places[i]);
         }
         for (; k < depth; k += SPLITS) {
-            var x: array<vec4<f32>, MAX_ROWS>;
+            var x: array<vec4<f32>, MAX_SPLIT_ROWS>;
             for (var i = 0u; i < ROWS; i += 1u) {
                 x[i] = load(arena, at[i] + k);
             }
@@ -77,8 +77,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // The parts of a sum in two steps: up to 8 invocations, then one. What one overwrites, no other reads.
     let parts = SPLITS / together;
     let of_part = ROWS * HALVES * QUADS;
-    let adders = min(min(8u, parts), QUADS * SPLITS / of_part);
-    if index < adders * of_part {
+    let adders = min(min(8u, parts), max(QUADS * SPLITS / of_part, 1u));
+    if parts > 1u && index < adders * of_part {
         var sum = sh_sums[index];
         for (var part = 1u; part < parts / adders; part += 1u) {
             sum += sh_sums[part * adders * of_part + index];
@@ -87,16 +87,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
 
-    let position = first_position + local.y;
-    if local.y < ROWS && position < layers[0].positions && quad < width {
-        let place = place_of(position);
-        var total: array<vec4<f32>, 2>;
-        for (var half = 0u; half < HALVES; half += 1u) {
-            total[half] = initial(0u, place, half, quad);
-            for (var part = 0u; part < adders; part += 1u) {
-                total[half] += sh_sums[((part * ROWS + local.y) * HALVES + half) * QUADS + local.x];
+    // Once, where there are as many parts as rows.
+    for (var turn = 0u; turn < (ROWS + SPLITS - 1u) / SPLITS; turn += 1u) {
+        let row = turn * SPLITS + local.y;
+        let position = first_position + row;
+        if row < ROWS && position < layers[0].positions && quad < width {
+            let place = place_of(position);
+            var total: array<vec4<f32>, 2>;
+            for (var half = 0u; half < HALVES; half += 1u) {
+                total[half] = initial(0u, place, half, quad);
+                for (var part = 0u; part < adders; part += 1u) {
+                    total[half] += sh_sums[((part * ROWS + row) * HALVES + half) * QUADS + local.x];
+                }
             }
+            store(0u, place, quad, total[0], total[1]);
         }
-        store(0u, place, quad, total[0], total[1]);
     }
 }

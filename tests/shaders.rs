@@ -3,7 +3,7 @@
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{ShaderStage, back, front};
-use pixelcnn::engine::gpu::choice::SHAPES;
+use pixelcnn::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE, Speed};
 use pixelcnn::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
 use pixelcnn::model::{Nonlinearity, Precision};
 
@@ -13,7 +13,7 @@ const REDUCTIONS: [Reduction; 4] =
 fn variants() -> Vec<Variant> {
     let mut variants = Vec::new();
     for nonlinearity in [Nonlinearity::ConcatElu, Nonlinearity::Elu, Nonlinearity::Relu] {
-        for shape in SHAPES {
+        for shape in SHAPES.into_iter().chain(SHAPES_IN_SOFTWARE) {
             for halves in [1, 2] {
                 for (epilogue, whole_row, from_context) in [
                     (Epilogue::Context, true, false),
@@ -33,7 +33,10 @@ fn variants() -> Vec<Variant> {
             }
         }
         variants.push(Variant::sample(25, 13, nonlinearity));
-        variants.extend([1, 2, 4].map(|images| Variant::chain(images, 25, 13, nonlinearity)));
+        for speed in [Speed::DISCRETE, Speed::SOFTWARE] {
+            let teams = [1, 200, 1000].map(|batch| speed.team(batch));
+            variants.extend(teams.map(|team| Variant::chain(team, 25, 13, nonlinearity)));
+        }
     }
     variants.push(Variant::show_row());
     let in_several =

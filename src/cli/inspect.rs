@@ -168,7 +168,7 @@ fn cost(network: &Network) -> String {
         "products       {} an image, {} a pixel; naive {} an image\n\
          weights read   {:.2} M a pixel, for all images of a batch together\n\
          values moved   {:.2} M a pixel, for each image\n\
-         dispatches     {:.1} a pixel on a GPU, whatever the batch; naive {:.0}\n",
+         dispatches     {:.1} a pixel of all images together, on a discrete GPU; naive {:.0}\n",
         products(macs),
         products(of_pixel(macs)),
         products(macs * pixels as f64),

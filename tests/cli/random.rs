@@ -9,6 +9,9 @@ use crate::shell::Shell;
 /// Command lines, where no time is given.
 const LINES: u32 = 60;
 
+const COMMANDS: [&str; 10] =
+    ["sample", "complete", "eval", "classify", "inspect", "bench", "verify", "devices", "draw", ""];
+
 /// Flags with values, good ones and bad ones.
 const FLAGS: [(&str, &[&str]); 22] = [
     ("-n", NUMBERS),
@@ -53,21 +56,21 @@ fn no_command_line_panics_or_leaves_halves() {
         if is_over {
             break;
         }
-        let command =
-            ["sample", "eval", "inspect", "bench", "verify", "devices", "draw", ""][rng.usize(..8)];
+        let command = COMMANDS[rng.usize(..COMMANDS.len())];
         let mut line = vec![command];
         for _ in 0..rng.usize(..5) {
             let (flag, values) = FLAGS[rng.usize(..FLAGS.len())];
             line.push(flag);
             if !values.is_empty() && rng.u8(..20) > 0 {
-                line.push(values[rng.usize(..values.len())]);
+                // Good ones, which come first, more often.
+                line.push(values[rng.usize(..values.len()).min(rng.usize(..values.len()))]);
             }
         }
         // Little work, if it is work that was asked for.
         line.extend(match command {
             "sample" => &["-n", "1", "--device", "cpu"][..],
             "bench" => &["--seconds", "0", "--repeat", "1", "-b", "1", "--device", "cpu"],
-            "eval" | "verify" => &["--device", "cpu"],
+            "complete" | "eval" | "classify" | "verify" => &["--device", "cpu"],
             _ => &[],
         });
         let before = shell.files();

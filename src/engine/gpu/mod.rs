@@ -42,7 +42,7 @@ pub struct Options {
     pub subgroups: bool,
     /// Buffers are no larger than so many bytes, though the device has larger ones.
     pub buffer: Option<u64>,
-    /// The device is taken to work on so many workgroups at once.
+    /// The device is taken for a GPU that works on so many workgroups at once.
     pub workgroups: Option<u32>,
     /// Workgroups have images to themselves, where that is possible, or never.
     pub chain: Option<bool>,
@@ -144,10 +144,7 @@ impl GpuEngine {
             workgroups: limits.max_compute_workgroups_per_dimension,
             reduction: device.reduction,
             precision: model.precision,
-            speed: Speed {
-                workgroups: options.workgroups.unwrap_or(device.speed.workgroups),
-                ..device.speed
-            },
+            speed: options.workgroups.map_or(device.speed, |n| Speed { workgroups: n, ..Speed::DISCRETE }),
             chain: options.chain,
         };
         let weights = Weights::new(&device, model, &network, target)?;

@@ -4,7 +4,7 @@ use super::choice::choose;
 use super::layout::quads;
 use super::memory::Place;
 use super::plan::{Dispatch, Operation, Target, horizontal_input, output};
-use super::shaders::{Epilogue, MOST_THREADS, ROWS, Variant};
+use super::shaders::{Epilogue, Team, Variant};
 use crate::engine::plan::Part;
 use crate::model::Network;
 use crate::model::network::{IMAGE, padded};
@@ -49,7 +49,7 @@ impl Planner<'_> {
         reads.extend(from_context.then_some(Place::Context(l)));
         reads.dedup();
         let width = quads(padded(layer.channels));
-        let shape = choose(positions as u32, width, self.target.speed.workgroups);
+        let shape = choose(positions as u32, width, self.target.speed);
         let variant = Variant::conv(
             shape,
             layer.halves as u32,
@@ -112,19 +112,15 @@ impl Planner<'_> {
     pub fn chain(&self, pixel: &[Dispatch]) -> Option<(Dispatch, usize)> {
         let (network, config, batch) = (self.network, &self.network.config, self.batch);
         let [parameters, draws] = self.drawn();
-        let images = match batch.div_ceil(self.target.speed.workgroups as usize) {
-            1 => 1,
-            2 => 2,
-            _ => ROWS,
-        };
-        let variant = Variant::chain(images, parameters, draws, config.nonlinearity);
-        let threads = MOST_THREADS / images;
-        let memory = 16 * MOST_THREADS + images * (16 * parameters + 4 * draws + 32);
+        let team = self.target.speed.team(batch);
+        let variant = Variant::chain(team, parameters, draws, config.nonlinearity);
+        let Team { threads, images, quads: at_once } = team;
+        let memory = images * (16 * threads * at_once + 16 * parameters + 4 * draws + 32);
         let widest = network.layers[..network.layers.len() - 1].iter().map(|l| quads(l.outputs())).max();
         // The table of layers takes a binding of its own.
         let is_possible = self.arenas == 1
             && self.target.arenas > 1
-            && widest.is_some_and(|widest| widest <= threads)
+            && widest.is_some_and(|widest| widest.div_ceil(at_once) <= threads)
             && memory <= WORKGROUP_MEMORY;
         let of_pixel = |count: &dyn Fn(&Dispatch) -> f64| -> f64 {
             pixel.iter().map(|dispatch| count(dispatch) / dispatch.run_every.pow(2) as f64).sum()
@@ -136,8 +132,8 @@ impl Planner<'_> {
             return None;
         }
         let span = (MOST_OF_CHAIN / (macs as u64).max(1)).clamp(1, config.width as u64) as usize;
-        let places = |of: &dyn Fn(&Dispatch) -> &[Place]| {
-            let mut places: Vec<_> = pixel.iter().flat_map(|dispatch| of(dispatch)).copied().collect();
+        let places = |of: fn(&Dispatch) -> &[Place]| {
+            let mut places: Vec<_> = pixel.iter().flat_map(of).copied().collect();
             places.dedup();
             places
         };
@@ -145,8 +141,8 @@ impl Planner<'_> {
             operation: Operation::Chain,
             workgroups: [(batch as u32).div_ceil(images), 1],
             variant: variant.in_arenas(self.arenas),
-            reads: places(&|dispatch| &dispatch.reads),
-            writes: places(&|dispatch| &dispatch.writes),
+            reads: places(|dispatch| &dispatch.reads),
+            writes: places(|dispatch| &dispatch.writes),
             macs: 0,
             macs_of_next: 0,
             run_every: 1,

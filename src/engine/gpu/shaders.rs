@@ -78,7 +78,11 @@ impl Kernel {
             Self::ShowRow => vec![MATH, ARENA, TARGET, JOB, wgsl!("show_row.wgsl")],
         };
         let mut constants = format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
+        constants += &format!("const MAX_SPLIT_ROWS = {MAX_SPLIT_ROWS}u;\n");
         if self == Self::Chain {
+            // Naga wants all overrides before the first array whose length depends on one.
+            constants += "override QUADS: u32;\n";
+            constants += &format!("const MAX_IMAGES = {MAX_IMAGES}u;\nconst MAX_QUADS = {MAX_QUADS}u;\n");
             let binding = FIRST_ARENA + arenas;
             constants +=
                 &format!("@group(0) @binding({binding}) var<storage, read> layers: array<Layer>;\n");
@@ -136,14 +140,32 @@ pub struct Variant {
     constants: Vec<(&'static str, u32)>,
 }
 
-/// Positions that an invocation works on, at most.
+/// Positions that an invocation of a tile works on.
 pub const ROWS: u32 = 4;
+/// Positions that one of a split convolution works on, at most.
+const MAX_SPLIT_ROWS: u32 = 8;
 /// Invocations of a workgroup of the convolutions and of sampling.
 const THREADS: u32 = 64;
 /// Invocations of any workgroup, at most; WebGPU promises so many.
 pub const MOST_THREADS: u32 = 256;
 /// Quads of outputs of a tile.
 const TILE_X: u32 = 8;
+
+/// Images of a chain's workgroup, at most.
+const MAX_IMAGES: u32 = 8;
+/// Quads of outputs of an invocation of a chain, at most.
+const MAX_QUADS: u32 = 2;
+
+/// The invocations of a chain's workgroup, and what they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Team {
+    /// Invocations.
+    pub threads: u32,
+    /// Images that the workgroup has to itself: at most 8.
+    pub images: u32,
+    /// Quads of outputs that an invocation sums: at most 2.
+    pub quads: u32,
+}
 
 /// How a convolution is shared out to workgroups, and to the invocations of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,12 +177,14 @@ pub enum Shape {
         /// Parts of a sum.
         parts: u32,
     },
-    /// `rows` positions by `quads` quads of outputs; each sum in as many parts as there are invocations for.
+    /// `rows` positions, at most 8, by `quads` quads of outputs; each sum in `splits` parts.
     Split {
         /// Quads of outputs.
         quads: u32,
         /// Positions.
         rows: u32,
+        /// Parts of a sum.
+        splits: u32,
     },
 }
 
@@ -169,7 +193,7 @@ impl Shape {
     pub fn tile(self) -> [u32; 2] {
         match self {
             Self::Tiled { groups, .. } => [TILE_X, groups * ROWS],
-            Self::Split { quads, rows } => [quads, rows],
+            Self::Split { quads, rows, .. } => [quads, rows],
         }
     }
 
@@ -186,12 +210,12 @@ impl Shape {
                 let chunk = (2 * parts).max(4);
                 vec![("TILE_X", TILE_X), ("TILE_Y", groups), ("PARTS", parts), ("CHUNK", chunk)]
             }
-            Self::Split { quads, rows } => {
+            Self::Split { quads, rows, splits } => {
                 let lanes = match reduction {
                     Reduction::Memory => 1,
-                    Reduction::Subgroup(lanes) => lanes.min(THREADS),
+                    Reduction::Subgroup(lanes) => lanes.min(quads * splits),
                 };
-                vec![("QUADS", quads), ("SPLITS", THREADS / quads), ("ROWS", rows), ("LANES", lanes)]
+                vec![("QUADS", quads), ("SPLITS", splits), ("ROWS", rows), ("LANES", lanes)]
             }
         }
     }
@@ -252,9 +276,12 @@ impl Variant {
         Self::drawing(Kernel::Sample, THREADS, 1, [parameters, draws], nonlinearity)
     }
 
-    /// The chain kernel, for so many images a workgroup: the more, the fewer invocations.
-    pub fn chain(images: u32, parameters: u32, draws: u32, nonlinearity: Nonlinearity) -> Self {
-        Self::drawing(Kernel::Chain, MOST_THREADS / images, images, [parameters, draws], nonlinearity)
+    /// The chain kernel.
+    pub fn chain(team: Team, parameters: u32, draws: u32, nonlinearity: Nonlinearity) -> Self {
+        let Team { threads, images, quads } = team;
+        let mut chain = Self::drawing(Kernel::Chain, threads, images, [parameters, draws], nonlinearity);
+        chain.constants.push(("QUADS", quads));
+        chain
     }
 
     fn drawing(
