@@ -239,7 +239,7 @@ fn a_gpu_and_the_cpu_share_the_work() {
     // Rounding differs, and a pixel that comes out otherwise changes all after it; it seldom does.
     assert!(different <= 4, "{different} of 40 images differ");
     shell.ok(&format!("{line} --device all-gpus -o all.png"));
-    let said = shell.error("eval --device gpu,cpu --class 0 two");
+    let said = shell.error("eval -m grey.safetensors --device gpu,cpu --class 0 two");
     assert!(said.contains("expected one device"), "{said}");
 }
 
