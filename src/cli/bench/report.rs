@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use pixelcnn::engine::Method;
-use pixelcnn::engine::cost::{predicted, values_moved, weights_read};
+use pixelcnn::engine::cost::{self, predicted, values_moved, weights_read};
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::engine::gpu::profile::{Class, Total};
 use pixelcnn::model::Model;
 use pixelcnn::output::{NewFile, OutputError};
@@ -157,6 +158,12 @@ impl Report {
         let (config, network) = (&model.config, sweep.network);
         let pixels = config.width * config.height;
         let cost = |method| predicted(network, method, 1, pixels, sweep.device);
+        // The CPU engine has none: those that a GPU would have.
+        let gpu = match sweep.device {
+            cost::Device::Cpu => cost::Device::Gpu(Target::SMALLEST),
+            gpu @ cost::Device::Gpu(_) => gpu,
+        };
+        let dispatches = |method| predicted(network, method, 1, pixels, gpu).dispatches;
         let architecture = Architecture {
             name: model.name.clone(),
             width: config.width,
@@ -173,8 +180,8 @@ impl Report {
             precision: model.precision.name(),
             macs_per_image: cost(Method::Cached).macs,
             naive_macs_per_image: cost(Method::Naive).macs,
-            gpu_dispatches_per_batch: cost(Method::Cached).dispatches,
-            naive_gpu_dispatches_per_batch: cost(Method::Naive).dispatches,
+            gpu_dispatches_per_batch: dispatches(Method::Cached),
+            naive_gpu_dispatches_per_batch: dispatches(Method::Naive),
             weights_read_per_batch: weights_read(network, Method::Cached),
             values_moved_per_image: values_moved(network),
         };
