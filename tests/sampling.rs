@@ -307,11 +307,11 @@ fn deviation(parameters: &[f32], channels: usize, how: Draw, pixels: &[f32]) -> 
     deviations.fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// A model of 2×2 images.
+/// A model of 2×2 images, with components that are narrow beside the range of values.
 fn tiny(channels: usize, seed: u64) -> Model {
     let config =
         Config { channels, width: 2, height: 2, levels: 1, mixtures: 3, ..Config::published(8, 1) };
-    Model::synthetic(config, seed)
+    with_scales(&Model::synthetic(config, seed), 0.1)
 }
 
 /// Temperature and truncation are what they are defined to be, on either engine: the first pixel of many images.
