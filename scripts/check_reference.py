@@ -15,11 +15,17 @@ evaluates them, and every feature must agree.
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from conversion import console
+
+if __name__ == "__main__":
+    console.prepare()
 
 try:
     import numpy as np
@@ -65,7 +71,7 @@ def evaluate(binary: str, model: Path, device: str | None) -> np.ndarray:
         except OSError as error:
             sys.exit(f"error: {binary} does not run: {error.strerror}; name the program with --pixelcnn")
         if status != 0:
-            sys.exit(f"error: {' '.join(command)}: exit code {status}")
+            sys.exit(f"error: {shlex.join(command)}: exit code {status}")
         return np.load(output)
 
 
@@ -112,4 +118,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -8,7 +8,8 @@
     uv run scripts/convert.py INPUT -o OUT.safetensors
 
 INPUT is a TensorFlow checkpoint of openai/pixel-cnn (V1: its one file; V2: its prefix, its .index
-or its .data), a .pth of pclucas14/pixel-cnn-pp, or a safetensors file with the names of either.
+or its .data), a .pth of pclucas14/pixel-cnn-pp or of a fork that adds the class in a place of its own,
+or a safetensors file with the names of either.
 
 uv brings what is needed. Without it, numpy and safetensors must be installed, and for a TensorFlow
 checkpoint TensorFlow too. A .pth needs no PyTorch, and nothing in it is executed.
@@ -22,14 +23,34 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from conversion import ConversionError, console
+
+if __name__ == "__main__":
+    console.prepare()
+
 try:
-    from conversion import ConversionError
-    from conversion.model_file import NONLINEARITIES, PROVENANCE, describe, write_model
-    from conversion.names import infer_architecture, understand
+    from conversion.classes.choose import Chosen, choose
+    from conversion.classes.fold import class_places
+    from conversion.classes.places import Size
+    from conversion.classes.units import ARRANGEMENTS, PLACES
+    from conversion.files import check_input, prove_writable, write_somewhere
+    from conversion.model_file import (
+        NONLINEARITIES,
+        PROVENANCE,
+        describe,
+        is_model,
+        stored_list,
+        told_size,
+        write_model,
+    )
+    from conversion.names import Checkpoint, infer_architecture
+    from conversion.network import Architecture
     from conversion.readers import MissingPackage, open_source
-    from conversion.weights import WEIGHT_TYPES, convert_weights
+    from conversion.understand import understand
+    from conversion.weights import WEIGHT_TYPES, account, convert_weights
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}: "
@@ -51,6 +72,22 @@ def parse_flags() -> argparse.Namespace:
     flag("--height", type=int, help="of the images as trained [default: the input's, or else 32]")
     flag("--width", type=int, help="of the images as trained [default: the input's, or else 32]")
     flag("--classes", type=names, metavar="NAMES", help="comma-separated [default: the input's, or 0,1,…]")
+    flag(
+        "--class-tensor",
+        action="append",
+        default=[],
+        metavar="NAME=PLACE",
+        help=f"where a tensor beside the layers adds its class: {', '.join(PLACES)}; "
+        f"where that leaves a choice, {', '.join(exact for more in ARRANGEMENTS.values() for exact in more)}",
+    )
+    flag(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a tensor that the network defines and never uses; * stands for anything",
+    )
+    flag("--state-dict", metavar="NAME", help="the network to take, where there are several")
     flag("--dtype", choices=WEIGHT_TYPES, default="f32", help="of the weights [default: f32]")
     flag("--nonlinearity", choices=NONLINEARITIES, help="for where the shapes do not tell [default: elu]")
     flag(
@@ -75,24 +112,46 @@ def integers(text: str) -> list[int]:
 def convert(flags: argparse.Namespace) -> None:
     if flags.output.exists() and flags.input.exists() and flags.output.samefile(flags.input):
         raise ConversionError(f"{flags.output}: would replace its own input; name another output")
-    if not flags.output.absolute().parent.is_dir():
-        raise ConversionError(f"{flags.output}: there is no folder {flags.output.parent}")
+    prove_writable(flags.output)
+    if flags.output.exists() and flags.output.stat().st_size and not is_model(flags.output):
+        raise ConversionError(f"{flags.output}: is there already, and no model file; name another output")
+    check_input(flags.input)
     source = open_source(flags.input)
     try:
-        checkpoint = understand(source, flags.raw)
-        a = infer_architecture(checkpoint)
-        metadata = describe(a, flags, source.metadata)
-        tensors = convert_weights(checkpoint, a, flags.dtype)
+        checkpoint = understand(source, flags)
+        a, chosen, stored = read_classes(checkpoint, flags)
+        metadata = describe(a, flags, stored, class_places(chosen))
+        size = Size(int(metadata["height"]), int(metadata["width"]))
+        tensors = convert_weights(checkpoint, a, chosen, size, flags.dtype)
     except ConversionError as error:
         raise ConversionError(f"{flags.input}: {error}") from None
-    write_model(flags.output, metadata, tensors)
+    write_model(flags.output, metadata, tensors, write_somewhere)
 
     print(f"{flags.input}: {source.format} of {checkpoint.convention.title}")
     print(f"  taken: {checkpoint.values}")
+    for choice in chosen.choices:
+        print(f"  taken: {choice.says}")
+    if any(name.endswith("class.weight") and tensor.ndim == 4 for name, tensor in tensors.items()):
+        print(f"  images of {size.height}×{size.width} alone: what a class adds varies over them")
     print(f"{flags.output}: {sum(tensor.size for tensor in tensors.values()):,} parameters, {flags.dtype}")
     for key, value in metadata.items():
         print(f"  {key}: {value}")
     print(f"sample from it:\n  pixelcnn sample -m {shlex.quote(str(flags.output))}")
+
+
+def read_classes(c: Checkpoint, flags: argparse.Namespace) -> tuple[Architecture, Chosen, dict[str, str]]:
+    """The architecture with its classes, where these are, and the metadata with what their tensors tell."""
+    a, stored = infer_architecture(c), c.source.metadata
+    account(c, a)
+    names = flags.classes or stored_list("classes", stored)
+    chosen = choose(c, a, flags.class_tensor, told_size(a, flags, stored), len(names or ()) or None)
+    for note in chosen.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if chosen.choices:
+        a = replace(a, classes=chosen.classes)
+    if chosen.size:
+        stored = stored | {"height": str(chosen.size.height), "width": str(chosen.size.width)}
+    return a, chosen, stored
 
 
 def rerun_with(package: str) -> int:
@@ -106,7 +165,13 @@ def rerun_with(package: str) -> int:
         )
     print(f"note: reading with {package}, which uv brings", file=sys.stderr)
     command = [uv, "run", "--python", ">=3.10,<3.14", "--with", package, __file__, *sys.argv[1:]]
-    return subprocess.run(command, env={**os.environ, RERUN: "1"}).returncode
+    with subprocess.Popen(command, env={**os.environ, RERUN: "1"}) as process:
+        try:
+            code = process.wait()
+        except console.Stopped:
+            process.terminate()  # uv hands it on
+            raise
+    return code if code >= 0 else 128 - code  # ended by a signal, as shells tell it
 
 
 def main() -> int:
@@ -118,11 +183,8 @@ def main() -> int:
     except ConversionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["torch>=1.13", "numpy", "pillow"]
+# dependencies = ["torch>=1.13", "numpy", "pillow", "matplotlib"]
 # ///
 """Train a PixelCNN++ on images of your own.
 
@@ -18,18 +18,22 @@ With --epochs, the same seed gives the same model on one machine's CPU; --minute
 from __future__ import annotations
 
 import argparse
-import math
+import shlex
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from conversion import ConversionError, console
+
+if __name__ == "__main__":
+    console.prepare()
+
 try:
-    from conversion import ConversionError
     from conversion.model_file import NONLINEARITIES
     from training import TrainingError
-    from training.settings import checkpoint_path
-    from training.trainer import STOP, Stopped, Trainer
+    from training.outputs import checkpoint_path
+    from training.trainer import STOP, Trainer
 except ModuleNotFoundError as missing:
     sys.exit(
         f"error: {missing.name} is not installed for {sys.executable}: pip install torch numpy pillow, "
@@ -91,7 +95,7 @@ def parse_flags() -> argparse.Namespace:
         "--rate",
         type=positive,
         metavar="X",
-        help="learning rate at the start; it falls to 0 by a cosine [default: 0.0005]",
+        help="learning rate at the start; it falls to 0 by a cosine [default: 0.002]",
     )
     group(
         "--average",
@@ -100,7 +104,7 @@ def parse_flags() -> argparse.Namespace:
         help="decay of the moving average of the weights [default: 0.999]",
     )
     group("--dropout", type=fraction, metavar="X", help="share of values dropped in a block [default: 0]")
-    group("--seed", type=at_least(0), metavar="N", help="[default: 0]")
+    group("--seed", type=at_least(0, 2**64 - 1), metavar="N", help="[default: 0]")
     group(
         "--bf16",
         action="store_true",
@@ -108,12 +112,17 @@ def parse_flags() -> argparse.Namespace:
         help="bfloat16 convolutions: faster where the hardware has it",
     )
     group("--device", default="auto", help="cuda, cpu, … [default: cuda if there is one]")
-    group("--threads", type=at_least(1), metavar="N", help="of the CPU [default: all]")
+    group("--threads", type=at_least(1, 1024), metavar="N", help="of the CPU [default: all]")
 
     group = parser.add_argument_group("going on").add_argument
     group("--resume", type=Path, metavar="CKPT", help="go on from a checkpoint; its settings hold")
     group("--init", type=Path, metavar="MODEL", help="start from a model's weights, with a new optimizer")
+    group("--overwrite", action="store_true", help="replace what another run left at the names of this one")
     group("--checkpoint-minutes", type=non_negative, default=3.0, metavar="N", help="[default: 3]")
+
+    group = parser.add_argument_group("to look at, renewed with every checkpoint").add_argument
+    group("--plot", action="store_true", help="plot bits/dim over the steps as MODEL-training.png")
+    group("--samples", type=Path, metavar="DIR", help="write a grid of samples, if pixelcnn is installed")
 
     group = parser.add_argument_group("model file").add_argument
     group("--dtype", choices=("f32", "f16"), default="f32", help="of the weights [default: f32]")
@@ -126,11 +135,11 @@ def parse_flags() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def at_least(least: int) -> Any:
+def at_least(least: int, most: int = 10**9) -> Any:
     def integer(text: str) -> int:
         value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least {least}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {least} to {most}")
         return value
 
     return integer
@@ -144,11 +153,11 @@ def number(text: str, good: Any, expected: str) -> float:
 
 
 def positive(text: str) -> float:
-    return number(text, lambda x: 0 < x < math.inf, "a positive number")
+    return number(text, lambda x: 0 < x <= 1e9, "a positive number")
 
 
 def non_negative(text: str) -> float:
-    return number(text, lambda x: 0 <= x < math.inf, "0 or a positive number")
+    return number(text, lambda x: 0 <= x <= 1e9, "a number from 0 to a billion")
 
 
 def fraction(text: str) -> float:
@@ -159,24 +168,41 @@ def integers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def stop_after_step(number: int, _: Any) -> None:
+    """The first time; a second one stops at once."""
+    STOP.append(number)
+    signal.signal(number, console.stop)
+
+
 def main() -> int:
     flags = parse_flags()
     if flags.minutes is None and flags.epochs is None:
         flags.minutes = 60.0
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, lambda number, _: STOP.append(number) or signal.signal(number, signal.SIG_DFL))
+    trainer = None
     try:
         trainer = Trainer(flags)
+        console.on_signals(stop_after_step)
         trainer.train()
+        console.on_signals(console.stop)
         trainer.export()
-    except Stopped:
-        print(f"stopped; to go on: --resume {checkpoint_path(flags)}", file=sys.stderr)
-        return 128 + STOP[0]
+    except console.Stopped as stopped:
+        path = checkpoint_path(flags)
+        if trainer and path.exists():
+            print(f"stopped; to go on: --resume {shlex.quote(str(path))}", file=sys.stderr)
+        else:
+            print("stopped before there was anything to keep", file=sys.stderr)
+        return stopped.code
     except (TrainingError, ConversionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        raise MemoryError(
+            f"{str(error).splitlines()[0]} (a smaller --batch, or a smaller network, takes less)"
+        ) from None
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from . import ConversionError, listing
+from .console import escaped
+from .files import write_whole
 from .network import Architecture
 
 NONLINEARITIES = ("concat_elu", "elu", "relu")
+DEFAULT_SIDE = 32  # of images, where nothing tells it
 PROVENANCE = ("source", "data", "steps", "bits_per_dim", "license")
 DTYPES = {"<f4": "F32", "<f2": "F16"}
+# What the program takes at most; it reads the same file.
+LIMITS: dict[str, int] = json.loads(Path(__file__).with_name("limits.json").read_text())
 
 
-def describe(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, str]:
+def describe(
+    a: Architecture, flags: argparse.Namespace, stored: dict[str, str], places: list[str]
+) -> dict[str, str]:
     """The metadata. What names and shapes tell stands; for the rest a flag wins over what the input
-    says of itself, and a default is said aloud."""
+    says of itself, and a default is said aloud. `places` are where the classes are, if not where they
+    were published."""
     for key, inferred in {
         "channels": a.channels,
         "nr_filters": a.filters,
@@ -45,11 +53,24 @@ def describe(a: Architecture, flags: argparse.Namespace, stored: dict[str, str])
         "nonlinearity": nonlinearity(a, flags, stored),
         "dilations": json.dumps(dilations(a, flags, stored)),
         "classes": json.dumps(class_names(a, flags, stored), ensure_ascii=False),
+        **({"class_places": json.dumps(places)} if places else {}),
     }
+    if problem := beyond_limits({**metadata, "dilations": dilations(a, flags, stored)}):
+        raise ConversionError(problem)
     for key in PROVENANCE:
         if value := getattr(flags, key) or stored.get(key):
             metadata[key] = value
     return {key: str(value) for key, value in metadata.items()}
+
+
+def beyond_limits(architecture: dict[str, Any]) -> str | None:
+    """Says which part of an architecture, as far as it is given, the program would refuse."""
+    for key, most in LIMITS.items():
+        value = architecture.get(key, 1)
+        numbers = value if isinstance(value, list) else [value]
+        if not all(isinstance(number, int) and 1 <= number <= most for number in numbers):
+            return f"{key} {','.join(map(str, numbers))}: the program takes whole numbers from 1 to {most}"
+    return None
 
 
 def choose(key: str, flags: argparse.Namespace, stored: dict[str, str], default: Any) -> Any:
@@ -61,17 +82,27 @@ def choose(key: str, flags: argparse.Namespace, stored: dict[str, str], default:
     return default
 
 
-def image_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
-    multiple = 2 ** (a.levels - 1)
-    size = {}
+def told_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
+    """Of height and width, what flags or the input's metadata tell."""
+    told = {}
     for key in ("height", "width"):
-        value = str(choose(key, flags, stored, 32))
-        if not value.isdecimal() or int(value) == 0 or int(value) % multiple:
-            raise ConversionError(
-                f"{key} {value}: expected a positive multiple of {multiple}, for {a.levels} levels"
-            )
-        size[key] = int(value)
-    return size
+        value = getattr(flags, key) if getattr(flags, key) is not None else stored.get(key)
+        if value is not None:
+            told[key] = side(key, str(value), a)
+    return told
+
+
+def image_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
+    return {key: side(key, str(choose(key, flags, stored, DEFAULT_SIDE)), a) for key in ("height", "width")}
+
+
+def side(key: str, value: str, a: Architecture) -> int:
+    multiple = 2 ** (a.levels - 1)
+    if not value.isdecimal() or int(value) == 0 or int(value) % multiple:
+        raise ConversionError(
+            f"{key} {value}: expected a positive multiple of {multiple}, for {a.levels} levels"
+        )
+    return int(value)
 
 
 def nonlinearity(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> str:
@@ -101,7 +132,7 @@ def class_names(a: Architecture, flags: argparse.Namespace, stored: dict[str, st
             f"classes: expected {a.classes} different names, found {len(names)}: "
             f"{listing([str(name) for name in names])}"
         )
-    return [str(name) for name in names]
+    return [escaped(str(name)) for name in names]
 
 
 def stored_list(key: str, stored: dict[str, str]) -> list[Any] | None:
@@ -114,13 +145,18 @@ def stored_list(key: str, stored: dict[str, str]) -> list[Any] | None:
     return value
 
 
-def write_model(path: Path, metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> None:
-    """Under a temporary name first, so that no half-written file has the final one.
+def write_model(
+    path: Path,
+    metadata: dict[str, str],
+    tensors: dict[str, np.ndarray],
+    put: Callable[[Path, Callable[[BinaryIO], None]], None] = write_whole,
+) -> None:
+    """A file of ours, put where it belongs by one of the functions of files.py.
 
     Not through safetensors' own writer: it puts metadata in a random order, and here the same model
     is the same file, whose hash names it.
     """
-    header: dict[str, Any] = {"__metadata__": metadata}
+    header: dict[str, Any] = {"__metadata__": {key: escaped(text) for key, text in metadata.items()}}
     # Wider types first keeps all of them aligned, as the format asks.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
     offset = 0
@@ -134,15 +170,15 @@ def write_model(path: Path, metadata: dict[str, str], tensors: dict[str, np.ndar
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(len(text).to_bytes(8, "little") + text)
-                for _, tensor in ordered:
-                    file.write(tensor.data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConversionError(f"{path}: cannot be written: {error.strerror}") from None
+    def write(file: BinaryIO) -> None:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in ordered:
+            file.write(tensor.data)
+
+    put(path, write)
+
+
+def is_model(path: Path) -> bool:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return b'"pixelcnn-1"' in file.read(min(length, 1 << 24))

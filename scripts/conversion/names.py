@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from . import ConversionError, listing
+import numpy as np
+
+from . import ConversionError
 from .network import Architecture, Layer, outputs_per_mixture
 from .readers import Source
 
 AVERAGE = "/ExponentialMovingAverage"
-TENSORFLOW_NAME = re.compile(rf"model/(\w+)/(V|g|b|hw)({AVERAGE})?")
-# What training leaves beside the weights: the slots and counters of TensorFlow's Adam and those of
-# the reference code's own, whose slots are variables without a name.
-TENSORFLOW_IGNORED = re.compile(
-    r"(.+/)?(Adam(_\d+)?|adam_t(_\d+)?|Variable(_\d+)?|beta[12]_power(_\d+)?|global_step)"
-)
-TORCH_NAME = re.compile(
-    r"(?:module\.)?(.+)\.(weight_v|weight_g|bias|parametrizations\.weight\.original[01])"
-)
 TORCH_PARTS = {
     "weight_v": "V",
     "weight_g": "g",
@@ -92,11 +84,26 @@ class Checkpoint:
         self.values = values
         self.suffix = suffix
         self.names: dict[tuple[str, str], str] = {}
+        # Tensors that belong to no layer, and their names without the network's prefix.
+        self.foreign: dict[str, str] = {}
 
     def add(self, key: tuple[str, str], name: str) -> None:
         if key in self.names:
             raise ConversionError(f"{self.names[key]} and {name} are for one and the same place")
         self.names[key] = name
+
+    def add_foreign(self, name: str, shown: str) -> None:
+        for other, same in self.foreign.items():
+            if same == shown:
+                raise ConversionError(f"{other} and {name} are for one and the same place")
+        self.foreign[name] = shown
+
+    def read(self, name: str) -> np.ndarray:
+        """A tensor by its name in the file, in 64 bits."""
+        array = self.source.read(name).astype(np.float64)
+        if not np.isfinite(array).all():
+            raise ConversionError(f"{name} holds NaN or infinite values")
+        return array
 
     def name(self, key: tuple[str, str]) -> str:
         scope, part = key
@@ -114,56 +121,6 @@ class Checkpoint:
         """How many different matches the group of `pattern` has among the scopes."""
         matches = (re.match(pattern, scope) for scope, _ in self.names)
         return len({match[1] for match in matches if match})
-
-
-def understand(source: Source, raw: bool) -> Checkpoint:
-    """Whose names these are, and the place of every tensor that is not to be ignored."""
-    if any(TENSORFLOW_NAME.fullmatch(name) for name in source.shapes):
-        return understand_tensorflow(source, raw)
-    if any(name.removeprefix("module.").startswith("u_init.") for name in source.shapes):
-        return understand_torch(source)
-    raise ConversionError(
-        f"not a PixelCNN++ checkpoint that this script knows\n"
-        f"  expected: model/conv2d_0/V and so on, as in {TENSORFLOW.title},\n"
-        f"            or u_init.conv.weight_v and so on, as in {TORCH.title}\n"
-        f"  found: {listing(sorted(source.shapes)) or 'no tensors'}"
-    )
-
-
-def understand_tensorflow(source: Source, raw: bool) -> Checkpoint:
-    matches = {name: TENSORFLOW_NAME.fullmatch(name) for name in source.shapes}
-    foreign = [n for n, match in matches.items() if not match and not TENSORFLOW_IGNORED.fullmatch(n)]
-    refuse_foreign(foreign, TENSORFLOW)
-    kinds = {bool(match[3]) for match in matches.values() if match}
-    if kinds == {True, False}:
-        averaged = not raw
-        values = "the raw values, as --raw asks" if raw else "the exponential moving averages"
-    else:
-        (averaged,) = kinds
-        values = "the exponential moving averages" if averaged else "the values, which are not averaged"
-        if averaged and raw:
-            raise ConversionError("--raw: the file holds nothing but exponential moving averages")
-    checkpoint = Checkpoint(source, TENSORFLOW, values, AVERAGE if averaged else "")
-    for name, match in matches.items():
-        if match and bool(match[3]) == averaged:
-            checkpoint.add((match[1], match[2]), name)
-    return checkpoint
-
-
-def understand_torch(source: Source) -> Checkpoint:
-    matches = {name: TORCH_NAME.fullmatch(name) for name in source.shapes}
-    refuse_foreign([name for name, match in matches.items() if not match], TORCH)
-    checkpoint = Checkpoint(source, TORCH, "the values, which are not averaged")
-    for name, match in matches.items():
-        checkpoint.add((match[1], TORCH_PARTS[match[2]]), name)
-    return checkpoint
-
-
-def refuse_foreign(names: Iterable[str], convention: Convention) -> None:
-    if names := sorted(names):
-        raise ConversionError(
-            f"{len(names)} tensors have names that {convention.title} does not use: {listing(names)}"
-        )
 
 
 def infer_architecture(c: Checkpoint) -> Architecture:
@@ -188,7 +145,7 @@ def infer_architecture(c: Checkpoint) -> Architecture:
         return shape[layout.axes.index(axis)]
 
     filters = dimension(c.convention.first, "conv2d", 3)
-    channels = dimension(c.convention.first, "conv2d", 2) - 1
+    first_inputs = dimension(c.convention.first, "conv2d", 2)
     inputs = dimension(block, "conv2d", 2)
     outputs = dimension(output, "dense", 1)
     hw = ("conditional_weights_0", "hw")
@@ -197,8 +154,7 @@ def infer_architecture(c: Checkpoint) -> Architecture:
     first_name, block_name, output_name = (
         c.name((scope, "V")) for scope in (c.convention.first, block, output)
     )
-    if channels not in (1, 3):
-        raise ConversionError(f"{first_name} is for images of {channels} channels, expected 1 or 3")
+    channels, concatenated = split_channels(c, first_name, first_inputs, outputs)
     if filters == 0 or inputs not in (filters, 2 * filters):
         raise ConversionError(
             f"{first_name} gives {filters} filters, but {block_name} takes {inputs} channels, "
@@ -216,4 +172,27 @@ def infer_architecture(c: Checkpoint) -> Architecture:
     if classes:
         evidence += f", {classes} classes by {c.name(hw)}"
     doubles = inputs == 2 * filters
-    return Architecture(channels, filters, blocks, levels, outputs, classes, doubles, evidence)
+    return Architecture(
+        channels, filters, blocks, levels, outputs, classes, doubles, evidence, concatenated
+    )
+
+
+def split_channels(c: Checkpoint, first: str, inputs: int, outputs: int) -> tuple[int, int]:
+    """The image's channels, and those that tell the class, of all that the first convolutions take beside
+    the channel of ones. The latter need a tensor beside the layers that can give them."""
+    if inputs - 1 in (1, 3):
+        return inputs - 1, 0
+    sizes = {size for name in c.foreign for size in c.source.shapes[name]}
+    options = [(channels, inputs - 1 - channels) for channels in (3, 1)]
+    options = [
+        option for option in options if option[1] > 0 and outputs % outputs_per_mixture(option[0]) == 0
+    ]
+    for exact in (True, False):  # a value a channel, or a map
+        for channels, more in options:
+            if any(size == more if exact else size % more == 0 for size in sizes if size):
+                return channels, more
+    given = " or ".join(str(more) for _, more in options)
+    raise ConversionError(
+        f"{first} is for images of {inputs - 1} channels, expected 1 or 3"
+        + (f", or a tensor [classes, {given}] for the rest" if given else "")
+    )

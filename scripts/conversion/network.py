@@ -24,6 +24,12 @@ class Architecture:
     classes: int
     doubles: bool  # concat_elu doubles the channels, elu and relu do not
     evidence: str  # these numbers, each with the tensor that it was read from
+    concatenated: int = 0  # channels that tell the class, beside the image's and the one of ones
+
+    @property
+    def inputs(self) -> int:
+        """Of the first convolutions."""
+        return self.channels + 1 + self.concatenated
 
     @property
     def mixtures(self) -> int:
@@ -38,7 +44,7 @@ def outputs_per_mixture(channels: int) -> int:
 class Layer(NamedTuple):
     name: str  # ours, without .weight and .bias
     tensorflow: str  # scope in openai/pixel-cnn
-    torch: str  # module in pclucas14/pixel-cnn-pp, which has no classes
+    torch: str  # module in pclucas14/pixel-cnn-pp, which has none for classes
     kind: str  # conv2d, deconv2d, dense, conditional_weights
     shape: tuple[int, ...]  # ours: [kh, kw, in, out], [in, out], [classes, out]
 
@@ -66,9 +72,9 @@ def network(a: Architecture) -> Iterator[Layer]:
         for s, kernel in KERNELS.items():
             yield layer(kind, f"{name}.{s}", torch.format(TORCH_STREAMS[s]), *kernel, f, f)
 
-    yield layer("conv2d", "input.vertical", "u_init.conv", 2, 3, a.channels + 1, f)
-    yield layer("conv2d", "input.above", "ul_init.0.conv", 1, 3, a.channels + 1, f)
-    yield layer("conv2d", "input.left", "ul_init.1.conv", 2, 1, a.channels + 1, f)
+    yield layer("conv2d", "input.vertical", "u_init.conv", 2, 3, a.inputs, f)
+    yield layer("conv2d", "input.above", "ul_init.0.conv", 1, 3, a.inputs, f)
+    yield layer("conv2d", "input.left", "ul_init.1.conv", 2, 1, a.inputs, f)
     for l in range(a.levels):
         for i in range(a.blocks):
             yield from block(f"up.{l}.block", f"up_layers.{l}", i, {"horizontal": 1})
@@ -81,3 +87,20 @@ def network(a: Architecture) -> Iterator[Layer]:
         if l > 0:
             yield from strides("deconv2d", f"down.{l}.stride", f"upsize_{{}}_stream.{step}.deconv")
     yield layer("dense", "output", "nin_out.lin_a", f, a.outputs)
+
+
+def layer_names(a: Architecture) -> tuple[list[str], dict[str, list[str]]]:
+    """All blocks, a stream each; and for each stream what the down pass reads of the up pass, without the
+    last, which starts the down pass."""
+    blocks = [
+        layer.name.removesuffix(".conv_in") for layer in network(a) if layer.name.endswith(".conv_in")
+    ]
+    remembered = {}
+    for s in KERNELS:
+        levels = [
+            [f"up.{l}.block.{i}.{s}" for i in range(a.blocks)] + [f"up.{l}.stride.{s}"]
+            for l in range(a.levels)
+        ]
+        # The last level has no stride, and its last block is the one that starts the down pass.
+        remembered[s] = [f"input.{s}", *itertools.chain(*levels)][:-2]
+    return blocks, remembered

@@ -26,7 +26,13 @@ STORAGES = {
     "BFloat16Storage": "<u2",
     "LongStorage": "<i8",
     "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "<u1",
 }
+# Of dictionaries in each other: a pickle can put one in itself.
+DEEPEST = 8
 ADVICE = "save the weights alone: torch.save(model.state_dict(), …)"
 
 
@@ -76,11 +82,51 @@ def rebuild_parameter(tensor: Tensor, *_: Any) -> Tensor:
     return tensor
 
 
+class Inert:
+    """Stands for what training keeps beside the weights; it is made of anything and does nothing."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any) -> Inert:
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any):
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+    def __setitem__(self, *_: Any) -> None:
+        pass
+
+
+INERT = [
+    *(("numpy", name) for name in ("dtype", "ndarray")),
+    *(
+        (f"numpy.{core}.multiarray", name)
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *(
+        ("torch", name)
+        for name in ("Size", "device", "dtype", "float32", "float64", "float16", "bfloat16", "int64")
+    ),
+    *(
+        (module, name)
+        for module in ("builtins", "__builtin__")
+        for name in ("list", "dict", "set", "int", "float")
+    ),
+    ("_codecs", "encode"),
+    ("argparse", "Namespace"),
+    ("collections", "defaultdict"),
+    ("pathlib", "PosixPath"),
+]
 ALLOWED = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
     **{("torch", name): name for name in STORAGES},
+    **dict.fromkeys(INERT, Inert),
 }
 
 
@@ -112,12 +158,30 @@ class Unpickler(pickle._Unpickler):
 def read_pth(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         state = read_zip(path) if file.read(2) == b"PK" else read_legacy(path)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    tensors = flattened(state) if isinstance(state, dict) else {}
+    if not tensors:
         found = f"a {type(state).__name__}"
         if isinstance(state, dict):
             found = "a dictionary of " + (listing([str(key) for key in state]) or "nothing")
         raise ConversionError(f"expected a dictionary of tensors, found {found}; {ADVICE}")
-    return state
+    return tensors
+
+
+def flattened(state: dict[Any, Any], prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
+    """The tensors in nested dictionaries, under their keys joined by dots. What else training keeps there,
+    numbers, text, lists, is none of the network's."""
+    tensors: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            found = {f"{prefix}{key}": value}
+        elif isinstance(value, dict) and depth < DEEPEST:
+            found = flattened(value, f"{prefix}{key}.", depth + 1)
+        else:
+            continue
+        if both := tensors.keys() & found.keys():
+            raise ConversionError(f"it holds two tensors named {listing(sorted(both))}")
+        tensors |= found
+    return tensors
 
 
 def read_zip(path: Path) -> Any:

@@ -34,7 +34,7 @@ class Source:
 
 def open_source(path: Path) -> Source:
     """Find out the format by content; only the .data part of a V2 checkpoint has no mark in it."""
-    prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", str(path))
+    prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path))
     if prefix != str(path) or not path.exists():
         if os.path.isfile(f"{prefix}.index"):
             return open_tensorflow(Path(prefix), "V2")

@@ -5,35 +5,48 @@ from __future__ import annotations
 import numpy as np
 
 from . import ConversionError, listing
+from .classes.choose import Chosen
+from .classes.fold import fold_classes, published_inputs
+from .classes.places import Size
 from .names import Checkpoint, Layout
-from .network import Architecture, Layer, network
+from .network import Architecture, network
 
 WEIGHT_TYPES = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2")}
 BIAS_TYPE = np.dtype("<f4")
 
 
-def convert_weights(c: Checkpoint, a: Architecture, dtype: str) -> dict[str, np.ndarray]:
-    layers = list(network(a))
-    account(c, a, layers)
+def convert_weights(
+    c: Checkpoint, a: Architecture, chosen: Chosen, size: Size, dtype: str
+) -> dict[str, np.ndarray]:
+    """All tensors of our file."""
     weight_type = WEIGHT_TYPES[dtype]
-    weights = {}
-    for layer in layers:
+    weights, first = {}, {}
+    for layer in network(a):
         scope = getattr(layer, c.convention.column)
         if layer.kind == "conditional_weights":
-            weights[f"{layer.name}.weight"] = cast(c, (scope, "hw"), read(c, (scope, "hw")), weight_type)
+            if scope:
+                weight = c.read(c.names[scope, "hw"])
+                weights[f"{layer.name}.weight"] = cast(c.name((scope, "hw")), weight, weight_type)
             continue
-        v, g, b = ((scope, part) for part in ("V", "g", "b"))
-        weight = fold(read(c, v), read(c, g), c.convention.layouts[layer.kind], c.name(v))
-        weights[f"{layer.name}.weight"] = cast(c, v, weight, weight_type)
-        weights[f"{layer.name}.bias"] = cast(c, b, read(c, b), BIAS_TYPE)
+        v, g, b = (c.names[scope, part] for part in ("V", "g", "b"))
+        weight = fold(c.read(v), c.read(g), c.convention.layouts[layer.kind], v)
+        if layer.name.startswith("input."):
+            first[layer.name] = weight
+            weight = weight[:, :, published_inputs(chosen, a)]
+        weights[f"{layer.name}.weight"] = cast(v, weight, weight_type)
+        weights[f"{layer.name}.bias"] = cast(b, c.read(b), BIAS_TYPE)
+    for name, share in fold_classes(chosen, a, size, first):
+        weights[name] = cast(name, share, weight_type)
     return weights
 
 
-def account(c: Checkpoint, a: Architecture, layers: list[Layer]) -> None:
-    """Every tensor has its place, every place its tensor, and every shape is as expected."""
+def account(c: Checkpoint, a: Architecture) -> None:
+    """Every layer's tensor has its place, every place its tensor, and every shape is as expected."""
     expected: dict[tuple[str, str], tuple[int, ...]] = {}
-    for layer in layers:
+    for layer in network(a):
         scope = getattr(layer, c.convention.column)
+        if not scope:  # other conventions' classes
+            continue
         if layer.kind == "conditional_weights":
             expected[scope, "hw"] = layer.shape
         else:
@@ -57,13 +70,6 @@ def account(c: Checkpoint, a: Architecture, layers: list[Layer]) -> None:
             )
 
 
-def read(c: Checkpoint, key: tuple[str, str]) -> np.ndarray:
-    array = c.source.read(c.names[key]).astype(np.float64)
-    if not np.isfinite(array).all():
-        raise ConversionError(f"{c.name(key)} holds NaN or infinite values")
-    return array
-
-
 def fold(v: np.ndarray, g: np.ndarray, layout: Layout, name: str) -> np.ndarray:
     """W = g·V/‖V‖, in our layout."""
     v = v.transpose(np.argsort(layout.axes))
@@ -76,10 +82,10 @@ def fold(v: np.ndarray, g: np.ndarray, layout: Layout, name: str) -> np.ndarray:
     return v * (g.reshape(norm.shape) / norm)
 
 
-def cast(c: Checkpoint, key: tuple[str, str], array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def cast(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(array, dtype)
     if not np.isfinite(result).all():
         largest = np.abs(array).max()
-        raise ConversionError(f"{c.name(key)}: {largest:.3g} is beyond the range of {dtype.name}")
+        raise ConversionError(f"{name}: {largest:.3g} is beyond the range of {dtype.name}")
     return result

@@ -12,17 +12,29 @@ from typing import Any
 import numpy as np
 
 from conversion import ConversionError
+from conversion.files import check_input, write_somewhere, write_whole
 from conversion.model_file import DTYPES, write_model
 
 from . import TrainingError
 
 FORMAT = "pixelcnn-training-1"
+# What a run is and how far it has come, besides its tensors.
+STATE = {
+    "run": dict,
+    "data": list,
+    "step": int,
+    "steps_before": int,
+    "elapsed": (int, float),
+    "log": list,
+}
 
 
-def write(path: Path, state: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """A kill at any time leaves the checkpoint before or this one, whole."""
+def write(path: Path, state: dict[str, Any], tensors: dict[str, np.ndarray], last: bool) -> None:
+    """A kill at any time leaves the checkpoint before or this one, whole. After the last one there is no
+    second try, so it goes to another place if it must."""
+    put = write_somewhere if last else write_whole
     try:
-        write_model(path, {"format": FORMAT, "state": json.dumps(state)}, tensors)
+        write_model(path, {"format": FORMAT, "state": json.dumps(state)}, tensors, put)
     except ConversionError as error:
         raise TrainingError(str(error)) from None
 
@@ -35,13 +47,21 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             f"(format {metadata.get('format')!r}, expected {FORMAT!r})"
             + ("; to go on from a model, use --init" if metadata.get("format") == "pixelcnn-1" else "")
         )
-    return json.loads(metadata["state"]), tensors
+    try:
+        state = json.loads(metadata["state"])
+        for key, kind in STATE.items():
+            if not isinstance(state[key], kind):
+                raise ValueError(f"{key} is {state[key]!r}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise TrainingError(f"{path}: is a damaged checkpoint ({error!r})") from None
+    return state, tensors
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """Metadata and tensors of a file of ours."""
     types = {name: np.dtype(dtype) for dtype, name in DTYPES.items()}
     try:
+        check_input(path)
         data = path.read_bytes()
         start = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:start])
@@ -51,8 +71,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]
             begin, end = entry["data_offsets"]
             tensor = np.frombuffer(data[start + begin : start + end], types[entry["dtype"]])
             tensors[name] = tensor.reshape(entry["shape"])
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("its metadata are no texts")
+    except ConversionError as error:
+        raise TrainingError(str(error)) from None
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise TrainingError(f"{path}: is not a complete safetensors file of ours ({error})") from None
     return metadata, tensors

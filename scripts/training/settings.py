@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from conversion.console import escaped
+from conversion.model_file import beyond_limits
 
 from . import TrainingError, checkpoint
 
@@ -28,7 +32,7 @@ RUN = {
     "leave_out": None,
     "held_out": None,
     "batch": 16,
-    "rate": 5e-4,
+    "rate": 0.002,
     "average": 0.999,
     "dropout": 0.0,
     "flip": None,
@@ -45,7 +49,11 @@ def settle(flags: argparse.Namespace) -> tuple[dict[str, Any], Any]:
         raise TrainingError("--resume goes on with a run and --init begins one: give only one of them")
     if flags.resume:
         state, tensors = checkpoint.read(flags.resume)
+        if not RUN.keys() <= state["run"].keys():
+            missing = ", ".join(RUN.keys() - state["run"].keys())
+            raise TrainingError(f"{flags.resume}: lacks the settings {missing}; it is of another version")
         agree(flags.resume, told, state["run"])
+        check_architecture(flags.resume, state["run"])
         return state["run"], (state, tensors)
     if flags.init:
         metadata, tensors = checkpoint.read_safetensors(flags.init)
@@ -53,16 +61,29 @@ def settle(flags: argparse.Namespace) -> tuple[dict[str, Any], Any]:
             raise TrainingError(f"{flags.init}: is not a model of ours (format {metadata.get('format')!r})")
         stored = settings_of(flags.init, metadata)
         agree(flags.init, told, stored)
+        check_architecture(flags.init, stored)
         return {**RUN, **told, **stored}, (metadata, tensors)
     run = {**RUN, **told}
     run["dilations"] = run["dilations"] or [1] * (run["blocks"] + 1)
-    if len(run["dilations"]) != run["blocks"] + 1 or min(run["dilations"]) < 1:
-        raise TrainingError(f"--dilations: expected blocks + 1 = {run['blocks'] + 1} positive integers")
+    check_architecture(None, run)
     return run, None
+
+
+def check_architecture(path: Path | None, run: dict[str, Any]) -> None:
+    """By what the program takes, before hours of training."""
+    where = f"{path}: " if path else "--"
+    if problem := beyond_limits(run):
+        raise TrainingError(where + problem)
+    if not isinstance(run["dilations"], list) or len(run["dilations"]) != run["blocks"] + 1:
+        raise TrainingError(f"{where}dilations: expected blocks + 1 = {run['blocks'] + 1} whole numbers")
 
 
 def settings_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     """What a model file says of the settings that made it."""
+    if "class_places" in metadata:
+        raise TrainingError(
+            f"{path}: has its classes in {metadata['class_places']}, where training does not put them; begin anew"
+        )
     try:
         stored = {key: int(metadata[key]) for key in ("filters", "blocks", "levels", "mixtures")}
         stored["nonlinearity"] = metadata["nonlinearity"]
@@ -71,7 +92,7 @@ def settings_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         stored["grey"] = metadata["channels"] == "1"
         if metadata["height"] == metadata["width"]:
             stored["size"] = int(metadata["height"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise TrainingError(f"{path}: its metadata does not describe a model: {error!r}") from None
     return stored
 
@@ -88,19 +109,11 @@ def flipped_classes(flip: str | None, classes: list[str]) -> np.ndarray | bool:
     """Whether images may be mirrored: all, none, or by class."""
     if flip is None or flip == "all":
         return flip == "all"
-    names = [name.strip() for name in flip.split(",")]
+    # Accents can be spelled in two ways that look the same.
+    spelled = {unicodedata.normalize("NFC", name): name for name in classes}
+    names = [escaped(name.strip()) for name in flip.split(",")]
+    names = [name if name in classes else spelled.get(unicodedata.normalize("NFC", name), name) for name in names]
     for name in names:
         if name not in classes:
             raise TrainingError(f"--flip {name}: is not a class; there are: {', '.join(classes) or 'none'}")
     return np.array([name in names for name in classes])
-
-
-def check_output(flags: argparse.Namespace) -> None:
-    if flags.output.suffix != ".safetensors":
-        raise TrainingError(f"{flags.output}: expected a name that ends in .safetensors")
-    if not flags.output.absolute().parent.is_dir():
-        raise TrainingError(f"{flags.output}: there is no folder {flags.output.parent}")
-
-
-def checkpoint_path(flags: argparse.Namespace) -> Path:
-    return flags.output.with_suffix(".ckpt")

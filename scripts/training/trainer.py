@@ -5,22 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import sys
 import time
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from conversion.model_file import write_model
+from conversion import ConversionError
+from conversion.console import Stopped, escaped
+from conversion.files import write_somewhere
+from conversion.model_file import beyond_limits, write_model
 
-from . import TrainingError, checkpoint
+from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load
 from .likelihood import bits_per_dim
 from .network import PixelCNN
-from .settings import ARCHITECTURE, check_output, checkpoint_path, flipped_classes, settle
+from .outputs import check_outputs, check_room, checkpoint_path, log_path
+from .settings import ARCHITECTURE, flipped_classes, settle
 
 BETAS = (0.95, 0.9995)  # of Adam, as published
 WARM_UP = 100  # steps
@@ -33,7 +39,7 @@ class Trainer:
         self.flags = flags
         self.run, before = settle(flags)
         run = self.run
-        check_output(flags)
+        check_outputs(flags)
         self.device = pick_device(flags.device)
         if flags.threads:
             torch.set_num_threads(flags.threads)
@@ -41,7 +47,7 @@ class Trainer:
         wishes = Wishes(
             run["size"], run["grey"], run["classes"], run["leave_out"], run["held_out"], flags.strict
         )
-        self.data: Data = load(flags.data, wishes)
+        self.data = self.load(wishes)
         self.channels, self.height, self.width = self.data.train.x.shape[1:]
         multiple = 2 ** (run["levels"] - 1)
         if self.height % multiple or self.width % multiple:
@@ -49,6 +55,10 @@ class Trainer:
                 f"the images are {self.width}x{self.height}: with {run['levels']} levels, expected "
                 f"multiples of {multiple} (--size, --levels)"
             )
+        if problem := beyond_limits({"height": self.height, "width": self.width}):
+            raise TrainingError(f"the images' {problem}")
+        if run["shift"] >= min(self.height, self.width):
+            raise TrainingError(f"--shift {run['shift']}: the images are {self.width}x{self.height}")
         self.flips = flipped_classes(run["flip"], self.data.classes)
         self.batch = min(run["batch"], len(self.data.train))
         self.steps_per_epoch = len(self.data.train) // self.batch
@@ -59,13 +69,29 @@ class Trainer:
         self.net, self.judge = self.network().to(self.device), self.network().to(self.device)
         self.judge.eval()
         self.names = [name for name, _ in self.net.named_parameters()]
-        self.optimizer = torch.optim.Adam(self.net.parameters(), betas=BETAS)
+        check_room(flags, sum(value.numel() for value in self.net.parameters()))
+        self.optimizer = torch.optim.Adam(self.net.parameters(), betas=BETAS, foreach=True)
         self.step, self.steps_before, self.elapsed = 0, 0, 0.0
         self.log: list[list[float]] = []
         if flags.resume:
             self.restore(*before)
         else:
             self.begin(before)
+
+    def load(self, wishes: Wishes) -> Data:
+        try:
+            data = load(self.flags.data, wishes)
+        except TrainingError as error:
+            if self.flags.init and wishes.classes and not self.flags.classes:
+                raise TrainingError(
+                    f"{error} (--init {self.flags.init} has classes, so what goes on from it needs images "
+                    f"with classes too)"
+                ) from None
+            raise
+        classes = [escaped(name) for name in data.classes]
+        if len(set(classes)) < len(classes):
+            raise TrainingError(f"{self.flags.data}: two classes have the same name, as far as it is text")
+        return data._replace(classes=classes)
 
     def network(self) -> PixelCNN:
         return PixelCNN(
@@ -111,8 +137,9 @@ class Trainer:
     def by_name(self, tensors: Any) -> Any:
         return zip((name.removeprefix("values.") for name in self.names), tensors)
 
-    def save(self) -> None:
-        """A checkpoint that cannot be written is a warning: there is the one before, and training goes on."""
+    def save(self, last: bool = False) -> None:
+        """A checkpoint that cannot be written is a warning, for there is the one before, and training goes
+        on; where it ends with it, an error."""
         tensors = {f"value/{name}": value for name, value in self.by_name(self.net.parameters())}
         tensors |= {f"average/{name}": value for name, value in self.by_name(self.average)}
         for name, parameter in self.by_name(self.net.parameters()):
@@ -133,8 +160,11 @@ class Trainer:
                 path,
                 state,
                 {name: np.ascontiguousarray(t.detach().cpu().numpy(), "<f4") for name, t in tensors.items()},
+                last,
             )
         except TrainingError as error:
+            if last:
+                raise
             print(f"warning: no checkpoint: {error}; trying again later", file=sys.stderr)
 
     def restore(self, state: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
@@ -145,6 +175,12 @@ class Trainer:
             )
         for key in ("step", "steps_before", "elapsed", "log"):
             setattr(self, key, state[key])
+        try:
+            self.restore_tensors(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise TrainingError(f"{self.flags.resume}: is a damaged checkpoint: tensor {error}") from None
+
+    def restore_tensors(self, tensors: dict[str, np.ndarray]) -> None:
 
         def tensor(kind: str, name: str) -> torch.Tensor:
             return torch.from_numpy(tensors[f"{kind}/{name}"].copy()).to(self.device)
@@ -174,10 +210,10 @@ class Trainer:
 
     def images_of(self, step: int) -> Part:
         """The images of a step follow from the seed and its number alone."""
-        seed, train = self.run["seed"], self.data.train
+        seed = self.run["seed"]
         epoch, at = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([seed, 0, epoch]).permutation(len(train))
-        part = train.of(order[at * self.batch : (at + 1) * self.batch])
+        order = order_of_images(seed, epoch, len(self.data.train))
+        part = self.data.train.of(order[at * self.batch : (at + 1) * self.batch])
         random = np.random.default_rng([seed, 1, step])
         flips = random.random(len(part)) < 0.5
         flips &= self.flips if isinstance(self.flips, bool) else self.flips[part.y]
@@ -275,8 +311,8 @@ class Trainer:
                 )
                 last_line, line_step = now, self.step
             if STOP:
-                self.save()
-                raise Stopped
+                self.save(last=True)
+                raise Stopped(STOP[0])
             if now - last_save >= 60 * self.flags.checkpoint_minutes:
                 self.record(recent)
                 recent = []
@@ -286,6 +322,8 @@ class Trainer:
         if recent:
             self.record(recent)
             self.save()
+        if STOP:
+            raise Stopped(STOP[0])
 
     def record(self, recent: list[float]) -> None:
         # Spread over all of them, for they may lie class by class.
@@ -303,13 +341,35 @@ class Trainer:
             *(",".join(map(str, row)) for row in self.log),
         ]
         try:
-            self.flags.output.with_suffix(".csv").write_text("\n".join(lines) + "\n")
+            log_path(self.flags).write_text("\n".join(lines) + "\n")
         except OSError as error:
             print(f"warning: no log: {error}", file=sys.stderr)
+        self.show(held_out)
+
+    def show(self, bits: float) -> None:
+        """The pictures that were asked for; one that fails is a warning."""
+        try:
+            if self.flags.plot:
+                pictures.plot(log_path(self.flags))
+            if self.flags.samples:
+                picture = self.flags.samples / f"{self.steps_before + self.step:08}.png"
+                metadata = self.metadata(bits)
+                pictures.sample(lambda path: write_model(path, metadata, self.exported()), picture)
+        except (TrainingError, ConversionError, OSError) as error:
+            print(f"warning: no picture: {error}", file=sys.stderr)
 
     def export(self) -> None:
         tensors = self.exported()
         bits = self.measure(tensors, self.data.held_out)
+        metadata = self.metadata(bits)
+        write_model(self.flags.output, metadata, tensors, write_somewhere)
+        print(
+            f"{self.flags.output}: {metadata['steps']} steps, {bits:.4f} bits/dim on "
+            f"{metadata['bits_per_dim_of']}"
+        )
+        print(f"sample from it:\n  pixelcnn sample -m {shlex.quote(str(self.flags.output))}")
+
+    def metadata(self, bits: float) -> dict[str, str]:
         run, flags = self.run, self.flags
         metadata = {
             "format": "pixelcnn-1",
@@ -331,11 +391,7 @@ class Trainer:
         }
         if flags.license:
             metadata["license"] = flags.license
-        write_model(flags.output, {key: str(value) for key, value in metadata.items()}, tensors)
-        print(
-            f"{flags.output}: {metadata['steps']} steps, {bits:.4f} bits/dim on {metadata['bits_per_dim_of']}"
-        )
-        print(f"sample from it:\n  pixelcnn sample -m {flags.output}")
+        return {key: str(value) for key, value in metadata.items()}
 
 
 class Clock:
@@ -350,11 +406,13 @@ class Clock:
         self.last = now
 
 
-class Stopped(Exception):
-    """By Ctrl-C or a polite kill, after a checkpoint."""
-
-
+# Signals that asked for an end, which comes after the step and a checkpoint.
 STOP: list[int] = []
+
+
+@lru_cache(maxsize=1)
+def order_of_images(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
 def pick_device(name: str) -> torch.device:
@@ -362,7 +420,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        float(torch.zeros(1, device=device))
     except (RuntimeError, AssertionError) as error:
         raise TrainingError(f"--device {name}: {str(error).splitlines()[0]}") from None
     return device

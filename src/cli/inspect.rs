@@ -1,35 +1,87 @@
 //! `pixelcnn inspect`: what a model file holds, and how its network runs.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{Device, predicted, values_moved, weights_read};
 use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::model::network::{IMAGE, Kind, Layer, Network};
 use pixelcnn::model::{Config, Model};
+use pixelcnn::output::file;
 
-use super::{ArchitectureArgs, images};
+use super::{ArchitectureArgs, figure, images, picture};
 
-/// Show a model's architecture, size and provenance
+/// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
+    /// A picture of this program, instead of a model
+    #[arg(value_name = "IMAGE.png", conflicts_with_all = ["schedule", "plot", "batch"])]
+    picture: Option<PathBuf>,
+
+    /// Draw the picture again, and say whether every pixel is the same; -m says where the model is, if its file has
+    /// another name or is elsewhere
+    #[arg(long, requires = "picture", conflicts_with = "json")]
+    redraw: bool,
+
+    /// With --redraw: the device to draw on, instead of the one it was drawn on
+    #[arg(long, value_name = "DEVICE", requires = "redraw")]
+    device: Option<String>,
+
+    /// Print it as JSON
+    #[arg(long, conflicts_with_all = ["schedule", "plot"])]
+    json: bool,
+
     #[command(flatten)]
     model: ArchitectureArgs,
 
     /// List the layers: how often each runs, and the cache that keeps what it makes
-    #[arg(long)]
+    #[arg(long, group = "drawn")]
     schedule: bool,
+
+    /// Draw what is computed at each step along a row, as SVG, PNG, or GIF
+    #[arg(long, value_name = "FILE.svg|.png|.gif", requires = "drawn")]
+    plot: Option<PathBuf>,
+
+    /// Instead of the model, with --plot: the figure of Ramachandran et al. 2017, two strided and two transposed
+    /// convolutions
+    #[arg(long, requires = "plot", group = "drawn")]
+    figure: bool,
 
     /// Images drawn at once, for the memory of the caches
     #[arg(short, long, default_value_t = 1, value_parser = images)]
     batch: usize,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<ExitCode> {
+    match &args.picture {
+        Some(path) if args.redraw => {
+            return picture::redraw(path, args.model.path(), args.device.as_deref());
+        }
+        Some(path) => picture::inspect(path, args.json)?,
+        None => model(args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn model(args: &Args) -> Result<()> {
+    if let Some(path) = &args.plot {
+        check_plot(path)?;
+        if args.figure {
+            return figure::write(path, None);
+        }
+    }
     let model = args.model.load()?;
     let network = Network::new(&model.config);
+    if args.json {
+        let said = said(&model).into_iter().map(|(key, value)| (key.to_owned(), value.into()));
+        let said = serde_json::Value::Object(said.collect());
+        return super::print(&(serde_json::to_string_pretty(&said)? + "\n"));
+    }
     let mut text = describe(&model);
     let caches: usize = network.nodes.iter().map(|node| bytes(node.len(args.batch))).sum();
     writeln!(text, "caches         {} at batch {}", size(caches), args.batch)?;
@@ -37,7 +89,18 @@ pub fn run(args: &Args) -> Result<()> {
     if args.schedule {
         writeln!(text, "\n{}\n{LEGEND}", super::table(&schedule(&network, args.batch)))?;
     }
+    if let Some(path) = &args.plot {
+        figure::write(path, Some((&network, &model.name)))?;
+    }
     super::print(&text)
+}
+
+fn check_plot(path: &Path) -> Result<()> {
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    if !["svg", "png", "gif"].iter().any(|kind| extension == *kind) {
+        bail!("cannot write {}: expected a file name that ends in .svg, .png or .gif", path.display());
+    }
+    Ok(file::prove_writable(path)?)
 }
 
 const LEGEND: &str = "\
@@ -47,8 +110,14 @@ run every    it runs on rows and columns that are multiples of this
 cache rows   rows that are kept of what it makes, for the layers that read it
 memory       what they take at this batch size";
 
-/// Architecture, parameters, and what else the file says of itself.
 fn describe(model: &Model) -> String {
+    // A file from elsewhere does not get to steer the terminal.
+    let line = |(key, value): &(&str, String)| format!("{key:14} {value}").replace(char::is_control, " ");
+    said(model).iter().map(|pair| line(pair) + "\n").collect()
+}
+
+/// Architecture, parameters, and what else the file says of itself.
+fn said(model: &Model) -> Vec<(&str, String)> {
     let Config { channels, height, width, filters, blocks, levels, mixtures, .. } = model.config;
     let config = &model.config;
     let colour = if channels == 3 { "RGB" } else { "grey" };
@@ -77,10 +146,8 @@ fn describe(model: &Model) -> String {
             lines.push((key, value.clone()));
         }
     }
-    // A file from elsewhere does not get to steer the terminal.
     lines.retain(|(_, value)| !value.is_empty());
-    let line = |(key, value): &(&str, String)| format!("{key:14} {value}").replace(char::is_control, " ");
-    lines.iter().map(|pair| line(pair) + "\n").collect()
+    lines
 }
 
 /// What drawing costs; see docs/performance.md.

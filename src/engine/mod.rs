@@ -95,7 +95,7 @@ pub enum Room {
 }
 
 /// An engine: a network on a device, ready to run jobs.
-pub trait Engine {
+pub trait Engine: Send {
     /// Engine and device, for people.
     fn name(&self) -> String;
 

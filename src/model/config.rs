@@ -1,6 +1,7 @@
 //! The architecture of a model, as its file's metadata describes it.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use super::weights::ModelError;
 
@@ -99,15 +100,12 @@ impl ClassPlace {
     }
 }
 
-/// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work.
-const LIMITS: [(&str, usize); 6] = [
-    ("height", 1 << 14),
-    ("width", 1 << 14),
-    ("filters", 1 << 12),
-    ("blocks", 64),
-    ("levels", 8),
-    ("mixtures", 256),
-];
+/// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work. The scripts read
+/// the same file, so that they make no model that is refused here.
+static LIMITS: LazyLock<HashMap<String, usize>> = LazyLock::new(|| {
+    let text = include_str!("../../scripts/conversion/limits.json");
+    serde_json::from_str(text).expect("limits.json holds names and numbers")
+});
 
 /// Class tensors that may differ from pixel to pixel.
 const CLASS_MAPS: [&str; 4] = [
@@ -157,7 +155,7 @@ impl Config {
             }
         }
         let number = |key: &'static str| -> Result<usize, ModelError> {
-            let limit = LIMITS.iter().find(|l| l.0 == key).map_or(usize::MAX, |l| l.1);
+            let limit = Self::limit(key);
             match text(key)?.trim().parse() {
                 Ok(n) if (1..=limit).contains(&n) => Ok(n),
                 _ => Err(bad(key, format!("a whole number from 1 to {limit}"))),
@@ -199,9 +197,10 @@ impl Config {
             classes,
         };
         if config.dilations.len() != config.blocks + 1
-            || config.dilations.iter().any(|d| !(1..=1024).contains(d))
+            || config.dilations.iter().any(|d| !(1..=Self::limit("dilations")).contains(d))
         {
-            let expected = format!("blocks + 1 = {} numbers from 1 to 1024", config.blocks + 1);
+            let (count, most) = (config.blocks + 1, Self::limit("dilations"));
+            let expected = format!("blocks + 1 = {count} numbers from 1 to {most}");
             return Err(bad("dilations", expected));
         }
         if !config.takes_size(config.width, config.height) {
@@ -232,6 +231,12 @@ impl Config {
         }
     }
 
+    /// The most that is taken of `height`, `width`, `filters`, `blocks`, `levels`, `mixtures`, and each of
+    /// `dilations`.
+    pub fn limit(key: &str) -> usize {
+        LIMITS[key]
+    }
+
     /// The same network with classes of these names, conditional in the published way.
     pub fn with_classes(&self, names: &[&str]) -> Self {
         let classes: Vec<_> = names.iter().map(|name| name.to_string()).collect();
@@ -246,7 +251,7 @@ impl Config {
 
     /// Whether the network can work on images of this size in pixels.
     pub fn takes_size(&self, width: usize, height: usize) -> bool {
-        let limit = LIMITS[0].1;
+        let limit = Self::limit("height").min(Self::limit("width"));
         let is_free = self.class_maps.is_empty() || (width, height) == (self.width, self.height);
         is_free && [width, height].iter().all(|n| (1..=limit).contains(n) && n % self.size_multiple() == 0)
     }

@@ -3,6 +3,8 @@
 //!
 //! `cache_every` and `run_every` follow from it; nothing is typed in.
 
+use super::Network;
+
 /// How the position of an input follows from the position of its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rate {
@@ -25,6 +27,18 @@ pub struct Edge {
     pub offset: isize,
 }
 
+impl Edge {
+    /// The position that a position reads, unless it is before the first.
+    fn position(&self, of_reader: usize) -> Option<usize> {
+        let position = match self.rate {
+            Rate::Same => of_reader,
+            Rate::Double => 2 * of_reader,
+            Rate::Half => of_reader / 2,
+        };
+        usize::try_from(position as isize + self.offset).ok()
+    }
+}
+
 /// The step at which each position of each layer runs.
 ///
 /// `graph[l]` are the inputs of layer `l`, all of which come before it; layer 0 is the input, whose
@@ -38,13 +52,7 @@ pub fn first_steps(
     let mut steps: Vec<Vec<usize>> = vec![(0..lengths[0]).map(input).collect()];
     for (edges, &length) in graph.iter().zip(lengths).skip(1) {
         let exists = |edge: &Edge, i: usize| {
-            let position = match edge.rate {
-                Rate::Same => i,
-                Rate::Double => 2 * i,
-                Rate::Half => i / 2,
-            };
-            let position = usize::try_from(position as isize + edge.offset).ok();
-            position.and_then(|p| steps[edge.from].get(p)).copied().unwrap_or(0)
+            edge.position(i).and_then(|p| steps[edge.from].get(p)).copied().unwrap_or(0)
         };
         let run = |i| edges.iter().map(|edge| exists(edge, i)).max().unwrap_or(0);
         steps.push((0..length).map(run).collect());
@@ -67,26 +75,66 @@ pub fn periods(steps: &[Vec<usize>]) -> Vec<usize> {
     steps.iter().map(period).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::network::{Kind, Stream, Tap};
-    use crate::model::{Config, Network};
+/// What runs when along one axis, for people to look at.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    /// What each layer reads; layer 0 is the input.
+    graph: Vec<Vec<Edge>>,
+    /// The step at which each position of each layer runs.
+    steps: Vec<Vec<usize>>,
+}
+
+impl Timeline {
+    /// Along a row of a network, a layer a node: step t makes pixel t. What is known when the row begins is not read
+    /// from any layer.
+    pub fn of_row(network: &Network) -> Self {
+        let graph = network.edges(|layer, k| (k >= layer.early).then(|| layer.taps[k].column));
+        Self { steps: first_steps(&graph, &network.canvas(), |column| column + 1), graph }
+    }
 
     /// Figure 2 of arXiv 1704.06001: two strided layers down, two transposed up, kernels of width 2.
-    #[test]
-    fn the_papers_one_dimensional_figure() {
+    pub fn of_figure() -> Self {
         let reads = |rate, offsets: &[isize], from| {
             offsets.iter().map(|&offset| Edge { from, rate, offset }).collect::<Vec<_>>()
         };
-        let graph = [
+        let graph = vec![
             vec![],
             reads(Rate::Double, &[-1, 0], 0),
             reads(Rate::Double, &[-1, 0], 1),
             reads(Rate::Half, &[0], 2),
             reads(Rate::Half, &[0], 3),
         ];
-        let steps = first_steps(&graph, &[16, 8, 4, 8, 16], |t| t);
+        Self { steps: first_steps(&graph, &[16, 8, 4, 8, 16], |t| t), graph }
+    }
+
+    /// Number of layers, the input included.
+    pub fn layers(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The step at which each position of a layer runs.
+    pub fn steps(&self, layer: usize) -> &[usize] {
+        &self.steps[layer]
+    }
+
+    /// The layers and positions that a position of a layer reads.
+    pub fn reads(&self, layer: usize, position: usize) -> impl Iterator<Item = (usize, usize)> {
+        self.graph[layer].iter().filter_map(move |edge| {
+            let position = edge.position(position)?;
+            (position < self.steps[edge.from].len()).then_some((edge.from, position))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Config;
+    use crate::model::network::{Kind, Stream, Tap};
+
+    #[test]
+    fn the_papers_one_dimensional_figure() {
+        let Timeline { steps, .. } = Timeline::of_figure();
         let run_at =
             |t| steps[1..].iter().map(move |layer: &Vec<usize>| layer.iter().filter(|s| **s == t).count());
         let run_at = |t| run_at(t).collect::<Vec<_>>();
@@ -111,11 +159,7 @@ mod tests {
                 ..Config::published(4, 2)
             };
             let net = Network::new(&config);
-            let columns = first_steps(
-                &net.edges(|layer, k| (k >= layer.early).then(|| layer.taps[k].column)),
-                &net.canvas(),
-                |c| c + 1,
-            );
+            let columns = Timeline::of_row(&net).steps;
             for layer in &net.layers {
                 let node = &net.nodes[layer.target];
                 assert_eq!(layer.run_every, 1 << layer.grid, "{}", layer.name);

@@ -1,6 +1,7 @@
-//! Many small images as one: a near-square grid with 1-pixel gaps.
+//! Many small images as one, a grid with 1-pixel gaps; and the grid as it is drawn.
 
 use super::Image;
+use super::animation::Animation;
 
 /// Level of the gaps: neither the black of most backgrounds nor the white of most strokes.
 const GAP: u8 = 96;
@@ -8,8 +9,17 @@ const GAP: u8 = 96;
 /// A picture of at most this many bytes is made; more belongs into files of their own.
 const LIMIT: usize = 1 << 30;
 
+/// Pixels that are not drawn yet: a colour that no grey image has.
+const UNDRAWN: [u8; 3] = [38, 60, 110];
+
+/// Frames of an animation, about, beside the first.
+const FRAMES: usize = 100;
+
+/// Hundredths of a second that a frame is shown, and the last one.
+const DELAYS: [u16; 2] = [5, 300];
+
 /// A grid that fills up image by image.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Grid {
     columns: usize,
     width: usize,
@@ -18,14 +28,24 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// An empty grid for `count` images of a size, or nothing if the picture would be over 1 GiB.
+    /// An empty grid for `count` images of a size, as wide as high, or nothing if the picture would be over 1 GiB.
     pub fn new(count: usize, width: usize, height: usize, channels: usize) -> Option<Self> {
         let (cell_width, cell_height) = (width + 1, height + 1);
         // As many columns as make the picture, not the count, as wide as high.
         let columns = (count as f64 * cell_height as f64 / cell_width as f64).sqrt().ceil() as usize;
-        let columns = columns.clamp(1, count);
-        let full_width = columns.checked_mul(cell_width)? - 1;
-        let full_height = count.div_ceil(columns).checked_mul(cell_height)? - 1;
+        Self::with_columns(columns.clamp(1, count), count, width, height, channels)
+    }
+
+    /// The same with so many columns.
+    pub fn with_columns(
+        columns: usize,
+        count: usize,
+        width: usize,
+        height: usize,
+        channels: usize,
+    ) -> Option<Self> {
+        let full_width = columns.checked_mul(width + 1)? - 1;
+        let full_height = count.div_ceil(columns).checked_mul(height + 1)? - 1;
         let bytes = full_width.checked_mul(full_height)?.checked_mul(channels)?;
         let levels = (bytes <= LIMIT).then(|| vec![GAP; bytes])?;
         let image = Image { width: full_width, height: full_height, channels, levels };
@@ -34,18 +54,78 @@ impl Grid {
 
     /// Puts the image of a position, counted along the rows, in its place: `[height, width, channels]`.
     pub fn place(&mut self, position: usize, levels: &[u8]) {
-        let Image { width, channels, .. } = self.image;
-        let left = position % self.columns * (self.width + 1);
-        let top = position / self.columns * (self.height + 1);
-        for (row, levels) in levels.chunks(self.width * channels).enumerate() {
-            let start = ((top + row) * width + left) * channels;
+        self.place_smaller(position, self.width, levels);
+    }
+
+    /// The same for an image that is `width` pixels wide, at the top left of its cell.
+    pub fn place_smaller(&mut self, position: usize, width: usize, levels: &[u8]) {
+        let channels = self.image.channels;
+        for (row, levels) in levels.chunks(width * channels).enumerate() {
+            let start = self.pixel(position, row, 0) * channels;
             self.image.levels[start..start + levels.len()].copy_from_slice(levels);
         }
     }
 
+    /// The pixel of the picture where the one of an image is.
+    fn pixel(&self, position: usize, row: usize, column: usize) -> usize {
+        let left = position % self.columns * (self.width + 1);
+        let top = position / self.columns * (self.height + 1);
+        (top + row) * self.image.width + left + column
+    }
+
     /// The picture.
-    pub fn into_image(self) -> Image {
-        self.image
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+}
+
+/// A grid, and when each of its pixels was drawn.
+#[derive(Debug)]
+pub struct Drawing {
+    grid: Grid,
+    /// For each pixel of the picture; 0 from the start.
+    steps: Vec<usize>,
+}
+
+impl Drawing {
+    /// Of a grid to be filled.
+    pub fn new(grid: Grid) -> Self {
+        Self { steps: vec![0; grid.image.width * grid.image.height], grid }
+    }
+
+    /// Puts an image in its place, as [`Grid::place_smaller`]; `step` says when its pixels, in raster order, were
+    /// drawn: 0 from the start.
+    pub fn place(&mut self, position: usize, width: usize, levels: &[u8], step: impl Fn(usize) -> usize) {
+        self.grid.place_smaller(position, width, levels);
+        for pixel in 0..levels.len() / self.grid.image.channels {
+            let place = self.grid.pixel(position, pixel / width, pixel % width);
+            self.steps[place] = step(pixel);
+        }
+    }
+
+    /// From nothing drawn to the whole picture.
+    pub fn animation(&self, scale: usize) -> Animation<impl Fn(usize) -> Image> {
+        let mut moments: Vec<_> = self.steps.iter().copied().filter(|&step| step > 0).collect();
+        moments.sort_unstable();
+        moments.dedup();
+        let frames = moments.len().min(FRAMES);
+        let frame = move |k: usize| {
+            // The last step that frame k shows.
+            let until =
+                (k * moments.len()).checked_div(frames).filter(|&n| n > 0).map_or(0, |n| moments[n - 1]);
+            self.until(until)
+        };
+        Animation { count: frames + 1, frame, scale, delays: DELAYS }
+    }
+
+    fn until(&self, step: usize) -> Image {
+        let Image { width, height, channels, ref levels } = self.grid.image;
+        let pixels = levels.chunks(channels).zip(&self.steps);
+        let levels = pixels.flat_map(|(pixel, &drawn)| match drawn <= step {
+            true => [pixel[0], pixel[1.min(channels - 1)], pixel[2.min(channels - 1)]],
+            false => UNDRAWN,
+        });
+        Image { width, height, channels: 3, levels: levels.collect() }
     }
 }
 
@@ -56,8 +136,8 @@ mod tests {
     #[test]
     fn grids_are_near_square() {
         let size = |count, width, height| {
-            let image = Grid::new(count, width, height, 1).unwrap().into_image();
-            (image.width, image.height)
+            let grid = Grid::new(count, width, height, 1).unwrap();
+            (grid.image().width, grid.image().height)
         };
         assert_eq!(size(1, 28, 28), (28, 28));
         assert_eq!(size(2, 28, 28), (57, 28));
@@ -77,6 +157,33 @@ mod tests {
         }
         let g = GAP;
         let expected = [1, 2, g, 3, 4, g, g, g, g, g, 5, 6, g, g, g];
-        assert_eq!(grid.into_image().levels, expected);
+        assert_eq!(grid.image().levels, expected);
+
+        let mut grid = Grid::with_columns(2, 2, 2, 2, 1).unwrap();
+        grid.place_smaller(1, 1, &[7]);
+        assert_eq!(grid.image().levels, [g, g, g, 7, g, g, g, g, g, g]);
+    }
+
+    #[test]
+    fn frames_show_pixels_as_they_were_drawn() {
+        let mut drawing = Drawing::new(Grid::with_columns(2, 2, 2, 1, 1).unwrap());
+        drawing.place(0, 2, &[1, 2], |pixel| pixel + 1);
+        // Its first pixel was given.
+        drawing.place(1, 2, &[3, 4], |pixel| 3 * pixel);
+        let animation = drawing.animation(1);
+        let rgb = |levels: [Option<u8>; 5]| levels.map(|l| l.map_or(UNDRAWN, |l| [l; 3])).concat();
+        assert_eq!(animation.count, 4);
+        let g = Some(GAP);
+        assert_eq!((animation.frame)(0).levels, rgb([None, None, g, Some(3), None]));
+        assert_eq!((animation.frame)(1).levels, rgb([Some(1), None, g, Some(3), None]));
+        assert_eq!((animation.frame)(2).levels, rgb([Some(1), Some(2), g, Some(3), None]));
+        assert_eq!((animation.frame)(3).levels, rgb([Some(1), Some(2), g, Some(3), Some(4)]));
+        // Nothing to draw.
+        let given = Drawing::new(Grid::new(1, 2, 1, 1).unwrap());
+        assert_eq!(given.animation(1).count, 1);
+        // Many pixels.
+        let mut large = Drawing::new(Grid::new(1, 50, 20, 1).unwrap());
+        large.place(0, 50, &[0; 1000], |pixel| pixel + 1);
+        assert_eq!(large.animation(1).count, FRAMES + 1);
     }
 }

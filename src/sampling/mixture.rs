@@ -5,31 +5,35 @@
 //! `coeffs[M]`. `shaders/shared/mixture.wgsl` draws in the same way.
 
 /// Scales are at least `exp(MIN_LOG_SCALE)`.
-const MIN_LOG_SCALE: f32 = -7.0;
+pub(super) const MIN_LOG_SCALE: f32 = -7.0;
 
 /// The parameters of one pixel, by name.
 #[derive(Clone, Copy)]
-struct Mixture<'a> {
+pub(super) struct Mixture<'a> {
     parameters: &'a [f32],
     mixtures: usize,
     channels: usize,
 }
 
 impl<'a> Mixture<'a> {
-    fn new(parameters: &'a [f32], channels: usize) -> Self {
+    pub(super) fn new(parameters: &'a [f32], channels: usize) -> Self {
         let kinds = if channels == 3 { 10 } else { 3 };
         let mixtures = parameters.len() / kinds;
         Self { parameters, mixtures, channels }
     }
 
-    fn logits(self) -> &'a [f32] {
+    pub(super) fn logits(self) -> &'a [f32] {
         &self.parameters[..self.mixtures]
     }
 
-    /// `kind` 0: mean, 1: log-scale, 2: coefficient.
-    fn of(self, channel: usize, kind: usize, component: usize) -> f32 {
+    /// Of all components; `kind` 0: means, 1: log-scales, 2: coefficients.
+    pub(super) fn components(self, channel: usize, kind: usize) -> &'a [f32] {
         let kinds = if self.channels == 3 { 3 } else { 2 };
-        self.parameters[self.mixtures * (1 + channel * kinds + kind) + component]
+        &self.parameters[self.mixtures * (1 + channel * kinds + kind)..][..self.mixtures]
+    }
+
+    fn of(self, channel: usize, kind: usize, component: usize) -> f32 {
+        self.components(channel, kind)[component]
     }
 
     fn mean(self, channel: usize, component: usize) -> f32 {
@@ -42,13 +46,17 @@ impl<'a> Mixture<'a> {
 
     /// What a channel's mean takes from the channels before it: raw coefficients with their channels.
     fn terms(self, channel: usize, component: usize) -> impl Iterator<Item = (f32, usize)> + 'a {
-        // c₀ is the first channel's, c₁ and c₂ are the second's and third's: μ₁ += c₀x₀, μ₂ += c₁x₀ + c₂x₁.
-        let table: &[(usize, usize)] = match channel {
-            1 => &[(0, 0)],
-            2 => &[(1, 0), (2, 1)],
-            _ => &[],
-        };
-        table.iter().map(move |&(coefficient, x)| (self.of(coefficient, 2, component), x))
+        terms(channel).iter().map(move |&(coefficient, x)| (self.of(coefficient, 2, component), x))
+    }
+}
+
+/// What a channel's mean takes from the channels before it: whose coefficients, times which channel.
+pub(super) fn terms(channel: usize) -> &'static [(usize, usize)] {
+    // c₀ is the first channel's, c₁ and c₂ are the second's and third's: μ₁ += c₀x₀, μ₂ += c₁x₀ + c₂x₁.
+    match channel {
+        1 => &[(0, 0)],
+        2 => &[(1, 0), (2, 1)],
+        _ => &[],
     }
 }
 
@@ -109,7 +117,8 @@ pub fn draw(parameters: &[f32], draws: &[f32], how: Draw, pixel: &mut [f32]) {
     }
 }
 
-/// Log-likelihood of an 8-bit pixel in nats, in double precision.
+/// Log-likelihood of an 8-bit pixel in nats, in double precision, as the definition has it;
+/// [`super::likelihood`] is faster.
 pub fn log_likelihood(parameters: &[f32], pixel: &[u8]) -> f64 {
     let mixture = Mixture::new(parameters, pixel.len());
     let x: Vec<f64> = pixel.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();
@@ -126,14 +135,6 @@ pub fn log_likelihood(parameters: &[f32], pixel: &[u8]) -> f64 {
     });
     let logits = mixture.logits().iter().map(|&l| f64::from(l));
     log_sum_exp(joint.collect()) - log_sum_exp(logits.collect())
-}
-
-/// As [`log_likelihood`], of a pixel in [−1, 1]: that of the 8-bit levels that it falls into.
-pub fn log_likelihood_of(parameters: &[f32], pixel: &[f32]) -> f64 {
-    let mut levels = [0; 4];
-    let levels = &mut levels[..pixel.len()];
-    levels.iter_mut().zip(pixel).for_each(|(to, x)| *to = level(*x));
-    log_likelihood(parameters, levels)
 }
 
 /// Log-probability of the 8-bit bin around `x` under one logistic.

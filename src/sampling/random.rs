@@ -30,6 +30,14 @@ impl Noise {
             }
         }
     }
+
+    /// A number in (0, 1) with 53 bits, for choices beside pixels: of a counter that no pixel of an image of
+    /// `pixels` pixels has.
+    pub fn beyond(self, pixels: usize) -> f64 {
+        let [high, low, ..] = threefry([pixels as u32, 0, 0, 0], self.key);
+        let bits = u64::from(high) << 21 | u64::from(low) >> 11;
+        (bits as f64 + 0.5) / (1_u64 << 53) as f64
+    }
 }
 
 /// A number in (1e-5, 1 − 1e-5) from 24 bits of a word. There is nothing in it that a GPU's compiler may contract to

@@ -6,7 +6,7 @@ use crate::shell::{Shell, read_png};
 #[test]
 fn unknown_devices_are_told_what_there_is() {
     let shell = Shell::new();
-    for device in ["voodoo", "99"] {
+    for device in ["voodoo", "99", "-1"] {
         let said = shell.error(&format!("sample --device {device}"));
         let expected = format!("error: there is no device \"{device}\"; expected auto, cpu, gpu");
         assert!(said.contains(&expected), "{said}");
@@ -50,7 +50,8 @@ fn on_a_gpu() {
     assert!(!texts["engine"].contains("CPU ("), "{texts:?}");
     let verify = shell.ok("verify -m grey.safetensors --device gpu --json").stdout;
     let report: serde_json::Value = serde_json::from_str(&verify).unwrap();
-    assert_eq!(report["comparisons"].as_array().unwrap().len(), 3, "{verify}");
-    let said = shell.error("sample -b 100000000 --device gpu");
+    // Two on the CPU; by row, by pixel and drawing at three sizes of batches.
+    assert_eq!(report["comparisons"].as_array().unwrap().len(), 2 + 3 * 3, "{verify}");
+    let said = shell.error("sample -n 100000000 -b 100000000 --device gpu --each pictures");
     assert!(said.contains("a batch of 100000000 images does not fit"), "{said}");
 }

@@ -50,7 +50,8 @@ fn eval_gives_the_recorded_bits_per_dim_and_parameters() {
     case.assert_close(&got, &expected, 1e-4);
 
     let text = shell.ok(&line).stdout;
-    assert!(text.ends_with(&format!("{mean:8.4}  mean of {} images\n", case.count())), "{text}");
+    let expected = format!("\n{mean:8.4}  mean of {} images (standard error ", case.count());
+    assert!(text.contains(&expected), "{text}");
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn eval_takes_what_a_network_can_take() {
     save("c-opaque.png", grey.to_rgba8().into());
     save("d-wide.png", grey.rotate90());
     fs::create_dir(shell.path("photos")).unwrap();
-    save("photos/photo.jpeg", grey.clone());
+    save("photos/photo.png", grey.clone());
     let evaluate = |line: &str| {
         let report = shell.ok(&format!("eval --device cpu --json {line}")).stdout;
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
@@ -76,7 +77,7 @@ fn eval_takes_what_a_network_can_take() {
         let line = format!("-m {model}.safetensors d-wide.png photos c-opaque.png b-colour.png a-grey.png");
         let bits = evaluate(&format!("{line}{class}"));
         assert_eq!(bits.len(), 5);
-        assert!(bits[0] == bits[1] && bits[1] == bits[2] && bits[0] != bits[3], "{bits:?}");
+        assert!(bits[1..].iter().all(|b| *b == bits[1]) && bits[0] != bits[1], "{bits:?}");
     }
 }
 
@@ -87,7 +88,6 @@ fn eval_refuses_what_a_network_cannot_take() {
     save("odd.png", image::GrayImage::new(30, 21).into());
     save("8x12.png", image::GrayImage::new(8, 12).into());
     save("16x16.png", image::GrayImage::new(16, 16).into());
-    save("clear.png", image::RgbaImage::new(8, 12).into());
     save("red.png", image::RgbImage::from_pixel(8, 12, image::Rgb([255, 0, 0])).into());
     save("deep.png", image::ImageBuffer::<image::Luma<u16>, _>::new(8, 12).into());
     fs::write(shell.path("text.png"), "no image").unwrap();
@@ -102,10 +102,9 @@ fn eval_refuses_what_a_network_cannot_take() {
             "eval empty --class 1",
             "eval 8x12.png",
             "eval 8x12.png --class 10",
-            "eval -m grey.safetensors 8x12.png 16x16.png clear.png --class 0,1",
+            "eval -m grey.safetensors 8x12.png 16x16.png red.png --class 0,1",
             "eval -m rgb.safetensors 8x12.png --class 0",
             "eval -m rgb.safetensors odd.png",
-            "eval -m rgb.safetensors clear.png",
             "eval -m rgb.safetensors deep.png",
             "eval -m rgb.safetensors text.png",
             "eval -m rgb.safetensors cut.png",

@@ -69,7 +69,8 @@ fn what_is_drawn_before_an_error_is_counted_and_kept() {
     let shell = Shell::new();
     fs::create_dir_all(shell.path("pictures/000003.png")).unwrap();
     let said = shell.error("sample -m rgb.safetensors -n 5 -b 2 --device cpu --each pictures");
-    let expected = "error: stopped after 3 of 5 images, which are in pictures: cannot write pictures";
+    let expected = "error: stopped after 3 of 5 images, which are in pictures (--resume goes on from \
+        there): cannot write pictures";
     assert!(said.starts_with(expected), "{said}");
     for i in 0..3 {
         read_png(&shell.path(&format!("pictures/{i:06}.png")));
@@ -133,7 +134,7 @@ fn flags_that_make_no_sense() {
 #[test]
 fn a_batch_beyond_memory() {
     let shell = Shell::new();
-    let said = shell.error("sample -n 1000000 -b 1000000000 --device cpu --each pictures");
+    let said = shell.error("sample -n 1000000000 -b 1000000000 --device cpu --each pictures");
     assert!(said.contains("a batch of 1000000000 images does not fit"), "{said}");
     assert!(said.contains("the largest batch that fits is "), "{said}");
 }

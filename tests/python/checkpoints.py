@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -79,6 +84,104 @@ def random_network(
             layer("deconv2d", 2, 2, f, f, gain=2)
     layer("dense", f, (10 if channels == 3 else 3) * mixtures)
     return tensors
+
+
+def random_torch_network(
+    filters: int,
+    blocks: int,
+    mixtures: int,
+    channels: int = 3,
+    levels: int = 3,
+    concatenated: int = 0,
+    seed: int = 1,
+) -> Tensors:
+    """Random weights under the published PyTorch names, with concat_elu. As above, names and shapes are
+    written down once more. `concatenated` channels are beside the image's and the one of ones."""
+    random = np.random.default_rng(seed)
+    tensors: Tensors = {}
+    f = filters
+
+    def layer(name: str, *shape: int, bias: int | None = None) -> None:
+        tensors[f"{name}.weight_v"] = random.standard_normal(shape, np.float32)
+        gain = random.uniform(0.7, 1.3, (shape[0],) + (1,) * (len(shape) - 1))
+        tensors[f"{name}.weight_g"] = gain.astype(np.float32)
+        tensors[f"{name}.bias"] = random.uniform(-0.1, 0.1, bias or shape[0]).astype(np.float32)
+
+    def block(name: str, i: int, skips: tuple[int, int]) -> None:
+        for stream, kernel, skip in zip(("u", "ul"), ((2, 3), (2, 2)), skips):
+            at = f"{name}.{stream}_stream.{i}"
+            layer(f"{at}.conv_input.conv", f, 2 * f, *kernel)
+            if skip:
+                layer(f"{at}.nin_skip.lin_a", f, 2 * skip * f)
+            layer(f"{at}.conv_out.conv", 2 * f, 2 * f, *kernel)
+
+    inputs = channels + 1 + concatenated
+    for name, kernel in (("u_init", (2, 3)), ("ul_init.0", (1, 3)), ("ul_init.1", (2, 1))):
+        layer(f"{name}.conv", f, inputs, *kernel)
+    for level in range(levels):
+        for i in range(blocks):
+            block(f"up_layers.{level}", i, (0, 1))
+        for i in range(blocks + (level > 0)):
+            block(f"down_layers.{level}", i, (1, 2))
+        if level < levels - 1:
+            for stream, kernel in (("u", (2, 3)), ("ul", (2, 2))):
+                layer(f"downsize_{stream}_stream.{level}.conv", f, f, *kernel)
+                layer(f"upsize_{stream}_stream.{level}.deconv", f, f, *kernel)
+    layer("nin_out.lin_a", (10 if channels == 3 else 3) * mixtures, f)
+    return tensors
+
+
+def block_names(tensors: Tensors) -> list[str]:
+    """The blocks of a network with PyTorch's names."""
+    return [
+        name.removesuffix(".conv_out.conv.bias") for name in tensors if name.endswith(".conv_out.conv.bias")
+    ]
+
+
+TORCH_TYPES = {"<f4": "FloatStorage", "<f8": "DoubleStorage", "<i8": "LongStorage"}
+
+
+class Global(str):
+    """Pickled as what a module holds under this name, without importing it."""
+
+
+class PthPickler(pickle._Pickler):
+    """Pickles arrays as PyTorch does its tensors, and keeps what goes into their storages."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file, protocol=2)
+        self.storages: list[np.ndarray] = []
+
+    def save(self, value: object, save_persistent_id: bool = True) -> None:
+        if isinstance(value, Global):
+            module, _, name = value.rpartition(".")
+            self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
+        elif isinstance(value, np.ndarray):
+            self.storages.append(np.array(value, order="C"))
+            strides = tuple(n // value.itemsize for n in self.storages[-1].strides)
+            self.save(Global("torch._utils._rebuild_tensor_v2"))
+            self.save((self.storages[-1:], 0, value.shape, strides, False, OrderedDict()))
+            self.write(pickle.REDUCE)
+        else:
+            super().save(value, save_persistent_id)
+
+    def persistent_id(self, value: object) -> object:
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], np.ndarray):
+            type = Global(f"torch.{TORCH_TYPES[value[0].dtype.str]}")
+            return "storage", type, str(len(self.storages) - 1), "cpu", value[0].size
+        return None
+
+
+def save_pth(path: Path, state: object) -> None:
+    """As torch.save does, for what is made of dictionaries, arrays and plain values."""
+    pickled = io.BytesIO()
+    pickler = PthPickler(pickled)
+    pickler.dump(state)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled.getvalue())
+        archive.writestr("archive/byteorder", "little")
+        for key, array in enumerate(pickler.storages):
+            archive.writestr(f"archive/data/{key}", array.tobytes())
 
 
 def with_training_state(tensors: Tensors, style: str) -> Tensors:

@@ -76,6 +76,8 @@ class Network:
         self.levels, self.blocks = int(m["levels"]), int(m["blocks"])
         self.channels, self.mixtures = int(m["channels"]), int(m["mixtures"])
         self.classes = json.loads(m["classes"])
+        default = '["conv_out"]' if self.classes else "[]"
+        self.class_places = json.loads(m.get("class_places", default))
         self.dilations = json.loads(m["dilations"])
         self.phi = PHI[m["nonlinearity"]]
         self.used: set[str] = set()
@@ -93,50 +95,69 @@ class Network:
     def deconv(self, name, x):
         return transpose_convolve(x, self.tensor(f"{name}.weight")) + self.tensor(f"{name}.bias")
 
+    def of_class(self, place, name):
+        """What the images' classes add there: a vector, or a map over the image."""
+        if place not in self.class_places:
+            return 0
+        weight = self.tensor(f"{name}.class.weight")
+        return np.tensordot(self.one_hot, weight if weight.ndim == 4 else weight[:, None, None], axes=1)
+
     def block(self, name, x, dilation, aux=None):
         c1 = self.conv(f"{name}.conv_in", self.phi(x), dilation=dilation)
         if aux is not None:
             c1 = c1 + self.dense(f"{name}.skip", self.phi(aux))
+        c1 = c1 + self.of_class("conv_in", f"{name}.conv_in")
         c2 = self.conv(f"{name}.conv_out", self.phi(c1), dilation=dilation)
-        if self.classes:
-            c2 = c2 + (self.one_hot @ self.tensor(f"{name}.class.weight"))[:, None, None, :]
+        c2 = c2 + self.of_class("conv_out", name)
         a, b = np.split(c2, 2, axis=-1)
         return x + a * sigmoid(b)
+
+    def seen(self, x):
+        """The input of the first convolutions: the image, and a channel of ones."""
+        return np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
 
     def params(self, image: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
         """The network's output [N, H, W, 10M or 3M] for 8-bit images [N, H, W, C]."""
         self.one_hot = None if label is None else np.eye(len(self.classes))[label]
-        x = (image.astype(np.float64) - 127.5) / 127.5
-        x = np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
+        x = self.seen((image.astype(np.float64) - 127.5) / 127.5)
 
         u = shift_down(self.conv("input.vertical", x))
         ul = shift_down(self.conv("input.above", x)) + shift_right(self.conv("input.left", x))
-        us, uls = [u], [ul]
+        u = u + self.of_class("input", "input.vertical")
+        ul = ul + self.of_class("input", "input.horizontal")
+        us, uls = [("input.vertical", u)], [("input.horizontal", ul)]
         for l in range(self.levels):
             for i in range(self.blocks):
                 name = f"up.{l}.block.{i}"
                 u = self.block(f"{name}.vertical", u, self.dilations[i])
                 ul = self.block(f"{name}.horizontal", ul, self.dilations[i], aux=u)
-                us.append(u)
-                uls.append(ul)
+                us.append((f"{name}.vertical", u))
+                uls.append((f"{name}.horizontal", ul))
             if l + 1 < self.levels:
-                u = self.conv(f"up.{l}.stride.vertical", u, stride=2)
-                ul = self.conv(f"up.{l}.stride.horizontal", ul, stride=2)
-                us.append(u)
-                uls.append(ul)
+                name = f"up.{l}.stride"
+                u = self.conv(f"{name}.vertical", u, stride=2)
+                ul = self.conv(f"{name}.horizontal", ul, stride=2)
+                us.append((f"{name}.vertical", u))
+                uls.append((f"{name}.horizontal", ul))
 
-        u, ul = us.pop(), uls.pop()
+        def pop(remembered):
+            name, value = remembered.pop()
+            return value + self.of_class("remembered", f"{name}.remembered")
+
+        (_, u), (_, ul) = us.pop(), uls.pop()
+        u = u + self.of_class("bottleneck", "bottleneck.vertical")
+        ul = ul + self.of_class("bottleneck", "bottleneck.horizontal")
         for l in reversed(range(self.levels)):
             for i in range(self.blocks if l == self.levels - 1 else self.blocks + 1):
                 name = f"down.{l}.block.{i}"
-                u = self.block(f"{name}.vertical", u, self.dilations[i], aux=us.pop())
-                aux = np.concatenate([u, uls.pop()], axis=-1)
+                u = self.block(f"{name}.vertical", u, self.dilations[i], aux=pop(us))
+                aux = np.concatenate([u, pop(uls)], axis=-1)
                 ul = self.block(f"{name}.horizontal", ul, self.dilations[i], aux=aux)
             if l > 0:
                 u = self.deconv(f"down.{l}.stride.vertical", u)
                 ul = self.deconv(f"down.{l}.stride.horizontal", ul)
         assert not us and not uls
-        return self.dense("output", elu(ul))
+        return self.dense("output", elu(ul)) + self.of_class("output", "output")
 
 
 def log_sigmoid(x):

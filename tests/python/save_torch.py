@@ -3,6 +3,7 @@
 Run by an interpreter that has PyTorch, which need not be the one that runs the tests.
 """
 
+import argparse
 import collections
 import sys
 
@@ -65,4 +66,22 @@ for dtype in (torch.float64, torch.bfloat16, torch.float16):
 module = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3))
 save("module-zip", module)
 save("module-legacy", module, legacy=True)
-save("training", {"model": bare, "epoch": 3})
+
+parameters = [torch.nn.Parameter(tensor.clone()) for tensor in bare.values()]
+optimizer = torch.optim.Adam(parameters)
+sum(parameter.sum() for parameter in parameters).backward()
+optimizer.step()
+training = {
+    "epoch": 3,
+    "model_state_dict": collections.OrderedDict((f"module.{k}", v) for k, v in bare.items()),
+    "optimizer_state_dict": optimizer.state_dict(),
+    "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 10).state_dict(),
+    "loss": torch.tensor(3.0),
+    "best": np.float64(2.5),
+    "random": (torch.get_rng_state(), np.random.default_rng(0).random(3)),
+    "args": argparse.Namespace(
+        lr=1e-3, betas=(0.9, 0.999), device=torch.device("cpu"), dtype=torch.float32
+    ),
+}
+for format in ("zip", "legacy"):
+    save(f"training-{format}", training, legacy=format == "legacy")

@@ -37,6 +37,15 @@ def test_what_it_prints(tmp_path):
     assert sum(tensor.size for tensor in load_file(output).values()) == 37_412
 
 
+def test_any_file_of_a_checkpoint_names_it(tmp_path):
+    (tmp_path / "params.ckpt.index").symlink_to(RGB / "params.ckpt.index")
+    (tmp_path / "params.ckpt.data-00000-of-00001").symlink_to(RGB / "params.ckpt.data-00000-of-00001")
+    (tmp_path / "params.ckpt.meta").write_bytes(b"a graph, which is not needed")
+    for name in ("params.ckpt", "params.ckpt.index", "params.ckpt.meta"):
+        result = run_convert(tmp_path / name, "-o", tmp_path / "model.safetensors")
+        assert result.code == 0 and "TensorFlow checkpoint (V2)" in result.out, result.err
+
+
 def test_elu_is_assumed_aloud(tmp_path):
     elu = GOLDEN / "rgb_elu_r1_f8_m4_8x12" / "params.ckpt"
     result = run_convert(elu, "-o", tmp_path / "elu.safetensors", "--height", 8, "--width", 12)
@@ -105,7 +114,7 @@ def test_shipped_digits_model():
     assert "MNIST" in found["data"] and found["source"] and found["license"]
 
 
-@pytest.mark.parametrize("name", ["mnist", "mnist-dilated", "cifar10", "emoji"])
+@pytest.mark.parametrize("name", ["mnist", "avatars", "mnist-dilated", "cifar10", "emoji"])
 def test_shipped_models(name):
     """What they compute is tested in Rust; here that they say all they should, and their cards the same."""
     found = metadata(ROOT / "weights" / f"{name}.safetensors")

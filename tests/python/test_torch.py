@@ -92,9 +92,13 @@ def test_a_whole_module_is_refused(format, saved, tmp_path):
 
 
 @needs_torch
-def test_a_training_state_is_explained(saved, tmp_path):
-    result = run_convert(saved / CASES[0] / "training.pth", "-o", tmp_path / "model.safetensors")
-    assert result.code == 1 and "a dictionary of model, epoch" in result.err
+@pytest.mark.parametrize("format", ["zip", "legacy"])
+def test_a_training_state_converts_to_the_same_file(format, saved, tmp_path):
+    case = CASES[0]
+    expected = converted(GOLDEN / case / "params.pth", case, tmp_path / "golden.safetensors")
+    assert (
+        converted(saved / case / f"training-{format}.pth", case, tmp_path / "model.safetensors") == expected
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

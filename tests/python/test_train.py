@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
 import resource
 import signal
@@ -13,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import reference
-from conftest import ROOT, needs_pixelcnn, run, run_pixelcnn
+from conftest import PIXELCNN, ROOT, needs_pixelcnn, run, run_pixelcnn
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from test_torch import TORCH, needs_torch
@@ -197,27 +198,84 @@ def test_killed_and_resumed_is_the_same_as_never_stopped(tmp_path):
 
 
 @needs_torch
-def test_checkpoint_on_a_full_disk_is_a_warning_and_the_one_before_stays(tmp_path):
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
+def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path):
     source = save_npz(tmp_path / "images.npz", 1)
-    model = tmp_path / "m.safetensors"
-    trained(source, "-o", model, "--epochs", 1)
-    size = model.stat().st_size
-    before = model.with_suffix(".ckpt").read_bytes()
-    # The model fits, the checkpoint, which holds each value four times, does not.
-    assert len(before) > 2 * size
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size, 2 * size))  # noqa: E731
-    result = trained(
-        source, "-o", model, "--epochs", 2, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit
-    )
-    assert "warning: no checkpoint" in result.err and "too large" in result.err.lower(), result.err
-    assert model.with_suffix(".ckpt").read_bytes() == before
-    assert not list(tmp_path.glob(".*.tmp"))
+    model, checkpoint = tmp_path / "m.safetensors", tmp_path / "m.ckpt"
+    process = begin(source, "-o", model, "--epochs", 12, "--checkpoint-minutes", 0)
+    wait_for_step(process, checkpoint, 1)
+    limit = 1000
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    _, message = process.communicate()
+    assert "warning: no checkpoint" in message and "too large" in message.lower(), message
+    assert process.returncode == 1 and f"error: {model}: cannot be written" in message
+    assert step_of(checkpoint) < 12 * 7 and not list(tmp_path.glob(".*"))
+    trained(source, "-o", model, "--epochs", 12, "--resume", checkpoint)
 
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))  # noqa: E731
-    result = train(
-        source, "-o", model, "--minutes", 0, "--resume", model.with_suffix(".ckpt"), preexec_fn=limit
+
+# To look at
+
+
+def on_path(program) -> dict[str, str]:
+    return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@needs_torch
+@pytest.mark.skipif(
+    TORCH is None or run(TORCH, "-c", "import matplotlib").code != 0, reason="needs matplotlib beside PyTorch"
+)
+def test_the_plot_follows_the_log(tmp_path):
+    source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
+    trained(source, "-o", model, "--epochs", 1, "--plot")
+    first = np.asarray(Image.open(tmp_path / "m-training.png").convert("RGB"))
+    trained(source, "-o", model, "--epochs", 6, "--plot", "--resume", model.with_suffix(".ckpt"))
+    later = np.asarray(Image.open(tmp_path / "m-training.png").convert("RGB"))
+    assert first.shape == later.shape and not np.array_equal(first, later)
+
+
+@needs_torch
+def test_a_plot_without_matplotlib_is_refused_before_training(tmp_path):
+    source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
+    hidden = "import sys; sys.modules['matplotlib'] = None; sys.path.insert(0, sys.argv.pop(1))"
+    code = f"{hidden}; import train; sys.exit(train.main())"
+    result = run(TORCH, "-c", code, SCRIPT.parent, source, "-o", model, "--plot", *TINY)
+    assert "pip install matplotlib" in result.err and result.code == 1, result.err
+    assert not model.with_suffix(".ckpt").exists()
+
+
+@needs_torch
+@needs_pixelcnn
+def test_samples_of_every_checkpoint_are_those_of_the_program(tmp_path):
+    source, model = save_npz(tmp_path / "images.npz", 3), tmp_path / "m.safetensors"
+    grids = ("--samples", tmp_path / "grids", "--checkpoint-minutes", 0)
+    trained(source, "-o", model, "--epochs", 0.5, *grids, env=on_path(PIXELCNN))
+    steps = int(metadata(model)["steps"])
+    # One for each step, and one at the end.
+    written = sorted((tmp_path / "grids").iterdir())
+    assert [file.name for file in written] == [f"{step:08}.png" for step in range(1, steps + 1)]
+    run_pixelcnn("sample", "-m", model, "-n", 100, "-o", tmp_path / "of_the_model.png")
+    of_the_model = np.asarray(Image.open(tmp_path / "of_the_model.png"))
+    np.testing.assert_array_equal(np.asarray(Image.open(written[-1])), of_the_model)
+    assert not np.array_equal(np.asarray(Image.open(written[0])), of_the_model)
+
+    result = train(source, "-o", tmp_path / "other.safetensors", *grids, env=on_path(PIXELCNN))
+    assert result.code == 1 and "holds files already" in result.err
+
+
+@needs_torch
+def test_samples_that_fail_are_a_warning(tmp_path):
+    source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
+    program = tmp_path / "bin" / "pixelcnn"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho error: no device >&2\nexit 1\n")
+    program.chmod(0o755)
+    result = trained(
+        source, "-o", model, "--epochs", 1, "--samples", tmp_path / "grids", env=on_path(program)
     )
-    assert result.code == 1 and f"error: {model}: cannot be written" in result.err
+    assert "warning: no picture" in result.err and "no device" in result.err and model.exists()
+
+
+# Going on
 
 
 @needs_torch
@@ -317,7 +375,7 @@ def test_images_that_cannot_be_used_are_named(folder, capsys):
     assert len(read.train) + len(read.held_out) == 8
     said = capsys.readouterr().err
     for name, reason in {
-        "broken.png": "cannot be read",
+        "broken.png": "is broken or cut off",
         "small.jpg": "is 7x20, smaller than 8x8",
         "deep.png": "more than 8 bits",
         "astray.png": "no sub-folder",

@@ -1,18 +1,12 @@
 //! The plot of a bench: speed-up and images/s against batch size.
 
-use std::ops::Range;
-use std::path::Path;
-
-use anyhow::{Result, anyhow};
-use plotters::coord::Shift;
 use plotters::coord::combinators::IntoLogRange;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontStyle, register_font};
+use std::ops::Range;
 
-use pixelcnn::output::{Image, png};
-
-use super::report::{Report, significant, write_text};
+use super::report::{Report, significant};
+use crate::cli::chart::{Area, Chart, Drawn};
 
 /// Pixels; text is twice as large as it must be, for half the size.
 const SIZE: (u32, u32) = (1600, 1800);
@@ -48,28 +42,15 @@ struct Point {
     quartiles: [f64; 2],
 }
 
-/// Draws a report into a PNG or SVG file.
-pub fn write(path: &Path, report: &Report) -> Result<()> {
-    let font = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-    font.map_err(|_| anyhow!("the font of plots is broken"))?;
-    let failed = |error: String| anyhow!("the plot cannot be drawn: {error}");
-    if super::plot_kind(path) == Some("svg") {
-        let mut text = String::new();
-        let backend = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-        draw(&backend, report).map_err(|e| failed(e.to_string()))?;
-        drop(backend);
-        return Ok(write_text(path, &text)?);
+impl Chart for Report {
+    fn size(&self) -> (u32, u32) {
+        SIZE
     }
-    let mut levels = vec![255; (SIZE.0 * SIZE.1 * 3) as usize];
-    let backend = BitMapBackend::with_buffer(&mut levels, SIZE).into_drawing_area();
-    draw(&backend, report).map_err(|e| failed(e.to_string()))?;
-    drop(backend);
-    let image = Image { width: SIZE.0 as usize, height: SIZE.1 as usize, channels: 3, levels };
-    Ok(png::write(path, &image, &[("Software", format!("pixelcnn {}", report.pixelcnn_version))])?)
-}
 
-type Area<'a, B> = DrawingArea<B, Shift>;
-type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
+        draw(area, self)
+    }
+}
 
 fn draw<B: DrawingBackend>(area: &Area<B>, report: &Report) -> Drawn<B> {
     area.fill(&WHITE)?;

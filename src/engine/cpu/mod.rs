@@ -6,6 +6,7 @@
 mod conv;
 pub mod full;
 mod math;
+pub mod peak;
 mod state;
 mod team;
 
@@ -19,8 +20,8 @@ use super::{
     Counts, Engine, EngineError, Job, Lane, Method, Outcome, Room, Trace, largest, mebibytes, trace_row,
 };
 use crate::model::{Config, Model};
-use crate::sampling::mixture;
 use crate::sampling::random::Noise;
+use crate::sampling::{likelihood, mixture};
 use state::{Memory, Packing, State};
 use team::Team;
 
@@ -320,7 +321,7 @@ impl<'a> Images<'a> {
                     }
                 }
                 if let Some(to) = self.log_likelihood.get_mut(at) {
-                    *to = mixture::log_likelihood_of(parameters, pixel);
+                    *to = likelihood::log_likelihood(parameters, pixel);
                 }
                 if !self.parameters.is_empty() {
                     self.parameters[at * per_pixel..][..per_pixel].copy_from_slice(parameters);

@@ -9,7 +9,7 @@ use super::{EngineError, Gpu};
 use crate::engine::{Counts, Job, Method, Outcome, trace_row};
 use crate::model::Config;
 use crate::model::network::padded;
-use crate::sampling::mixture;
+use crate::sampling::likelihood;
 
 /// A submission should take no longer, in seconds: drivers reset a device that does not answer for some.
 const SUBMISSION: f64 = 0.5;
@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
                 }
                 if want.likelihood {
                     let pixel = &pixels[4 * at..][..channels];
-                    self.outcome.log_likelihood[to] = mixture::log_likelihood_of(parameters, pixel);
+                    self.outcome.log_likelihood[to] = likelihood::log_likelihood(parameters, pixel);
                 }
             }
         }

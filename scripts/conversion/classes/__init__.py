@@ -1,0 +1,1 @@
+"""Classes where other people's networks put them: tensors → places → choice → our tensors."""

@@ -1,0 +1,129 @@
+"""Folders of images: parts, classes, and files that cannot be used."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from conversion.console import escaped
+
+from . import TrainingError
+from .decode import decode_file
+from .source import Raw, Source, Wishes
+from .walk import SUFFIXES, is_hidden, listed, shown, walk
+
+DEFAULT_SIZE = 32  # of folders; other data comes with its own
+# What the folder beside one named train is called, whatever the case; the first that is there is held out.
+HELD_OUT = ("test", "val", "valid", "validation")
+
+
+class Images(NamedTuple):
+    """Those of a folder that can be used, and the sub-folder that each lies in."""
+
+    x: np.ndarray
+    folders: list[str]
+
+
+def read_folder(folder: Path, wishes: Wishes) -> Source:
+    train, test = parts_of(folder)
+    images = read_images(train, wishes)
+    if not wishes.classes:
+        return Source(Raw(images.x, None), Raw(read_images(test, wishes).x, None) if test else None, None)
+    classes = sorted(set(images.folders))
+    empty = sorted(
+        entry.name
+        for entry in train.iterdir()
+        if entry.is_dir() and not is_hidden(entry) and escaped(entry.name) not in classes
+    )
+    if empty:
+        print(f"note: no classes, for they hold no images that can be used: {listed(empty)}", file=sys.stderr)
+    labelled = [Raw(images.x, numbers(images, classes))]
+    if test:
+        held_out = read_images(test, wishes)
+        unknown = sorted(set(held_out.folders) - set(classes))
+        if unknown and len(classes) > 1:
+            raise TrainingError(f"{shown(test)}: its {listed(unknown)} are no classes in {shown(train)}")
+        labelled.append(Raw(held_out.x, numbers(held_out, classes)))
+    return Source(labelled[0], labelled[1] if test else None, classes)
+
+
+def numbers(images: Images, classes: list[str]) -> np.ndarray:
+    number = {name: k for k, name in enumerate(classes)}
+    return np.array([number.get(name, -1) for name in images.folders])
+
+
+def parts_of(folder: Path) -> tuple[Path, Path | None]:
+    """The folder to train on and the one to hold out, if there are two."""
+    inside = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    held_out = [inside[name] for name in HELD_OUT if name in inside]
+    if "train" not in inside or not held_out:
+        return folder, None
+    used = (inside["train"], held_out[0])
+    rest = [entry.name for entry in sorted(folder.iterdir()) if entry not in used and not is_hidden(entry)]
+    print(
+        f"note: {shown(used[0].name)} is to train on, {shown(used[1].name)} is held out"
+        + (f"; left out: {listed(rest)}" if rest else ""),
+        file=sys.stderr,
+    )
+    return used
+
+
+def read_images(folder: Path, wishes: Wishes) -> Images:
+    found = walk(folder)
+    images, folders = [], []
+    skipped = 0
+
+    def skip(file: Path, reason: object) -> None:
+        nonlocal skipped
+        if wishes.strict:
+            raise TrainingError(f"{shown(file)}: {reason}")
+        print(f"skipped {shown(file)}: {reason}", file=sys.stderr)
+        skipped += 1
+
+    for file, reason in found.passed_over:
+        skip(file, reason)
+    if wishes.classes and found.files and all(file.parent == folder for file in found.files):
+        raise TrainingError(f"{shown(folder)}: --classes takes sub-folders as classes, and there are none")
+    for file in found.files:
+        try:
+            place = file.relative_to(folder).parts
+            if wishes.classes and len(place) == 1:
+                raise TrainingError("lies in no sub-folder, so it has no class")
+            images.append(read_image(file, wishes))
+            folders.append(escaped(place[0]))
+        except TrainingError as error:
+            skip(file, error)
+    found.say()
+    count = len(images) + skipped
+    if not count:
+        raise TrainingError(f"{shown(folder)}: holds no images ({', '.join(SUFFIXES)})")
+    if not images:
+        raise TrainingError(f"{shown(folder)}: none of its {count} images can be used")
+    if skipped:
+        print(f"note: {skipped} of {count} images were skipped (--strict stops instead)", file=sys.stderr)
+    return Images(np.stack(images), folders)
+
+
+def read_image(file: Path, wishes: Wishes) -> np.ndarray:
+    size = wishes.size or DEFAULT_SIZE
+    picture = decode_file(file)
+    if min(picture.size) < size:
+        width, height = picture.size
+        raise TrainingError(f"is {width}x{height}, smaller than {size}x{size} (--size)")
+    return fitted(picture, size, wishes.grey)
+
+
+def fitted(picture: Any, size: int, grey: bool) -> np.ndarray:
+    """The middle square of a picture at this size [H, W, C]."""
+    from PIL import Image
+
+    picture = picture.convert("L" if grey else "RGB")
+    if picture.size != (size, size):
+        width, height = picture.size
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        picture = picture.resize((size, size), Image.LANCZOS, (left, top, left + side, top + side))
+    return np.asarray(picture).reshape(size, size, -1)

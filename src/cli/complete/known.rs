@@ -1,0 +1,153 @@
+//! Which pixels of an image are known.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use pixelcnn::input::{Pixels, decode};
+
+use crate::cli::drawing::file_name;
+
+/// What is known.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct KnownArgs {
+    /// The first N rows are known
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
+
+    /// All is known but a box, whose left column and top row are counted from 0
+    #[arg(long = "box", value_name = "X,Y,WxH", value_parser = parse_hole)]
+    hole: Option<Hole>,
+
+    /// An image of the same size says it: what is white in it is unknown, what is black is known
+    #[arg(long, value_name = "MASK.png")]
+    mask: Option<PathBuf>,
+}
+
+/// An unknown part.
+#[derive(Clone, Copy)]
+pub struct Hole {
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+}
+
+fn parse_hole(text: &str) -> Result<Hole, String> {
+    let parse = || {
+        let [left, top, size] = text.split(',').map(str::trim).collect::<Vec<_>>().try_into().ok()?;
+        let (width, height) = size.split_once(['x', 'X'])?;
+        let hole = Hole {
+            left: left.parse().ok()?,
+            top: top.parse().ok()?,
+            width: width.parse().ok()?,
+            height: height.parse().ok()?,
+        };
+        (hole.width > 0 && hole.height > 0).then_some(hole)
+    };
+    parse().ok_or("expected the left column, the top row, width and height, such as 4,8,16x12".to_owned())
+}
+
+/// The same, read and checked as far as no image is needed.
+pub enum Known {
+    Rows(usize),
+    Outside(String, Hole),
+    Black(String, Pixels),
+}
+
+impl KnownArgs {
+    pub fn read(&self) -> Result<Known> {
+        Ok(match (&self.rows, &self.hole, &self.mask) {
+            (Some(rows), ..) => Known::Rows(*rows),
+            (_, Some(hole), _) => {
+                let Hole { left, top, width, height } = hole;
+                Known::Outside(format!("{left},{top},{width}x{height}"), *hole)
+            }
+            (.., Some(path)) => {
+                let shown = || format!("--mask {}", path.display());
+                let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", shown()))?;
+                Known::Black(file_name(path), decode(&bytes).with_context(shown)?)
+            }
+            _ => unreachable!("one of them is required"),
+        })
+    }
+}
+
+impl Known {
+    /// Whether each pixel of an image of a size is known.
+    pub fn of(&self, width: usize, height: usize) -> Result<Vec<bool>> {
+        let at = |is_known: &dyn Fn(usize, usize) -> bool| {
+            (0..width * height).map(|pixel| is_known(pixel % width, pixel / width)).collect::<Vec<_>>()
+        };
+        let known = match self {
+            Self::Rows(rows) => {
+                ensure!(*rows <= height, "--rows {rows}: the image has {height} rows");
+                at(&|_, y| y < *rows)
+            }
+            Self::Outside(text, hole) => {
+                let fits = |start: usize, length: usize, all: usize| {
+                    start.checked_add(length).is_some_and(|end| end <= all)
+                };
+                ensure!(
+                    fits(hole.left, hole.width, width) && fits(hole.top, hole.height, height),
+                    "--box {text}: is not within the image, which is {width}x{height}"
+                );
+                let inside = |start: usize, length: usize, at: usize| (start..start + length).contains(&at);
+                at(&|x, y| !inside(hole.left, hole.width, x) || !inside(hole.top, hole.height, y))
+            }
+            Self::Black(name, mask) => {
+                ensure!(
+                    (mask.width, mask.height) == (width, height),
+                    "--mask {name}: is {}x{}, and the image is {width}x{height}",
+                    mask.width,
+                    mask.height
+                );
+                mask.rgb.as_chunks().0.iter().map(|[r, g, b]| *r.max(g).max(b) < 128).collect()
+            }
+        };
+        ensure!(
+            known.contains(&false),
+            "there is nothing to draw: {} leaves no pixel unknown",
+            self.flag().join(" ")
+        );
+        Ok(known)
+    }
+
+    /// The flag that says it.
+    pub fn flag(&self) -> [String; 2] {
+        match self {
+            Self::Rows(rows) => ["--rows".to_owned(), rows.to_string()],
+            Self::Outside(text, _) => ["--box".to_owned(), text.clone()],
+            Self::Black(name, _) => ["--mask".to_owned(), name.clone()],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known() {
+        let known = |known: &Known| known.of(3, 2).map_err(|error| error.to_string());
+        assert_eq!(known(&Known::Rows(0)).unwrap(), [false; 6]);
+        assert_eq!(known(&Known::Rows(1)).unwrap(), [true, true, true, false, false, false]);
+        assert!(known(&Known::Rows(2)).unwrap_err().starts_with("there is nothing to draw: --rows 2"));
+        assert!(known(&Known::Rows(3)).is_err());
+        let hole = |text: &str| Known::Outside(text.to_owned(), parse_hole(text).unwrap());
+        assert_eq!(known(&hole("1,0,2x1")).unwrap(), [true, false, false, true, true, true]);
+        assert!(known(&hole("1,0,3x1")).is_err() && known(&hole("0,2,1x1")).is_err());
+        assert!(parse_hole("1,2,3").is_err() && parse_hole("1,2,0x4").is_err());
+        let mask = |width, levels: [u8; 6]| {
+            let rgb = levels.iter().flat_map(|l| [*l; 3]).collect();
+            Known::Black("mask.png".to_owned(), Pixels { width, height: 6 / width, rgb })
+        };
+        let scattered = [0, 255, 127, 128, 0, 200];
+        assert_eq!(known(&mask(3, scattered)).unwrap(), [true, false, true, false, true, false]);
+        assert!(known(&mask(2, scattered)).unwrap_err().contains("is 2x3, and the image is 3x2"));
+        assert!(known(&mask(3, [0; 6])).is_err());
+        assert_eq!(known(&mask(3, [255; 6])).unwrap(), [false; 6]);
+    }
+}

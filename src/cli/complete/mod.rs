@@ -1,0 +1,390 @@
+//! `pixelcnn complete`: draws what is unknown of images.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use pixelcnn::engine::{Canvas, Engine, Job, Lane, Room, Want};
+use pixelcnn::model::{Model, Precision};
+use pixelcnn::sampling::mixture;
+use pixelcnn::sampling::random::Noise;
+use pixelcnn::sampling::resampling::{choose, effective_sample_size};
+
+use super::drawing::{
+    DrawArgs, Seed, ShowArgs, draw_flags, draw_texts, file_name, model_texts, parse_seed,
+};
+use super::input::{Classes, Input, InputArgs, Inputs};
+use super::{EngineArgs, ModelArgs, class_argument, images, quoted, say};
+use known::KnownArgs;
+use target::Target;
+
+mod known;
+mod target;
+
+/// Draw the unknown part of images
+///
+/// The result is a row an image: the image with its unknown part in grey, its completions, and the image. Pixels are
+/// drawn in raster order, each given those before it; what is known after it is taken into account by --particles
+/// alone. With nothing known, completion k of image i is what `sample` draws as image i·K + k of the same seed.
+#[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
+pub struct Args {
+    #[command(flatten)]
+    input: InputArgs,
+
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    known: KnownArgs,
+
+    /// Completions of each image
+    #[arg(short = 'n', long, value_name = "K", default_value_t = 8, value_parser = images)]
+    count: usize,
+
+    /// Choose each completion among P, by how likely they make what is known after them
+    #[arg(long, value_name = "P", default_value_t = 1, value_parser = images)]
+    particles: usize,
+
+    /// Images drawn at once [default: all, up to what fits and helps]
+    #[arg(short, long, value_name = "N", value_parser = images)]
+    batch: Option<usize>,
+
+    /// Seed of the noise: a whole number, or random
+    #[arg(short, long, default_value = "0", value_parser = parse_seed)]
+    seed: Seed,
+
+    /// Class by name or index; a comma list is cycled over the completions of an image [default: what its
+    /// folder, array or --labels says, else all classes]
+    #[arg(long, value_name = "LIST", conflicts_with = "labels")]
+    class: Option<String>,
+
+    #[command(flatten)]
+    draw: DrawArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// PNG file for the rows; replaced if it exists
+    #[arg(short, long, value_name = "OUT.png", default_value = "completions.png", conflicts_with = "each")]
+    output: PathBuf,
+
+    /// Folder for a PNG file a completion, named by image and completion: 000042-3.png; created if need be
+    #[arg(long, value_name = "DIR")]
+    each: Option<PathBuf>,
+
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+/// An image to be completed.
+struct Task<'a> {
+    /// Its number among all.
+    number: usize,
+    input: &'a Input,
+    /// Whether each pixel is known.
+    known: Vec<bool>,
+    /// The classes that are cycled over its completions; none for an unconditional model.
+    classes: Vec<usize>,
+}
+
+impl Task<'_> {
+    fn class(&self, completion: usize) -> Option<usize> {
+        self.classes.get(completion % self.classes.len().max(1)).copied()
+    }
+
+    fn canvas(&self) -> Canvas {
+        let values = self.input.levels.iter().map(|&level| mixture::value(level)).collect();
+        Canvas::partial(values, self.known.clone())
+    }
+
+    /// The known pixels that come after an unknown one.
+    fn known_later(&self) -> impl Iterator<Item = usize> {
+        let unknown = self.known.iter().position(|is_known| !is_known).unwrap_or(self.known.len());
+        (unknown..self.known.len()).filter(|&pixel| self.known[pixel])
+    }
+}
+
+/// What was drawn for a task.
+struct Completion {
+    levels: Vec<u8>,
+    /// When its first pixel was drawn, counted in pixels that were drawn in step.
+    begun: usize,
+    /// See [`effective_sample_size`].
+    effective: f64,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let model = args.model.load()?;
+    let known = args.known.read()?;
+    let inputs = args.input.read(&model, &Classes::Known)?;
+    if args.input.list {
+        return inputs.list(&model, false);
+    }
+    let tasks = tasks(args, &model, &inputs, &known)?;
+    let mut target = Target::open(args, &tasks, model.config.channels)?;
+    let seed = args.seed.number();
+
+    let start = Instant::now();
+    let work = Work { args, model: &model, seed, lanes: args.count * args.particles };
+    let drawn = work.draw(&tasks, &mut target)?;
+    let texts = work.texts(&known, &tasks, &drawn);
+    let place = target.finish(args, &texts)?;
+
+    if args.particles > 1 {
+        say_effective(&drawn.effective, args.particles);
+    }
+    say_what_was_not_seen(args, &tasks);
+    say(&format!(
+        "{} of {} (model {}) on {} in {:.2} s: {}",
+        if args.count * tasks.len() == 1 {
+            "1 completion".to_owned()
+        } else {
+            format!("{} completions", args.count * tasks.len())
+        },
+        super::counted(tasks.len()),
+        model.name,
+        drawn.engine,
+        start.elapsed().as_secs_f64(),
+        place.display()
+    ));
+    Ok(inputs.exit_code())
+}
+
+fn tasks<'a>(
+    args: &Args,
+    model: &Model,
+    inputs: &'a Inputs,
+    known: &known::Known,
+) -> Result<Vec<Task<'a>>> {
+    let listed = args.class.as_ref().map(|list| super::parse_classes(list, model)).transpose()?;
+    let task = |(number, input): (usize, &'a Input)| {
+        let classes = match (&listed, input.class) {
+            (Some(list), _) => list.clone(),
+            (None, Some(class)) => vec![class],
+            (None, None) => (0..model.config.classes.len()).collect(),
+        };
+        let known = known.of(input.width, input.height).with_context(|| input.name.clone())?;
+        Ok(Task { number, input, known, classes })
+    };
+    inputs.images.iter().enumerate().map(task).collect()
+}
+
+fn say_effective(effective: &[f64], particles: usize) {
+    let least = effective.iter().copied().fold(f64::INFINITY, f64::min);
+    let mean = effective.iter().sum::<f64>() / effective.len() as f64;
+    say(&format!(
+        "effective sample size: {mean:.1} of {particles} particles on average, {least:.1} at least"
+    ));
+}
+
+fn say_what_was_not_seen(args: &Args, tasks: &[Task]) {
+    let is_blind = |task: &Task| task.known_later().next().is_some();
+    match (args.particles, tasks.iter().any(is_blind)) {
+        (1, true) => say(
+            "note: known pixels that come after unknown ones, in raster order, were not seen (--particles 64 weighs \
+             completions by them)",
+        ),
+        (2.., false) => say(
+            "note: no known pixel comes after an unknown one, so that particles have all the same weight (leave \
+             --particles out)",
+        ),
+        _ => {}
+    }
+}
+
+/// How everything is drawn.
+struct Work<'a> {
+    args: &'a Args,
+    model: &'a Model,
+    seed: u64,
+    /// Lanes of a task.
+    lanes: usize,
+}
+
+/// What is to be told of all that was drawn.
+#[derive(Default)]
+struct Drawn {
+    engine: String,
+    /// What to give `--device` to get the same engine.
+    device: String,
+    /// Of each size of images.
+    batches: Vec<usize>,
+    /// Of each completion.
+    effective: Vec<f64>,
+}
+
+impl Work<'_> {
+    /// Draws everything, and hands it to the target.
+    fn draw(&self, tasks: &[Task], target: &mut Target) -> Result<Drawn> {
+        let mut sizes: BTreeMap<(usize, usize), Vec<&Task>> = BTreeMap::new();
+        for task in tasks {
+            sizes.entry((task.input.width, task.input.height)).or_default().push(task);
+        }
+        let mut devices = self.args.engine.choose(self.model, tasks.len() * self.lanes)?;
+        let mut drawn = Drawn { effective: vec![0.0; tasks.len() * self.args.count], ..Drawn::default() };
+        let bar = super::progress(tasks.len() * self.lanes, 1);
+        let mut begun = 0;
+        for ((width, height), tasks) in sizes {
+            let mut engine = devices.start(self.model, width, height)?;
+            let all = tasks.len() * self.lanes;
+            let batch = match self.args.batch {
+                Some(batch) => batch.min(all),
+                None => super::even(all, engine.prepare(Room::UpTo(all))?),
+            };
+            engine.prepare(Room::For(batch))?;
+            drawn.engine = engine.name();
+            drawn.batches.push(batch);
+            self.draw_tasks(&tasks, &mut *engine, batch, &mut begun, &bar, &mut |task, k, completion| {
+                drawn.effective[task.number * self.args.count + k] = completion.effective;
+                target.put(task, k, self.args.count, &completion)
+            })?;
+        }
+        drawn.device = devices.argument();
+        bar.finish_and_clear();
+        Ok(drawn)
+    }
+
+    /// Draws tasks of one size.
+    fn draw_tasks(
+        &self,
+        tasks: &[&Task],
+        engine: &mut dyn Engine,
+        batch: usize,
+        begun: &mut usize,
+        bar: &indicatif::ProgressBar,
+        put: &mut dyn FnMut(&Task, usize, Completion) -> Result<()>,
+    ) -> Result<()> {
+        let Args { count, particles, .. } = *self.args;
+        let canvases: Vec<_> = tasks.iter().map(|task| task.canvas()).collect();
+        let later: Vec<Vec<_>> = tasks.iter().map(|task| task.known_later().collect()).collect();
+        let pixels = tasks[0].known.len();
+        let lane = |n: usize| {
+            let (task, of_task) = (tasks[n / self.lanes], n % self.lanes);
+            Lane {
+                index: (task.number * self.lanes + of_task) as u64,
+                class: task.class(of_task / particles),
+                canvas: canvases[n / self.lanes].clone(),
+            }
+        };
+        let all: Vec<_> = (0..tasks.len() * self.lanes).collect();
+        let (mut candidates, mut weights) = (Vec::new(), Vec::new());
+        for lanes in all.chunks(batch) {
+            let job = Job {
+                seed: self.seed,
+                lanes: lanes.iter().map(|&n| lane(n)).collect(),
+                draw: self.args.draw.draw(),
+                want: Want { likelihood: particles > 1, ..Want::default() },
+                ..Job::default()
+            };
+            let outcome = engine.run(&job, &mut |_| {})?;
+            for (i, &n) in lanes.iter().enumerate() {
+                let values = &outcome.pixels[i * pixels * self.model.config.channels..]
+                    [..pixels * self.model.config.channels];
+                let levels: Vec<_> = values.iter().map(|&x| mixture::level(x)).collect();
+                let likelihood = |&pixel: &usize| outcome.log_likelihood[i * pixels + pixel];
+                weights.push(if particles > 1 {
+                    later[n / self.lanes].iter().map(likelihood).sum()
+                } else {
+                    0.0
+                });
+                candidates.push((levels, *begun));
+                if candidates.len() < particles {
+                    continue;
+                }
+                let (task, k) = (tasks[n / self.lanes], n % self.lanes / particles);
+                let noise = Noise::new(self.seed, (task.number * count + k) as u64);
+                let chosen = choose(&weights, noise.beyond(pixels));
+                let (levels, begun) = candidates.swap_remove(chosen);
+                put(task, k, Completion { levels, begun, effective: effective_sample_size(&weights) })?;
+                candidates.clear();
+                weights.clear();
+            }
+            *begun += pixels;
+            bar.inc(lanes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// The command that draws the same again.
+    fn command(&self, known: &known::Known, drawn: &Drawn) -> String {
+        let args = self.args;
+        let mut words = vec!["pixelcnn".to_owned(), "complete".to_owned()];
+        words.extend(args.input.words());
+        words.extend(known.flag());
+        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+        if let Some(path) = &args.model.model {
+            add("-m", file_name(path));
+        }
+        add("-n", args.count.to_string());
+        if args.particles > 1 {
+            add("--particles", args.particles.to_string());
+        }
+        if let [batch] = drawn.batches[..] {
+            add("-b", batch.to_string());
+        }
+        add("-s", self.seed.to_string());
+        if let Some(list) = &args.class {
+            let names = &self.model.config.classes;
+            let classes = super::parse_classes(list, self.model).unwrap_or_default();
+            let list: Vec<_> = classes.iter().map(|&class| class_argument(class, names)).collect();
+            add("--class", list.join(","));
+        }
+        if self.model.precision != Precision::F32 {
+            add("--precision", self.model.precision.name().to_owned());
+        }
+        add("--device", drawn.device.clone());
+        match &args.each {
+            Some(folder) => add("--each", file_name(folder)),
+            None => add("-o", file_name(&args.output)),
+        }
+        words.extend(draw_flags(args.draw.draw()));
+        words.extend(args.show.flags());
+        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What the files say of how they were made, and of each completion: its image, class, and effective sample
+    /// size.
+    fn texts(&self, known: &known::Known, tasks: &[Task], drawn: &Drawn) -> Texts {
+        let names = |of: &dyn Fn(&Task) -> String| tasks.iter().map(of).collect::<Vec<_>>();
+        let batches = drawn.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let [flag, value] = known.flag();
+        let mut shared = model_texts(self.model).to_vec();
+        shared.extend(draw_texts(self.args.draw.draw()));
+        shared.extend([
+            ("seed", self.seed.to_string()),
+            ("known", format!("{} {value}", flag.trim_start_matches('-'))),
+            ("completions", self.args.count.to_string()),
+            ("particles", self.args.particles.to_string()),
+            ("engine", drawn.engine.clone()),
+            ("batch", batches),
+            ("command", self.command(known, drawn)),
+        ]);
+        Texts {
+            shared,
+            names: names(&|task| file_name(task.input.name.as_ref())),
+            classes: tasks
+                .iter()
+                .map(|task| {
+                    let name = |class: usize| self.model.config.classes[class].clone();
+                    (0..self.args.count).map(|k| task.class(k).map(name)).collect()
+                })
+                .collect(),
+            effective: (self.args.particles > 1).then(|| drawn.effective.clone()),
+        }
+    }
+}
+
+/// Texts of the files.
+struct Texts {
+    shared: Vec<(&'static str, String)>,
+    /// Of each image.
+    names: Vec<String>,
+    /// Of each image's completions.
+    classes: Vec<Vec<Option<String>>>,
+    /// Of each completion.
+    effective: Option<Vec<f64>>,
+}

@@ -1,0 +1,185 @@
+//! What the subcommands that draw share: how pixels are drawn, and how the pictures are shown.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+
+use pixelcnn::engine::Draw;
+use pixelcnn::model::Model;
+use pixelcnn::output::animation;
+use pixelcnn::output::grid::{Drawing, Grid};
+use pixelcnn::output::{OutputError, file};
+
+/// The seed of the noise.
+#[derive(Clone, Copy)]
+pub enum Seed {
+    Random,
+    Number(u64),
+}
+
+pub fn parse_seed(text: &str) -> Result<Seed, String> {
+    match text {
+        // Other programs call it -1.
+        "random" | "-1" => Ok(Seed::Random),
+        _ => {
+            let number = text.parse().map(Seed::Number);
+            let expected = || format!("expected `random`, or a whole number from 0 to {}", u64::MAX);
+            number.map_err(|_| expected())
+        }
+    }
+}
+
+impl Seed {
+    /// The number; one that was made here is said.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Number(seed) => seed,
+            Self::Random => {
+                // The standard library's hash maps have random keys: all the randomness that is needed here.
+                let seed = RandomState::new().build_hasher().finish();
+                super::note(&format!("seed: {seed}"));
+                seed
+            }
+        }
+    }
+}
+
+/// How pixels are drawn.
+#[derive(clap::Args)]
+pub struct DrawArgs {
+    /// Temperature: below 1, values come out nearer to the likeliest ones; 0 takes the mean of the likeliest
+    /// component, without noise
+    #[arg(long, value_name = "T", default_value = "1", value_parser = parse_temperature)]
+    temperature: f32,
+
+    /// Cut the tails of each pixel's distribution, P in all, against images that collapse into noise: 0.01 to
+    /// 0.05 help models of short training
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parse_truncation)]
+    truncate: f32,
+
+    /// Let the network see unrounded pixel values, as the published samplers do
+    #[arg(long)]
+    continuous: bool,
+}
+
+fn parse_temperature(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(t) if (0.0..f32::INFINITY).contains(&t) => Ok(t),
+        _ => Err("expected a number from 0, such as 0.9".to_owned()),
+    }
+}
+
+fn parse_truncation(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(p) if (0.0..1.0).contains(&p) => Ok(p),
+        _ => Err("expected a number from 0 to below 1, such as 0.05".to_owned()),
+    }
+}
+
+impl DrawArgs {
+    pub fn draw(&self) -> Draw {
+        Draw { continuous: self.continuous, temperature: self.temperature, truncation: self.truncate }
+    }
+}
+
+/// The flags that draw in the same way; those of the model itself need none.
+pub fn draw_flags(draw: Draw) -> Vec<String> {
+    let Draw { continuous, temperature, truncation } = draw;
+    let mut words = Vec::new();
+    let mut add = |flag: &str, value: f32, default: f32| {
+        if value != default {
+            words.extend([flag.to_owned(), value.to_string()]);
+        }
+    };
+    add("--temperature", temperature, 1.0);
+    add("--truncate", truncation, 0.0);
+    if continuous {
+        words.push("--continuous".to_owned());
+    }
+    words
+}
+
+/// The text chunks that say the same.
+pub fn draw_texts(draw: Draw) -> [(&'static str, String); 3] {
+    [
+        ("continuous", if draw.continuous { "yes" } else { "no" }.to_owned()),
+        ("temperature", draw.temperature.to_string()),
+        ("truncation", draw.truncation.to_string()),
+    ]
+}
+
+/// How the grid is shown.
+#[derive(clap::Args)]
+pub struct ShowArgs {
+    /// Make every pixel of the grid, and of the animation, a square of NxN
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_scale)]
+    pub scale: usize,
+
+    /// Also write the grid as it is drawn, as a GIF, or as an animated PNG if the name ends in .png; programs
+    /// that do not know those show the last frame
+    #[arg(long, value_name = "OUT.gif|OUT.png")]
+    pub animate: Option<PathBuf>,
+}
+
+fn parse_scale(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=64) => Ok(n),
+        _ => Err("expected a whole number from 1 to 64".to_owned()),
+    }
+}
+
+impl ShowArgs {
+    /// Checks that there is a way to make the animation, if one is asked for, of a grid that there is memory for.
+    pub fn begin(&self, grid: Option<&Grid>) -> Result<Option<Drawing>> {
+        let Some(path) = &self.animate else { return Ok(None) };
+        if animation::Kind::of(path).is_none() {
+            let path = path.clone();
+            bail!(OutputError::Extension { path, expected: "gif or .png" });
+        }
+        file::prove_writable(path)?;
+        let size = grid.map(|grid| (grid.image().width, grid.image().height));
+        let fits = size.is_some_and(|(width, height)| animation::takes(width, height, self.scale));
+        ensure!(
+            fits,
+            "--animate: the grid{} would be too large to animate (fewer images, or a smaller --scale)",
+            size.map_or(String::new(), |(w, h)| format!(", {w}x{h} times {},", self.scale))
+        );
+        Ok(grid.cloned().map(Drawing::new))
+    }
+
+    /// Writes the animation.
+    pub fn finish(&self, drawing: Option<&Drawing>, texts: &[(impl AsRef<str>, String)]) -> Result<()> {
+        if let (Some(path), Some(drawing)) = (&self.animate, drawing) {
+            drawing.animation(self.scale).write(path, texts)?;
+        }
+        Ok(())
+    }
+
+    /// The flags that show it in the same way.
+    pub fn flags(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.scale > 1 {
+            words.extend(["--scale".to_owned(), self.scale.to_string()]);
+        }
+        if let Some(path) = &self.animate {
+            words.extend(["--animate".to_owned(), file_name(path)]);
+        }
+        words
+    }
+}
+
+/// A file by its name alone: folders are nobody's business, and elsewhere on other machines.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What made a picture of a model.
+pub fn model_texts(model: &Model) -> [(&'static str, String); 4] {
+    [
+        ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("model", model.name.clone()),
+        ("model_sha256", model.sha256.clone()),
+        ("precision", model.precision.name().to_owned()),
+    ]
+}

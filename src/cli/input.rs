@@ -1,0 +1,326 @@
+//! The images that a subcommand works on: its flags for them, their classes, and what is said of those that
+//! cannot be used.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::drawing::file_name;
+use pixelcnn::input::{self, Item, Labels, LeftOut, Request};
+use pixelcnn::model::Model;
+
+/// Which images.
+#[derive(clap::Args)]
+pub struct InputArgs {
+    /// Images (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM), folders of them, .npz or .npy files of uint8
+    /// [N, H, W] or [N, H, W, C]; in the order given, those of a folder by name
+    #[arg(required = true, value_name = "IMAGE|DIR|ARRAY")]
+    paths: Vec<PathBuf>,
+
+    /// Do not read the folders in folders
+    #[arg(long)]
+    no_recursive: bool,
+
+    /// Which array of an .npz file holds the images, if there are several; x… has its classes in y…
+    #[arg(long, value_name = "NAME")]
+    array: Option<String>,
+
+    /// Classes of the images from a table with the columns path and class
+    #[arg(long, value_name = "FILE.csv")]
+    labels: Option<PathBuf>,
+
+    /// Stop at the first image that cannot be used, instead of passing over it
+    #[arg(long)]
+    strict: bool,
+
+    /// Only list the images, with their sizes, classes, and SHA-256 of their pixels
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// How the classes of images come to be known.
+pub enum Classes<'a> {
+    /// By a list, of one for all or of one for each.
+    Listed(&'a str),
+    /// By folders, arrays or a table, and an image that has none cannot be used.
+    Needed,
+    /// By folders, arrays or a table, where these say it.
+    Known,
+}
+
+/// Images as the network takes them, and what became of the others.
+pub struct Inputs {
+    pub images: Vec<Input>,
+    pub others: Others,
+}
+
+/// Images that are named on a terminal when they are passed over; reports have all.
+const MOST_NAMED: usize = 20;
+
+/// An image as the network takes it.
+pub struct Input {
+    pub name: String,
+    /// Which of the paths that were given it comes from.
+    pub root: usize,
+    pub width: usize,
+    pub height: usize,
+    /// `[H, W, C]`.
+    pub levels: Vec<u8>,
+    pub class: Option<usize>,
+}
+
+/// What is not among the images; flattened into reports.
+#[derive(Serialize)]
+pub struct Others {
+    passed_over: Vec<PassedOver>,
+    left_out: Counts,
+}
+
+#[derive(Serialize)]
+struct PassedOver {
+    path: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    hidden: usize,
+    other_files: usize,
+    sub_folders: usize,
+}
+
+impl InputArgs {
+    /// The paths that were given, for people.
+    pub fn roots(&self) -> Vec<String> {
+        self.paths.iter().map(|path| input::shown(path)).collect()
+    }
+
+    /// What names the same images in the same folders, as a command has it.
+    pub fn words(&self) -> Vec<String> {
+        let mut words: Vec<_> = self.paths.iter().map(|path| file_name(path)).collect();
+        if self.no_recursive {
+            words.push("--no-recursive".to_owned());
+        }
+        if let Some(name) = &self.array {
+            words.extend(["--array".to_owned(), name.clone()]);
+        }
+        if let Some(path) = &self.labels {
+            words.extend(["--labels".to_owned(), file_name(path)]);
+        }
+        words
+    }
+
+    /// Reads all images; says which ones cannot be used, and why.
+    pub fn read(&self, model: &Model, classes: &Classes) -> Result<Inputs> {
+        let recursive = !self.no_recursive;
+        let found = input::find(&Request { paths: &self.paths, recursive, array: self.array.as_deref() });
+        let of_items = self.classes(&found.items, model, classes)?;
+        let mut images = Vec::new();
+        let mut passed_over = Vec::new();
+        let mut pass_over = |path: String, reason: String| {
+            if self.strict {
+                bail!("{path}: {reason}");
+            }
+            passed_over.push(PassedOver { path, reason });
+            Ok(())
+        };
+        for input::PassedOver { name, reason } in found.passed_over {
+            pass_over(name, reason)?;
+        }
+        for (item, class) in found.items.iter().zip(of_items) {
+            match class.and_then(|class| read(item, class, model)) {
+                Ok(input) => images.push(input),
+                Err(error) => pass_over(item.name(), super::one_line(&error))?,
+            }
+        }
+        let LeftOut { hidden, others, folders } = found.left_out;
+        let left_out = Counts { hidden, other_files: others, sub_folders: folders };
+        let inputs = Inputs { images, others: Others { passed_over, left_out } };
+        inputs.speak(if self.list { usize::MAX } else { MOST_NAMED })?;
+        Ok(inputs)
+    }
+
+    /// The class of each item, or why it cannot be used.
+    fn classes(
+        &self,
+        items: &[Item],
+        model: &Model,
+        classes: &Classes,
+    ) -> Result<Vec<Result<Option<usize>>>> {
+        let names = &model.config.classes;
+        if let Classes::Listed(list) = classes {
+            return Ok(listed(list, model, items.len())?
+                .into_iter()
+                .map(|class| Ok(Some(class)))
+                .collect());
+        }
+        if names.is_empty() {
+            return Ok(items.iter().map(|_| Ok(None)).collect());
+        }
+        let mut of_items: Vec<_> = match &self.labels {
+            None => items.iter().map(|item| item.class(names).map_err(Into::into)).collect(),
+            Some(path) => {
+                let table = Labels::read(path).with_context(|| format!("--labels {}", path.display()))?;
+                items
+                    .iter()
+                    .map(|item| table.class(item).map(|name| labelled(name, names)).transpose())
+                    .collect()
+            }
+        };
+        if matches!(classes, Classes::Needed) {
+            let is_unknown = |class: &Result<Option<usize>>| matches!(class, Ok(None));
+            if !items.is_empty() && of_items.iter().all(is_unknown) {
+                bail!(
+                    "model {} has classes: --class must say which, one for all images or a comma list with one \
+                     for each, or images lie in folders named by them: {}",
+                    model.name,
+                    super::class_list(names)
+                );
+            }
+            for class in of_items.iter_mut().filter(|class| is_unknown(class)) {
+                *class =
+                    Err(anyhow!("nothing says its class (--class, --labels, or a folder named by one)"));
+            }
+        }
+        Ok(of_items)
+    }
+}
+
+/// The class that a table names.
+fn labelled(name: &str, names: &[String]) -> Result<usize> {
+    super::class_named(name, names)
+        .with_context(|| format!("its class {name} (--labels) is none of the model's"))
+}
+
+/// The classes of a `--class` list.
+fn listed(list: &str, model: &Model, count: usize) -> Result<Vec<usize>> {
+    match super::parse_classes(list, model)? {
+        classes if classes.len() == 1 => Ok(classes.repeat(count)),
+        classes if classes.len() == count => Ok(classes),
+        classes => bail!(
+            "--class lists {} classes, and there are {count} images: expected one for all, or one for each",
+            classes.len()
+        ),
+    }
+}
+
+/// An image as the network takes it.
+fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
+    let pixels = item.pixels()?;
+    let (width, height) = (pixels.width, pixels.height);
+    if let Some(problem) = super::size_problem(width, height, model) {
+        bail!(problem);
+    }
+    if let (1, Some((x, y))) = (model.config.channels, pixels.first_colour()) {
+        bail!("model {} is for grey images, and this one has colour at column {x}, row {y}", model.name);
+    }
+    Ok(Input {
+        name: item.name(),
+        root: item.root,
+        width,
+        height,
+        levels: pixels.levels(model.config.channels),
+        class,
+    })
+}
+
+impl Inputs {
+    /// Names what was passed over, up to so many, and counts what was left out; an error if there is nothing
+    /// else.
+    fn speak(&self, most: usize) -> Result<()> {
+        let Others { passed_over, left_out } = &self.others;
+        match (&self.images[..], &passed_over[..]) {
+            ([], [PassedOver { path, reason }]) => bail!("{path}: {reason}"),
+            ([], []) => bail!("there are no images"),
+            _ => {}
+        }
+        let shown = passed_over.len().min(most);
+        for PassedOver { path, reason } in &passed_over[..shown] {
+            super::say(&format!("passed over {path}: {reason}"));
+        }
+        if shown < passed_over.len() {
+            super::say(&format!("and {} more (--list names all)", passed_over.len() - shown));
+        }
+        let count = |n: usize, what: &str| (n > 0).then(|| format!("{n} {what}"));
+        let left_out: Vec<_> = [
+            count(left_out.hidden, "hidden"),
+            count(left_out.other_files, "of other kinds"),
+            count(left_out.sub_folders, "sub-folders (--no-recursive)"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !left_out.is_empty() {
+            super::say(&format!("note: left out in folders: {}", left_out.join(", ")));
+        }
+        let all = self.images.len() + passed_over.len();
+        if self.images.is_empty() {
+            bail!("none of the {all} images can be used");
+        }
+        if !passed_over.is_empty() {
+            let some = passed_over.len();
+            super::say(&format!(
+                "note: {some} of {all} images were passed over (--strict stops at the first)"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Failure if anything was passed over.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(u8::from(!self.others.passed_over.is_empty()))
+    }
+
+    /// Prints what [`InputArgs::list`] asks for.
+    pub fn list(&self, model: &Model, json: bool) -> Result<ExitCode> {
+        let images = self.images.iter().map(|input| Listed {
+            path: &input.name,
+            width: input.width,
+            height: input.height,
+            class: input.class.map(|class| model.config.classes[class].as_str()),
+            sha256: Sha256::digest(&input.levels).iter().map(|byte| format!("{byte:02x}")).collect(),
+        });
+        let list = List { images: images.collect(), others: &self.others };
+        let text = match json {
+            true => format!("{}\n", serde_json::to_string_pretty(&list)?),
+            false => list.table(),
+        };
+        super::print(&text)?;
+        Ok(self.exit_code())
+    }
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    images: Vec<Listed<'a>>,
+    #[serde(flatten)]
+    others: &'a Others,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    path: &'a str,
+    width: usize,
+    height: usize,
+    class: Option<&'a str>,
+    /// Of the pixels as the network takes them, `[H, W, C]`.
+    sha256: String,
+}
+
+impl List<'_> {
+    fn table(&self) -> String {
+        let header = ["size", "class", "sha256", "image"].map(str::to_owned);
+        let row = |image: &Listed| {
+            [
+                format!("{}x{}", image.width, image.height),
+                image.class.unwrap_or("-").to_owned(),
+                image.sha256[..16].to_owned(),
+                image.path.to_owned(),
+            ]
+        };
+        super::table(&[header].into_iter().chain(self.images.iter().map(row)).collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,171 @@
+//! Image files: from bytes to pixels, as libjpeg-turbo and Pillow give them.
+
+use std::io::Cursor;
+
+use image::codecs::pnm::PnmDecoder;
+use image::metadata::Orientation;
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
+use libjpeg_turbo_rs as jpeg;
+
+use super::InputError;
+
+/// Larger images are refused before memory is taken for them.
+pub const MOST_PIXELS: u64 = 1 << 27;
+
+/// An image of 8 bits a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pixels {
+    /// In pixels.
+    pub width: usize,
+    /// In pixels.
+    pub height: usize,
+    /// `[H, W, 3]`; grey images have three equal channels.
+    pub rgb: Vec<u8>,
+}
+
+impl Pixels {
+    /// Column and row of the first pixel that is not grey.
+    pub fn first_colour(&self) -> Option<(usize, usize)> {
+        let (pixels, _) = self.rgb.as_chunks::<3>();
+        let at = pixels.iter().position(|[r, g, b]| r != g || r != b)?;
+        Some((at % self.width, at / self.width))
+    }
+
+    /// `[H, W, channels]`, for 3 channels, or for 1 if there is no colour.
+    pub fn levels(self, channels: usize) -> Vec<u8> {
+        match channels {
+            3 => self.rgb,
+            _ => self.rgb.as_chunks().0.iter().map(|[r, _, _]| *r).collect(),
+        }
+    }
+}
+
+/// Decodes a file of any of the formats, whatever its name; of animations, the first frame. What is
+/// transparent lies on white.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
+    if bytes.starts_with(b"P7") {
+        // PAM, which training does not read.
+        return Err(InputError::Unknown);
+    }
+    let (mut image, orientation) = match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => decode_jpeg(bytes)?,
+        Ok(
+            format @ (ImageFormat::Png
+            | ImageFormat::WebP
+            | ImageFormat::Gif
+            | ImageFormat::Bmp
+            | ImageFormat::Tiff
+            | ImageFormat::Pnm),
+        ) => decode_other(bytes, format)?,
+        _ => return Err(InputError::Unknown),
+    };
+    if !has_end(bytes) {
+        return Err(InputError::Broken("its data ends too early".to_owned()));
+    }
+    image.apply_orientation(orientation);
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let rgb = match image.color().has_alpha() {
+        true => image.into_rgba8().pixels().flat_map(|pixel| on_white(pixel.0)).collect(),
+        false => image.into_rgb8().into_raw(),
+    };
+    Ok(Pixels { width, height, rgb })
+}
+
+/// Whether a file has its end. Decoders are content once they have all pixels, and so with a file that was
+/// cut off shortly before.
+fn has_end(bytes: &[u8]) -> bool {
+    let last = |what: &[u8]| bytes.windows(what.len()).rposition(|window| window == what);
+    match *bytes {
+        [0xff, 0xd8, ..] => last(&[0xff, 0xd9]) > last(&[0xff, 0xda]),
+        [0x89, b'P', ..] => last(b"\0\0\0\0IEND").is_some(),
+        [b'R', b'I', b'F', b'F', a, b, c, d, ..] => {
+            bytes.len() as u64 >= 8 + u64::from(u32::from_le_bytes([a, b, c, d]))
+        }
+        _ => true,
+    }
+}
+
+fn on_white([r, g, b, a]: [u8; 4]) -> [u8; 3] {
+    let a = u32::from(a);
+    [r, g, b].map(|c| ((u32::from(c) * a + 255 * (255 - a) + 127) / 255) as u8)
+}
+
+fn check_size(width: u32, height: u32) -> Result<(), InputError> {
+    let is_large = u64::from(width) * u64::from(height) > MOST_PIXELS;
+    if is_large { Err(InputError::Large(width, height)) } else { Ok(()) }
+}
+
+/// By a decoder whose pixels are those of libjpeg-turbo, to the level.
+fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> {
+    let broken = |error: jpeg::JpegError| match error {
+        jpeg::JpegError::UnexpectedEof => InputError::Broken("its data ends too early".to_owned()),
+        error => InputError::Broken(error.to_string()),
+    };
+    let mut decoder = jpeg::Decoder::new(bytes).map_err(broken)?;
+    check_size(decoder.header().width.into(), decoder.header().height.into())?;
+    if decoder.header().precision != 8 {
+        return Err(InputError::Deep);
+    }
+    match decoder.jpeg_color_space() {
+        jpeg::ColorSpace::Cmyk | jpeg::ColorSpace::Ycck => return Err(InputError::Cmyk),
+        _ => decoder.set_output_format(jpeg::PixelFormat::Rgb),
+    }
+    let exif = decoder.exif_orientation();
+    let image = decoder.decode_image().map_err(broken)?;
+    let rgb = RgbImage::from_raw(image.width as u32, image.height as u32, image.data);
+    let rgb = rgb.ok_or_else(|| InputError::Broken("its size is not that of its data".to_owned()))?;
+    Ok((rgb.into(), exif.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)))
+}
+
+fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), InputError> {
+    let broken = |error: ImageError| match error {
+        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            InputError::Broken("its data ends too early".to_owned())
+        }
+        ImageError::Unsupported(error) => InputError::Unsupported(error.to_string()),
+        error => InputError::Broken(error.to_string()),
+    };
+    if format == ImageFormat::Tiff && is_jpeg_in_tiff(bytes) {
+        return Err(InputError::Unsupported("a TIFF that holds a JPEG".to_owned()));
+    }
+    if format == ImageFormat::Bmp && bytes.get(28..30) == Some(&[16, 0]) {
+        return Err(InputError::Unsupported("a BMP of 16 bits a pixel".to_owned()));
+    }
+    // Bitmaps have no maximum.
+    if format == ImageFormat::Pnm && !matches!(bytes, [_, b'1' | b'4', ..]) {
+        match PnmDecoder::new(bytes).map_err(broken)?.into_inner().1.maximal_sample() {
+            255 => {}
+            256.. => return Err(InputError::Deep),
+            most => return Err(InputError::Unsupported(format!("a PNM with a maximum of {most}"))),
+        }
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(8 * MOST_PIXELS);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width, height)?;
+    if matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16) {
+        return Err(InputError::Cmyk);
+    }
+    let colour = decoder.color_type();
+    if colour.bytes_per_pixel() > colour.channel_count() {
+        return Err(InputError::Deep);
+    }
+    // A broken description of the picture is no reason to refuse it.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    Ok((DynamicImage::from_decoder(decoder).map_err(broken)?, orientation))
+}
+
+/// Whether a TIFF is compressed as JPEG, which the decoder of TIFFs decodes to slightly other levels.
+fn is_jpeg_in_tiff(bytes: &[u8]) -> bool {
+    let compression = tiff::decoder::Decoder::new(Cursor::new(bytes))
+        .and_then(|mut decoder| decoder.get_tag_u32(tiff::tags::Tag::Compression));
+    matches!(compression, Ok(6 | 7))
+}

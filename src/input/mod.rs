@@ -1,0 +1,250 @@
+//! Images to measure: which ones are meant, what class each has, and their pixels.
+//!
+//! [`find`] turns what a user names (images, folders, arrays) into an ordered list of [`Item`]s, and says
+//! of everything else why it is none. Pixels are decoded when they are asked for. `scripts/training`
+//! follows the same rules; a test gives both the same files.
+
+mod arrays;
+mod decode;
+mod labels;
+mod walk;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use unicode_normalization::UnicodeNormalization;
+
+use arrays::Array;
+pub use decode::{Pixels, decode};
+pub use labels::Labels;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Images, folders of images, `.npz` and `.npy` files.
+    pub paths: &'a [PathBuf],
+    /// Whether folders in folders are read too.
+    pub recursive: bool,
+    /// Which array of an `.npz` holds the images, where there are several.
+    pub array: Option<&'a str>,
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The images, in the order given; those of a folder by name.
+    pub items: Vec<Item>,
+    /// What was named, or has the name of an image, and cannot be used.
+    pub passed_over: Vec<PassedOver>,
+    /// What folders hold beside images.
+    pub left_out: LeftOut,
+}
+
+/// Something that cannot be used, and why.
+#[derive(Debug)]
+pub struct PassedOver {
+    /// As [`Item::name`].
+    pub name: String,
+    /// A sentence whose subject is the name.
+    pub reason: String,
+}
+
+/// How many entries of folders are not meant to be images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Hidden files and folders, with all that is in them counted as one.
+    pub hidden: usize,
+    /// Files whose names do not end like those of images.
+    pub others: usize,
+    /// Sub-folders, where a request is not recursive.
+    pub folders: usize,
+}
+
+/// An image: a file, or one of an array.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Which of the request's paths it comes from.
+    pub root: usize,
+    path: PathBuf,
+    /// Sub-folders that it lies in, outermost first, below the folder that was named.
+    folders: Vec<OsString>,
+    array: Option<(Arc<Array>, usize)>,
+}
+
+/// Why an image cannot be used. As text, a sentence whose subject is the file.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The system refused.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// A link that leads nowhere.
+    #[error("is a link to {}, which is not there", shown(.0))]
+    DanglingLink(PathBuf),
+    /// A link to a folder that the link itself lies in.
+    #[error("is a link back to {}, in which it lies", shown(.0))]
+    Loop(PathBuf),
+    /// A pipe, a device, a socket.
+    #[error("is no ordinary file")]
+    Special,
+    /// A folder without images.
+    #[error("holds no images ({})", walk::SUFFIXES.join(", "))]
+    Empty,
+    /// No known image format.
+    #[error("is no image of a kind that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM)")]
+    Unknown,
+    /// The decoder's complaint.
+    #[error("is broken or cut off: {0}")]
+    Broken(String),
+    /// A variant of its format that is not read.
+    #[error("is of a kind that is not supported: {0}")]
+    Unsupported(String),
+    /// Samples of 16 bits, or floats.
+    #[error("has more than 8 bits a channel; convert it first")]
+    Deep,
+    /// Colours for print.
+    #[error("has CMYK colours; convert it to RGB first")]
+    Cmyk,
+    /// Width and height.
+    #[error("is {0}x{1}, which is more than {max} pixels", max = decode::MOST_PIXELS)]
+    Large(u32, u32),
+    /// Something is wrong with an `.npz`, an `.npy`, or a table of labels.
+    #[error("{0}")]
+    Arrays(String),
+}
+
+/// Finds the images that are asked for.
+pub fn find(request: &Request) -> Found {
+    let mut found = Found::default();
+    for (root, path) in request.paths.iter().enumerate() {
+        let before = found.items.len();
+        if let Err(error) = found.add(path, request) {
+            found.pass_over(path, &error);
+        }
+        found.items[before..].iter_mut().for_each(|item| item.root = root);
+    }
+    found
+}
+
+impl Found {
+    fn add(&mut self, path: &Path, request: &Request) -> Result<(), InputError> {
+        if path.is_dir() {
+            return walk::walk(path, request.recursive, self);
+        }
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if extension == "npz" || extension == "npy" {
+            let array = Arc::new(arrays::read(path, request.array)?);
+            let item =
+                |index| Item { array: Some((Arc::clone(&array), index)), ..Item::new(path.to_owned()) };
+            self.items.extend((0..array.count()).map(item));
+        } else {
+            self.items.push(Item::new(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn pass_over(&mut self, path: &Path, error: &InputError) {
+        self.passed_over.push(PassedOver { name: shown(path), reason: error.to_string() });
+    }
+}
+
+impl Item {
+    fn new(path: PathBuf) -> Self {
+        Self { root: 0, path, folders: vec![], array: None }
+    }
+
+    /// Its path, with `#` and its index if it is one of an array.
+    pub fn name(&self) -> String {
+        match &self.array {
+            None => shown(&self.path),
+            Some((_, index)) => format!("{}#{index}", shown(&self.path)),
+        }
+    }
+
+    /// Which of `classes` it belongs to, by the label beside its array, or by the outermost sub-folder
+    /// that has the name of a class; `None` if nothing says it.
+    ///
+    /// # Errors
+    /// [`InputError::Arrays`] if its label is none of `classes`.
+    pub fn class(&self, classes: &[String]) -> Result<Option<usize>, InputError> {
+        match &self.array {
+            Some((array, index)) => array.class(*index, classes),
+            None => Ok(self.folders.iter().find_map(|folder| class_named(&as_text(folder), classes))),
+        }
+    }
+
+    /// Its pixels, upright.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn pixels(&self) -> Result<Pixels, InputError> {
+        match &self.array {
+            Some((array, index)) => Ok(array.image(*index)),
+            None => {
+                let bytes =
+                    fs::read(&self.path).map_err(|error| walk::why_unreadable(&self.path, error))?;
+                decode(&bytes)
+            }
+        }
+    }
+}
+
+/// The class of this name. Accents can be spelled in two ways that look the same, and systems differ in which
+/// they make of a folder's name.
+pub fn class_named(name: &str, classes: &[String]) -> Option<usize> {
+    let by_look = || classes.iter().position(|class| class.nfc().eq(name.nfc()));
+    classes.iter().position(|class| class == name).or_else(by_look)
+}
+
+/// A path as text of one line: bytes that are not UTF-8, and control characters, are escaped.
+pub fn shown(path: &Path) -> String {
+    let escape = |c: char| match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if c.is_control() => format!("\\x{:02x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    as_text(path.as_os_str()).chars().map(escape).collect()
+}
+
+/// A name of the system as text: bytes that are not UTF-8 are escaped.
+fn as_text(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_the_same_in_either_spelling_of_accents() {
+        let classes = ["cr\u{e8}me", "cafe\u{301}", "caf\u{e9}"].map(String::from);
+        let mut item = Item::new("x.png".into());
+        let mut class_in = |folders: &[&str]| {
+            item.folders = folders.iter().map(Into::into).collect();
+            item.class(&classes).unwrap()
+        };
+        assert_eq!(class_in(&["test", "cre\u{300}me", "caf\u{e9}"]), Some(0));
+        assert_eq!((class_in(&["cafe\u{301}"]), class_in(&["caf\u{e9}"])), (Some(1), Some(2)));
+        assert_eq!((class_in(&["cafe"]), class_in(&[])), (None, None));
+    }
+
+    #[test]
+    fn paths_are_shown_in_one_line() {
+        assert_eq!(shown(Path::new("a b/ü, \"x\".png")), "a b/ü, \"x\".png");
+        assert_eq!(shown(Path::new("a\nb\u{1b}.png")), "a\\nb\\x1b.png");
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            assert_eq!(shown(Path::new(std::ffi::OsStr::from_bytes(b"x\xff.png"))), "x\\xff.png");
+        }
+    }
+}

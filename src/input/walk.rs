@@ -1,0 +1,88 @@
+//! Folders: what counts as an image, what is left out, and what cannot be read.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use walkdir::{DirEntry, WalkDir};
+
+use super::{Found, InputError, Item};
+
+/// How names of images end, whatever the case.
+pub const SUFFIXES: [&str; 12] =
+    ["bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"];
+
+/// Adds the images in a folder. Links are followed; hidden files and folders are left out.
+pub fn walk(root: &Path, recursive: bool, found: &mut Found) -> Result<(), InputError> {
+    let before = found.items.len();
+    let depth = if recursive { usize::MAX } else { 1 };
+    let mut entries =
+        WalkDir::new(root).follow_links(true).sort_by_file_name().max_depth(depth).into_iter();
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) if error.depth() == 0 => return Err(why(root, error)),
+            // It would not have been read.
+            Err(error) if !recursive && error.loop_ancestor().is_some() => {
+                found.left_out.folders += 1;
+                continue;
+            }
+            Err(error) => {
+                let path = error.path().unwrap_or(root).to_owned();
+                match is_hidden(&path) {
+                    true => found.left_out.hidden += 1,
+                    false => found.pass_over(&path, &why(&path, error)),
+                }
+                continue;
+            }
+        };
+        let kind = entry.file_type();
+        if entry.depth() > 0 && is_hidden(entry.path()) {
+            found.left_out.hidden += 1;
+            if kind.is_dir() {
+                entries.skip_current_dir();
+            }
+        } else if kind.is_dir() {
+            found.left_out.folders += usize::from(!recursive && entry.depth() > 0);
+        } else if !has_suffix(entry.path()) {
+            found.left_out.others += 1;
+        } else if kind.is_file() {
+            found.items.push(item(root, entry));
+        } else {
+            found.pass_over(entry.path(), &InputError::Special);
+        }
+    }
+    if found.items.len() == before { Err(InputError::Empty) } else { Ok(()) }
+}
+
+fn item(root: &Path, entry: DirEntry) -> Item {
+    let within = entry.path().strip_prefix(root).unwrap_or(entry.path());
+    let folders = within.parent().into_iter().flatten().map(Into::into).collect();
+    Item { folders, ..Item::new(entry.into_path()) }
+}
+
+fn has_suffix(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    SUFFIXES.iter().any(|suffix| extension == *suffix)
+}
+
+/// Leading dots hide files everywhere but on Windows; macOS puts `__MACOSX` into its zip files.
+fn is_hidden(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.starts_with(b".") || name == b"__MACOSX"
+}
+
+fn why(path: &Path, error: walkdir::Error) -> InputError {
+    if let Some(ancestor) = error.loop_ancestor() {
+        return InputError::Loop(ancestor.to_owned());
+    }
+    why_unreadable(path, error.into_io_error().expect("what is no loop is an error of the system"))
+}
+
+/// What the system says of a path; a link that leads nowhere is named as such.
+pub fn why_unreadable(path: &Path, error: io::Error) -> InputError {
+    match fs::read_link(path) {
+        Ok(target) if error.kind() == io::ErrorKind::NotFound => InputError::DanglingLink(target),
+        _ => InputError::Io(error),
+    }
+}

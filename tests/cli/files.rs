@@ -1,0 +1,201 @@
+//! What becomes of files: links, modes, mount points, signals, full disks.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::shell::{Shell, read_png};
+
+fn begin(shell: &Shell, script: &str) -> Child {
+    let program = env!("CARGO_BIN_EXE_pixelcnn");
+    Command::new("sh")
+        .args(["-c", &script.replace("pixelcnn ", &format!("exec '{program}' "))])
+        .current_dir(shell.folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+/// Waits for something that a program does while it runs.
+fn wait(child: &mut Child, what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before {what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "it takes too long to {what}");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+fn signals() -> [(&'static str, i32); 3] {
+    [("INT", 2), ("TERM", 15), ("HUP", 1)]
+}
+
+#[test]
+fn signals_leave_no_temporary_file() {
+    let shell = Shell::new();
+    // So large that there is time to stop.
+    fs::create_dir(shell.path("images")).unwrap();
+    for i in 0..4 {
+        image::GrayImage::new(512, 512).save(shell.path(&format!("images/{i}.png"))).unwrap();
+    }
+    fs::write(shell.path("p.npy"), "old").unwrap();
+    let before = shell.files();
+    for (name, number) in signals() {
+        let line = "pixelcnn eval images --class 0 --params p.npy --device cpu --threads 1";
+        let mut child = begin(&shell, line);
+        let has_begun = || shell.files().iter().any(|file| file.starts_with(".pixelcnn-"));
+        wait(&mut child, "begin the file", has_begun);
+        signal(&child, name);
+        let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+        assert_eq!(status.signal(), Some(number), "{}", String::from_utf8_lossy(&stderr));
+        assert_eq!(shell.files(), before, "SIG{name}");
+    }
+    assert_eq!(fs::read(shell.path("p.npy")).unwrap(), b"old");
+}
+
+#[test]
+fn signals_leave_no_empty_folder_and_no_image_that_is_drawn() {
+    let shell = Shell::new();
+    let before = shell.files();
+    for (name, number) in signals() {
+        let mut child =
+            begin(&shell, "pixelcnn sample --each new/deep --size 512x512 -n 4 --device cpu --threads 1");
+        wait(&mut child, "make the folder", || shell.path("new/deep").exists());
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().signal(), Some(number));
+        assert_eq!(shell.files(), before, "SIG{name}");
+    }
+    let mut child =
+        begin(&shell, "pixelcnn sample --each new/deep -n 100000 -b 2 --device cpu --threads 1");
+    wait(&mut child, "draw", || shell.path("new/deep/000002.png").exists());
+    signal(&child, "TERM");
+    child.wait().unwrap();
+    let pictures: Vec<_> =
+        fs::read_dir(shell.path("new/deep")).unwrap().map(|f| f.unwrap().path()).collect();
+    assert!(pictures.len() >= 3);
+    for picture in pictures {
+        read_png(&picture);
+    }
+}
+
+#[test]
+fn a_signal_that_is_to_be_ignored_is() {
+    let shell = Shell::new();
+    let line = "trap '' HUP; pixelcnn sample --each new --size 64x64 -n 40 -b 1 --device cpu --threads 1";
+    let mut child = begin(&shell, line);
+    wait(&mut child, "make the folder", || shell.path("new").exists());
+    signal(&child, "HUP");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(fs::read_dir(shell.path("new")).unwrap().count(), 40);
+}
+
+#[test]
+fn links_are_followed_and_modes_kept() {
+    let shell = Shell::new();
+    fs::write(shell.path("real"), "old").unwrap();
+    fs::set_permissions(shell.path("real"), PermissionsExt::from_mode(0o600)).unwrap();
+    symlink("real", shell.path("link.png")).unwrap();
+    shell.ok("sample -n 1 --device cpu -o link.png");
+    assert!(shell.path("link.png").is_symlink());
+    assert_eq!(fs::metadata(shell.path("real")).unwrap().mode() & 0o777, 0o600);
+    fs::rename(shell.path("real"), shell.path("real.png")).unwrap();
+    read_png(&shell.path("real.png"));
+}
+
+/// A shell that may mount, in a name space of its own; `None`, said aloud, where that is not allowed.
+fn mounted(shell: &Shell, mount: &str, line: &str) -> Option<Output> {
+    let program = env!("CARGO_BIN_EXE_pixelcnn");
+    let script = format!("{mount} || exit 99; {}", line.replace("pixelcnn ", &format!("'{program}' ")));
+    let output = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", &script])
+        .current_dir(shell.folder.path())
+        .output();
+    match output {
+        Ok(output) if output.status.code() != Some(99) && !is_refused(&output) => Some(output),
+        _ => {
+            eprintln!("skipped: mounts are not allowed here");
+            None
+        }
+    }
+}
+
+fn is_refused(output: &Output) -> bool {
+    String::from_utf8_lossy(&output.stderr).contains("unshare")
+}
+
+#[test]
+fn a_mount_point_is_written_in_place() {
+    let shell = Shell::new();
+    fs::write(shell.path("mounted.png"), "under the mount").unwrap();
+    fs::write(shell.path("host.png"), "old").unwrap();
+    let number = fs::metadata(shell.path("host.png")).unwrap().ino();
+    let mount = "mount --bind host.png mounted.png";
+    let Some(output) = mounted(&shell, mount, "pixelcnn sample -n 1 --device cpu -o mounted.png") else {
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    read_png(&shell.path("host.png"));
+    assert_eq!(fs::metadata(shell.path("host.png")).unwrap().ino(), number);
+    assert_eq!(shell.files(), ["grey.safetensors", "host.png", "mounted.png", "rgb.safetensors"]);
+}
+
+#[test]
+fn a_place_that_takes_no_file_is_known_before_the_work() {
+    let shell = Shell::new();
+    for (name, line) in [
+        ("sample", "pixelcnn sample -n 100000 --device cpu -o mount/a.png"),
+        ("each", "pixelcnn sample -n 100000 --device cpu --each mount/a"),
+        ("json", "pixelcnn bench --full --device cpu --json mount/a.json"),
+        ("csv", "pixelcnn bench --full --device cpu --csv mount/a.csv"),
+        ("plot", "pixelcnn bench --full --device cpu --plot mount/a.svg"),
+    ] {
+        fs::create_dir_all(shell.path("mount")).unwrap();
+        let Some(output) = mounted(&shell, "mount -t tmpfs -o ro none mount", line) else { return };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        assert!(said.contains("Read-only file system"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_too_small_for_params_is_known_before_the_work() {
+    let shell = Shell::new();
+    fs::create_dir(shell.path("mount")).unwrap();
+    image::GrayImage::new(512, 512).save(shell.path("black.png")).unwrap();
+    let start = Instant::now();
+    let line =
+        "pixelcnn eval black.png --class 0 --device cpu --params mount/p.npy; c=$?; ls -A mount; exit $c";
+    let Some(output) = mounted(&shell, "mount -t tmpfs -o size=1m none mount", line) else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("mount/p.npy: No space left"), "{said}");
+    assert!(output.stdout.is_empty() && start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_picture_that_finds_no_room_at_the_end_is_kept_elsewhere() {
+    let shell = Shell::new();
+    fs::create_dir(shell.path("mount")).unwrap();
+    fs::create_dir(shell.path("temporary")).unwrap();
+    let mount = "mount -t tmpfs -o size=8k none mount && head -c 1 /dev/zero > mount/full && head -c 4096 /dev/zero > mount/full";
+    let line =
+        "TMPDIR=temporary pixelcnn sample -n 64 --device cpu -o mount/a.png; c=$?; ls -A mount; exit $c";
+    let Some(output) = mounted(&shell, mount, line) else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let line = said.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(line.starts_with("error: cannot write mount/a.png: No space left"), "{said}");
+    let kept = line.rsplit_once("it is kept as ").unwrap().1;
+    assert_eq!(Path::new(kept).file_name().unwrap(), "a.png");
+    assert_eq!(read_png(&shell.path(kept)).1["count"], "64");
+    assert_eq!(output.stdout, b"full\n");
+}
