@@ -237,7 +237,8 @@ mod tests {
         };
         assert_eq!(worst(&change(255)), Some(0));
         let many = worst(&change(600));
-        assert!((Some(1)..Some(16)).contains(&many), "{many:?}");
+        // More colours than a palette holds come out as near ones.
+        assert!((Some(1)..Some(64)).contains(&many), "{many:?}");
     }
 
     #[test]
