@@ -22,7 +22,7 @@ fn with_nothing_known_it_is_sampling() {
     for model in ["grey", "rgb"] {
         let flags = format!("-m {model}.safetensors -s 4 --device cpu");
         shell.ok(&format!("sample {flags} -n 6 --size 8x12 --each {model}"));
-        // Not seen, all the same.
+        // Not seen.
         fs::create_dir(shell.path("inputs")).unwrap();
         for i in 0..2 {
             let from = shell.path(&format!("{model}/{:06}.png", i + 3));
@@ -76,9 +76,9 @@ fn the_top_half_of_a_sample_is_completed_to_that_sample() {
 fn rows_of_the_picture_are_images_and_their_completions() {
     let shell = Shell::new();
     shell.ok("sample -m rgb.safetensors -n 2 --size 8x8 --device cpu --each inputs");
-    // Another size, and any shape of what is known.
+    // Another size.
     shell.ok("sample -m rgb.safetensors -n 1 --size 12x4 --device cpu -o inputs/wide.png");
-    let line = "complete inputs -m rgb.safetensors --box 2,1,3x2 -n 2 -b 2 --device cpu";
+    let line = "complete inputs -m rgb.safetensors --box 2,1,3x2 -n 2 -b 2 -s 9 --device cpu";
     let said = shell.ok(&format!("{line} -o a.png")).stderr;
     assert!(said.contains("note: known pixels that come after unknown ones"), "{said}");
     assert!(said.contains("6 completions of 3 images (model rgb) on CPU"), "{said}");
@@ -130,7 +130,7 @@ fn masks_have_any_shape() {
             |(x, y, pixel): (u32, u32, &image::Rgb<u8>)| (pixel != &input[(x, y)]).then_some((x, y));
         let differ: Vec<_> = completed.enumerate_pixels().filter_map(differs).collect();
         assert!(!differ.is_empty() && differ.iter().all(|(x, y)| (3 * x + y) % 4 == 1), "{differ:?}");
-        assert_eq!(texts["class"], if k == 0 { "b" } else { "a" });
+        assert_eq!(texts["class"], if k == 0 { "1" } else { "0" });
     }
     shell.ok(&format!("{line} --mask all.png -o all-unknown.png"));
     let said = shell.error(&format!("{line} --mask none.png"));
@@ -145,21 +145,21 @@ fn masks_have_any_shape() {
 fn classes_come_from_folders_flags_or_turns() {
     let shell = Shell::new();
     shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
-    fs::create_dir_all(shell.path("labelled/b")).unwrap();
-    fs::rename(shell.path("inputs/000001.png"), shell.path("labelled/b/one.png")).unwrap();
+    fs::create_dir_all(shell.path("labelled/1")).unwrap();
+    fs::rename(shell.path("inputs/000001.png"), shell.path("labelled/1/one.png")).unwrap();
     let classes = |line: &str| {
         shell.ok(&format!("complete {line} -m grey.safetensors --device cpu --rows 3 -n 3"));
         read_png(&shell.path("completions.png")).1["classes"].clone()
     };
-    assert_eq!(classes("labelled inputs"), "b,b,b,a,b,c");
-    assert_eq!(classes("labelled inputs --class 2,b"), "c,b,c,c,b,c");
+    assert_eq!(classes("labelled inputs"), "1,1,1,0,1,2");
+    assert_eq!(classes("labelled inputs --class 2,1"), "2,1,2,2,1,2");
 }
 
 #[test]
 fn particles_are_chosen_by_what_comes_after_them() {
     let shell = Shell::new();
     shell.ok("sample -m grey.safetensors -n 1 --size 8x6 --device cpu --each inputs");
-    let line = "complete inputs -m grey.safetensors --class a --device cpu -n 3";
+    let line = "complete inputs -m grey.safetensors --class 0 --device cpu -n 3";
     let said = shell.ok(&format!("{line} --box 2,1,4x3 --particles 20 -b 7 -o a.png")).stderr;
     assert!(!said.contains("note: "), "{said}");
     let (picture, texts) = read_png(&shell.path("a.png"));
@@ -177,7 +177,7 @@ fn particles_are_chosen_by_what_comes_after_them() {
     assert!(read_png(&shell.path("a.png")) == (picture, texts));
     // Each is one of the candidates.
     shell.ok(
-        "complete inputs -m grey.safetensors --class a --device cpu -n 60 --box 2,1,4x3 --each candidates",
+        "complete inputs -m grey.safetensors --class 0 --device cpu -n 60 --box 2,1,4x3 --each candidates",
     );
     shell.ok(&format!("{line} --box 2,1,4x3 --particles 20 --each chosen"));
     for k in 0..3 {
@@ -207,7 +207,8 @@ fn draws_are_steered_and_drawn_again() {
         assert!(read_png(&shell.path("steered.png")) == steered);
     }
     // The same in completions.
-    shell.ok("complete plain.png -m rgb.safetensors --device cpu --rows 0 -n 1 --temperature 0.7 -o c.png");
+    shell.ok("sample -m rgb.safetensors -n 1 --device cpu -o one.png");
+    shell.ok("complete one.png -m rgb.safetensors --device cpu --rows 0 -n 1 --temperature 0.7 -o c.png");
     assert_eq!(read_png(&shell.path("c.png")).1["temperature"], "0.7");
 }
 
