@@ -116,8 +116,8 @@ pub struct ShowArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_scale)]
     pub scale: usize,
 
-    /// Also write the grid as it is drawn, as a GIF, or as an animated PNG if the name ends in .png; programs
-    /// that do not know those show the last frame
+    /// Also write the grid as it is drawn, as a GIF (at most 255 new colours a frame), or as an animated PNG (all
+    /// colours) if the name ends in .png
     #[arg(long, value_name = "OUT.gif|OUT.png")]
     pub animate: Option<PathBuf>,
 }

@@ -22,7 +22,7 @@ fn with_nothing_known_it_is_sampling() {
     for model in ["grey", "rgb"] {
         let flags = format!("-m {model}.safetensors -s 4 --device cpu");
         shell.ok(&format!("sample {flags} -n 6 --size 8x12 --each {model}"));
-        // Not seen, all the same.
+        // Not seen.
         fs::create_dir(shell.path("inputs")).unwrap();
         for i in 0..2 {
             let from = shell.path(&format!("{model}/{:06}.png", i + 3));
@@ -76,10 +76,9 @@ fn the_top_half_of_a_sample_is_completed_to_that_sample() {
 fn rows_of_the_picture_are_images_and_their_completions() {
     let shell = Shell::new();
     shell.ok("sample -m rgb.safetensors -n 2 --size 8x8 --device cpu --each inputs");
-    // Another size, and any shape of what is known.
+    // Another size.
     shell.ok("sample -m rgb.safetensors -n 1 --size 12x4 --device cpu -o inputs/wide.png");
-    // Of another seed than the images, which would come out again.
-    let line = "complete inputs -m rgb.safetensors --box 2,1,3x2 -n 2 -b 2 -s 6 --device cpu";
+    let line = "complete inputs -m rgb.safetensors --box 2,1,3x2 -n 2 -b 2 -s 9 --device cpu";
     let said = shell.ok(&format!("{line} -o a.png")).stderr;
     assert!(said.contains("note: known pixels that come after unknown ones"), "{said}");
     assert!(said.contains("6 completions of 3 images (model rgb) on CPU"), "{said}");
