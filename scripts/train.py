@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["torch>=1.13", "numpy", "pillow"]
+# dependencies = ["torch>=1.13", "numpy", "pillow", "matplotlib"]
 # ///
 """Train a PixelCNN++ on images of your own.
 
@@ -95,7 +95,7 @@ def parse_flags() -> argparse.Namespace:
         "--rate",
         type=positive,
         metavar="X",
-        help="learning rate at the start; it falls to 0 by a cosine [default: 0.0005]",
+        help="learning rate at the start; it falls to 0 by a cosine [default: 0.002]",
     )
     group(
         "--average",
@@ -119,6 +119,10 @@ def parse_flags() -> argparse.Namespace:
     group("--init", type=Path, metavar="MODEL", help="start from a model's weights, with a new optimizer")
     group("--overwrite", action="store_true", help="replace what another run left at the names of this one")
     group("--checkpoint-minutes", type=non_negative, default=3.0, metavar="N", help="[default: 3]")
+
+    group = parser.add_argument_group("to look at, renewed with every checkpoint").add_argument
+    group("--plot", action="store_true", help="plot bits/dim over the steps as MODEL-training.png")
+    group("--samples", type=Path, metavar="DIR", help="write a grid of samples, if pixelcnn is installed")
 
     group = parser.add_argument_group("model file").add_argument
     group("--dtype", choices=("f32", "f16"), default="f32", help="of the weights [default: f32]")

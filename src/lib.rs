@@ -1,4 +1,4 @@
-//! Fast sampling from PixelCNN++ image models (Salimans et al. 2017), on any GPU and without one.
+//! Fast sampling from PixelCNN++ image models (Salimans et al. 2017), on GPUs and without one.
 //!
 //! [`model`] says what a network is, [`engine`] runs it, [`sampling`] draws pixels from what it gives,
 //! [`output`] makes pictures of them. [`input`] reads pictures, to be measured.

@@ -426,9 +426,9 @@ fn particles_follow_the_exact_posterior() {
     let posterior: Vec<_> = posterior.iter().map(|p| p / total).collect();
 
     let canvas = Canvas::partial([&[0.0], &known[..]].concat(), vec![false, true, true, true]);
-    let mut deviation = |particles: u64| {
+    let mut deviation = |particles: u64, completions| {
         let mut counts = [0; 256];
-        for completion in 0..1500 {
+        for completion in 0..completions {
             let indices = completion * particles..(completion + 1) * particles;
             let lane = |index| Lane { index, canvas: canvas.clone(), ..Lane::default() };
             let job = Job { seed: 3, lanes: indices.map(lane).collect(), want, ..Job::default() };
@@ -441,7 +441,7 @@ fn particles_follow_the_exact_posterior() {
         let (chi, freedom) = chi_square(&counts, &posterior);
         (chi - freedom) / (2.0 * freedom).sqrt()
     };
-    let (many, one) = (deviation(256), deviation(1));
+    let (many, one) = (deviation(256, 1500), deviation(1, 8000));
     assert!(many < 6.0, "256 particles: χ² is {many:.1} standard deviations off");
     assert!(one > 6.0, "1 particle: only {one:.1}");
 }

@@ -39,11 +39,12 @@ TORCH_COUNTER = re.compile(
 def understand(source: Source, flags: argparse.Namespace) -> Checkpoint:
     """Whose names these are, and the place of every tensor that is not to be ignored."""
     if any(TENSORFLOW_NAME.fullmatch(name) for name in source.shapes):
-        if flags.class_tensor:
-            raise ConversionError(
-                f"--class-tensor is for checkpoints with the names of {TORCH.title}; these are those of "
-                f"{TENSORFLOW.title}, which tell the place"
-            )
+        for flag, given in (("--class-tensor", flags.class_tensor), ("--state-dict", flags.state_dict)):
+            if given:
+                raise ConversionError(
+                    f"{flag} is for checkpoints with the names of {TORCH.title}; these are those of "
+                    f"{TENSORFLOW.title}, which leave no choice"
+                )
         return understand_tensorflow(source, flags.raw, flags.ignore)
     if any("u_init" in name.split(".") for name in source.shapes):
         return understand_torch(source, flags.state_dict, flags.ignore)

@@ -25,6 +25,8 @@ def read_arrays(path: Path, leave_out: str | None) -> Source:
     except Exception as error:  # a broken file can raise anything
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise TrainingError(f"{shown(path)}: cannot be read as an .npz file: {reason}") from None
+    # What is no array, NumPy gives as bytes.
+    arrays = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
     names = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     if names[0] not in arrays:
         found = ", ".join(arrays) or "nothing"
@@ -48,7 +50,9 @@ def names_in(path: Path, classes: np.ndarray | None) -> list[str] | None:
         raise TrainingError(
             f"{shown(path)}: classes is {classes.dtype} {list(classes.shape)}, expected a list of texts"
         )
-    return [name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name) for name in classes]
+    return [
+        name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name) for name in classes
+    ]
 
 
 def raw(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> Raw:
@@ -109,7 +113,9 @@ def read_idx(path: Path) -> np.ndarray:
     lengths = [int(n) for n in np.frombuffer(data[4 : 4 + 4 * (len(data[4:]) // 4)], ">u4")[:rank]]
     values = np.frombuffer(data, np.uint8)[4 + 4 * rank :]
     if len(lengths) < rank or len(values) != np.prod(lengths, dtype=np.int64):
-        raise TrainingError(f"{shown(path)}: is {len(data)} bytes long, which its header {lengths} contradicts")
+        raise TrainingError(
+            f"{shown(path)}: is {len(data)} bytes long, which its header {lengths} contradicts"
+        )
     return values.reshape(lengths)
 
 
@@ -133,7 +139,9 @@ def read_batches(folder: Path) -> Source:
             with (folder / name).open("rb") as file:
                 return Plain(file, encoding="bytes").load()
         except Exception as error:  # a broken pickle can raise anything
-            raise TrainingError(f"{shown(folder / name)}: cannot be read as a CIFAR-10 batch: {error}") from None
+            raise TrainingError(
+                f"{shown(folder / name)}: cannot be read as a CIFAR-10 batch: {error}"
+            ) from None
 
     def part(names: list[str]) -> Raw:
         batches = [(name, batch(name)) for name in names]

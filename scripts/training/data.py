@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +13,11 @@ from . import TrainingError
 from .arrays import find_idx, read_arrays, read_batches, read_idx_folder
 from .folders import fitted, read_folder
 from .source import Raw, Source, Wishes
-from .walk import shown, why_unreadable
+from .walk import listed, shown, why_unreadable
 
 KINDS = (
-    "a folder of images (sub-folders are classes, and may lie in train/ and test/ or val/), an .npz with x and, "
-    "for classes, y, an .npy, or a folder with the files of MNIST (IDX) or CIFAR-10 (python batches)"
+    "a folder of images (sub-folders are classes, and may lie in train/ and test/ or val/), an .npz with x "
+    "and, for classes, y, an .npy, or a folder with the files of MNIST (IDX) or CIFAR-10 (python batches)"
 )
 
 
@@ -44,15 +44,20 @@ def load(path: Path, wishes: Wishes) -> Data:
     try:
         if not path.exists():
             raise TrainingError(f"{shown(path)}: there is no such file or folder; expected {KINDS}")
+        if path.is_dir():
+            os.listdir(path)  # what may not be read is said before anything is looked for in it
         source = open_source(path, wishes)
     except OSError as error:
-        raise TrainingError(f"{shown(path)}: {why_unreadable(path, error)}") from None
+        place = path if error.filename is None else Path(error.filename)
+        raise TrainingError(f"{shown(place)}: {why_unreadable(place, error)}") from None
     if wishes.classes:
         source = with_classes(path, source)
     train = brought(path, source.train, wishes)
     test = brought(path, source.test, wishes) if source.test is not None else None
     if test is not None and test.x.shape[1:] != train.x.shape[1:]:
-        raise TrainingError(f"{shown(path)}: its test images are {shape(test)}, and the others {shape(train)}")
+        raise TrainingError(
+            f"{shown(path)}: its test images are {shape(test)}, and the others {shape(train)}"
+        )
     classes = source.classes or [] if wishes.classes else []
     data = Data(*split(path, train, test, wishes.held_out), classes)
     if classes:
@@ -84,7 +89,9 @@ def brought(path: Path, source: Raw, wishes: Wishes) -> Part:
     height, width, channels = x.shape[1:]
     size = wishes.size
     if size and min(height, width) < size:
-        raise TrainingError(f"{shown(path)}: its images are {width}x{height}, smaller than {size}x{size} (--size)")
+        raise TrainingError(
+            f"{shown(path)}: its images are {width}x{height}, smaller than {size}x{size} (--size)"
+        )
     if (size and (height, width) != (size, size)) or (wishes.grey and channels == 3):
         from PIL import Image
 
@@ -106,8 +113,10 @@ def shape(part: Part) -> str:
 def with_classes(path: Path, source: Source) -> Source:
     """With labels that count from 0 without gaps, and a name for each."""
     train, test, names = source
-    for part, what in ((train, "--classes needs labels, and there are none (y in an .npz, or sub-folders)"),
-                       (test, "its test set has no labels, which --classes needs (y_test in an .npz)")):
+    for part, what in (
+        (train, "--classes needs labels, and there are none (y in an .npz, or sub-folders)"),
+        (test, "its test set has no labels, which --classes needs (y_test in an .npz)"),
+    ):
         if part is not None and part.y is None:
             raise TrainingError(f"{shown(path)}: {what}")
     labels, counts = np.unique(train.y, return_counts=True)
@@ -123,13 +132,19 @@ def with_classes(path: Path, source: Source) -> Source:
             )
         names = [str(label) for label in labels]
     if labels[-1] >= len(names) or len(set(names)) < len(names):
-        raise TrainingError(f"{shown(path)}: there are {labels[-1] + 1} classes, and names for {len(set(names))}")
+        raise TrainingError(
+            f"{shown(path)}: there are {labels[-1] + 1} classes, and names for {len(set(names))}"
+        )
     empty = sorted(set(range(len(names))) - set(labels.tolist()))
     if empty:
-        print(f"note: no classes, for they have no images: {listed(names[k] for k in empty)}", file=sys.stderr)
+        print(
+            f"note: no classes, for they have no images: {listed(names[k] for k in empty)}", file=sys.stderr
+        )
     if test is not None and not np.isin(test.y, labels).all():
         label = test.y[~np.isin(test.y, labels)][0]
-        raise TrainingError(f"{shown(path)}: its test set has the label {label}, which none of the others has")
+        raise TrainingError(
+            f"{shown(path)}: its test set has the label {label}, which none of the others has"
+        )
     parts = [part and Raw(part.x, np.searchsorted(labels, part.y)) for part in (train, test)]
     return Source(parts[0], parts[1], [names[k] for k in labels])
 
@@ -138,12 +153,6 @@ def say_classes(data: Data) -> None:
     counts = [np.bincount(part.y, minlength=len(data.classes)) for part in (data.train, data.held_out)]
     each = (f"{name} {train} + {held_out}" for name, train, held_out in zip(data.classes, *counts))
     print(f"{len(data.classes)} classes, with images to train on + held out: {listed(each)}", file=sys.stderr)
-
-
-def listed(names: Iterable[str]) -> str:
-    """As one line; the first ones, if there are many."""
-    names = [shown(name) for name in names]
-    return ", ".join(names[:50]) + (f", and {len(names) - 50} more" if len(names) > 50 else "")
 
 
 def split(path: Path, train: Part, test: Part | None, held_out: int | None) -> tuple[Part, Part]:

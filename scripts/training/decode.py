@@ -1,4 +1,4 @@
-"""Image files: from bytes to pixels, by the rules of src/input/decode.rs; a test gives both the same files."""
+"""Image files: from bytes to pixels, by the rules of src/input/decode.rs; a test feeds both the same."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ def decode(data: bytes) -> Any:
     white."""
     kind = format_of(data)
     if kind is None:
-        raise TrainingError(
-            "is no image of a kind that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM)"
-        )
+        raise TrainingError("is no image of a kind that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from conversion.console import escaped
+
 from . import TrainingError
 from .decode import decode_file
 from .source import Raw, Source, Wishes
-from .walk import SUFFIXES, is_hidden, shown, walk
+from .walk import SUFFIXES, is_hidden, listed, shown, walk
 
 DEFAULT_SIZE = 32  # of folders; other data comes with its own
 # What the folder beside one named train is called, whatever the case; the first that is there is held out.
@@ -32,18 +34,18 @@ def read_folder(folder: Path, wishes: Wishes) -> Source:
         return Source(Raw(images.x, None), Raw(read_images(test, wishes).x, None) if test else None, None)
     classes = sorted(set(images.folders))
     empty = sorted(
-        shown(entry.name)
+        entry.name
         for entry in train.iterdir()
-        if entry.is_dir() and not is_hidden(entry) and shown(entry.name) not in classes
+        if entry.is_dir() and not is_hidden(entry) and escaped(entry.name) not in classes
     )
     if empty:
-        print(f"note: no classes, for they hold no images that can be used: {', '.join(empty)}", file=sys.stderr)
+        print(f"note: no classes, for they hold no images that can be used: {listed(empty)}", file=sys.stderr)
     labelled = [Raw(images.x, numbers(images, classes))]
     if test:
         held_out = read_images(test, wishes)
         unknown = sorted(set(held_out.folders) - set(classes))
         if unknown and len(classes) > 1:
-            raise TrainingError(f"{shown(test)}: its {', '.join(unknown)} are no classes in {shown(train)}")
+            raise TrainingError(f"{shown(test)}: its {listed(unknown)} are no classes in {shown(train)}")
         labelled.append(Raw(held_out.x, numbers(held_out, classes)))
     return Source(labelled[0], labelled[1] if test else None, classes)
 
@@ -60,10 +62,10 @@ def parts_of(folder: Path) -> tuple[Path, Path | None]:
     if "train" not in inside or not held_out:
         return folder, None
     used = (inside["train"], held_out[0])
-    rest = [shown(entry.name) for entry in sorted(folder.iterdir()) if entry not in used and not is_hidden(entry)]
+    rest = [entry.name for entry in sorted(folder.iterdir()) if entry not in used and not is_hidden(entry)]
     print(
         f"note: {shown(used[0].name)} is to train on, {shown(used[1].name)} is held out"
-        + (f"; left out: {', '.join(rest)}" if rest else ""),
+        + (f"; left out: {listed(rest)}" if rest else ""),
         file=sys.stderr,
     )
     return used
@@ -91,7 +93,7 @@ def read_images(folder: Path, wishes: Wishes) -> Images:
             if wishes.classes and len(place) == 1:
                 raise TrainingError("lies in no sub-folder, so it has no class")
             images.append(read_image(file, wishes))
-            folders.append(shown(place[0]))
+            folders.append(escaped(place[0]))
         except TrainingError as error:
             skip(file, error)
     found.say()

@@ -9,7 +9,7 @@ from pathlib import Path
 from conversion import ConversionError
 from conversion.files import prove_room, prove_writable
 
-from . import TrainingError, checkpoint
+from . import TrainingError, checkpoint, pictures
 
 
 def checkpoint_path(flags: argparse.Namespace) -> Path:
@@ -24,7 +24,8 @@ def check_outputs(flags: argparse.Namespace) -> None:
     """Before anything is read."""
     if flags.output.suffix != ".safetensors":
         raise TrainingError(f"{flags.output}: expected a name that ends in .safetensors")
-    paths = (checkpoint_path(flags), flags.output, log_path(flags))
+    paths = [checkpoint_path(flags), flags.output, log_path(flags)]
+    paths += [pictures.plot_path(log_path(flags))] if flags.plot else []
     goes_on = flags.resume is not None and same(flags.resume, paths[0])
     if not goes_on and not flags.overwrite:
         for path in paths:
@@ -32,7 +33,12 @@ def check_outputs(flags: argparse.Namespace) -> None:
     for path in paths:
         prove_writable(path)
     if flags.held_out_to:
-        check_folder(flags.held_out_to, flags.overwrite or goes_on)
+        check_folder("--held-out-to", flags.held_out_to, flags.overwrite or goes_on)
+    if flags.samples:
+        pictures.find_program()
+        check_folder("--samples", flags.samples, flags.overwrite or goes_on)
+    if flags.plot:
+        pictures.require_matplotlib()
 
 
 def same(path: Path, other: Path) -> bool:
@@ -52,14 +58,14 @@ def refuse_to_replace(path: Path) -> None:
     raise TrainingError(f"{path}: {there} is there already; name another output, or replace it with --overwrite")
 
 
-def check_folder(folder: Path, may_replace: bool) -> None:
+def check_folder(flag: str, folder: Path, may_replace: bool) -> None:
     if not folder.exists():
         return  # it is made once there are images for it, which is early enough
     if not folder.is_dir():
-        raise TrainingError(f"--held-out-to {folder}: is a file; name a folder")
+        raise TrainingError(f"{flag} {folder}: is a file; name a folder")
     if not may_replace and any(folder.iterdir()):
         raise TrainingError(
-            f"--held-out-to {folder}: holds files already, which new ones would be mixed with; name another "
+            f"{flag} {folder}: holds files already, which new ones would be mixed with; name another "
             f"folder, or replace them with --overwrite"
         )
     prove_writable(folder / "00000.png")

@@ -32,7 +32,7 @@ RUN = {
     "leave_out": None,
     "held_out": None,
     "batch": 16,
-    "rate": 5e-4,
+    "rate": 0.002,
     "average": 0.999,
     "dropout": 0.0,
     "flip": None,

@@ -9,17 +9,19 @@ import shlex
 import sys
 import time
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from conversion import ConversionError
 from conversion.console import Stopped, escaped
 from conversion.files import write_somewhere
 from conversion.model_file import beyond_limits, write_model
 
-from . import TrainingError, checkpoint
+from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load
 from .likelihood import bits_per_dim
 from .network import PixelCNN
@@ -68,7 +70,7 @@ class Trainer:
         self.judge.eval()
         self.names = [name for name, _ in self.net.named_parameters()]
         check_room(flags, sum(value.numel() for value in self.net.parameters()))
-        self.optimizer = torch.optim.Adam(self.net.parameters(), betas=BETAS)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), betas=BETAS, foreach=True)
         self.step, self.steps_before, self.elapsed = 0, 0, 0.0
         self.log: list[list[float]] = []
         if flags.resume:
@@ -208,10 +210,10 @@ class Trainer:
 
     def images_of(self, step: int) -> Part:
         """The images of a step follow from the seed and its number alone."""
-        seed, train = self.run["seed"], self.data.train
+        seed = self.run["seed"]
         epoch, at = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([seed, 0, epoch]).permutation(len(train))
-        part = train.of(order[at * self.batch : (at + 1) * self.batch])
+        order = order_of_images(seed, epoch, len(self.data.train))
+        part = self.data.train.of(order[at * self.batch : (at + 1) * self.batch])
         random = np.random.default_rng([seed, 1, step])
         flips = random.random(len(part)) < 0.5
         flips &= self.flips if isinstance(self.flips, bool) else self.flips[part.y]
@@ -342,10 +344,32 @@ class Trainer:
             log_path(self.flags).write_text("\n".join(lines) + "\n")
         except OSError as error:
             print(f"warning: no log: {error}", file=sys.stderr)
+        self.show(held_out)
+
+    def show(self, bits: float) -> None:
+        """The pictures that were asked for; one that fails is a warning."""
+        try:
+            if self.flags.plot:
+                pictures.plot(log_path(self.flags))
+            if self.flags.samples:
+                picture = self.flags.samples / f"{self.steps_before + self.step:08}.png"
+                metadata = self.metadata(bits)
+                pictures.sample(lambda path: write_model(path, metadata, self.exported()), picture)
+        except (TrainingError, ConversionError, OSError) as error:
+            print(f"warning: no picture: {error}", file=sys.stderr)
 
     def export(self) -> None:
         tensors = self.exported()
         bits = self.measure(tensors, self.data.held_out)
+        metadata = self.metadata(bits)
+        write_model(self.flags.output, metadata, tensors, write_somewhere)
+        print(
+            f"{self.flags.output}: {metadata['steps']} steps, {bits:.4f} bits/dim on "
+            f"{metadata['bits_per_dim_of']}"
+        )
+        print(f"sample from it:\n  pixelcnn sample -m {shlex.quote(str(self.flags.output))}")
+
+    def metadata(self, bits: float) -> dict[str, str]:
         run, flags = self.run, self.flags
         metadata = {
             "format": "pixelcnn-1",
@@ -367,12 +391,7 @@ class Trainer:
         }
         if flags.license:
             metadata["license"] = flags.license
-        metadata = {key: str(value) for key, value in metadata.items()}
-        write_model(flags.output, metadata, tensors, write_somewhere)
-        print(
-            f"{flags.output}: {metadata['steps']} steps, {bits:.4f} bits/dim on {metadata['bits_per_dim_of']}"
-        )
-        print(f"sample from it:\n  pixelcnn sample -m {shlex.quote(str(flags.output))}")
+        return {key: str(value) for key, value in metadata.items()}
 
 
 class Clock:
@@ -389,6 +408,11 @@ class Clock:
 
 # Signals that asked for an end, which comes after the step and a checkpoint.
 STOP: list[int] = []
+
+
+@lru_cache(maxsize=1)
+def order_of_images(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
 def pick_device(name: str) -> torch.device:

@@ -38,7 +38,7 @@ impl Seed {
             Self::Random => {
                 // The standard library's hash maps have random keys: all the randomness that is needed here.
                 let seed = RandomState::new().build_hasher().finish();
-                super::say(&format!("seed: {seed}"));
+                super::note(&format!("seed: {seed}"));
                 seed
             }
         }
@@ -149,7 +149,7 @@ impl ShowArgs {
     }
 
     /// Writes the animation.
-    pub fn finish(&self, drawing: Option<&Drawing>, texts: &[(&str, String)]) -> Result<()> {
+    pub fn finish(&self, drawing: Option<&Drawing>, texts: &[(impl AsRef<str>, String)]) -> Result<()> {
         if let (Some(path), Some(drawing)) = (&self.animate, drawing) {
             drawing.animation(self.scale).write(path, texts)?;
         }

@@ -148,7 +148,7 @@ impl Array {
             None => (number.filter(|&n| n < classes.len()), label.to_string()),
             Some(names) => {
                 let name = number.and_then(|n| names.get(n));
-                let class = name.and_then(|name| classes.iter().position(|class| class == name));
+                let class = name.and_then(|name| super::class_named(name, classes));
                 (class, name.cloned().unwrap_or_else(|| label.to_string()))
             }
         };

@@ -22,6 +22,11 @@ pub fn walk(root: &Path, recursive: bool, found: &mut Found) -> Result<(), Input
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) if error.depth() == 0 => return Err(why(root, error)),
+            // It would not have been read.
+            Err(error) if !recursive && error.loop_ancestor().is_some() => {
+                found.left_out.folders += 1;
+                continue;
+            }
             Err(error) => {
                 let path = error.path().unwrap_or(root).to_owned();
                 match is_hidden(&path) {

@@ -53,7 +53,7 @@ impl<F: Fn(usize) -> Image> Animation<F> {
     /// # Errors
     /// [`OutputError::Io`], [`OutputError::Elsewhere`], and [`OutputError::Extension`] for a name that ends in
     /// neither `.gif` nor `.png`.
-    pub fn write(&self, path: &Path, texts: &[(&str, String)]) -> Result<(), OutputError> {
+    pub fn write(&self, path: &Path, texts: &[(impl AsRef<str>, String)]) -> Result<(), OutputError> {
         match Kind::of(path) {
             Some(Kind::Gif) => {
                 file::write(path, |writer| self.gif(writer, texts).map_err(io::Error::other))
@@ -74,12 +74,18 @@ impl<F: Fn(usize) -> Image> Animation<F> {
         })
     }
 
-    fn gif(&self, writer: impl Write, texts: &[(&str, String)]) -> Result<(), gif::EncodingError> {
+    fn gif(
+        &self,
+        writer: impl Write,
+        texts: &[(impl AsRef<str>, String)],
+    ) -> Result<(), gif::EncodingError> {
         let still = (self.frame)(self.count - 1).enlarged(self.scale);
         let mut encoder = gif::Encoder::new(writer, still.width as u16, still.height as u16, &[])?;
         encoder.set_repeat(gif::Repeat::Infinite)?;
-        let comment =
-            texts.iter().map(|(keyword, text)| format!("{keyword}: {text}\n")).collect::<String>();
+        let comment = texts
+            .iter()
+            .map(|(keyword, text)| format!("{}: {text}\n", keyword.as_ref()))
+            .collect::<String>();
         encoder.write_raw_extension(gif::Extension::Comment.into(), &[comment.as_bytes()])?;
         for (change, delay) in self.changes() {
             let (palette, indices) = change.indexed();
@@ -99,7 +105,11 @@ impl<F: Fn(usize) -> Image> Animation<F> {
         Ok(())
     }
 
-    fn png(&self, writer: impl Write, texts: &[(&str, String)]) -> Result<(), png::EncodingError> {
+    fn png(
+        &self,
+        writer: impl Write,
+        texts: &[(impl AsRef<str>, String)],
+    ) -> Result<(), png::EncodingError> {
         let still = (self.frame)(self.count - 1).enlarged(self.scale);
         let mut encoder = super::png::encoder(writer, &still, texts)?;
         encoder.set_color(png::ColorType::Rgba);

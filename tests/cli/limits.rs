@@ -58,3 +58,19 @@ fn memory_that_cannot_be_had_is_a_batch_that_does_not_fit() {
         assert_eq!(shell.files(), ["grey.safetensors", "rgb.safetensors"]);
     }
 }
+
+/// The limits of the adapter allow more than there is.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs a Vulkan adapter"]
+fn memory_that_a_gpu_does_not_have_is_a_batch_that_does_not_fit() {
+    let shell = Shell::new();
+    let line = "bench -b 1200 --engine cached --device gpu --seconds 0.01 --json out.json";
+    let script = format!("ulimit -v 1300000; exec '{}' {line}", env!("CARGO_BIN_EXE_pixelcnn"));
+    let mut command = Command::new("sh");
+    let output = command.args(["-c", &script]).current_dir(shell.folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // A driver with less memory than the limit takes no such batch either.
+    assert!(said.contains("a batch of 1200 images does not fit: it needs"), "{said}");
+    assert!(said.contains("less memory free; the largest batch that fits is "), "{said}");
+}

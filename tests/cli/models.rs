@@ -117,7 +117,7 @@ fn nothing_is_drawn_from_numbers_that_are_not_finite() {
     image::RgbImage::new(8, 12).save(shell.path("black.png")).unwrap();
     let said = shell.error("eval -m exploding.safetensors black.png --device cpu --params out.npy");
     assert!(
-        said.contains("error: black.png: the network gave NaN or infinity at row 0, column 0"),
+        said.contains("error: black.png: the network gave NaN or infinity for image 0 at row 0, column 0"),
         "{said}"
     );
 }

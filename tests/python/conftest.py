@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from checkpoints import Tensors, random_torch_network
+from PIL import Image
+from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -69,6 +72,20 @@ def run_pixelcnn(*arguments: object) -> Result:
     return result
 
 
+def evaluate(
+    model: Path, images: np.ndarray, classes: list[int], folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """The program's parameters and bits per dimension for 8-bit images, each under its class."""
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image.squeeze()).save(folder / f"{i:03}.png")
+    flags = ["--class", ",".join(map(str, classes))] if len(classes) else []
+    flags += ["--device", "cpu", "--json", "--params", folder / "params.npy"]
+    result = run_pixelcnn("eval", "-m", model, folder, *flags)
+    bits = [image["bits_per_dim"] for image in json.loads(result.out)["images"]]
+    return np.load(folder / "params.npy"), np.array(bits)
+
+
 def flags(case: str) -> list[str]:
     """What a user tells of a case because its checkpoint does not."""
     c = config(case)
@@ -84,3 +101,20 @@ def first_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) 
         return None
     at = tuple(int(i) for i in beyond[0])
     return f"{len(beyond)} values differ, first at {at}: {found[at]!r}, expected {expected[at]!r}"
+
+
+@pytest.fixture
+def layers() -> Tensors:
+    """A small network with the published PyTorch names and no classes."""
+    return random_torch_network(6, 1, 2)
+
+
+@pytest.fixture
+def convert(tmp_path: Path):
+    """Convert tensors from a safetensors file."""
+
+    def run(tensors: Tensors, *flags: object) -> Result:
+        save_file(tensors, tmp_path / "params.safetensors")
+        return run_convert(tmp_path / "params.safetensors", "-o", tmp_path / "model.safetensors", *flags)
+
+    return run

@@ -226,6 +226,8 @@ def block_ways() -> list[Way]:
     linear = {name: (values(2 * F, K), values(2 * F)) for name in names}
     square = {name: values(F, K) for name in names}
     label_square = values(K, K)
+    wide = {name: values(F, 9) for name in names}
+    hw = {name: (values(2 * F, 9), values(2 * F, 1), values(2 * F)) for name in names}
     upward = {name: own[name] for name in names if name.startswith("up")}
 
     def per_block(rows, place):
@@ -246,6 +248,16 @@ def block_ways() -> list[Way]:
             places=conv_in, blocks=lambda n: {
                 "cond.parametrizations.weight.original1": v[n], "cond.parametrizations.weight.original0": g[n],
                 "cond.bias": b[n]}),
+        Way("projections_without_a_bias", {"label_embedding.weight": label}, (),
+            per_block({n: label @ wide[n].T for n in names}, "conv_in"), places=conv_in,
+            blocks=lambda n: {"cond.weight": wide[n]}),
+        Way("projections_to_the_gate", {"label_embedding.weight": label}, placed("hw.lin_a", "gate"),
+            per_block({n: label @ normed(*h[:2]).T + h[2] for n, h in hw.items()}, "conv_out"), places=conv_out,
+            blocks=lambda n: dict(zip(("hw.lin_a.weight_v", "hw.lin_a.weight_g", "hw.lin_a.bias"), hw[n]))),
+        Way("projections_of_what_is_concatenated", {"e.weight": label}, placed("e.weight", "input"),
+            per_block(projected, "conv_in"), concatenated=9, places=("input", "conv_in"),
+            sees=lambda x, k, ones: np.concatenate([x, label[k][:, None, None] + 0 * ones, ones], axis=-1),
+            blocks=lambda n: {"cond.weight_v": v[n], "cond.weight_g": g[n], "cond.bias": b[n]}),
         Way("projections_of_as_many_as_classes", {"label_embedding.weight": label_square}, (),
             per_block({n: label_square @ square[n].T + b[n] for n in names}, "conv_in"), places=conv_in,
             blocks=lambda n: {"cond.weight": square[n], "cond.bias": b[n]}, network={"channels": 1}),

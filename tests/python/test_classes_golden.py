@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, GOLDEN_ELSEWHERE, run_convert
+from conftest import GOLDEN, GOLDEN_ELSEWHERE, evaluate, needs_pixelcnn, run_convert, run_pixelcnn
 from record_classes import CASES, LABELS, convert, record
 from reference import Network, bits_per_dim
 from safetensors.numpy import load_file
@@ -42,18 +42,18 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.fixture(scope="module", params=OTHERS)
 def other(request, tmp_path_factory):
-    """Another's checkpoint, converted: the network, and what its own code gave in 32 bits."""
+    """Another's checkpoint, converted: the network, what its own code gave in 32 bits, and the model file."""
     folder = GOLDEN_ELSEWHERE / request.param
     c = json.loads((folder / "config.json").read_text())
     output = tmp_path_factory.mktemp("other") / "model.safetensors"
     size = ["--height", c["height"], "--width", c["width"]]
     result = run_convert(folder / "params.pth", "-o", output, *size, *FLAGS.get(request.param, []))
     assert result.code == 0, result.err
-    return Network(output), load_file(folder / "golden.safetensors")
+    return Network(output), load_file(folder / "golden.safetensors"), output
 
 
 def test_other_peoples_checkpoints_give_what_their_own_code_gave(other):
-    network, expected = other
+    network, expected, _ = other
     params = network.params(expected["image"], expected.get("label"))
     assert network.used == set(network.tensors)
     # Float32 against float64 of the same network differs by up to 4e-5.
@@ -63,7 +63,7 @@ def test_other_peoples_checkpoints_give_what_their_own_code_gave(other):
 
 
 def test_and_under_every_class(other):
-    network, expected = other
+    network, expected, _ = other
     image = expected["image"]
     if not network.classes:
         pytest.skip("has no classes")
@@ -74,6 +74,23 @@ def test_and_under_every_class(other):
     assert np.abs(bits - expected["class_bits_per_dim"]).max() < 1e-4
     # The twin: each class taken for the next.
     assert np.abs(np.roll(bits, 1, axis=1) - expected["class_bits_per_dim"]).max() > 1e-3
+
+
+@needs_pixelcnn
+def test_and_to_the_program(other, tmp_path):
+    network, expected, model = other
+    image = expected["image"]
+    params, bits = evaluate(model, image, expected.get("label", []), tmp_path / "images")
+    assert worst(params, expected["params"]) < 1e-4
+    assert np.abs(bits - expected["bits_per_dim"]).max() < 1e-4
+    for k in range(len(network.classes)):
+        _, bits = evaluate(model, image, [k] * len(image), tmp_path / "images")
+        assert np.abs(bits - expected["class_bits_per_dim"][:, k]).max() < 1e-4
+
+
+@needs_pixelcnn
+def test_the_program_verifies_each(other):
+    run_pixelcnn("verify", "-m", other[2], "--device", "cpu")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -1,27 +1,17 @@
-"""Class tensors that cannot be read, or not in one way alone: an error that says what to do, and no file. And
-what is left out without being asked for: optimizers, counters, other networks, prefixes."""
+"""Class tensors that cannot be read, or not in one way alone: an error that says what to do, and no file."""
 
 from __future__ import annotations
 
-import argparse
-from collections import OrderedDict, defaultdict
-from pathlib import Path
-
 import numpy as np
 import pytest
-from checkpoints import Global, block_names, random_torch_network, save_pth
-from conftest import GOLDEN, run_convert
-from safetensors.numpy import load_file, save_file
+from checkpoints import block_names, random_torch_network
+from conftest import GOLDEN
+from safetensors.numpy import load_file
 from training import TrainingError
 from training.checkpoint import read_safetensors
 from training.settings import settings_of
 
 F, K = 6, 3
-
-
-@pytest.fixture
-def layers():
-    return random_torch_network(F, 1, 2)
 
 
 def values(*shape):
@@ -30,15 +20,6 @@ def values(*shape):
 
 def per_block(layers, **shapes):
     return {f"{b}.{name}": values(*shape) for b in block_names(layers) for name, shape in shapes.items()}
-
-
-@pytest.fixture
-def convert(tmp_path):
-    def run(tensors, *flags):
-        save_file(tensors, tmp_path / "params.safetensors")
-        return run_convert(tmp_path / "params.safetensors", "-o", tmp_path / "model.safetensors", *flags)
-
-    return run
 
 
 @pytest.fixture
@@ -125,6 +106,17 @@ def test_maps_tell_the_size(shape, place, side, convert):
     assert ("bottleneck" in result.out) == (place == "bottleneck") and "assumed" not in result.err
 
 
+def test_maps_beside_the_image_tell_the_size(convert):
+    layers = random_torch_network(10, 1, 2, concatenated=1)
+    flags = ("--class-tensor", "e.weight=input-after-ones")
+    result = convert(layers | {"e.weight": values(K, 28 * 28)}, *flags)
+    assert result.code == 0, result.err
+    assert (
+        "1 channels, a map a class each, after the channel of ones" in result.out
+        and "height: 28" in result.out
+    )
+
+
 def test_two_vectors_a_block_that_their_names_do_not_tell_apart(layers, refused):
     tensors = layers | per_block(layers, x=(K, F), y=(K, F))
     refused(tensors, "--class-tensor x=gate-a", "--class-tensor x=block", "--class-tensor y=gate-b")
@@ -166,6 +158,16 @@ def test_film_that_projects_an_embedding(layers, refused):
     tensors = layers | {"label.weight": values(K, 9)}
     tensors |= per_block(layers, **{"cond.weight": (2 * F, 9), "cond.bias": (2 * F,)})
     refused(tensors, "cond.weight [12, 9], in 16 blocks fits one place, but is not taken")
+
+
+def test_a_projection_that_is_part_of_a_sequence(layers, refused):
+    tensors = layers | {"label.weight": values(K, 9)}
+    tensors |= per_block(layers, **{"cond.1.weight": (F, 9), "cond.1.bias": (F,)})
+    refused(
+        tensors,
+        "not taken unasked: a nonlinearity before it would leave no trace",
+        "--class-tensor cond.1=",
+    )
 
 
 def test_a_shared_vector_of_two_values_a_filter(layers, refused):
@@ -287,6 +289,7 @@ def test_names_tell_the_place_of_tensorflows_tensors(refused):
 
     tensors = random_network(filters=4, blocks=1, mixtures=2, classes=3)
     refused(tensors, "--class-tensor is for", flags=("--class-tensor", "model/dense_0/V=first"))
+    refused(tensors, "--state-dict is for", flags=("--state-dict", "ema"))
 
 
 def test_an_exact_name_goes_before_one_within_a_block(layers, convert):
@@ -296,142 +299,6 @@ def test_an_exact_name_goes_before_one_within_a_block(layers, convert):
     result = convert(tensors, "--class-tensor", "embedding.weight=first")
     assert result.code == 0, result.err
     assert 'class_places: ["input", "conv_out"]' in result.out
-
-
-# ---- What is around the network ----
-
-
-@pytest.fixture
-def expected(layers, convert, tmp_path):
-    """Tensors with a class tensor, and the model of them."""
-    tensors = layers | {"out.weight": values(K, 20)}
-    assert convert(tensors).code == 0
-    return tensors, load_file(tmp_path / "model.safetensors")
-
-
-def same(tmp_path, model):
-    found = load_file(tmp_path / "model.safetensors")
-    return found.keys() == model.keys() and all((found[name] == model[name]).all() for name in found)
-
-
-@pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "pixel_cnn_model.", "module._orig_mod.", "model.module.", "net.0."]
-)
-def test_prefixes(prefix, expected, convert, tmp_path):
-    tensors, model = expected
-    result = convert({prefix + name: tensor for name, tensor in tensors.items()})
-    assert result.code == 0 and same(tmp_path, model), result.err
-    # A class tensor of a model that has the network as a part.
-    outside = {name if name == "out.weight" else prefix + name: tensor for name, tensor in tensors.items()}
-    result = convert(outside)
-    assert result.code == 0 and same(tmp_path, model), result.err
-
-
-def optimizer(tensors):
-    state = {
-        i: {"step": 5, "exp_avg": tensor, "exp_avg_sq": tensor} for i, tensor in enumerate(tensors.values())
-    }
-    return {
-        "state": state,
-        "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999), "amsgrad": False, "params": [0, 1]}],
-    }
-
-
-@pytest.mark.parametrize("key", ["model_state_dict", "state_dict", "model", "ema", "net"])
-def test_dictionaries_of_training(key, expected, tmp_path):
-    tensors, model = expected
-    state = {
-        "epoch": 17,
-        key: OrderedDict((f"module.{name}", tensor) for name, tensor in tensors.items()),
-        "optimizer_state_dict": optimizer(tensors),
-        "opt": optimizer(tensors),
-        "scheduler": {"last_epoch": 17, "_last_lr": [1e-3], "milestones": None},
-        "best": np.float64(2.9),
-        "random": np.arange(3),
-        "loss": 3.25,
-        "notes": ["a", "b"],
-        "args": argparse.Namespace(lr=1e-3, path=Path("data"), device=None),
-        "losses": defaultdict(list, {"train": [1.0, 2.0]}),
-        "size": Global("torch.float32"),
-    }
-    del state["random"]  # a tensor to PyTorch, which no network has
-    save_pth(tmp_path / "params.pth", state)
-    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
-    assert result.code == 0 and same(tmp_path, model), result.err
-
-
-def test_counters_beside_the_tensors(expected, tmp_path):
-    tensors, model = expected
-    save_pth(
-        tmp_path / "params.pth", tensors | {"epoch": 3, "step": np.zeros((), np.int64), "n_averaged": None}
-    )
-    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
-    assert result.code == 0 and same(tmp_path, model), result.err
-
-
-def test_several_networks(expected, tmp_path):
-    tensors, model = expected
-    others = {name: tensor + np.float32(1) for name, tensor in tensors.items()}
-    state = {
-        "model": {f"module.{name}": tensor for name, tensor in others.items()},
-        "ema": {f"module.{name}": tensor for name, tensor in tensors.items()},
-    }
-    source, output = tmp_path / "params.pth", tmp_path / "model.safetensors"
-    output.unlink()
-    save_pth(source, state)
-    result = run_convert(source, "-o", output)
-    assert (
-        result.code == 1 and "2 networks: choose with --state-dict ema or --state-dict model" in result.err
-    )
-    result = run_convert(source, "-o", output, "--state-dict", "other")
-    assert result.code == 1 and "--state-dict other: there is no such network" in result.err
-    assert not output.exists()
-    assert run_convert(source, "-o", output, "--state-dict", "model").code == 0
-    assert not same(tmp_path, model)
-    assert run_convert(source, "-o", output, "--state-dict", "ema").code == 0
-    assert same(tmp_path, model)
-
-    save_pth(source, others | {"ema": tensors})
-    for chosen, right in ((".", False), ("ema", True)):
-        result = run_convert(source, "-o", output, "--state-dict", chosen)
-        assert result.code == 0 and same(tmp_path, model) == right, result.err
-
-
-@pytest.mark.parametrize(
-    "name", ["e.weight", "module.e.weight", "net.module.e.weight", "e", "module.e", "*e.weight"]
-)
-def test_any_part_of_a_prefix_may_be_named(name, layers, tmp_path):
-    tensors = {f"module.{key}": tensor for key, tensor in (layers | {"e.weight": values(K, F)}).items()}
-    save_pth(tmp_path / "params.pth", {"net": tensors})
-    result = run_convert(
-        tmp_path / "params.pth", "-o", tmp_path / "model.safetensors", "--class-tensor", f"{name}=first"
-    )
-    assert result.code == 0, result.err
-
-
-def test_a_class_tensor_beside_the_networks_dictionary(expected, tmp_path):
-    tensors, model = expected
-    layers = {name: tensor for name, tensor in tensors.items() if name != "out.weight"}
-    save_pth(tmp_path / "params.pth", {"model": layers, "embedding": {"weight": tensors["out.weight"]}})
-    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
-    assert result.code == 0 and same(tmp_path, model), result.err
-
-
-def test_a_whole_module(tmp_path):
-    save_pth(tmp_path / "params.pth", {"model": Global("model.PixelCNN"), "epoch": 3})
-    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
-    assert result.code == 1 and "it asks for model.PixelCNN, where only tensors may be" in result.err
-    assert "save the weights alone: torch.save(model.state_dict(), …)" in result.err
-    assert not (tmp_path / "model.safetensors").exists()
-
-
-def test_a_dictionary_without_tensors(tmp_path):
-    save_pth(tmp_path / "params.pth", {"epoch": 3, "nested": {"loss": 1.0}})
-    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
-    assert (
-        result.code == 1
-        and "expected a dictionary of tensors, found a dictionary of epoch, nested" in result.err
-    )
 
 
 # ---- Numbers of classes ----

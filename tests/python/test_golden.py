@@ -10,6 +10,7 @@ import pytest
 from conftest import (
     GOLDEN,
     config,
+    evaluate,
     first_difference,
     flags,
     golden,
@@ -17,7 +18,6 @@ from conftest import (
     run_convert,
     run_pixelcnn,
 )
-from PIL import Image
 from reference import Network, bits_per_dim
 from safetensors.numpy import load_file
 
@@ -132,24 +132,10 @@ def test_raw_values_differ_from_their_averages(file, tmp_path):
 def test_the_program_evaluates_a_converted_model(case, file, tmp_path):
     convert_case(case, file, tmp_path / "model.safetensors")
     expected = load_file(golden(case, "golden.safetensors"))
-    (tmp_path / "images").mkdir()
-    for i, image in enumerate(expected["image"]):
-        Image.fromarray(image.squeeze()).save(tmp_path / "images" / f"{i:03}.png")
-    classes = ["--class", ",".join(map(str, expected["label"]))] if "label" in expected else []
-    result = run_pixelcnn(
-        "eval",
-        "-m",
-        tmp_path / "model.safetensors",
-        tmp_path / "images",
-        *classes,
-        "--device",
-        "cpu",
-        "--json",
-        "--params",
-        tmp_path / "params.npy",
+    params, bits = evaluate(
+        tmp_path / "model.safetensors", expected["image"], expected.get("label", []), tmp_path / "images"
     )
-    assert first_difference(np.load(tmp_path / "params.npy"), expected["params"], TOLERANCE) is None
-    bits = np.array([image["bits_per_dim"] for image in json.loads(result.out)["images"]])
+    assert first_difference(params, expected["params"], TOLERANCE) is None
     assert first_difference(bits, expected["bits_per_dim"], TOLERANCE) is None
 
 

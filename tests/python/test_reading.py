@@ -1,4 +1,4 @@
-"""Reading files: the program and training take the same ones, refuse the same ones, and see the same pixels."""
+"""Reading files: the program and training take the same ones, and see the same pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, PIXELCNN, ROOT, needs_pixelcnn, run
+from conftest import GOLDEN, PIXELCNN, needs_pixelcnn, run
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -140,7 +140,8 @@ def good() -> dict[str, bytes]:
         "Mixed.JpEg": saved(rgb, "JPEG"),
         "really a jpeg.png": saved(rgb, "JPEG"),
         "comma, \"quotes\" and 'more'.png": saved(rgb, "PNG"),
-        "new\nline.png": saved(rgb, "PNG"),
+        "new\nline \x1b[31m\t\x9b.png": saved(rgb, "PNG"),
+        "no-break\xa0and wide\u3000space.png": saved(rgb, "PNG"),
         "ünï—💧.png": saved(rgb, "PNG"),
         os.fsdecode(b"not utf-8 \xff.png"): saved(rgb, "PNG"),
     }

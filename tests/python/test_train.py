@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
 import resource
 import signal
@@ -13,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import reference
-from conftest import ROOT, needs_pixelcnn, run, run_pixelcnn
+from conftest import PIXELCNN, ROOT, needs_pixelcnn, run, run_pixelcnn
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from test_torch import TORCH, needs_torch
@@ -210,6 +211,71 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path):
     assert process.returncode == 1 and f"error: {model}: cannot be written" in message
     assert step_of(checkpoint) < 12 * 7 and not list(tmp_path.glob(".*"))
     trained(source, "-o", model, "--epochs", 12, "--resume", checkpoint)
+
+
+# To look at
+
+
+def on_path(program) -> dict[str, str]:
+    return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@needs_torch
+@pytest.mark.skipif(
+    TORCH is None or run(TORCH, "-c", "import matplotlib").code != 0, reason="needs matplotlib beside PyTorch"
+)
+def test_the_plot_follows_the_log(tmp_path):
+    source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
+    trained(source, "-o", model, "--epochs", 1, "--plot")
+    first = np.asarray(Image.open(tmp_path / "m-training.png").convert("RGB"))
+    trained(source, "-o", model, "--epochs", 6, "--plot", "--resume", model.with_suffix(".ckpt"))
+    later = np.asarray(Image.open(tmp_path / "m-training.png").convert("RGB"))
+    assert first.shape == later.shape and not np.array_equal(first, later)
+
+
+@needs_torch
+def test_a_plot_without_matplotlib_is_refused_before_training(tmp_path):
+    source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
+    hidden = "import sys; sys.modules['matplotlib'] = None; sys.path.insert(0, sys.argv.pop(1))"
+    code = f"{hidden}; import train; sys.exit(train.main())"
+    result = run(TORCH, "-c", code, SCRIPT.parent, source, "-o", model, "--plot", *TINY)
+    assert "pip install matplotlib" in result.err and result.code == 1, result.err
+    assert not model.with_suffix(".ckpt").exists()
+
+
+@needs_torch
+@needs_pixelcnn
+def test_samples_of_every_checkpoint_are_those_of_the_program(tmp_path):
+    source, model = save_npz(tmp_path / "images.npz", 3), tmp_path / "m.safetensors"
+    grids = ("--samples", tmp_path / "grids", "--checkpoint-minutes", 0)
+    trained(source, "-o", model, "--epochs", 0.5, *grids, env=on_path(PIXELCNN))
+    steps = int(metadata(model)["steps"])
+    # One for each step, and one at the end.
+    written = sorted((tmp_path / "grids").iterdir())
+    assert [file.name for file in written] == [f"{step:08}.png" for step in range(1, steps + 1)]
+    run_pixelcnn("sample", "-m", model, "-n", 100, "-o", tmp_path / "of_the_model.png")
+    of_the_model = np.asarray(Image.open(tmp_path / "of_the_model.png"))
+    np.testing.assert_array_equal(np.asarray(Image.open(written[-1])), of_the_model)
+    assert not np.array_equal(np.asarray(Image.open(written[0])), of_the_model)
+
+    result = train(source, "-o", tmp_path / "other.safetensors", *grids, env=on_path(PIXELCNN))
+    assert result.code == 1 and "holds files already" in result.err
+
+
+@needs_torch
+def test_samples_that_fail_are_a_warning(tmp_path):
+    source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
+    program = tmp_path / "bin" / "pixelcnn"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho error: no device >&2\nexit 1\n")
+    program.chmod(0o755)
+    result = trained(
+        source, "-o", model, "--epochs", 1, "--samples", tmp_path / "grids", env=on_path(program)
+    )
+    assert "warning: no picture" in result.err and "no device" in result.err and model.exists()
+
+
+# Going on
 
 
 @needs_torch

@@ -76,9 +76,9 @@ def choose(
     choices = [
         Choice(option.unit, option.affine, option.readings[0], option.via)
         for option in hypothesis.options
-        if not option.source
+        if option.placed
     ]
-    feeding = [choice for choice in choices if choice.reading.flag.endswith("-ones")]
+    feeding = [choice for choice in choices if choice.reading.feeds]
     if a.concatenated and len(feeding) != 1:
         raise ConversionError(
             f"the first convolutions take {a.concatenated} channels beside the colours and the channel of "

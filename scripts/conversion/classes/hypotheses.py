@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,6 +31,12 @@ class Option:
     @property
     def readable(self) -> bool:
         return self.source or bool(self.readings)
+
+    @property
+    def placed(self) -> bool:
+        """Whether it has a place of its own. Channels that the first convolutions take must be given, whatever
+        else they go through."""
+        return not self.source or any(reading.feeds for reading in self.readings)
 
 
 @dataclass
@@ -64,9 +71,11 @@ def best_hypotheses(a: Architecture, every: list[Unit], told: dict[str, int]) ->
 
 def sizes_of(a: Architecture, values: tuple[int, ...], told: dict[str, int]) -> Iterator[Size]:
     """Sizes of images, square unless one side is told, at which so many values are a map: an image, of any
-    size, or filters at the first or the deepest level, of a size that images have in practice."""
+    size, or, of a size that images have in practice, channels beside it, filters at the first or the deepest
+    level."""
     deep = 2 ** (a.levels - 1)
-    for channels, scale in ((a.channels, 1), (a.filters, 1), (a.filters, deep)):
+    beside = [(a.concatenated, 1)] if a.concatenated else []
+    for channels, scale in ((a.channels, 1), (a.filters, 1), (a.filters, deep), *beside):
         pixels, rest = divmod(math.prod(values), channels)
         if rest or len(values) != 1 or pixels < 2:
             continue
@@ -141,37 +150,51 @@ def regular(members: set[str], blocks: list[str]) -> bool:
 def project(a: Architecture, option: Option, options: list[Option], classes: int, size: Size) -> None:
     """A Linear that is none of the one-hot class may be one of the only embedding with as many values; so is
     one that could be either where the embedding would have no place else."""
-    unit, affine = option.unit, option.affine
+    unit = option.unit
+    affine = unit.first.affine(False)
+    if unit.first.blocks and affine and affine.axis == 0:
+        affine = unit.first.affine(
+            True
+        )  # without a bias, in blocks, where no embedding would have this shape
+    if affine is None or affine.axis == 0:
+        return
     of = [
         other
         for other in options
         if other.affine[:2] == (classes, (affine.inputs,))
+        and other is not option
         and other.unit.kind == "single"
         and not other.unit.first.blocks
-        and not (other.unit.wanted and other.readings)
+        and not (other.unit.wanted and other.readings and not other.readings[0].feeds)
     ]
-    if affine.axis == 0 or len(of) != 1:
+    if len(of) != 1 or option.readings and affine.inputs != classes:
         return
-    if affine.inputs == classes and of[0].readings:
-        of[0].readings = [r._replace(doubt=f"or it goes through {unit.label}") for r in of[0].readings]
-        return
-    if option.readings and affine.inputs != classes:
+    source = of[0]
+    if affine.inputs == classes and source.readings:
+        source.readings = [r._replace(doubt=f"or it goes through {unit.label}") for r in source.readings]
         return
     found = admitted(unit, readings(a, size, unit, affine, alone(unit, [other.unit for other in options])))
-    if asked := of[0].unit.wanted:  # a place for the embedding is one for what goes through it
-        found = [reading._replace(doubt="") for reading in found if asked.admits(reading.flag)]
+    asked = source.unit.wanted and not source.readings
+    if asked:  # a place for the embedding is one for what goes through it
+        found = [reading for reading in found if source.unit.wanted.admits(reading.flag)]
     if found:
-        # One that goes into every block is known to be without a nonlinearity before it.
-        known = [asked is not None or unit.first.blocks and reading.flag == "block" for reading in found]
         option.readings = [
             reading._replace(
                 says=f"{reading.says}, as a projection",
-                doubt="" if sure else "a nonlinearity leaves no trace",
+                doubt="" if asked else doubt_of_projection(unit, reading),
             )
-            for reading, sure in zip(found, known)
+            for reading in found
         ]
-        option.via = of[0]
-        of[0].source = True
+        option.affine, option.transposed, option.via = affine, False, source
+        source.source = True
+
+
+def doubt_of_projection(unit: Unit, reading: Reading) -> str:
+    """One that goes into every block's first convolution is known to be without a nonlinearity before it, if
+    it is no part of a sequence, where names are numbers."""
+    if unit.first.blocks and reading.flag == "block" and not re.search(r"(^|\.)\d+$", unit.first.name):
+        return ""
+    return "a nonlinearity before it would leave no trace"
 
 
 def admitted(unit: Unit, found: list[Reading]) -> list[Reading]:

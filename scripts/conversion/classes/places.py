@@ -32,6 +32,11 @@ class Reading(NamedTuple):
         return self.flag.partition("-")[0]
 
     @property
+    def feeds(self) -> bool:
+        """Whether it gives channels that the first convolutions take beside the image's."""
+        return self.flag.endswith("-ones")
+
+    @property
     def sized(self) -> bool:
         return self.shape[1:] != (1, 1)
 
@@ -88,9 +93,8 @@ def readings(a: Architecture, size: Size, unit: Unit, affine: Affine, alone: boo
         (reading.flag, reading.shape): reading for reading in places if fits(affine.values, reading.shape)
     }
     fitting = list(found.values())
-    if not blocks and any(reading.flag.endswith("-ones") for reading in fitting):
-        # The channels that the first convolutions take must come from somewhere.
-        fitting = [reading for reading in fitting if reading.flag.endswith("-ones")]
+    if any(reading.feeds for reading in fitting):  # they must come from somewhere
+        fitting = [reading for reading in fitting if reading.feeds]
     if unit.kind == "streams":
         fitting = [reading for reading in fitting if reading.place in STREAM_PLACES]
         if any(word in unit.label.lower() for word in ("middle", "bottleneck")):

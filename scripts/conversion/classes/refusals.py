@@ -12,7 +12,7 @@ from .units import Unit
 
 def trouble(a: Architecture, option: Option, h: Hypothesis) -> str | None:
     unit, found = option.unit, option.readings
-    if option.source:
+    if not option.placed:
         return None
     if not found:
         return lost(a, option, h)

@@ -10,7 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use pixelcnn::engine::Method;
-use pixelcnn::engine::cost::{predicted, values_moved, weights_read};
+use pixelcnn::engine::cost::{self, predicted, values_moved, weights_read};
+use pixelcnn::engine::cpu::peak::PRODUCT;
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::engine::gpu::profile::{Class, Total};
 use pixelcnn::model::Model;
 use pixelcnn::output::{OutputError, file};
@@ -156,7 +158,9 @@ impl Report {
     ) -> Self {
         let (config, network) = (&model.config, sweep.network);
         let pixels = config.width * config.height;
-        let cost = |method| predicted(network, method, 1, pixels, sweep.device);
+        let of_device = |method| predicted(network, method, 1, pixels, sweep.device);
+        let on_gpu =
+            |method| predicted(network, method, 1, pixels, cost::Device::Gpu(Target::SMALLEST)).dispatches;
         let architecture = Architecture {
             name: model.name.clone(),
             width: config.width,
@@ -171,10 +175,10 @@ impl Report {
             classes: config.classes.len(),
             parameters: model.parameter_count(),
             precision: model.precision.name(),
-            macs_per_image: cost(Method::Cached).macs,
-            naive_macs_per_image: cost(Method::Naive).macs,
-            gpu_dispatches_per_batch: cost(Method::Cached).dispatches,
-            naive_gpu_dispatches_per_batch: cost(Method::Naive).dispatches,
+            macs_per_image: of_device(Method::Cached).macs,
+            naive_macs_per_image: of_device(Method::Naive).macs,
+            gpu_dispatches_per_batch: on_gpu(Method::Cached),
+            naive_gpu_dispatches_per_batch: on_gpu(Method::Naive),
             weights_read_per_batch: weights_read(network, Method::Cached),
             values_moved_per_image: values_moved(network),
         };
@@ -243,7 +247,12 @@ impl Report {
         );
         if let Some(peak) = self.device.peak_gflops {
             let peak = significant(peak);
-            _ = write!(text, "; peak: {peak} GFLOP/s, best of five 2048x2048x2048 products, all cores");
+            let [inputs, outputs, positions] = PRODUCT.map(|n| n.to_string());
+            let product = format!("{positions}x{inputs}x{outputs}");
+            _ = write!(
+                text,
+                "; peak: {peak} GFLOP/s, its own kernel's best of five {product} products a thread"
+            );
         }
         text.push('\n');
         if !self.results.is_empty() {
@@ -319,11 +328,14 @@ impl Report {
         text
     }
 
+    pub fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
     /// # Errors
     /// If the file cannot be written.
     pub fn write_json(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        Ok(write_text(path, &(text + "\n"))?)
+        Ok(write_text(path, &self.json()?)?)
     }
 
     /// # Errors

@@ -1,4 +1,5 @@
-//! The network on whole images, written from Salimans et al. 2017 with direct loops: the oracle.
+//! The network on whole images, written from Salimans et al. 2017 with direct loops: what both engines are
+//! measured by.
 //!
 //! No caches, no taps, no packed weights: it shares nothing with the engines but the model file, so that a
 //! mistake in one does not hide in the other. Slow, and meant to be read.

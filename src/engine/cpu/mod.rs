@@ -6,6 +6,7 @@
 mod conv;
 pub mod full;
 mod math;
+pub mod peak;
 mod state;
 mod team;
 
@@ -14,6 +15,7 @@ use std::ops::Range;
 use std::sync::mpsc;
 use std::thread;
 
+use super::cost::Device;
 use super::{
     Counts, Engine, EngineError, Job, Lane, Method, Outcome, Room, Trace, largest, mebibytes, trace_row,
 };
@@ -377,6 +379,10 @@ impl Engine for CpuEngine {
         let mut outcome = Outcome::new(&self.packing.network, job);
         self.share(job, &mut outcome, watch)?;
         Ok(outcome)
+    }
+
+    fn device(&self) -> Device {
+        Device::Cpu
     }
 
     fn counts(&self) -> Counts {

@@ -1,0 +1,50 @@
+//! What the convolution's kernel gives at best on this machine: large products, without anything around them.
+
+use std::hint::black_box;
+use std::thread;
+use std::time::Instant;
+
+use pulp::Arch;
+
+use super::conv::{Field, Packed, Product, Run};
+use crate::model::Precision;
+
+/// Inputs, outputs and positions of the product of each thread: a panel of weights fits the nearer caches.
+pub const PRODUCT: [usize; 3] = [512, 512, 2048];
+
+/// GFLOP/s of the best of five products of 32-bit matrices on each of so many threads at once.
+pub fn gflops(threads: usize) -> f64 {
+    let [inputs, outputs, positions] = PRODUCT;
+    let numbers = |count: usize| (0..count).map(|i| ((7 * i) % 11) as f32 - 5.0).collect::<Vec<_>>();
+    let arch = Arch::new();
+    let weights = Packed::new(arch, &numbers(inputs * outputs), outputs, 1, 1, Precision::F32);
+    let (data, zeros) = (numbers(positions * inputs), vec![0.0; weights.stride()]);
+    let run = Run { field: Field { data: &data, start: 0, column: inputs, image: 0 }, depth: inputs };
+    let seconds = || {
+        let mut out = vec![0.0; positions * weights.stride()];
+        let mut seconds = || {
+            let start = Instant::now();
+            let product = Product {
+                weights: &weights,
+                panels: weights.panels_of(0, 1),
+                first_input: 0,
+                runs: &[run],
+                init: Field { data: &zeros, start: 0, column: 0, image: 0 },
+                batch: 1,
+                positions: 0..positions,
+                out: out.as_mut_ptr(),
+            };
+            // SAFETY: there is room for all positions, and nobody else has it.
+            unsafe { product.run(arch) };
+            black_box(&mut out);
+            start.elapsed().as_secs_f64()
+        };
+        (0..5).map(|_| seconds()).fold(f64::INFINITY, f64::min)
+    };
+    let of_one = 2.0 * PRODUCT.iter().product::<usize>() as f64 / 1e9;
+    thread::scope(|scope| {
+        let start = |_| thread::Builder::new().spawn_scoped(scope, seconds).ok();
+        let running: Vec<_> = (0..threads).map_while(start).collect();
+        running.into_iter().map(|thread| of_one / thread.join().expect("arithmetic does not panic")).sum()
+    })
+}

@@ -1,0 +1,153 @@
+"""What training leaves around a PyTorch network is left out without being asked for: prefixes, optimizers, counters,
+and, when told, other networks."""
+
+from __future__ import annotations
+
+import argparse
+from collections import OrderedDict, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import Global, save_pth
+from conftest import run_convert
+from safetensors.numpy import load_file
+
+F, K = 6, 3
+
+
+def values(*shape):
+    return np.random.default_rng(5).standard_normal(shape, np.float32)
+
+
+@pytest.fixture
+def expected(layers, convert, tmp_path):
+    """Tensors with a class tensor, and the model of them."""
+    tensors = layers | {"out.weight": values(K, 20)}
+    assert convert(tensors).code == 0
+    return tensors, load_file(tmp_path / "model.safetensors")
+
+
+def same(tmp_path, model):
+    found = load_file(tmp_path / "model.safetensors")
+    return found.keys() == model.keys() and all((found[name] == model[name]).all() for name in found)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "pixel_cnn_model.", "module._orig_mod.", "model.module.", "net.0."]
+)
+def test_prefixes(prefix, expected, convert, tmp_path):
+    tensors, model = expected
+    result = convert({prefix + name: tensor for name, tensor in tensors.items()})
+    assert result.code == 0 and same(tmp_path, model), result.err
+    # A class tensor of a model that has the network as a part.
+    outside = {name if name == "out.weight" else prefix + name: tensor for name, tensor in tensors.items()}
+    result = convert(outside)
+    assert result.code == 0 and same(tmp_path, model), result.err
+
+
+def optimizer(tensors):
+    state = {
+        i: {"step": 5, "exp_avg": tensor, "exp_avg_sq": tensor} for i, tensor in enumerate(tensors.values())
+    }
+    return {
+        "state": state,
+        "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999), "amsgrad": False, "params": [0, 1]}],
+    }
+
+
+@pytest.mark.parametrize("key", ["model_state_dict", "state_dict", "model", "ema", "net"])
+def test_dictionaries_of_training(key, expected, tmp_path):
+    tensors, model = expected
+    state = {
+        "epoch": 17,
+        key: OrderedDict((f"module.{name}", tensor) for name, tensor in tensors.items()),
+        "optimizer_state_dict": optimizer(tensors),
+        "opt": optimizer(tensors),
+        "scheduler": {"last_epoch": 17, "_last_lr": [1e-3], "milestones": None},
+        "best": np.float64(2.9),
+        "random": np.arange(3),
+        "loss": 3.25,
+        "notes": ["a", "b"],
+        "args": argparse.Namespace(lr=1e-3, path=Path("data"), device=None),
+        "losses": defaultdict(list, {"train": [1.0, 2.0]}),
+        "size": Global("torch.float32"),
+    }
+    del state["random"]  # a tensor to PyTorch, which no network has
+    save_pth(tmp_path / "params.pth", state)
+    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
+    assert result.code == 0 and same(tmp_path, model), result.err
+
+
+def test_counters_beside_the_tensors(expected, tmp_path):
+    tensors, model = expected
+    save_pth(
+        tmp_path / "params.pth", tensors | {"epoch": 3, "step": np.zeros((), np.int64), "n_averaged": None}
+    )
+    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
+    assert result.code == 0 and same(tmp_path, model), result.err
+
+
+def test_several_networks(expected, tmp_path):
+    tensors, model = expected
+    others = {name: tensor + np.float32(1) for name, tensor in tensors.items()}
+    state = {
+        "model": {f"module.{name}": tensor for name, tensor in others.items()},
+        "ema": {f"module.{name}": tensor for name, tensor in tensors.items()},
+    }
+    source, output = tmp_path / "params.pth", tmp_path / "model.safetensors"
+    output.unlink()
+    save_pth(source, state)
+    result = run_convert(source, "-o", output)
+    assert (
+        result.code == 1 and "2 networks: choose with --state-dict ema or --state-dict model" in result.err
+    )
+    result = run_convert(source, "-o", output, "--state-dict", "other")
+    assert result.code == 1 and "--state-dict other: there is no such network" in result.err
+    assert not output.exists()
+    assert run_convert(source, "-o", output, "--state-dict", "model").code == 0
+    assert not same(tmp_path, model)
+    assert run_convert(source, "-o", output, "--state-dict", "ema").code == 0
+    assert same(tmp_path, model)
+
+    save_pth(source, others | {"ema": tensors})
+    for chosen, right in ((".", False), ("ema", True)):
+        result = run_convert(source, "-o", output, "--state-dict", chosen)
+        assert result.code == 0 and same(tmp_path, model) == right, result.err
+
+
+@pytest.mark.parametrize(
+    "name", ["e.weight", "module.e.weight", "net.module.e.weight", "e", "module.e", "*e.weight"]
+)
+def test_any_part_of_a_prefix_may_be_named(name, layers, tmp_path):
+    tensors = {f"module.{key}": tensor for key, tensor in (layers | {"e.weight": values(K, F)}).items()}
+    save_pth(tmp_path / "params.pth", {"net": tensors})
+    result = run_convert(
+        tmp_path / "params.pth", "-o", tmp_path / "model.safetensors", "--class-tensor", f"{name}=first"
+    )
+    assert result.code == 0, result.err
+
+
+def test_a_class_tensor_beside_the_networks_dictionary(expected, tmp_path):
+    tensors, model = expected
+    layers = {name: tensor for name, tensor in tensors.items() if name != "out.weight"}
+    save_pth(tmp_path / "params.pth", {"model": layers, "embedding": {"weight": tensors["out.weight"]}})
+    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
+    assert result.code == 0 and same(tmp_path, model), result.err
+
+
+def test_a_whole_module(tmp_path):
+    save_pth(tmp_path / "params.pth", {"model": Global("model.PixelCNN"), "epoch": 3})
+    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
+    assert result.code == 1 and "it asks for model.PixelCNN, where only tensors may be" in result.err
+    assert "save the weights alone: torch.save(model.state_dict(), …)" in result.err
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_dictionary_without_tensors(tmp_path):
+    save_pth(tmp_path / "params.pth", {"epoch": 3, "nested": {"loss": 1.0}})
+    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
+    assert (
+        result.code == 1
+        and "expected a dictionary of tensors, found a dictionary of epoch, nested" in result.err
+    )
