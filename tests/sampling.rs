@@ -307,6 +307,49 @@ fn deviation(parameters: &[f32], channels: usize, how: Draw, pixels: &[f32]) -> 
     deviations.fold(f64::NEG_INFINITY, f64::max)
 }
 
+/// The likelihood that is told of images while they are drawn, within 1e-4 bits per dimension of that of its definition.
+fn likelihoods_of_drawn_images_are_right(on_gpu: bool) {
+    let colour = Config { width: 16, height: 8, ..Config::published(8, 1) };
+    let mut cases = vec![(with_scales(&Model::synthetic(colour, 1), 0.05), 3)];
+    if !on_gpu {
+        cases.push((Model::embedded().unwrap(), 8));
+    }
+    for (model, count) in cases {
+        let Config { channels, ref classes, .. } = model.config;
+        let want = Want { likelihood: true, parameters: true, ..Want::default() };
+        let images = (0..count).map(|i| (i as u64, (!classes.is_empty()).then_some(i % 10)));
+        let job = Job { want, ..Job::sample(3, images) };
+        let drawn = common::engine(on_gpu, &model).run(&job, &mut |_| {}).unwrap();
+        let levels: Vec<_> = drawn.pixels.iter().map(|&x| mixture::level(x)).collect();
+        let (told, parameters) = (&drawn.log_likelihood, &drawn.parameters);
+        let bits = |levels_of: usize, parameters_of: usize| {
+            let (l, p) = (levels.len() / count, parameters.len() / count);
+            mixture::bits_per_dim(
+                &parameters[p * parameters_of..][..p],
+                &levels[l * levels_of..][..l],
+                channels,
+            )
+        };
+        for (i, told) in told.chunks(told.len() / count).enumerate() {
+            let told = mixture::bits_per_dim_of(told, channels);
+            let difference = (told - bits(i, i)).abs();
+            assert!(difference <= 1e-4, "{}, image {i}: {told} is off by {difference}", model.name);
+            assert!((told - bits((i + 1) % count, i)).abs() > 1e-3, "another image is not noticed");
+        }
+    }
+}
+
+#[test]
+fn likelihoods_of_drawn_images_are_right_on_the_cpu() {
+    likelihoods_of_drawn_images_are_right(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn likelihoods_of_drawn_images_are_right_on_the_gpu() {
+    likelihoods_of_drawn_images_are_right(true);
+}
+
 /// A model of 2×2 images, with components that are narrow beside the range of values.
 fn tiny(channels: usize, seed: u64) -> Model {
     let config =
@@ -364,7 +407,13 @@ fn steered_draws_follow_their_probabilities_on_the_gpu() {
 /// what comes after it: the first pixel of a 2×2 image, of which all 256 values can be tried.
 #[test]
 fn particles_follow_the_exact_posterior() {
-    let model = tiny(1, 1);
+    let mut model = tiny(1, 1);
+    // So that pixels depend on each other as they do in a trained model.
+    for (name, tensor) in &mut model.tensors {
+        if name.starts_with("input") {
+            tensor.data.iter_mut().for_each(|w| *w *= 4.0);
+        }
+    }
     let mut engine = CpuEngine::new(&model, 2, 2, 2);
     let known = [90, 160, 120].map(mixture::value);
     let want = Want { likelihood: true, ..Want::default() };
