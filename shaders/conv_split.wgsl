@@ -2,7 +2,7 @@
 // split over the workgroup.
 //
 // A workgroup computes ROWS positions by QUADS quads of outputs (of each half); an invocation, a part of
-// their sums: every SPLITS-th quad of the inputs of each tap.
+// their sums: every SPLITS-th quad of the inputs of all taps.
 
 override ROWS: u32;
 override QUADS: u32;
@@ -18,37 +18,48 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let local = vec2(index % QUADS, index / QUADS);
     let first_position = group.y * ROWS;
     let quad = group.x * QUADS + local.x;
-    // Invocations past the last quad work on it once more and store nothing.
-    let read_quad = min(quad, layer.width - 1u);
-    let outputs = HALVES * layer.width;
+    let width = layers[0].width;
+    let outputs = HALVES * width;
+    let last_position = layers[0].positions - 1u;
 
-    var sums: array<array<vec4<f32>, 2>, MAX_ROWS>;
-    var input = layer.first_input;
-    for (var t = 0u; t < layer.tap_count; t += 1u) {
-        let depth = layer.taps[t].depth;
-        let arena = layer.taps[t].source.arena;
-        var at: array<u32, MAX_ROWS>;
+    var places: array<vec2<u32>, MAX_SPLIT_ROWS>;
+    for (var i = 0u; i < ROWS; i += 1u) {
+        places[i] = place_of(min(first_position + i, last_position));
+    }
+    var sums: array<array<vec4<f32>, 2>, MAX_SPLIT_ROWS>;
+    // The quads of all taps are dealt out in one go: k counts on from tap to tap. Invocations past the last quad of
+    // outputs work on it once more and store nothing.
+    var k = local.y;
+    var w = layers[0].weights + local.y * 4u * outputs + min(quad, width - 1u);
+    for (var t = 0u; t < layers[0].tap_count; t += 1u) {
+        let depth = layers[0].taps[t].depth;
+        let arena = layers[0].taps[t].arena;
+        var at: array<u32, MAX_SPLIT_ROWS>;
         for (var i = 0u; i < ROWS; i += 1u) {
-            at[i] = input_at(t, place_of(min(first_position + i, layer.positions - 1u)));
+            at[i] = input_at(0u, t, places[i]);
         }
-        for (var k = local.y; k < depth; k += SPLITS) {
+        for (; k < depth; k += SPLITS) {
+            var x: array<vec4<f32>, MAX_SPLIT_ROWS>;
+            for (var i = 0u; i < ROWS; i += 1u) {
+                x[i] = load(arena, at[i] + k);
+            }
             for (var half = 0u; half < HALVES; half += 1u) {
-                let w = (input + k * 4u) * outputs + half * layer.width + read_quad;
-                let w0 = weight(w);
-                let w1 = weight(w + outputs);
-                let w2 = weight(w + 2u * outputs);
-                let w3 = weight(w + 3u * outputs);
+                let start = w + half * width;
+                let w0 = weight(start);
+                let w1 = weight(start + outputs);
+                let w2 = weight(start + 2u * outputs);
+                let w3 = weight(start + 3u * outputs);
                 for (var i = 0u; i < ROWS; i += 1u) {
-                    let x = load(arena, at[i] + k);
                     // One at a time: each is a fused multiply-add.
-                    sums[i][half] += x.x * w0;
-                    sums[i][half] += x.y * w1;
-                    sums[i][half] += x.z * w2;
-                    sums[i][half] += x.w * w3;
+                    sums[i][half] += x[i].x * w0;
+                    sums[i][half] += x[i].y * w1;
+                    sums[i][half] += x[i].z * w2;
+                    sums[i][half] += x[i].w * w3;
                 }
             }
+            w += SPLITS * 4u * outputs;
         }
-        input += depth * 4u;
+        k -= depth;
     }
 
     // Parts of the sums that a subgroup has summed already.
@@ -63,17 +74,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     workgroupBarrier();
-
-    let position = first_position + local.y;
-    if local.y < ROWS && position < layer.positions && quad < layer.width {
-        let place = place_of(position);
-        var total: array<vec4<f32>, 2>;
-        for (var half = 0u; half < HALVES; half += 1u) {
-            total[half] = initial(place, half, quad);
-            for (var part = 0u; part < SPLITS / together; part += 1u) {
-                total[half] += sh_sums[((part * ROWS + local.y) * HALVES + half) * QUADS + local.x];
-            }
+    // The parts of a sum in two steps: up to 8 invocations, then one. What one overwrites, no other reads.
+    let parts = SPLITS / together;
+    let of_part = ROWS * HALVES * QUADS;
+    let adders = min(min(8u, parts), max(QUADS * SPLITS / of_part, 1u));
+    if parts > 1u && index < adders * of_part {
+        var sum = sh_sums[index];
+        for (var part = 1u; part < parts / adders; part += 1u) {
+            sum += sh_sums[part * adders * of_part + index];
         }
-        store(place, quad, total);
+        sh_sums[index] = sum;
+    }
+    workgroupBarrier();
+
+    // Once, where there are as many parts as rows.
+    for (var turn = 0u; turn < (ROWS + SPLITS - 1u) / SPLITS; turn += 1u) {
+        let row = turn * SPLITS + local.y;
+        let position = first_position + row;
+        if row < ROWS && position < layers[0].positions && quad < width {
+            let place = place_of(position);
+            var total: array<vec4<f32>, 2>;
+            for (var half = 0u; half < HALVES; half += 1u) {
+                total[half] = initial(0u, place, half, quad);
+                for (var part = 0u; part < adders; part += 1u) {
+                    total[half] += sh_sums[((part * ROWS + row) * HALVES + half) * QUADS + local.x];
+                }
+            }
+            store(0u, place, quad, total[0], total[1]);
+        }
     }
 }

@@ -2,81 +2,83 @@
 // memory.
 //
 // A workgroup computes MAX_ROWS * TILE_Y positions by TILE_X quads of outputs (of each half); an
-// invocation, MAX_ROWS positions by one quad.
+// invocation, MAX_ROWS positions by one quad, and every PARTS-th quad of the inputs.
 
-// Quads of inputs in workgroup memory at a time.
-const CHUNK = 4u;
 override TILE_X: u32;
 override TILE_Y: u32;
+override PARTS: u32;
+// Quads of inputs in workgroup memory at a time.
+override CHUNK: u32;
 
-var<workgroup> sh_inputs: array<vec4<f32>, TILE_Y * MAX_ROWS * CHUNK>;  // [positions, chunk]
+// Inputs [TILE_Y, MAX_ROWS, CHUNK], with a quad between the groups of MAX_ROWS positions, whose invocations would
+// otherwise all read the same memory bank.
+var<workgroup> sh_inputs: array<vec4<f32>, TILE_Y * (MAX_ROWS * CHUNK + 1u)>;
 var<workgroup> sh_weights: array<vec4<f32>, CHUNK * 4u * HALVES * TILE_X>;  // [inputs, HALVES, quads]
 
-@compute @workgroup_size(TILE_X, TILE_Y)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
-    @builtin(local_invocation_index) index: u32,
-) {
-    let threads = TILE_X * TILE_Y;
+@compute @workgroup_size(TILE_X * TILE_Y * PARTS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+    let of_group = MAX_ROWS * CHUNK + 1u;
+    let threads = TILE_X * TILE_Y * PARTS;
+    let local = vec2(index % TILE_X, index / TILE_X % TILE_Y);
+    let part = index / (TILE_X * TILE_Y);
     let first_position = group.y * TILE_Y * MAX_ROWS;
     let first_quad = group.x * TILE_X;
     let quad = first_quad + local.x;
-    let outputs = HALVES * layer.width;
-    let last_position = layer.positions - 1u;
-
-    var sums: array<array<vec4<f32>, 2>, MAX_ROWS>;
-    if quad < layer.width {
-        for (var i = 0u; i < MAX_ROWS; i += 1u) {
-            let place = place_of(min(first_position + local.y * MAX_ROWS + i, last_position));
-            for (var half = 0u; half < HALVES; half += 1u) {
-                sums[i][half] = initial(place, half, quad);
-            }
-        }
-    }
+    let width = layers[0].width;
+    let outputs = HALVES * width;
+    let last_position = layers[0].positions - 1u;
 
     // An invocation loads the same quad of every chunk, for positions a fixed distance apart.
     let chunk_quad = index % CHUNK;
     let apart = threads / CHUNK;
     let loads = TILE_Y * MAX_ROWS / apart;
-    var input = layer.first_input;
-    for (var t = 0u; t < layer.tap_count; t += 1u) {
-        let depth = layer.taps[t].depth;
-        let arena = layer.taps[t].source.arena;
+    var places: array<vec2<u32>, MAX_ROWS>;
+    for (var i = 0u; i < loads; i += 1u) {
+        places[i] = place_of(min(first_position + index / CHUNK + i * apart, last_position));
+    }
+    // And the same quad of outputs, of inputs a fixed distance apart; past the last quad, that one once more.
+    let weights_apart = threads / (HALVES * TILE_X);
+    let first_weight = index / (HALVES * TILE_X);
+    let half_of_weight = index / TILE_X % HALVES;
+    var w = layers[0].weights + first_weight * outputs + half_of_weight * width
+        + min(first_quad + index % TILE_X, width - 1u);
+
+    var sums: array<array<vec4<f32>, 2>, MAX_ROWS>;
+    for (var t = 0u; t < layers[0].tap_count; t += 1u) {
+        let depth = layers[0].taps[t].depth;
+        let arena = layers[0].taps[t].arena;
         var at: array<u32, MAX_ROWS>;
         for (var i = 0u; i < loads; i += 1u) {
-            let position = min(first_position + index / CHUNK + i * apart, last_position);
-            at[i] = input_at(t, place_of(position)) + chunk_quad;
+            at[i] = input_at(0u, t, places[i]) + chunk_quad;
         }
         for (var chunk = 0u; chunk < depth; chunk += CHUNK) {
+            let inputs = min(CHUNK, depth - chunk);
             workgroupBarrier();
             for (var i = 0u; i < loads; i += 1u) {
+                let position = index / CHUNK + i * apart;
+                let to = position / MAX_ROWS * of_group + position % MAX_ROWS * CHUNK + chunk_quad;
                 var x = vec4(0.0);
-                if chunk + chunk_quad < depth {
+                if chunk_quad < inputs {
                     x = load(arena, at[i] + chunk);
                 }
-                sh_inputs[index + i * threads] = x;
+                sh_inputs[to] = x;
             }
-            for (var i = index; i < CHUNK * 4u * HALVES * TILE_X; i += threads) {
-                let k = i / (HALVES * TILE_X);
-                let half = i / TILE_X % HALVES;
-                let column = first_quad + i % TILE_X;
-                var w = vec4(0.0);
-                if chunk * 4u + k < depth * 4u && column < layer.width {
-                    w = weight((input + chunk * 4u + k) * outputs + half * layer.width + column);
-                }
-                sh_weights[i] = w;
+            for (var i = 0u; i < CHUNK * 4u / weights_apart; i += 1u) {
+                // Those past the last input meet zeros: any finite number will do.
+                let k = min(first_weight + i * weights_apart, inputs * 4u - 1u) - first_weight;
+                sh_weights[index + i * threads] = weight(w + k * outputs);
             }
+            w += inputs * 4u * outputs;
             workgroupBarrier();
-            for (var k = 0u; k < CHUNK; k += 1u) {
+            for (var k = part; k < CHUNK; k += PARTS) {
                 for (var half = 0u; half < HALVES; half += 1u) {
-                    let at = (k * 4u * HALVES + half) * TILE_X + local.x;
-                    let w0 = sh_weights[at];
-                    let w1 = sh_weights[at + HALVES * TILE_X];
-                    let w2 = sh_weights[at + 2u * HALVES * TILE_X];
-                    let w3 = sh_weights[at + 3u * HALVES * TILE_X];
+                    let start = (k * 4u * HALVES + half) * TILE_X + local.x;
+                    let w0 = sh_weights[start];
+                    let w1 = sh_weights[start + HALVES * TILE_X];
+                    let w2 = sh_weights[start + 2u * HALVES * TILE_X];
+                    let w3 = sh_weights[start + 3u * HALVES * TILE_X];
                     for (var i = 0u; i < MAX_ROWS; i += 1u) {
-                        let x = sh_inputs[(local.y * MAX_ROWS + i) * CHUNK + k];
+                        let x = sh_inputs[local.y * of_group + i * CHUNK + k];
                         // One at a time: each is a fused multiply-add.
                         sums[i][half] += x.x * w0;
                         sums[i][half] += x.y * w1;
@@ -86,14 +88,35 @@ fn main(
                 }
             }
         }
-        input += depth * 4u;
     }
 
-    if quad < layer.width {
+    // The other parts of the sums, a half at a time, through the memory of the weights.
+    for (var half = 0u; half < HALVES && PARTS > 1u; half += 1u) {
+        workgroupBarrier();
+        if part > 0u {
+            for (var i = 0u; i < MAX_ROWS; i += 1u) {
+                sh_weights[(i * (PARTS - 1u) + part - 1u) * TILE_X * TILE_Y + index % (TILE_X * TILE_Y)] = sums[i][half];
+            }
+        }
+        workgroupBarrier();
+        if part == 0u {
+            for (var i = 0u; i < MAX_ROWS; i += 1u) {
+                for (var other = 0u; other < PARTS - 1u; other += 1u) {
+                    sums[i][half] += sh_weights[(i * (PARTS - 1u) + other) * TILE_X * TILE_Y + index];
+                }
+            }
+        }
+    }
+    if quad < width && part == 0u {
         for (var i = 0u; i < MAX_ROWS; i += 1u) {
             let position = first_position + local.y * MAX_ROWS + i;
-            if position < layer.positions {
-                store(place_of(position), quad, sums[i]);
+            if position < layers[0].positions {
+                let place = place_of(position);
+                var total: array<vec4<f32>, 2>;
+                for (var half = 0u; half < HALVES; half += 1u) {
+                    total[half] = initial(0u, place, half, quad) + sums[i][half];
+                }
+                store(0u, place, quad, total[0], total[1]);
             }
         }
     }

@@ -5,8 +5,6 @@
 
 override THREADS: u32;
 
-@group(0) @binding(2) var<uniform> job: Job;
-
 @compute @workgroup_size(THREADS)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= job.columns * job.batch {
@@ -15,6 +13,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let column = id.x / job.batch;
     let image = id.x % job.batch;
     let pixel = load(job.pixels_arena, job.pixels_base + row_place.index * job.columns * job.batch + id.x);
-    let at = record_at(job.image, i32(row_place.index), i32(column), image, job.batch);
+    let at = record_at(job.image, i32(row_place.index), i32(column), image);
     keep(job.image.arena, at, with_ones(pixel, job.channels));
 }

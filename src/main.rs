@@ -7,12 +7,12 @@ use clap::Parser;
 mod cli;
 
 fn main() -> ExitCode {
-    let command = cli::Cli::parse().command;
+    let cli = cli::Cli::parse();
     quiet_mesa();
     if let Err(error) = pixelcnn::output::file::tidy_on_signals() {
         cli::say(&format!("warning: signals will leave temporary files: {error}"));
     }
-    match cli::run(&command) {
+    match cli::run(&cli) {
         Ok(code) => code,
         Err(error) => {
             cli::say(&format!("error: {}", cli::one_line(&error)));

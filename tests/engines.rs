@@ -8,6 +8,7 @@ use common::{
 };
 use pixelcnn::engine::cost::{self, Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, full};
+use pixelcnn::engine::gpu::Options;
 use pixelcnn::engine::gpu::plan::{Plan, Target};
 use pixelcnn::engine::{Canvas, Draw, Engine, EngineError, Job, Method, Room, Want};
 use pixelcnn::model::network::{Layer, depth};
@@ -198,7 +199,7 @@ fn sampling_uses_the_parameters_that_evaluation_gives_on_the_gpu() {
     sampling_uses_the_parameters_that_evaluation_gives(true);
 }
 
-/// Kernels are chosen by the number of positions: each choice gives the same parameters.
+/// Kernels are chosen by the number of positions: each choice gives the same parameters. So does a chain.
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn parameters_agree_at_any_batch_on_the_gpu() {
@@ -207,8 +208,9 @@ fn parameters_agree_at_any_batch_on_the_gpu() {
     let (images, classes) = random_images(&config, 4, 40);
     let expected = full::parameters(&model, config.width, config.height, &images, &classes, 2);
     let per_image = expected.len() / 40;
-    for batch in [1, 3, 8, 31, 40] {
-        let mut engine = common::gpu(&model, config.width, config.height);
+    for (batch, chain) in [(1, false), (3, true), (8, false), (31, true), (40, false), (40, true)] {
+        let options = Options { chain: Some(chain), ..Options::default() };
+        let mut engine = gpu_with(&model, config.width, config.height, options);
         let images = &images[..batch * config.dimensions()];
         let got = parameters_by(Method::ByPixel, &mut engine, &config, images, &classes[..batch]);
         let pairs = got.iter().zip(&expected[..batch * per_image]);
@@ -405,7 +407,8 @@ fn class_places_cost_nothing() {
         let [with, without] = [&config, &without].map(|config| {
             let network = Network::new(config);
             let pixels = config.width * config.height;
-            [Device::Cpu, Device::Gpu].map(|device| predicted(&network, Method::Cached, 1, pixels, device))
+            [Device::Cpu, Device::Gpu(Target::SMALLEST)]
+                .map(|device| predicted(&network, Method::Cached, 1, pixels, device))
         });
         assert_eq!(with, without, "{config:?}");
     }
@@ -462,12 +465,19 @@ fn naive_and_cached_agree_on_the_gpu() {
 
 /// What is counted at every product and dispatch is what the architecture predicts, wherever a run ends.
 fn counts_are_as_predicted(on_gpu: bool) {
-    let device = if on_gpu { Device::Gpu } else { Device::Cpu };
-    for config in architectures().into_iter().chain(conditional_architectures()) {
+    let configs = architectures().into_iter().chain(conditional_architectures());
+    for (i, config) in configs.enumerate() {
         let model = Model::synthetic(config.clone(), 9);
         let network = Network::new(&config);
         let all = config.width * config.height;
-        let mut engine = engine(on_gpu, &model);
+        let mut engine: Box<dyn Engine> = match on_gpu {
+            true => {
+                let options = Options { chain: Some(i % 2 == 0), ..Options::default() };
+                Box::new(gpu_with(&model, config.width, config.height, options))
+            }
+            false => engine(false, &model),
+        };
+        let device = engine.device();
         for (method, count, pixels) in [
             (Method::Cached, 3, all),
             (Method::Cached, 2, config.width + 3),
@@ -511,8 +521,10 @@ fn the_published_architecture_costs_what_was_derived() {
     let network = Network::new(&Config::published(160, 5));
     assert_eq!(network.macs_per_image() / 100_000_000, 243);
     let plan = Plan::new(&network, 1, Target::SMALLEST);
+    assert!(!plan.has_chain(), "its weights fit into no cache");
     let rows: u64 = (0..32).map(|row| plan.row(row).count() as u64).sum();
-    let all = cost::predicted(&network, Method::Cached, 1, 32 * 32, cost::Device::Gpu).dispatches;
+    let all =
+        cost::predicted(&network, Method::Cached, 1, 32 * 32, Device::Gpu(Target::SMALLEST)).dispatches;
     let of_pixels = all - rows;
     // 30.375 a pixel over the 4×4 phases, and the input layer once a row.
     assert_eq!(of_pixels, 31_104 + 32);

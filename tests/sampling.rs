@@ -8,9 +8,10 @@ use std::path::Path;
 use common::{floats, kernel, numbers};
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
-use pixelcnn::engine::{Draw, Job};
+use pixelcnn::engine::{Canvas, Draw, Engine, Job, Lane, Want};
 use pixelcnn::model::{Config, Model};
 use pixelcnn::sampling::random::{Noise, threefry, uniform};
+use pixelcnn::sampling::resampling::choose;
 use pixelcnn::sampling::{mixture, random};
 use safetensors::SafeTensors;
 
@@ -200,9 +201,15 @@ fn noise_has_the_same_bits_on_the_gpu() {
     }
 }
 
-/// Probabilities of the 256 levels of the channel after `before`, given the levels of the channels before.
-fn probabilities(parameters: &[f32], before: &[u8], channels: usize) -> Vec<f64> {
-    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+/// Probabilities of the 256 levels of the channel after `before`, given the levels of the channels before, of
+/// pixels that are drawn at a temperature above 0.
+fn probabilities(parameters: &[f32], before: &[u8], channels: usize, how: Draw) -> Vec<f64> {
+    let (temperature, truncation) = (f64::from(how.temperature), f64::from(how.truncation));
+    // u' = P/2 + (1 − P)·u leaves the middle of the logistic, as large as 1.
+    let cumulative = |z: f64| {
+        let u = 1.0 / (1.0 + (-z).exp());
+        ((u - truncation / 2.0) / (1.0 - truncation)).clamp(0.0, 1.0)
+    };
     let kinds = if channels == 3 { 10 } else { 3 };
     let (m, of_channel) = (parameters.len() / kinds, if channels == 3 { 3 } else { 2 });
     let at = |index: usize, i: usize| f64::from(parameters[index * m + i]);
@@ -220,15 +227,15 @@ fn probabilities(parameters: &[f32], before: &[u8], channels: usize) -> Vec<f64>
         match level {
             0 => 0.0,
             256 => 1.0,
-            _ => sigmoid(((level as f64 - 128.0) / 127.5 - mean) / scale),
+            _ => cumulative(((level as f64 - 128.0) / 127.5 - mean) / (temperature * scale)),
         }
     };
     let mut p = vec![0.0; 256];
     let mut total = 0.0;
     for i in 0..m {
         let seen = before.iter().map(|&v| usize::from(v)).enumerate();
-        let weight =
-            at(0, i).exp() * seen.map(|(c, v)| below(i, c, v + 1) - below(i, c, v)).product::<f64>();
+        let weight = (at(0, i) / temperature).exp()
+            * seen.map(|(c, v)| below(i, c, v + 1) - below(i, c, v)).product::<f64>();
         total += weight;
         let edges: Vec<_> = (0..=256).map(|level| below(i, before.len(), level)).collect();
         for (p, edge) in p.iter_mut().zip(edges.windows(2)) {
@@ -243,18 +250,24 @@ fn probabilities(parameters: &[f32], before: &[u8], channels: usize) -> Vec<f64>
 /// freedom.
 fn chi_square(counts: &[u32; 256], probabilities: &[f64]) -> (f64, f64) {
     let draws: f64 = counts.iter().map(|&c| f64::from(c)).sum();
-    let (mut chi, mut bins) = (0.0, 0.0);
-    let (mut seen, mut expected) = (0.0, 0.0);
+    let mut bins = vec![[0.0, 0.0]];
     for (level, &p) in probabilities.iter().enumerate() {
-        seen += f64::from(counts[level]);
-        expected += p * draws;
-        if expected >= 20.0 {
-            chi += (seen - expected).powi(2) / expected;
-            bins += 1.0;
-            (seen, expected) = (0.0, 0.0);
+        if bins.last().is_some_and(|[_, expected]| *expected >= 20.0) {
+            bins.push([0.0, 0.0]);
         }
+        let [seen, expected] = bins.last_mut().unwrap();
+        *seen += f64::from(counts[level]);
+        *expected += p * draws;
     }
-    (chi, (bins - 1.0f64).max(1.0))
+    // What is left at the end goes with the bin before it.
+    if let [.., last, rest] = &mut bins[..]
+        && rest[1] < 20.0
+    {
+        *last = [last[0] + rest[0], last[1] + rest[1]];
+        bins.pop();
+    }
+    let chi = bins.iter().map(|[seen, expected]| (seen - expected).powi(2) / expected).sum();
+    (chi, (bins.len() as f64 - 1.0).max(1.0))
 }
 
 /// How many standard deviations χ² is above its mean, for draws of one pixel's parameters; the scales of
@@ -267,28 +280,170 @@ fn chi_square_of_draws(parameters: &[f32], channels: usize, factor: f32) -> f64 
         let scales = (2 + c * of_channel) * m;
         drawn_from[scales..scales + m].iter_mut().for_each(|s| *s = s.max(-7.0) + factor.ln());
     }
-    let (mut draws, mut pixel) = (vec![0.0; m + channels], vec![0.0; channels]);
-    let mut counts = vec![[0; 256]; channels];
-    let mut first = None;
-    for i in 0..40_000 {
+    let mut draws = vec![0.0; m + channels];
+    let mut pixels = vec![0.0; 40_000 * channels];
+    for (i, pixel) in (0..).zip(pixels.chunks_mut(channels)) {
         Noise::new(1, i).uniforms(0, &mut draws);
-        mixture::draw(&drawn_from, &draws, Draw::default(), &mut pixel);
-        let levels: Vec<u8> = pixel.iter().map(|&x| mixture::level(x)).collect();
-        counts[0][usize::from(levels[0])] += 1;
+        mixture::draw(&drawn_from, &draws, Draw::default(), pixel);
+    }
+    deviation(parameters, channels, Draw::default(), &pixels)
+}
+
+/// How many standard deviations χ² is above its mean, for pixels that are said to be drawn from these parameters.
+fn deviation(parameters: &[f32], channels: usize, how: Draw, pixels: &[f32]) -> f64 {
+    let mut counts = vec![[0; 256]; channels];
+    let levels: Vec<u8> = pixels.iter().map(|&x| mixture::level(x)).collect();
+    let first = &levels[..channels];
+    for levels in levels.chunks(channels) {
         // Later channels: only draws whose first channels are those of the first draw.
-        let first = first.get_or_insert(levels.clone()).clone();
-        for c in 1..channels {
-            if levels[..c] == first[..c] {
-                counts[c][usize::from(levels[c])] += 1;
-            }
+        for c in (0..channels).filter(|&c| levels[..c] == first[..c]) {
+            counts[c][usize::from(levels[c])] += 1;
         }
     }
-    let first = first.unwrap();
     let deviations = (0..channels).map(|c| {
-        let (chi, freedom) = chi_square(&counts[c], &probabilities(parameters, &first[..c], channels));
+        let (chi, freedom) = chi_square(&counts[c], &probabilities(parameters, &first[..c], channels, how));
         (chi - freedom) / (2.0 * freedom).sqrt()
     });
     deviations.fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// The likelihood that is told of images while they are drawn, within 1e-4 bits per dimension of that of its definition.
+fn likelihoods_of_drawn_images_are_right(on_gpu: bool) {
+    let colour = Config { width: 16, height: 8, ..Config::published(8, 1) };
+    let mut cases = vec![(with_scales(&Model::synthetic(colour, 1), 0.05), 3)];
+    if !on_gpu {
+        cases.push((Model::embedded().unwrap(), 8));
+    }
+    for (model, count) in cases {
+        let Config { channels, ref classes, .. } = model.config;
+        let want = Want { likelihood: true, parameters: true, ..Want::default() };
+        let images = (0..count).map(|i| (i as u64, (!classes.is_empty()).then_some(i % 10)));
+        let job = Job { want, ..Job::sample(3, images) };
+        let drawn = common::engine(on_gpu, &model).run(&job, &mut |_| {}).unwrap();
+        let levels: Vec<_> = drawn.pixels.iter().map(|&x| mixture::level(x)).collect();
+        let (told, parameters) = (&drawn.log_likelihood, &drawn.parameters);
+        let bits = |levels_of: usize, parameters_of: usize| {
+            let (l, p) = (levels.len() / count, parameters.len() / count);
+            mixture::bits_per_dim(
+                &parameters[p * parameters_of..][..p],
+                &levels[l * levels_of..][..l],
+                channels,
+            )
+        };
+        for (i, told) in told.chunks(told.len() / count).enumerate() {
+            let told = mixture::bits_per_dim_of(told, channels);
+            let difference = (told - bits(i, i)).abs();
+            assert!(difference <= 1e-4, "{}, image {i}: {told} is off by {difference}", model.name);
+            assert!((told - bits((i + 1) % count, i)).abs() > 1e-3, "another image is not noticed");
+        }
+    }
+}
+
+#[test]
+fn likelihoods_of_drawn_images_are_right_on_the_cpu() {
+    likelihoods_of_drawn_images_are_right(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn likelihoods_of_drawn_images_are_right_on_the_gpu() {
+    likelihoods_of_drawn_images_are_right(true);
+}
+
+/// A model of 2×2 images, with components that are narrow beside the range of values.
+fn tiny(channels: usize, seed: u64) -> Model {
+    let config =
+        Config { channels, width: 2, height: 2, levels: 1, mixtures: 3, ..Config::published(8, 1) };
+    with_scales(&Model::synthetic(config, seed), 0.1)
+}
+
+/// Temperature and truncation are what they are defined to be, on either engine: the first pixel of many images.
+fn steered_draws_follow_their_probabilities(on_gpu: bool) {
+    for (channels, seed) in [(1, 1), (3, 2)] {
+        let model = tiny(channels, seed);
+        let mut engine = common::engine(on_gpu, &model);
+        let want = Want { parameters: true, ..Want::default() };
+        let mut draw = |how| {
+            let (mut pixels, mut parameters) = (Vec::new(), Vec::new());
+            for first in (0..20_000).step_by(2000) {
+                let images = (first..first + 2000).map(|i| (i, None));
+                let job = Job { draw: how, want, pixels: Some(1), ..Job::sample(5, images) };
+                let outcome = engine.run(&job, &mut |_| {}).unwrap();
+                pixels.extend(outcome.pixels.chunks(4 * channels).flat_map(|image| &image[..channels]));
+                parameters = outcome.parameters[..model.config.parameters_per_pixel()].to_vec();
+            }
+            (pixels, parameters)
+        };
+        let itself = Draw::default();
+        let (of_model, parameters) = draw(itself);
+        assert!(deviation(&parameters, channels, itself, &of_model) < 6.0);
+        for (temperature, truncation) in [(0.7, 0.0), (1.0, 0.05), (0.7, 0.05)] {
+            let how = Draw { temperature, truncation, ..itself };
+            let (pixels, _) = draw(how);
+            let right = deviation(&parameters, channels, how, &pixels);
+            assert!(right < 6.0, "{how:?}: χ² is {right:.1} standard deviations off");
+            // What the other way of drawing gives is not taken for it.
+            let wrong = [
+                deviation(&parameters, channels, how, &of_model),
+                deviation(&parameters, channels, itself, &pixels),
+            ];
+            assert!(wrong.iter().all(|wrong| *wrong > 6.0), "{how:?}: only {wrong:.1?}");
+        }
+    }
+}
+
+#[test]
+fn steered_draws_follow_their_probabilities_on_the_cpu() {
+    steered_draws_follow_their_probabilities(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn steered_draws_follow_their_probabilities_on_the_gpu() {
+    steered_draws_follow_their_probabilities(true);
+}
+
+/// Completions that are chosen among candidates follow the distribution of the unknown given all that is known, also
+/// what comes after it: the first pixel of a 2×2 image, of which all 256 values can be tried.
+#[test]
+fn particles_follow_the_exact_posterior() {
+    let mut model = tiny(1, 1);
+    // So that pixels depend on each other as they do in a trained model.
+    for (name, tensor) in &mut model.tensors {
+        if name.starts_with("input") {
+            tensor.data.iter_mut().for_each(|w| *w *= 4.0);
+        }
+    }
+    let mut engine = CpuEngine::new(&model, 2, 2, 2);
+    let known = [90, 160, 120].map(mixture::value);
+    let want = Want { likelihood: true, ..Want::default() };
+    let images: Vec<_> = (0..=255).flat_map(|v| [&[mixture::value(v)], &known[..]].concat()).collect();
+    let all = engine.run(&Job::evaluate(&model.config, &images, &[], want), &mut |_| {}).unwrap();
+    let joint: Vec<f64> = all.log_likelihood.chunks(4).map(|pixels| pixels.iter().sum()).collect();
+    let highest = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let posterior: Vec<_> = joint.iter().map(|l| (l - highest).exp()).collect();
+    let total: f64 = posterior.iter().sum();
+    let posterior: Vec<_> = posterior.iter().map(|p| p / total).collect();
+
+    let canvas = Canvas::partial([&[0.0], &known[..]].concat(), vec![false, true, true, true]);
+    let mut deviation = |particles: u64, completions| {
+        let mut counts = [0; 256];
+        for completion in 0..completions {
+            let indices = completion * particles..(completion + 1) * particles;
+            let lane = |index| Lane { index, canvas: canvas.clone(), ..Lane::default() };
+            let job = Job { seed: 3, lanes: indices.map(lane).collect(), want, ..Job::default() };
+            let drawn = engine.run(&job, &mut |_| {}).unwrap();
+            let weights: Vec<f64> =
+                drawn.log_likelihood.chunks(4).map(|pixels| pixels[1..].iter().sum()).collect();
+            let chosen = choose(&weights, Noise::new(3, completion).beyond(4));
+            counts[usize::from(mixture::level(drawn.pixels[4 * chosen]))] += 1;
+        }
+        let (chi, freedom) = chi_square(&counts, &posterior);
+        (chi - freedom) / (2.0 * freedom).sqrt()
+    };
+    let (many, one) = (deviation(256, 1500), deviation(1, 30_000));
+    assert!(many < 6.0, "256 particles: χ² is {many:.1} standard deviations off");
+    assert!(one > 6.0, "1 particle: only {one:.1}");
 }
 
 /// Fixed seed; over all cases the largest of ~100 deviations stays below 6 for a right sampler.
@@ -334,7 +489,7 @@ fn information_deviation(model: &Model, images: &[f32], classes: &[usize]) -> f6
     for (parameters, pixel) in parameters.chunks(per_pixel).zip(images.chunks(config.channels)) {
         let levels: Vec<u8> = pixel.iter().map(|&x| mixture::level(x)).collect();
         for c in 0..config.channels {
-            let p = probabilities(parameters, &levels[..c], config.channels);
+            let p = probabilities(parameters, &levels[..c], config.channels, Draw::default());
             let information = |p: f64| if p > 0.0 { -p.ln() } else { 0.0 };
             let entropy: f64 = p.iter().map(|&p| p * information(p)).sum();
             let square: f64 = p.iter().map(|&p| p * information(p).powi(2)).sum();

@@ -3,6 +3,7 @@
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{ShaderStage, back, front};
+use pixelcnn::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE, Speed};
 use pixelcnn::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
 use pixelcnn::model::{Nonlinearity, Precision};
 
@@ -12,7 +13,7 @@ const REDUCTIONS: [Reduction; 4] =
 fn variants() -> Vec<Variant> {
     let mut variants = Vec::new();
     for nonlinearity in [Nonlinearity::ConcatElu, Nonlinearity::Elu, Nonlinearity::Relu] {
-        for positions in [1, 3, 4, 31, 32, 1000] {
+        for shape in SHAPES.into_iter().chain(SHAPES_IN_SOFTWARE) {
             for halves in [1, 2] {
                 for (epilogue, whole_row, from_context) in [
                     (Epilogue::Context, true, false),
@@ -23,14 +24,8 @@ fn variants() -> Vec<Variant> {
                 ] {
                     for precision in [Precision::F32, Precision::F16] {
                         for reduction in REDUCTIONS {
-                            let variant = Variant::conv(
-                                positions,
-                                halves,
-                                epilogue,
-                                nonlinearity,
-                                precision,
-                                reduction,
-                            );
+                            let variant =
+                                Variant::conv(shape, halves, epilogue, nonlinearity, precision, reduction);
                             variants.push(variant.reading(whole_row, from_context));
                         }
                     }
@@ -38,6 +33,10 @@ fn variants() -> Vec<Variant> {
             }
         }
         variants.push(Variant::sample(25, 13, nonlinearity));
+        for speed in [Speed::DISCRETE, Speed::SOFTWARE] {
+            let teams = [1, 200, 1000].map(|batch| speed.team(batch));
+            variants.extend(teams.map(|team| Variant::chain(team, 25, 13, nonlinearity)));
+        }
     }
     variants.push(Variant::show_row());
     let in_several =
@@ -126,7 +125,7 @@ fn all_variants_translate_to_spirv_msl_and_hlsl() {
 #[test]
 fn a_mistake_in_a_shader_would_be_seen() {
     let source =
-        Kernel::Split(Precision::F32, Reduction::Memory).source(1).replace("% layer.batch", "% 1.5");
+        Kernel::Split(Precision::F32, Reduction::Memory).source(1).replace("/ layers[0].batch", "/ 1.5");
     let module = front::wgsl::parse_str(&source).map_err(|e| e.to_string());
     let valid = |module: &naga::Module| {
         Validator::new(

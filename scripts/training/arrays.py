@@ -25,6 +25,8 @@ def read_arrays(path: Path, leave_out: str | None) -> Source:
     except Exception as error:  # a broken file can raise anything
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise TrainingError(f"{shown(path)}: cannot be read as an .npz file: {reason}") from None
+    # What is no array, NumPy gives as bytes.
+    arrays = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
     names = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     if names[0] not in arrays:
         found = ", ".join(arrays) or "nothing"

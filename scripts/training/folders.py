@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from conversion.console import escaped
+
 from . import TrainingError
 from .decode import decode_file
 from .source import Raw, Source, Wishes
@@ -34,7 +36,7 @@ def read_folder(folder: Path, wishes: Wishes) -> Source:
     empty = sorted(
         entry.name
         for entry in train.iterdir()
-        if entry.is_dir() and not is_hidden(entry) and shown(entry.name) not in classes
+        if entry.is_dir() and not is_hidden(entry) and escaped(entry.name) not in classes
     )
     if empty:
         print(f"note: no classes, for they hold no images that can be used: {listed(empty)}", file=sys.stderr)
@@ -91,7 +93,7 @@ def read_images(folder: Path, wishes: Wishes) -> Images:
             if wishes.classes and len(place) == 1:
                 raise TrainingError("lies in no sub-folder, so it has no class")
             images.append(read_image(file, wishes))
-            folders.append(shown(place[0]))
+            folders.append(escaped(place[0]))
         except TrainingError as error:
             skip(file, error)
     found.say()

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from conversion.console import escaped
 
 from . import TrainingError
 
@@ -81,8 +84,10 @@ def why_unreadable(path: Path, error: OSError) -> str:
 
 def shown(path: Path | str) -> str:
     """A path as text of one line: bytes that are not UTF-8, and control characters, are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    is_control = lambda c: unicodedata.category(c) == "Cc"  # noqa: E731
+    return "".join(
+        c.encode("unicode_escape").decode() if is_control(c) else c for c in escaped(os.fspath(path))
+    )
 
 
 def listed(names: Iterable[str]) -> str:

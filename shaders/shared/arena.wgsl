@@ -6,6 +6,7 @@
 //   5     lanes: the images of the batch
 //   6     broken: which of them have a value that is not finite
 //   7 …   arenas: nodes, row contexts and pixels, `load(arena, at)` and `keep(arena, at, value)`
+//   last  the chain kernel's layers
 // All counts of channels are in quads: four channels, a vec4.
 
 struct Place {
@@ -17,12 +18,14 @@ struct Place {
 // their zero padding.
 struct Ring {
     arena: u32,
+    // Where the first image's record of the first row and column begins, padding aside.
     base: u32,
     // Rows, a power of two, less one.
     mask: u32,
-    columns: u32,
-    left: i32,
-    record: u32,
+    // How far apart rows, columns and images are.
+    of_row: u32,
+    of_column: u32,
+    of_image: u32,
     // Channels of the value, in quads.
     width: u32,
     unused: u32,
@@ -43,9 +46,9 @@ struct Table {
 @group(0) @binding(6) var<storage, read_write> broken: array<atomic<u32>>;  // [B]
 
 // Where the record of a pixel of an image begins; row and column may lie in the padding.
-fn record_at(ring: Ring, row: i32, column: i32, image: u32, batch: u32) -> u32 {
+fn record_at(ring: Ring, row: i32, column: i32, image: u32) -> u32 {
     let ring_row = u32(row) & ring.mask;
-    return ring.base + ((ring_row * ring.columns + u32(column + ring.left)) * batch + image) * ring.record;
+    return ring.base + ring_row * ring.of_row + u32(column) * ring.of_column + image * ring.of_image;
 }
 
 // Where what a table adds to a pixel of an image begins.

@@ -1,17 +1,23 @@
-// What both variants of the convolution share: out = init + sum over taps of source(row + drow, column +
-// dcolumn) * weights, for positions of one row of the layer's grid. Position m is column m / batch of the
-// row, image m % batch; a dispatch for one pixel has the images alone.
+// What all variants of the convolution share: out = init + sum over taps of source(row + drow, column +
+// dcolumn) * weights, for positions of one row of a layer's grid. A position is a column and an image.
+//
+// The including kernel gives `layers`, of which it works on the l-th, and what may be a constant of a kernel:
+// `halves_of(l)`, `epilogue_of(l)`, `has_context(l)`.
 
+// A source as a layer's grid sees it: of_column counts columns of the grid.
 struct Tap {
-    source: Ring,
+    arena: u32,
+    // Where the channels that are read begin for column 0 of the grid, in row 0 of the ring.
+    base: u32,
+    mask: u32,
+    of_row: u32,
+    of_column: u32,
+    of_image: u32,
     row: i32,
-    column: i32,
-    // Where the form that is read begins in a record, in quads.
-    offset: u32,
+    // 2 where the source is one level finer than the grid.
+    scale: u32,
     // Quads that are read: four rows of the weights each.
     depth: u32,
-    // 2 where the source is one level finer than the grid.
-    scale: i32,
     unused_0: u32,
     unused_1: u32,
     unused_2: u32,
@@ -25,8 +31,8 @@ struct Layer {
     // What the sum begins with, where that is not the row's context.
     addition: Table,
     tap_count: u32,
-    // Row of the weights that belongs to the first channel of the first tap.
-    first_input: u32,
+    // Where the weights begin.
+    weights: u32,
     // Quads of one half of the outputs.
     width: u32,
     positions: u32,
@@ -34,75 +40,72 @@ struct Layer {
     // log2 of what the image's rows and columns are divided by, on the grid and for the target.
     grid: u32,
     level: u32,
-    // Where the form that a gate is added to begins in a record, in quads.
-    residual_offset: u32,
-    // The row's context [columns, B, HALVES, width].
+    // The row's context [columns, B, halves, width].
     context_arena: u32,
     context_base: u32,
+    context_of_column: u32,
+    context_of_image: u32,
+    // Halves of the outputs: [a, b] of a gate, two columns of a transposed convolution, or 1.
+    halves: u32,
+    epilogue: u32,
+    // 1: the sum begins with the row's context.
+    has_context: u32,
+    // It runs on rows that have these bits like this, and on columns that have these bits 0.
+    row_bits: u32,
+    row_like: u32,
+    column_bits: u32,
     unused_0: u32,
     unused_1: u32,
+    unused_2: u32,
 }
 
-// Halves of the outputs: [a, b] of a gate, two columns of a transposed convolution, or 1.
-override HALVES: u32;
-// Whether positions are a whole row, or one pixel.
-override WHOLE_ROW: bool;
-// Whether the sum begins with the row's context.
-override FROM_CONTEXT: bool;
-override EPILOGUE: u32;
 const CONTEXT = 0u;
 const FORMS = 1u;
 const GATE = 2u;
 
-@group(0) @binding(2) var<uniform> layer: Layer;
-
-// Column and image of a position.
-fn place_of(position: u32) -> vec2<u32> {
-    if WHOLE_ROW {
-        return vec2(position / layer.batch, position % layer.batch);
-    }
-    return vec2(column_place.index >> layer.grid, position);
-}
-
 // Where the channels that a tap reads for a position begin.
-fn input_at(t: u32, place: vec2<u32>) -> u32 {
-    let scale = layer.taps[t].scale;
-    let row = i32(row_place.index >> layer.grid) * scale + layer.taps[t].row;
-    let column = i32(place.x) * scale + layer.taps[t].column;
-    return record_at(layer.taps[t].source, row, column, place.y, layer.batch) + layer.taps[t].offset;
+fn input_at(l: u32, t: u32, place: vec2<u32>) -> u32 {
+    let row = i32((row_place.index >> layers[l].grid) * layers[l].taps[t].scale) + layers[l].taps[t].row;
+    return layers[l].taps[t].base + (u32(row) & layers[l].taps[t].mask) * layers[l].taps[t].of_row
+        + place.x * layers[l].taps[t].of_column + place.y * layers[l].taps[t].of_image;
 }
 
-fn context_at(place: vec2<u32>) -> u32 {
-    return layer.context_base + (place.x * layer.batch + place.y) * HALVES * layer.width;
+fn context_at(l: u32, place: vec2<u32>) -> u32 {
+    return layers[l].context_base + place.x * layers[l].context_of_column + place.y * layers[l].context_of_image;
 }
 
-fn initial(place: vec2<u32>, half: u32, quad: u32) -> vec4<f32> {
-    let at = half * layer.width + quad;
-    if FROM_CONTEXT {
-        return load(layer.context_arena, context_at(place) + at);
+// What the sums of a position begin with.
+fn initial(l: u32, place: vec2<u32>, half: u32, quad: u32) -> vec4<f32> {
+    let at = half * layers[l].width + quad;
+    if has_context(l) {
+        return load(layers[l].context_arena, context_at(l, place) + at);
     }
-    return additions[addition_at(layer.addition, row_place.index >> layer.level, place.x, place.y) + at];
+    let row = row_place.index >> layers[l].level;
+    return additions[addition_at(layers[l].addition, row, place.x, place.y) + at];
 }
 
 // The epilogue: stores four channels of each half of a position.
-fn store(place: vec2<u32>, quad: u32, sums: array<vec4<f32>, 2>) {
-    let row = i32(row_place.index >> layer.level);
-    let column = place.x;
+fn store(l: u32, place: vec2<u32>, quad: u32, first: vec4<f32>, second: vec4<f32>) {
+    if epilogue_of(l) == CONTEXT {
+        let at = context_at(l, place) + quad;
+        keep(layers[l].context_arena, at, first);
+        if halves_of(l) == 2u {
+            keep(layers[l].context_arena, at + layers[l].width, second);
+        }
+        return;
+    }
+    let row = i32(row_place.index >> layers[l].level);
     let image = place.y;
-    if EPILOGUE == CONTEXT {
-        let at = context_at(place) + quad;
-        keep(layer.context_arena, at, sums[0]);
-        if HALVES == 2u {
-            keep(layer.context_arena, at + layer.width, sums[1]);
-        }
-    } else if EPILOGUE == GATE {
-        let x = record_at(layer.residual, row, i32(column), image, layer.batch) + layer.residual_offset;
-        let value = load(layer.residual.arena, x + quad) + sums[0] * sigmoid(sums[1]);
-        store_forms(layer.target_node, row, i32(column), image, layer.batch, quad, value);
-    } else {
-        for (var half = 0u; half < HALVES; half += 1u) {
-            let to = i32(column * HALVES + half);
-            store_forms(layer.target_node, row, to, image, layer.batch, quad, sums[half]);
-        }
+    var value = first;
+    var columns = halves_of(l);
+    if epilogue_of(l) == GATE {
+        let x = record_at(layers[l].residual, row, i32(place.x), image);
+        value = load(layers[l].residual.arena, x + quad) + first * sigmoid(second);
+        columns = 1u;
+    }
+    for (var half = 0u; half < columns; half += 1u) {
+        let column = i32(place.x * columns + half);
+        store_forms(layers[l].target_node, row, column, image, quad, value);
+        value = second;
     }
 }

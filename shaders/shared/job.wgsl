@@ -1,7 +1,7 @@
 // A batch of images, for the kernels that see their pixels.
 
 struct Job {
-    // The node that the output layer reads.
+    // The node that the output layer reads, where its elu begins.
     source: Ring,
     image: Ring,
     // The mixture parameters.
@@ -14,8 +14,6 @@ struct Job {
     seed: vec2<u32>,
     temperature: f32,
     truncation: f32,
-    // Where elu(ul) begins in a record of the source, in quads.
-    source_offset: u32,
     mixtures: u32,
     channels: u32,
     batch: u32,
@@ -26,12 +24,17 @@ struct Job {
     // The pixels [H, W, B]; the fourth component of one that is given is not 0.
     pixels_arena: u32,
     pixels_base: u32,
+    // Pixels of each image that are wanted.
+    wanted: u32,
     // The row context of the horizontal input layer [W, B, F].
     context_arena: u32,
     context_base: u32,
-    unused_0: u32,
-    unused_1: u32,
+    // For the chain: its layers, and the pixels that it does at once.
+    layers: u32,
+    span: u32,
 }
+
+@group(0) @binding(2) var<uniform> job: Job;
 
 // A pixel as the network sees it: with 1 in the channel after its own.
 fn with_ones(pixel: vec4<f32>, channels: u32) -> vec4<f32> {

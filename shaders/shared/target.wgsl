@@ -22,37 +22,34 @@ override NONLINEARITY: u32;
 const CONCAT_ELU = 0u;
 const ELU = 1u;
 
-fn phi(x: vec4<f32>) -> vec4<f32> {
+// `negative` is elu of -|value|.
+fn store_phi(node: Target, at: u32, value: vec4<f32>, negative: vec4<f32>) {
     if NONLINEARITY <= ELU {
-        return elu(x);
+        keep(node.ring.arena, at, select(negative, value, value > vec4(0.0)));
+    } else {
+        keep(node.ring.arena, at, select(value, vec4(0.0), value < vec4(0.0)));
     }
-    return select(x, vec4(0.0), x < vec4(0.0));
-}
-
-fn store_phi(node: Target, at: u32, value: vec4<f32>) {
-    keep(node.ring.arena, at, phi(value));
     if NONLINEARITY == CONCAT_ELU {
-        keep(node.ring.arena, at + node.ring.width, phi(-value));
+        keep(node.ring.arena, at + node.ring.width, select(negative, -value, value < vec4(0.0)));
     }
 }
 
 // Stores one quad of channels of a pixel of an image. NaN or infinity breaks the image, which `broken` remembers:
 // activations and drivers may turn them into ordinary numbers again.
-fn store_forms(
-    node: Target, row: i32, column: i32, image: u32, batch: u32, quad: u32, value: vec4<f32>,
-) {
+fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value: vec4<f32>) {
     if !is_finite(value) {
         atomicStore(&broken[image], 1u);
     }
-    let at = record_at(node.ring, row, column, image, batch) + quad;
+    let at = record_at(node.ring, row, column, image) + quad;
     if node.raw != NONE {
         keep(node.ring.arena, at + node.raw, value);
     }
+    let negative = exp_of_minus_abs(value) - 1.0;
     if node.elu != NONE {
-        keep(node.ring.arena, at + node.elu, elu(value));
+        keep(node.ring.arena, at + node.elu, select(negative, value, value > vec4(0.0)));
     }
     if node.phi != NONE {
-        store_phi(node, at + node.phi, value);
+        store_phi(node, at + node.phi, value, negative);
     }
     if node.addition.base != NONE {
         let of_class = value + additions[addition_at(node.addition, u32(row), u32(column), image) + quad];
@@ -60,7 +57,7 @@ fn store_forms(
             keep(node.ring.arena, at + node.class_raw, of_class);
         }
         if node.class_phi != NONE {
-            store_phi(node, at + node.class_phi, of_class);
+            store_phi(node, at + node.class_phi, of_class, exp_of_minus_abs(of_class) - 1.0);
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use pixelcnn::output::{Image, file, png};
+use pixelcnn::output::{self, Image, file, png};
 
 pub type Area<'a, B> = DrawingArea<B, Shift>;
 pub type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
@@ -19,6 +19,15 @@ pub trait Chart {
     fn size(&self) -> (u32, u32);
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B>;
+}
+
+/// Everything that could keep a chart from being written, before there is one.
+pub fn check(path: &Path) -> Result<()> {
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    let Some(kind) = ["png", "svg"].into_iter().find(|kind| extension == *kind) else {
+        bail!("cannot write {}: expected a file name that ends in .png or .svg", path.display());
+    };
+    Ok(output::check(path, kind)?)
 }
 
 /// Draws a chart into an SVG file if the name says so, else a PNG file.

@@ -38,7 +38,7 @@ impl Seed {
             Self::Random => {
                 // The standard library's hash maps have random keys: all the randomness that is needed here.
                 let seed = RandomState::new().build_hasher().finish();
-                super::say(&format!("seed: {seed}"));
+                super::note(&format!("seed: {seed}"));
                 seed
             }
         }
@@ -116,8 +116,8 @@ pub struct ShowArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_scale)]
     pub scale: usize,
 
-    /// Also write the grid as it is drawn, as a GIF, or as an animated PNG if the name ends in .png; programs
-    /// that do not know those show the last frame
+    /// Also write the grid as it is drawn, as a GIF (at most 255 new colours a frame), or as an animated PNG (all
+    /// colours) if the name ends in .png
     #[arg(long, value_name = "OUT.gif|OUT.png")]
     pub animate: Option<PathBuf>,
 }
@@ -149,7 +149,7 @@ impl ShowArgs {
     }
 
     /// Writes the animation.
-    pub fn finish(&self, drawing: Option<&Drawing>, texts: &[(&str, String)]) -> Result<()> {
+    pub fn finish(&self, drawing: Option<&Drawing>, texts: &[(impl AsRef<str>, String)]) -> Result<()> {
         if let (Some(path), Some(drawing)) = (&self.animate, drawing) {
             drawing.animation(self.scale).write(path, texts)?;
         }

@@ -60,9 +60,14 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
     if Kind::of(path) != Some(Kind::Gif) {
         return chart::write(path, &figure(0..STEPS));
     }
-    let frames = (0..STEPS).map(|step| chart::pixels(&figure(step..step + 1))).collect::<Result<Vec<_>>>()?;
-    let animation =
-        Animation { count: frames.len(), frame: |k: usize| frames[k].clone(), scale: 1, delays: [100, 100] };
+    let frames =
+        (0..STEPS).map(|step| chart::pixels(&figure(step..step + 1))).collect::<Result<Vec<_>>>()?;
+    let animation = Animation {
+        count: frames.len(),
+        frame: |k: usize| frames[k].clone(),
+        scale: 1,
+        delays: [100, 100],
+    };
     let software = ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned());
     Ok(animation.write(path, &[software])?)
 }
@@ -104,9 +109,13 @@ impl Figure<'_> {
     fn at_step(&self, step: usize) -> (Vec<(usize, usize)>, Vec<[(usize, usize); 2]>) {
         let shown = |layer| self.lines.iter().any(|(shown, ..)| *shown == layer);
         let layers = self.lines.iter().map(|&(layer, ..)| layer).filter(|&layer| layer > 0);
-        let positions = |layer| self.timeline.steps(layer).iter().enumerate().map(move |(i, at)| (layer, i, *at));
-        let now: Vec<_> =
-            layers.flat_map(positions).filter(|&(.., at)| at == step).map(|(layer, i, _)| (layer, i)).collect();
+        let positions =
+            |layer| self.timeline.steps(layer).iter().enumerate().map(move |(i, at)| (layer, i, *at));
+        let now: Vec<_> = layers
+            .flat_map(positions)
+            .filter(|&(.., at)| at == step)
+            .map(|(layer, i, _)| (layer, i))
+            .collect();
         let reads = now.iter().flat_map(|&(layer, i)| {
             let sources = self.timeline.reads(layer, i).filter(|&(source, _)| shown(source));
             sources.map(move |source| [source, (layer, i)])
@@ -132,7 +141,8 @@ impl Chart for Figure<'_> {
         let radius = dx.min(dy) * 3 / 10;
         let bottom = self.size().1 as i32 - 60;
         area.draw_text(self.title, &text(24, &BLACK, HPos::Left), (20, 28))?;
-        let legend = [(NOW, "computed at this step"), (CACHED, "kept, and read at this step"), (IDLE, "neither")];
+        let legend =
+            [(NOW, "computed at this step"), (CACHED, "kept, and read at this step"), (IDLE, "neither")];
         let mut left = 28;
         for (color, what) in legend {
             area.draw(&Circle::new((left, 62), 8, color.filled()))?;

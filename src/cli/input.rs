@@ -63,6 +63,8 @@ const MOST_NAMED: usize = 20;
 /// An image as the network takes it.
 pub struct Input {
     pub name: String,
+    /// Which of the paths that were given it comes from.
+    pub root: usize,
     pub width: usize,
     pub height: usize,
     /// `[H, W, C]`.
@@ -91,6 +93,11 @@ struct Counts {
 }
 
 impl InputArgs {
+    /// The paths that were given, for people.
+    pub fn roots(&self) -> Vec<String> {
+        self.paths.iter().map(|path| input::shown(path)).collect()
+    }
+
     /// What names the same images in the same folders, as a command has it.
     pub fn words(&self) -> Vec<String> {
         let mut words: Vec<_> = self.paths.iter().map(|path| file_name(path)).collect();
@@ -210,7 +217,14 @@ fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
     if let (1, Some((x, y))) = (model.config.channels, pixels.first_colour()) {
         bail!("model {} is for grey images, and this one has colour at column {x}, row {y}", model.name);
     }
-    Ok(Input { name: item.name(), width, height, levels: pixels.levels(model.config.channels), class })
+    Ok(Input {
+        name: item.name(),
+        root: item.root,
+        width,
+        height,
+        levels: pixels.levels(model.config.channels),
+        class,
+    })
 }
 
 impl Inputs {

@@ -2,21 +2,40 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
 use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{Device, predicted, values_moved, weights_read};
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::model::network::{IMAGE, Kind, Layer, Network};
 use pixelcnn::model::{Config, Model};
 use pixelcnn::output::file;
 
-use super::{ArchitectureArgs, figure, images};
+use super::{ArchitectureArgs, figure, images, picture};
 
-/// Show a model's architecture, size and provenance
+/// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
+    /// A picture of this program, instead of a model
+    #[arg(value_name = "IMAGE.png", conflicts_with_all = ["schedule", "plot", "batch"])]
+    picture: Option<PathBuf>,
+
+    /// Draw the picture again, and say whether every pixel is the same; -m says where the model is, if its file has
+    /// another name or is elsewhere
+    #[arg(long, requires = "picture", conflicts_with = "json")]
+    redraw: bool,
+
+    /// With --redraw: the device to draw on, instead of the one it was drawn on
+    #[arg(long, value_name = "DEVICE", requires = "redraw")]
+    device: Option<String>,
+
+    /// Print it as JSON
+    #[arg(long, conflicts_with_all = ["schedule", "plot"])]
+    json: bool,
+
     #[command(flatten)]
     model: ArchitectureArgs,
 
@@ -38,7 +57,18 @@ pub struct Args {
     batch: usize,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<ExitCode> {
+    match &args.picture {
+        Some(path) if args.redraw => {
+            return picture::redraw(path, args.model.path(), args.device.as_deref());
+        }
+        Some(path) => picture::inspect(path, args.json)?,
+        None => model(args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn model(args: &Args) -> Result<()> {
     if let Some(path) = &args.plot {
         check_plot(path)?;
         if args.figure {
@@ -47,6 +77,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let model = args.model.load()?;
     let network = Network::new(&model.config);
+    if args.json {
+        let said = said(&model).into_iter().map(|(key, value)| (key.to_owned(), value.into()));
+        let said = serde_json::Value::Object(said.collect());
+        return super::print(&(serde_json::to_string_pretty(&said)? + "\n"));
+    }
     let mut text = describe(&model);
     let caches: usize = network.nodes.iter().map(|node| bytes(node.len(args.batch))).sum();
     writeln!(text, "caches         {} at batch {}", size(caches), args.batch)?;
@@ -75,8 +110,14 @@ run every    it runs on rows and columns that are multiples of this
 cache rows   rows that are kept of what it makes, for the layers that read it
 memory       what they take at this batch size";
 
-/// Architecture, parameters, and what else the file says of itself.
 fn describe(model: &Model) -> String {
+    // A file from elsewhere does not get to steer the terminal.
+    let line = |(key, value): &(&str, String)| format!("{key:14} {value}").replace(char::is_control, " ");
+    said(model).iter().map(|pair| line(pair) + "\n").collect()
+}
+
+/// Architecture, parameters, and what else the file says of itself.
+fn said(model: &Model) -> Vec<(&str, String)> {
     let Config { channels, height, width, filters, blocks, levels, mixtures, .. } = model.config;
     let config = &model.config;
     let colour = if channels == 3 { "RGB" } else { "grey" };
@@ -105,10 +146,8 @@ fn describe(model: &Model) -> String {
             lines.push((key, value.clone()));
         }
     }
-    // A file from elsewhere does not get to steer the terminal.
     lines.retain(|(_, value)| !value.is_empty());
-    let line = |(key, value): &(&str, String)| format!("{key:14} {value}").replace(char::is_control, " ");
-    lines.iter().map(|pair| line(pair) + "\n").collect()
+    lines
 }
 
 /// What drawing costs; see docs/performance.md.
@@ -118,7 +157,8 @@ fn cost(network: &Network) -> String {
     let macs = network.macs_per_image() as f64;
     let weights = weights_read(network, Method::Cached) as f64;
     let values = values_moved(network) as f64;
-    let dispatches = |method| predicted(network, method, 1, pixels, Device::Gpu).dispatches as f64;
+    let dispatches =
+        |method| predicted(network, method, 1, pixels, Device::Gpu(Target::SMALLEST)).dispatches as f64;
     let products = |macs: f64| match macs {
         small if small < 1e9 => format!("{:.1} MMAC", small / 1e6),
         medium if medium < 1e12 => format!("{:.1} GMAC", medium / 1e9),
@@ -128,7 +168,7 @@ fn cost(network: &Network) -> String {
         "products       {} an image, {} a pixel; naive {} an image\n\
          weights read   {:.2} M a pixel, for all images of a batch together\n\
          values moved   {:.2} M a pixel, for each image\n\
-         dispatches     {:.1} a pixel on a GPU, whatever the batch; naive {:.0}\n",
+         dispatches     {:.1} a pixel of all images together, on a discrete GPU; naive {:.0}\n",
         products(macs),
         products(of_pixel(macs)),
         products(macs * pixels as f64),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,11 +15,14 @@ use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, ModelError, Network};
+use pixelcnn::output::file;
 
 mod bench;
 mod chart;
+mod classify;
 mod complete;
 mod devices;
 mod drawing;
@@ -26,7 +30,12 @@ mod eval;
 mod figure;
 mod input;
 mod inspect;
+mod likelihood;
+mod merge;
+mod picture;
 mod sample;
+mod shell;
+mod target;
 mod verify;
 
 /// Draw images from PixelCNN++ models, fast, on a GPU or without one.
@@ -35,6 +44,10 @@ mod verify;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+
+    /// Say nothing but results, warnings and errors; no progress
+    #[arg(short, long, global = true, display_order = 900)]
+    quiet: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -44,29 +57,40 @@ Examples:
   pixelcnn sample -m model.safetensors -n 1000 --each pictures
   pixelcnn complete -m model.safetensors pictures --rows 16
   pixelcnn eval -m model.safetensors pictures
+  pixelcnn classify -m mnist digits --plot confusion.png
   pixelcnn bench --plot bench.png          how fast this machine draws";
 
 #[derive(Subcommand)]
 pub enum Command {
     Sample(sample::Args),
     Complete(complete::Args),
+    Merge(merge::Args),
     Eval(eval::Args),
+    Classify(classify::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Devices(devices::Args),
+    Completions(shell::Args),
+    #[command(hide = true)]
+    Man(shell::ManArgs),
 }
 
 /// Runs a subcommand.
-pub fn run(command: &Command) -> Result<ExitCode> {
-    match command {
+pub fn run(cli: &Cli) -> Result<ExitCode> {
+    QUIET.store(cli.quiet, Ordering::Relaxed);
+    match &cli.command {
         Command::Sample(args) => sample::run(args)?,
         Command::Complete(args) => return complete::run(args),
         Command::Eval(args) => return eval::run(args),
+        Command::Classify(args) => return classify::run(args),
         Command::Verify(args) => return verify::run(args),
-        Command::Inspect(args) => inspect::run(args)?,
+        Command::Merge(args) => merge::run(args)?,
+        Command::Inspect(args) => return inspect::run(args),
         Command::Bench(args) => bench::run(args)?,
         Command::Devices(args) => devices::run(args)?,
+        Command::Completions(args) => shell::completions(args)?,
+        Command::Man(args) => shell::man(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -171,6 +195,11 @@ pub struct ArchitectureArgs {
 }
 
 impl ArchitectureArgs {
+    /// The model file that is named.
+    fn path(&self) -> Option<&Path> {
+        self.model.model.as_deref()
+    }
+
     fn load(&self) -> Result<Model> {
         match &self.architecture {
             Some(config) => self.model.with_precision(Model::synthetic(config.clone(), 0)),
@@ -208,8 +237,10 @@ fn parse_architecture(text: &str) -> Result<Config, String> {
 #[derive(clap::Args)]
 pub struct EngineArgs {
     /// What to run on: auto (a hardware GPU if there is one and it is worth it, else the CPU), cpu, gpu, or the index
-    /// or a part of the name of an adapter that `pixelcnn devices` lists
+    /// or a part of the name of an adapter that `pixelcnn devices` lists; `sample` takes several, as a comma list, or
+    /// all-gpus
     #[arg(long, value_name = "DEVICE", default_value = "auto", allow_negative_numbers = true)]
+    #[arg(env = "PIXELCNN_DEVICE", hide_env_values = true)]
     device: String,
 
     /// Threads of the CPU engine [default: as many as the machine runs at once]
@@ -242,25 +273,66 @@ impl EngineArgs {
     /// The devices that `--device` allows for drawing or evaluating so many images of a model; says so if the first is
     /// not what one would expect.
     fn choose(&self, model: &Model, images: usize) -> Result<Devices> {
-        let work = (self.device == "auto").then(|| self.workload(model, images));
-        let (adapters, pick) = adapter::choose(&self.device, work.as_ref())?;
+        if self.device.trim() == ALL_GPUS || device_list(&self.device).len() > 1 {
+            bail!("--device {}: expected one device (`pixelcnn sample` takes several)", self.device);
+        }
+        self.choose_one(&self.device, self.threads(), model, images)
+    }
+
+    /// The same, for several devices that share the images.
+    fn choose_all(&self, model: &Model, images: usize) -> Result<Vec<Devices>> {
+        if self.device.trim() == ALL_GPUS {
+            let one =
+                |adapter| Devices { adapters: vec![adapter], is_auto: false, threads: self.threads() };
+            return Ok(adapter::all_gpus()?.into_iter().map(one).collect());
+        }
+        let names = device_list(&self.device);
+        if names.len() > 1
+            && let Some(odd) = names.iter().find(|name| ["auto", ALL_GPUS, ""].contains(name))
+        {
+            bail!("--device {}: \"{odd}\" is no device of a list", self.device);
+        }
+        // Engines on the CPU share its threads.
+        let on_cpu = names.iter().filter(|name| **name == "cpu").count().max(1);
+        let threads = (self.threads() / on_cpu).max(1);
+        names.iter().map(|name| self.choose_one(name, threads, model, images)).collect()
+    }
+
+    fn choose_one(&self, device: &str, threads: usize, model: &Model, images: usize) -> Result<Devices> {
+        let work = (device == "auto").then(|| self.workload(model, images));
+        let (adapters, pick) = adapter::choose(device, work.as_ref())?;
         if pick.is_surprise {
             match adapters[..] {
-                [] => say(&format!("using the CPU engine: {}", pick.reason)),
+                [] => note(&format!("using the CPU engine: {}", pick.reason)),
                 _ => say(&format!("warning: {}", pick.reason)),
             }
         }
-        Ok(Devices { adapters, is_auto: work.is_some(), threads: self.threads() })
+        Ok(Devices { adapters, is_auto: work.is_some(), threads })
     }
 
     fn workload(&self, model: &Model, images: usize) -> Workload {
         let network = Network::new(&model.config);
         let pixels = model.config.width * model.config.height;
-        let cost = predicted(&network, Method::Cached, images, pixels, Device::Gpu);
         // As many batches as the largest that helps takes.
-        let batches = images.div_ceil(256) as u64;
-        Workload { macs: cost.macs, dispatches: cost.dispatches * batches, threads: self.threads() }
+        let batches = images.div_ceil(256);
+        let batch = images.div_ceil(batches.max(1));
+        let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
+        let of_all = |count| count * batches as u64;
+        Workload { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads: self.threads() }
     }
+}
+
+/// All hardware GPUs.
+const ALL_GPUS: &str = "all-gpus";
+
+/// The devices of a comma list; commas in parentheses belong to a name.
+fn device_list(list: &str) -> Vec<&str> {
+    let mut depth = 0;
+    let separates = |c: char| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == ',' && depth == 0
+    };
+    list.split(separates).map(str::trim).collect()
 }
 
 /// Devices to run on.
@@ -291,7 +363,7 @@ impl Devices {
                 Err(error) if self.is_auto => {
                     self.adapters.remove(0);
                     let next = if self.adapters.is_empty() { "the CPU engine" } else { "the next device" };
-                    say(&format!("using {next}: {error}"));
+                    note(&format!("using {next}: {error}"));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -397,7 +469,10 @@ fn progress(images: usize, pixels: usize) -> ProgressBar {
     };
     let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {rate}  {eta} left");
     let style = style.expect("the template is valid").with_key("rate", rate);
-    let bar = ProgressBar::new(images as u64 * pixels as u64).with_style(style);
+    let bar = match is_quiet() {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::new(images as u64 * pixels as u64).with_style(style),
+    };
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(200));
     }
@@ -423,9 +498,31 @@ fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
     rows.iter().map(line).collect()
 }
 
+/// Writes rows of cells as a CSV file.
+fn write_csv(path: &Path, rows: Vec<Vec<String>>) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.write_record(row))?;
+    let bytes = writer.into_inner().map_err(|error| anyhow!("a table cannot be made: {error}"))?;
+    Ok(file::write(path, |file| file.write_all(&bytes))?)
+}
+
 /// Writes a line to stderr. A stderr that takes no more is no reason to stop.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", shown(line));
+}
+
+/// Says what is of interest, and no warning or error.
+fn note(line: &str) {
+    if !is_quiet() {
+        say(line);
+    }
+}
+
+/// Whether only warnings and errors are to be said.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
 }
 
 /// What a terminal may be given: names out of files do not get to steer it.
@@ -508,6 +605,15 @@ mod tests {
         assert_eq!(quoted("NVIDIA H100"), "'NVIDIA H100'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn commas_in_names_of_devices_are_theirs() {
+        assert_eq!(device_list("cpu"), ["cpu"]);
+        assert_eq!(device_list("0, cpu"), ["0", "cpu"]);
+        let (a, b) =
+            ("llvmpipe (LLVM 19.1, 256 bits) (software, Vulkan)", "RTX 4090 (discrete GPU, Vulkan)");
+        assert_eq!(device_list(&format!("{a},{b}")), [a, b]);
     }
 
     #[test]

@@ -8,12 +8,12 @@ use crate::model::Network;
 use crate::model::network::{Layer, depth};
 
 /// Whose plan is asked: the sampling kernel of a GPU makes the output, and the input layer of its next pixel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Device {
     /// Layers alone.
     Cpu,
-    /// Dispatches of kernels.
-    Gpu,
+    /// Dispatches of kernels, as they are planned for a device.
+    Gpu(Target),
 }
 
 /// Rows of the image after which the pattern of work repeats: `2^(levels − 1)`.
@@ -21,14 +21,14 @@ pub fn group_of_rows(network: &Network) -> usize {
     network.config.size_multiple()
 }
 
-/// What the first `pixels` pixels of each of `batch` images cost. A device's limits and the number of images do not
-/// change how many dispatches there are.
+/// What the first `pixels` pixels of each of `batch` images cost.
 pub fn predicted(network: &Network, method: Method, batch: usize, pixels: usize, device: Device) -> Counts {
-    let of_one = match device {
-        Device::Cpu => Counts { macs: products(network, method, pixels), ..Counts::default() },
-        Device::Gpu => Plan::new(network, 1, Target::SMALLEST).cost(method, pixels),
-    };
-    Counts { macs: of_one.macs * batch as u64, ..of_one }
+    match device {
+        Device::Cpu => {
+            Counts { macs: batch as u64 * products(network, method, pixels), ..Counts::default() }
+        }
+        Device::Gpu(target) => Plan::new(network, batch, target).cost(method, pixels),
+    }
 }
 
 /// Products of the CPU engine's steps for an image.
@@ -105,10 +105,12 @@ mod tests {
             let network = Network::new(&config);
             let pixels = config.width * config.height;
             let of_batch = (3 * network.macs_per_image()) as u64;
-            for device in [Device::Cpu, Device::Gpu] {
+            let gpu = Device::Gpu(Target { chain: Some(false), ..Target::SMALLEST });
+            for device in [Device::Cpu, gpu] {
                 let cached = predicted(&network, Method::Cached, 3, pixels, device);
                 assert_eq!(cached.macs, of_batch);
-                let dispatches = if device == Device::Gpu { dispatches_of_image(&network) } else { 0 };
+                let is_gpu = matches!(device, Device::Gpu(_));
+                let dispatches = if is_gpu { dispatches_of_image(&network) } else { 0 };
                 assert_eq!(cached.dispatches, dispatches);
             }
             let naive = predicted(&network, Method::Naive, 3, pixels, Device::Cpu);
@@ -120,7 +122,7 @@ mod tests {
     fn groups_of_rows_cost_the_same() {
         let network = Network::new(&Config::published(8, 2));
         let group = group_of_rows(&network) * network.config.width;
-        for device in [Device::Cpu, Device::Gpu] {
+        for device in [Device::Cpu, Device::Gpu(Target::SMALLEST)] {
             let cost = |groups| predicted(&network, Method::Cached, 1, groups * group, device);
             let whole = cost(8);
             assert_eq!((8 * cost(1).macs, 8 * cost(1).dispatches), (whole.macs, whole.dispatches));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{Config, Network};
+use crate::sampling::likelihood;
 use crate::sampling::mixture::Draw;
 
 /// Images to compute, at once.
@@ -87,7 +88,8 @@ impl Canvas {
 /// What is to be told of a job, beside its pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
-    /// The log-likelihood of every pixel.
+    /// The log-likelihood of every pixel: to the last bit where all pixels of the job are given, and within 1e-4 bits
+    /// per dimension where any is drawn.
     pub likelihood: bool,
     /// The network's output at every pixel.
     pub parameters: bool,
@@ -165,6 +167,13 @@ impl Job {
     pub(super) fn pixels_of(&self, config: &Config) -> usize {
         let all = config.width * config.height;
         self.pixels.map_or(all, |pixels| pixels.min(all))
+    }
+
+    /// How the likelihood of a pixel is computed from its parameters: exactly where all pixels are given, and fast
+    /// enough for drawing where some are drawn.
+    pub(super) fn likelihood(&self) -> fn(&[f32], &[f32]) -> f64 {
+        let is_given = |lane: &Lane| lane.canvas.0.as_ref().is_some_and(|given| given.mask.is_empty());
+        if self.lanes.iter().all(is_given) { likelihood::exact } else { likelihood::approximate }
     }
 
     /// Rows at the top that are computed as rows: those that are given in all lanes.

@@ -95,7 +95,7 @@ pub enum Room {
 }
 
 /// An engine: a network on a device, ready to run jobs.
-pub trait Engine {
+pub trait Engine: Send {
     /// Engine and device, for people.
     fn name(&self) -> String;
 
@@ -112,6 +112,9 @@ pub trait Engine {
     /// # Errors
     /// Any [`EngineError`].
     fn run(&mut self, job: &Job, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError>;
+
+    /// What costs are predicted for.
+    fn device(&self) -> cost::Device;
 
     /// What has been issued so far.
     fn counts(&self) -> Counts;

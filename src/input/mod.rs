@@ -9,7 +9,7 @@ mod decode;
 mod labels;
 mod walk;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,8 @@ pub struct LeftOut {
 /// An image: a file, or one of an array.
 #[derive(Clone, Debug)]
 pub struct Item {
+    /// Which of the request's paths it comes from.
+    pub root: usize,
     path: PathBuf,
     /// Sub-folders that it lies in, outermost first, below the folder that was named.
     folders: Vec<OsString>,
@@ -116,10 +118,12 @@ pub enum InputError {
 /// Finds the images that are asked for.
 pub fn find(request: &Request) -> Found {
     let mut found = Found::default();
-    for path in request.paths {
+    for (root, path) in request.paths.iter().enumerate() {
+        let before = found.items.len();
         if let Err(error) = found.add(path, request) {
             found.pass_over(path, &error);
         }
+        found.items[before..].iter_mut().for_each(|item| item.root = root);
     }
     found
 }
@@ -148,7 +152,7 @@ impl Found {
 
 impl Item {
     fn new(path: PathBuf) -> Self {
-        Self { path, folders: vec![], array: None }
+        Self { root: 0, path, folders: vec![], array: None }
     }
 
     /// Its path, with `#` and its index if it is one of an array.
@@ -167,9 +171,7 @@ impl Item {
     pub fn class(&self, classes: &[String]) -> Result<Option<usize>, InputError> {
         match &self.array {
             Some((array, index)) => array.class(*index, classes),
-            None => {
-                Ok(self.folders.iter().find_map(|folder| class_named(&shown(Path::new(folder)), classes)))
-            }
+            None => Ok(self.folders.iter().find_map(|folder| class_named(&as_text(folder), classes))),
         }
     }
 
@@ -198,14 +200,21 @@ pub fn class_named(name: &str, classes: &[String]) -> Option<usize> {
 
 /// A path as text of one line: bytes that are not UTF-8, and control characters, are escaped.
 pub fn shown(path: &Path) -> String {
+    let escape = |c: char| match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if c.is_control() => format!("\\x{:02x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    as_text(path.as_os_str()).chars().map(escape).collect()
+}
+
+/// A name of the system as text: bytes that are not UTF-8 are escaped.
+fn as_text(name: &OsStr) -> String {
     let mut text = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c.is_control() {
-                true => text.extend(c.escape_default()),
-                false => text.push(c),
-            }
-        }
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     text
@@ -231,7 +240,7 @@ mod tests {
     #[test]
     fn paths_are_shown_in_one_line() {
         assert_eq!(shown(Path::new("a b/ü, \"x\".png")), "a b/ü, \"x\".png");
-        assert_eq!(shown(Path::new("a\nb\u{1b}.png")), "a\\nb\\u{1b}.png");
+        assert_eq!(shown(Path::new("a\nb\u{1b}.png")), "a\\nb\\x1b.png");
         #[cfg(unix)]
         {
             use std::os::unix::ffi::OsStrExt;

@@ -129,8 +129,8 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::network::{Kind, Stream, Tap};
     use crate::model::Config;
+    use crate::model::network::{Kind, Stream, Tap};
 
     #[test]
     fn the_papers_one_dimensional_figure() {

@@ -108,6 +108,19 @@ pub fn prove_writable(path: &Path) -> Result<(), OutputError> {
     }
 }
 
+/// Checks that files can be made in a folder, and that the system takes such a name; touches no file of that name, so
+/// that others may be making it.
+///
+/// # Errors
+/// [`OutputError::Io`].
+pub fn prove_folder_writable(folder: &Path, name: &Path) -> Result<(), OutputError> {
+    let path = folder.join(name);
+    match fs::symlink_metadata(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OutputError::Io { path, source }),
+        _ => Temporary::new(folder).map(drop).map_err(|source| OutputError::Io { path, source }),
+    }
+}
+
 /// A file in the making, to be written and then finished. Until then whatever stood at its path still does;
 /// if it is dropped, or a signal ends the program, nothing is left of it.
 #[derive(Debug)]
@@ -250,6 +263,23 @@ impl Drop for NewFolder {
     }
 }
 
+/// Takes away what programs that were killed have left unfinished in a folder. Files that another one is still making
+/// are locked, and stay; where the file system has no locks, all stay.
+pub fn remove_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            // The lock goes with the file, at the end of the block.
+            let file = File::options().write(true).open(entry.path());
+            if file.is_ok_and(|file| file.try_lock().is_ok()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// Of the names of files in the making.
+const PREFIX: &str = ".pixelcnn-";
+
 /// From now on, SIGINT, SIGTERM and SIGHUP take away what is not finished before they end the program; as far
 /// as whoever started it does not want them ignored. On other systems than Unix, Ctrl-C does.
 ///
@@ -261,9 +291,11 @@ pub fn tidy_on_signals() -> io::Result<()> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let wanted: Vec<_> =
             [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)).collect();
+        let (ready, is_ready) = std::sync::mpsc::channel::<()>();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             // Where they cannot be caught, they do what they do by themselves.
             let Ok(mut signals) = signal_hook::iterator::Signals::new(wanted) else { return };
+            drop(ready);
             for signal in signals.forever() {
                 // Held to the end: nothing new is begun, and nothing is half renamed.
                 let unfinished = unfinished();
@@ -272,6 +304,8 @@ pub fn tidy_on_signals() -> io::Result<()> {
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         })?;
+        // It ends when there is nobody to send: from then on they are caught.
+        let _ = is_ready.recv();
     }
     #[cfg(windows)]
     ctrlc::set_handler(|| {
@@ -315,12 +349,19 @@ struct Temporary(Option<NamedTempFile>);
 impl Temporary {
     fn new(folder: &Path) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".pixelcnn-");
+        builder.prefix(PREFIX);
         // Temporary files are private by default; this one becomes an ordinary file, so the umask decides.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut unfinished = unfinished();
-        let file = builder.tempfile_in(folder)?;
+        let file = loop {
+            let file = builder.tempfile_in(folder)?;
+            // For `remove_abandoned`, which may have been faster. Some file systems have no locks.
+            let _ = file.as_file().lock();
+            if file.path().exists() {
+                break file;
+            }
+        };
         unfinished.insert(file.path().to_owned());
         Ok(Self(Some(file)))
     }
@@ -504,6 +545,22 @@ mod tests {
         assert_eq!(fs::read(kept).unwrap(), b"hours of work");
         assert!(error.to_string().contains(&kept.display().to_string()), "{error}");
         fs::remove_dir_all(kept.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn files_that_nobody_makes_any_more_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at(".pixelcnn-killed"), "half").unwrap();
+        fs::write(at("other"), "whole").unwrap();
+        let mut file = NewFile::create(&at("new")).unwrap();
+        remove_abandoned(folder.path());
+        assert!(!at(".pixelcnn-killed").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "what is being made stays");
+        file.write_all(b"new").unwrap();
+        file.finish().unwrap();
+        remove_abandoned(folder.path());
+        assert!(at("new").is_file() && at("other").is_file());
     }
 
     #[test]

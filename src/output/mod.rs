@@ -1,9 +1,10 @@
-//! From pixels to files: PNG with its settings inside, grids of images, animations, NumPy arrays.
+//! From pixels to files: PNG with its settings inside, grids of images, animations, NumPy arrays and archives.
 
 pub mod animation;
 pub mod file;
 pub mod grid;
 pub mod npy;
+pub mod npz;
 pub mod png;
 
 pub use file::{NewFile, OutputError, check};

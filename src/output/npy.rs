@@ -1,16 +1,57 @@
-//! NumPy's `.npy`: a header and plain numbers, so that a script can check what a network gives.
+//! NumPy's `.npy`: a header and plain numbers, for scripts and evaluators of images.
 
 use std::io::{self, Write};
 
-/// Writes the header of an array of little-endian f32, row-major, of this shape (two axes or more).
+/// Types of elements, all little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// `uint8`
+    U8,
+    /// `int64`
+    I64,
+    /// `float32`
+    F32,
+    /// `float64`
+    F64,
+    /// Texts of up to so many characters.
+    Text(usize),
+}
+
+impl Type {
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::I64 | Self::F64 => 8,
+            Self::F32 => 4,
+            Self::Text(length) => 4 * length,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::U8 => "|u1".to_owned(),
+            Self::I64 => "<i8".to_owned(),
+            Self::F32 => "<f4".to_owned(),
+            Self::F64 => "<f8".to_owned(),
+            Self::Text(length) => format!("<U{length}"),
+        }
+    }
+}
+
+/// Writes the header of a row-major array.
 ///
 /// Format 1.0 of `numpy.lib.format`: magic, version, length, a Python literal padded to 64 bytes.
 ///
 /// # Errors
 /// What the writer says.
-pub fn write_header(writer: &mut impl Write, shape: &[usize]) -> io::Result<()> {
-    let lengths = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    let dictionary = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({lengths}), }}");
+pub fn write_header(writer: &mut impl Write, of: Type, shape: &[usize]) -> io::Result<()> {
+    let lengths = match shape {
+        [length] => format!("{length},"),
+        _ => shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let dictionary =
+        format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({lengths}), }}", of.name());
     let before = b"\x93NUMPY\x01\x00".len() + 2;
     let length = (before + dictionary.len() + 1).next_multiple_of(64) - before;
     writer.write_all(b"\x93NUMPY\x01\x00")?;
@@ -30,14 +71,23 @@ pub fn write_values(writer: &mut impl Write, values: &[f32]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// The first 128 bytes of `numpy.save` of an array of this shape (numpy 2.2).
+    /// As `numpy.save` begins files of such arrays (numpy 2.2).
     #[test]
     fn the_header_is_numpys() {
-        let mut bytes = Vec::new();
-        write_header(&mut bytes, &[2, 28, 28, 30]).unwrap();
-        assert_eq!(bytes.len(), 128);
-        assert_eq!(bytes[..10], *b"\x93NUMPY\x01\x00\x76\x00");
-        let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 28, 28, 30), }";
-        assert_eq!(String::from_utf8(bytes[10..].to_vec()).unwrap(), format!("{text:117}\n"));
+        for (of, shape, text) in [
+            (
+                Type::F32,
+                &[2, 28, 28, 30][..],
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 28, 28, 30), }",
+            ),
+            (Type::I64, &[7], "{'descr': '<i8', 'fortran_order': False, 'shape': (7,), }"),
+            (Type::Text(3), &[], "{'descr': '<U3', 'fortran_order': False, 'shape': (), }"),
+        ] {
+            let mut bytes = Vec::new();
+            write_header(&mut bytes, of, shape).unwrap();
+            assert_eq!(bytes.len(), 128);
+            assert_eq!(bytes[..10], *b"\x93NUMPY\x01\x00\x76\x00");
+            assert_eq!(String::from_utf8(bytes[10..].to_vec()).unwrap(), format!("{text:117}\n"));
+        }
     }
 }

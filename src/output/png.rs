@@ -1,6 +1,7 @@
 //! PNG files that say how they were made.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader};
 use std::path::Path;
 
 use super::{Image, OutputError, file};
@@ -9,14 +10,18 @@ use super::{Image, OutputError, file};
 ///
 /// # Errors
 /// [`OutputError::Io`] and [`OutputError::Elsewhere`].
-pub fn write(path: &Path, image: &Image, texts: &[(&str, String)]) -> Result<(), OutputError> {
+pub fn write(path: &Path, image: &Image, texts: &[(impl AsRef<str>, String)]) -> Result<(), OutputError> {
     file::write(path, |writer| Ok(encode(writer, image, texts)?))
 }
 
-fn encode(
+/// Writes a picture with text chunks (keyword, text).
+///
+/// # Errors
+/// What the writer says, and pictures too large for the format.
+pub fn encode(
     writer: impl io::Write,
     image: &Image,
-    texts: &[(&str, String)],
+    texts: &[(impl AsRef<str>, String)],
 ) -> Result<(), png::EncodingError> {
     let mut writer = encoder(writer, image, texts)?.write_header()?;
     writer.write_image_data(&image.levels)?;
@@ -27,7 +32,7 @@ fn encode(
 pub(super) fn encoder<W: io::Write>(
     writer: W,
     image: &Image,
-    texts: &[(&str, String)],
+    texts: &[(impl AsRef<str>, String)],
 ) -> Result<png::Encoder<'static, W>, png::EncodingError> {
     let too_large = |_| io::Error::other("the picture is too large for a PNG file");
     let width = u32::try_from(image.width).map_err(too_large)?;
@@ -35,17 +40,45 @@ pub(super) fn encoder<W: io::Write>(
     let mut encoder = png::Encoder::new(writer, width, height);
     encoder.set_color(if image.channels == 3 { png::ColorType::Rgb } else { png::ColorType::Grayscale });
     for (keyword, text) in texts {
+        let keyword = keyword.as_ref().to_owned();
         // The format ends a text there.
         let text = &text.replace('\0', "\\0");
         // Plain text chunks hold Latin-1 alone, and most programs show them; names of classes can be
         // anything.
         if text.is_ascii() {
-            encoder.add_text_chunk((*keyword).to_owned(), text.clone())?;
+            encoder.add_text_chunk(keyword, text.clone())?;
         } else {
-            encoder.add_itxt_chunk((*keyword).to_owned(), text.clone())?;
+            encoder.add_itxt_chunk(keyword, text.clone())?;
         }
     }
     Ok(encoder)
+}
+
+/// Reads a picture such as [`write`] makes, to its end, with its text chunks; of other kinds of PNG files the texts
+/// alone, with no levels.
+///
+/// # Errors
+/// What the system says, and files that are no whole PNG files.
+pub fn read(path: &Path) -> Result<(Image, Vec<(String, String)>), png::DecodingError> {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(path)?)).read_info()?;
+    let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
+    let mut levels = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];
+    let shape = reader.next_frame(&mut levels)?;
+    reader.finish()?;
+    let channels = match (shape.color_type, shape.bit_depth) {
+        (png::ColorType::Grayscale, png::BitDepth::Eight) => 1,
+        (png::ColorType::Rgb, png::BitDepth::Eight) => 3,
+        _ => 0,
+    };
+    if channels == 0 {
+        levels.clear();
+    }
+    let info = reader.info();
+    let latin = info.uncompressed_latin1_text.iter().map(|t| Some((t.keyword.clone(), t.text.clone())));
+    let utf8 = info.utf8_text.iter().map(|t| Some((t.keyword.clone(), t.get_text().ok()?)));
+    let texts = latin.chain(utf8).flatten().collect();
+    let (width, height) = (shape.width as usize, shape.height as usize);
+    Ok((Image { width, height, channels, levels }, texts))
 }
 
 #[cfg(test)]
@@ -62,14 +95,14 @@ mod tests {
             let texts = [("seed", "7".to_owned()), ("class", "chat à la crème 🐈".to_owned())];
             write(&path, &image, &texts).unwrap();
 
-            let file = io::BufReader::new(std::fs::File::open(&path).unwrap());
-            let mut reader = png::Decoder::new(file).read_info().unwrap();
-            let mut levels = vec![0; reader.output_buffer_size().unwrap()];
-            let shape = reader.next_frame(&mut levels).unwrap();
-            assert_eq!((shape.width, shape.height, levels), (3, 2, image.levels));
-            let info = reader.info();
-            assert_eq!(info.uncompressed_latin1_text[0].text, "7");
-            assert_eq!(info.utf8_text[0].get_text().unwrap(), texts[1].1);
+            let (read_image, read_texts) = read(&path).unwrap();
+            assert_eq!(read_image, image);
+            assert_eq!(read_texts, texts.map(|(keyword, text)| (keyword.to_owned(), text)));
+            let whole = std::fs::read(&path).unwrap();
+            for length in [0, 20, whole.len() - 13, whole.len() - 1] {
+                std::fs::write(&path, &whole[..length]).unwrap();
+                assert!(read(&path).is_err(), "{length} of {} bytes", whole.len());
+            }
         }
     }
 }

@@ -22,18 +22,22 @@ impl<'a> Mixture<'a> {
         Self { parameters, mixtures, channels }
     }
 
+    #[inline(always)]
     pub(super) fn logits(self) -> &'a [f32] {
         &self.parameters[..self.mixtures]
     }
 
-    /// Of all components; `kind` 0: means, 1: log-scales, 2: coefficients.
-    pub(super) fn components(self, channel: usize, kind: usize) -> &'a [f32] {
+    /// All parameters from that of a component on, of the logits or of a channel and kind; `kind` 0: means,
+    /// 1: log-scales, 2: coefficients.
+    #[inline(always)]
+    pub(super) fn from(self, of: Option<(usize, usize)>, component: usize) -> &'a [f32] {
         let kinds = if self.channels == 3 { 3 } else { 2 };
-        &self.parameters[self.mixtures * (1 + channel * kinds + kind)..][..self.mixtures]
+        let block = of.map_or(0, |(channel, kind)| 1 + channel * kinds + kind);
+        &self.parameters[self.mixtures * block + component..]
     }
 
     fn of(self, channel: usize, kind: usize, component: usize) -> f32 {
-        self.components(channel, kind)[component]
+        self.from(Some((channel, kind)), component)[0]
     }
 
     fn mean(self, channel: usize, component: usize) -> f32 {

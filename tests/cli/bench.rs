@@ -228,8 +228,9 @@ fn a_sweep_stops_at_the_first_batch_that_does_not_fit() {
     assert_valid(&stopped);
     assert_eq!(stopped["stopped"]["batch"], 500_000_000);
     assert_eq!(rows(&stopped, "cached").len(), 1);
-    shell.ok(&format!("{line} -b 1000000000 --plot out.png"));
-    assert_valid(&report(&shell, "out.json"));
+    // What measured nothing is no success.
+    let said = shell.error(&format!("{line} -b 1000000000 --plot out.png"));
+    assert!(said.contains("nothing was measured: a batch of 1000000000 images does not fit"), "{said}");
 }
 
 #[test]

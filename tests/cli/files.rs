@@ -91,12 +91,12 @@ fn signals_leave_no_empty_folder_and_no_image_that_is_drawn() {
 #[test]
 fn a_signal_that_is_to_be_ignored_is() {
     let shell = Shell::new();
-    let line = "trap '' HUP; pixelcnn sample --each new --size 64x64 -n 40 -b 1 --device cpu --threads 1";
+    let line = "trap '' HUP; pixelcnn sample --each new --size 32x32 -n 20 -b 1 --device cpu --threads 1";
     let mut child = begin(&shell, line);
     wait(&mut child, "make the folder", || shell.path("new").exists());
     signal(&child, "HUP");
     assert!(child.wait().unwrap().success());
-    assert_eq!(fs::read_dir(shell.path("new")).unwrap().count(), 40);
+    assert_eq!(fs::read_dir(shell.path("new")).unwrap().count(), 20);
 }
 
 #[test]
@@ -198,4 +198,31 @@ fn a_picture_that_finds_no_room_at_the_end_is_kept_elsewhere() {
     assert_eq!(Path::new(kept).file_name().unwrap(), "a.png");
     assert_eq!(read_png(&shell.path(kept)).1["count"], "64");
     assert_eq!(output.stdout, b"full\n");
+}
+
+#[test]
+fn a_disk_that_fills_up_keeps_what_is_whole_and_says_how_to_go_on() {
+    let shell = Shell::new();
+    fs::create_dir(shell.path("mount")).unwrap();
+    let line =
+        "pixelcnn sample -n 1000 -b 4 --device cpu --each mount/a; c=$?; cp -r mount/a kept; exit $c";
+    let Some(output) = mounted(&shell, "mount -t tmpfs -o size=200k none mount", line) else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let kept: Vec<_> = fs::read_dir(shell.path("kept")).unwrap().map(|f| f.unwrap().path()).collect();
+    let expected =
+        format!("stopped after {} of 1000 images, which are in mount/a (--resume goes on", kept.len());
+    assert!(said.contains(&expected) && said.contains("No space left"), "{said}");
+    kept.iter().for_each(|picture| _ = read_png(picture));
+    let said =
+        shell.ok(&format!("sample -n {} -b 4 --device cpu --each kept --resume", kept.len() + 1)).stderr;
+    assert!(said.starts_with(&format!("{} of {} images are there already\n", kept.len(), kept.len() + 1)));
+
+    // An array has a size that is known before.
+    let start = Instant::now();
+    let line = "pixelcnn sample -n 100000 --device cpu -o mount/a.npz; c=$?; ls -A mount; exit $c";
+    let Some(output) = mounted(&shell, "mount -t tmpfs -o size=1m none mount", line) else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("mount/a.npz: No space left"), "{said}");
+    assert!(output.stdout.is_empty() && start.elapsed() < Duration::from_secs(5));
 }

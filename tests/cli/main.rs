@@ -6,17 +6,23 @@ use std::process::{Command, Stdio};
 
 use shell::{Shell, check_snapshot};
 
+mod arrays;
 mod bench;
+mod classify;
 #[path = "../common/mod.rs"]
 mod common;
+mod complete;
 mod devices;
 mod eval;
 #[cfg(unix)]
 mod files;
+mod folders;
 #[cfg(unix)]
 mod limits;
+mod merge;
 mod messages;
 mod models;
+mod random;
 mod reading;
 mod sample;
 mod shell;
@@ -27,11 +33,15 @@ fn help() {
     let lines = [
         "--help",
         "sample --help",
+        "complete --help",
         "eval --help",
+        "classify --help",
         "verify --help",
         "inspect --help",
+        "merge --help",
         "bench --help",
         "devices --help",
+        "completions --help",
     ];
     let said = lines.map(|line| format!("$ pixelcnn {line}\n{}\n", shell.ok(line).stdout));
     check_snapshot("help", &said.concat());

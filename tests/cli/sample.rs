@@ -69,7 +69,8 @@ fn what_is_drawn_before_an_error_is_counted_and_kept() {
     let shell = Shell::new();
     fs::create_dir_all(shell.path("pictures/000003.png")).unwrap();
     let said = shell.error("sample -m rgb.safetensors -n 5 -b 2 --device cpu --each pictures");
-    let expected = "error: stopped after 3 of 5 images, which are in pictures: cannot write pictures";
+    let expected = "error: stopped after 3 of 5 images, which are in pictures (--resume goes on from \
+        there): cannot write pictures";
     assert!(said.starts_with(expected), "{said}");
     for i in 0..3 {
         read_png(&shell.path(&format!("pictures/{i:06}.png")));

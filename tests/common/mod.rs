@@ -180,12 +180,20 @@ pub fn sample(engine: &mut dyn Engine, job: &Job) -> Vec<f32> {
     engine.run(job, &mut |_| {}).unwrap().pixels
 }
 
-/// All variants of the shaders.
-pub const VARIANTS: [Options; 4] = [
-    Options { checked: false, subgroups: false, buffer: None },
-    Options { checked: true, subgroups: false, buffer: None },
-    Options { checked: false, subgroups: true, buffer: None },
-    Options { checked: true, subgroups: true, buffer: None },
+/// What a device without anything special does.
+const PLAIN: Options =
+    Options { checked: false, subgroups: false, buffer: None, workgroups: None, chain: Some(false) };
+
+/// All variants of the shaders, and of their shapes: a device that does much at once gets narrow ones.
+pub const VARIANTS: [Options; 7] = [
+    PLAIN,
+    Options { checked: true, workgroups: Some(1), ..PLAIN },
+    Options { subgroups: true, workgroups: Some(16), ..PLAIN },
+    Options { checked: true, subgroups: true, workgroups: Some(1 << 16), ..PLAIN },
+    // As many images to a workgroup as can be; two; one.
+    Options { checked: true, chain: Some(true), workgroups: Some(1), ..PLAIN },
+    Options { chain: Some(true), workgroups: Some(3), ..PLAIN },
+    Options { chain: Some(true), workgroups: Some(1 << 16), ..PLAIN },
 ];
 
 /// Small architectures that between them have everything the family has: both numbers of channels, one to

@@ -100,8 +100,10 @@ def test_names_that_are_no_utf8(tmp_path, capsys):
         fill(tmp_path / os.fsdecode(name))
     (tmp_path / os.fsdecode(b"x\xff") / os.fsdecode(b"\xfe.png")).write_bytes(b"no image")
     read = load(tmp_path, classes=True)
-    assert read.classes == ['caf\\xe9, "1"\\n', "x\\xff"]
-    assert "x\\xff/\\xfe.png: is no image of a kind" in capsys.readouterr().err
+    assert read.classes == ['caf\\xe9, "1"\n', "x\\xff"]
+    said = capsys.readouterr().err
+    assert "x\\xff/\\xfe.png: is no image of a kind" in said
+    assert 'held out: caf\\xe9, "1"\\n ' in said
 
 
 def test_images_are_turned_as_exif_says(tmp_path):

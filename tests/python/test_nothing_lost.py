@@ -275,6 +275,49 @@ def test_a_file_that_cannot_be_renamed_over_is_written_in_place(tmp_path, monkey
     assert [file.name for file in tmp_path.iterdir()] == ["mounted"]
 
 
+def test_a_disk_that_is_full_at_any_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(b"old")
+    tensors = {str(i): np.full(3, i, np.float32) for i in range(5)}
+    begin_file = files.begin
+
+    class Full:
+        """A file on a disk with room for so many writes."""
+
+        def __init__(self, file, room: int):
+            self.file, self.room = file, room
+
+        def __getattr__(self, name: str):
+            return getattr(self.file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data) -> int:
+            self.room -= 1
+            if self.room < 0:
+                self.file.write(bytes(data)[:2])
+                raise OSError(28, "No space left on device")
+            return self.file.write(data)
+
+    for room in range(6):
+
+        def begin_full(folder, room=room):
+            temporary, file = begin_file(folder)
+            return temporary, Full(file, room)
+
+        monkeypatch.setattr(files, "begin", begin_full)
+        with pytest.raises(ConversionError, match="No space left on device"):
+            write_model(path, {}, tensors)
+        assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"], room
+    monkeypatch.setattr(files, "begin", lambda folder: (lambda t, f: (t, Full(f, 6)))(*begin_file(folder)))
+    write_model(path, {}, tensors)
+    assert len(path.read_bytes()) > 60 and len(list(tmp_path.iterdir())) == 1
+
+
 # Text that a terminal or a file cannot hold
 
 

@@ -140,7 +140,8 @@ def good() -> dict[str, bytes]:
         "Mixed.JpEg": saved(rgb, "JPEG"),
         "really a jpeg.png": saved(rgb, "JPEG"),
         "comma, \"quotes\" and 'more'.png": saved(rgb, "PNG"),
-        "new\nline.png": saved(rgb, "PNG"),
+        "new\nline \x1b[31m\t\x9b.png": saved(rgb, "PNG"),
+        "no-break\xa0and wide\u3000space.png": saved(rgb, "PNG"),
         "ünï—💧.png": saved(rgb, "PNG"),
         os.fsdecode(b"not utf-8 \xff.png"): saved(rgb, "PNG"),
     }

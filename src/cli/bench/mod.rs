@@ -1,13 +1,12 @@
 //! `pixelcnn bench`: how fast cached and naive sampling are, by batch size.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use pixelcnn::engine::Method;
-use pixelcnn::engine::cost::{self, Device};
+use pixelcnn::engine::cost;
 use pixelcnn::engine::cpu::peak;
 use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::Description;
@@ -69,7 +68,7 @@ pub struct Args {
     #[arg(long)]
     profile: bool,
 
-    /// Write everything that was measured, as docs/bench.schema.json describes it
+    /// Write everything that was measured, as docs/bench.schema.json describes it; - for stdout, instead of the table
     #[arg(long, value_name = "OUT.json")]
     json: Option<PathBuf>,
 
@@ -131,7 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let sweep = Sweep {
         network: &network,
-        device: if adapter.is_some() { Device::Gpu } else { Device::Cpu },
+        device: engine.device(),
         methods: methods.collect(),
         effort,
         repeats: args.repeat.into(),
@@ -156,9 +155,12 @@ pub fn run(args: &Args) -> Result<()> {
         let sizes = report.results.iter().map(|row| row.batch).collect();
         report.profiles = profiles(adapter, &model, &network, sizes)?;
     }
-    super::print(&report.text())?;
-    if let Some(path) = &args.json {
-        report.write_json(path)?;
+    match &args.json {
+        Some(path) if path == Path::new("-") => super::print(&report.json()?)?,
+        json => {
+            super::print(&report.text())?;
+            json.as_ref().map_or(Ok(()), |path| report.write_json(path))?;
+        }
     }
     if let Some(path) = &args.csv {
         report.write_csv(path)?;
@@ -171,24 +173,16 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Everything that could keep results from being written, before there are any.
 fn check_outputs(args: &Args) -> Result<()> {
-    if let Some(path) = &args.json {
+    if let Some(path) = args.json.as_ref().filter(|path| *path != Path::new("-")) {
         output::check(path, "json")?;
     }
     if let Some(path) = &args.csv {
         output::check(path, "csv")?;
     }
     if let Some(path) = &args.plot {
-        let Some(kind) = plot_kind(path) else {
-            bail!("cannot write {}: expected a file name that ends in .png or .svg", path.display());
-        };
-        output::check(path, kind)?;
+        chart::check(path)?;
     }
     Ok(())
-}
-
-fn plot_kind(path: &Path) -> Option<&'static str> {
-    let extension = path.extension().map(OsStr::to_ascii_lowercase)?;
-    ["png", "svg"].into_iter().find(|kind| extension == *kind)
 }
 
 /// Where the time of each batch size goes, in the rows after which the pattern of work repeats.

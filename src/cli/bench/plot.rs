@@ -1,9 +1,9 @@
 //! The plot of a bench: speed-up and images/s against batch size.
 
-use std::ops::Range;
 use plotters::coord::combinators::IntoLogRange;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::ops::Range;
 
 use super::report::{Report, significant};
 use crate::cli::chart::{Area, Chart, Drawn};

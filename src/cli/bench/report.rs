@@ -12,6 +12,7 @@ use serde_json::Value;
 use pixelcnn::engine::Method;
 use pixelcnn::engine::cost::{self, predicted, values_moved, weights_read};
 use pixelcnn::engine::cpu::peak::PRODUCT;
+use pixelcnn::engine::gpu::plan::Target;
 use pixelcnn::engine::gpu::profile::{Class, Total};
 use pixelcnn::model::Model;
 use pixelcnn::output::{OutputError, file};
@@ -158,7 +159,8 @@ impl Report {
         let (config, network) = (&model.config, sweep.network);
         let pixels = config.width * config.height;
         let of_device = |method| predicted(network, method, 1, pixels, sweep.device);
-        let on_gpu = |method| predicted(network, method, 1, pixels, cost::Device::Gpu).dispatches;
+        let on_gpu =
+            |method| predicted(network, method, 1, pixels, cost::Device::Gpu(Target::SMALLEST)).dispatches;
         let architecture = Architecture {
             name: model.name.clone(),
             width: config.width,
@@ -326,11 +328,14 @@ impl Report {
         text
     }
 
+    pub fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
     /// # Errors
     /// If the file cannot be written.
     pub fn write_json(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        Ok(write_text(path, &(text + "\n"))?)
+        Ok(write_text(path, &self.json()?)?)
     }
 
     /// # Errors

@@ -41,6 +41,11 @@ impl Target {
             }
             None => {
                 output::check(&args.output, "png")?;
+                ensure!(
+                    args.show.animate.as_ref() != Some(&args.output),
+                    "--animate {}: is the file of the rows (choose another name, or another for -o)",
+                    args.output.display()
+                );
                 let shown = grid
                     .as_ref()
                     .and_then(|grid| grid.image().levels.len().checked_mul(args.show.scale.pow(2)));

@@ -1,27 +1,35 @@
 //! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use pixelcnn::engine::{Engine, EngineError, Job, Room};
+use pixelcnn::engine::{EngineError, Room, Want};
+use pixelcnn::model::Model;
+use pixelcnn::output::Image;
 use pixelcnn::output::grid::{Drawing, Grid};
 use pixelcnn::sampling::mixture;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
-use super::{EngineArgs, ModelArgs, images, say};
+use super::target::{Folder, Target, Template, Texts};
+use super::{EngineArgs, ModelArgs, counted, images, note};
 use plan::Plan;
-use target::Target;
+use pool::{Drawn, Work, Worker};
+use range::{Shard, parse_shard};
+use scores::Scores;
 
 mod plan;
-mod target;
+mod pool;
+mod range;
+mod scores;
 mod trial;
 
 /// Draw images from a model
 ///
-/// The images become one PNG file, a grid, or with --each a file each. Every file says in its text chunks
-/// how it was made. An image depends on the model, the seed and its index alone: more images, or other
+/// The images become one PNG file, a grid, or an array of NumPy, or with --each a file each. Every PNG file says
+/// in its text chunks how it was made, and every .npz file in an array. An image depends on the model, the seed and its index alone: more images, or other
 /// batches, leave the first ones as they are (on a GPU, where rounding may differ, for the same --batch).
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
@@ -32,6 +40,14 @@ pub struct Args {
     /// Number of images
     #[arg(short = 'n', long, default_value_t = 64, value_parser = images)]
     count: usize,
+
+    /// Index of the first image
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first: u64,
+
+    /// Draw one share of the images, that of process I (from 0) of N
+    #[arg(long, value_name = "I/N", value_parser = parse_shard, allow_hyphen_values = true)]
+    shard: Option<Shard>,
 
     /// Images drawn at once, or auto: what a short trial finds fastest [default: all, up to what fits and
     /// helps]
@@ -56,17 +72,39 @@ pub struct Args {
     #[command(flatten)]
     draw: DrawArgs,
 
-    /// PNG file for the grid; replaced if it exists
-    #[arg(short, long, value_name = "OUT.png", default_value = "samples.png", conflicts_with = "each")]
+    #[command(flatten)]
+    show: ShowArgs,
+
+    /// File for all images, replaced if it exists: a PNG file, a grid; .npz, what evaluators of generated images
+    /// read: arr_0 [N, H, W, 3], with classes arr_1 [N]; .npy, [N, H, W, channels]; - for a PNG file to stdout
+    #[arg(short, long, value_name = "OUT", default_value = "samples.png", conflicts_with = "each")]
     output: PathBuf,
 
-    /// Folder for a PNG file an image, named by index: 000042.png; created if need be
+    /// Folder for a PNG file an image; created if need be
     #[arg(long, value_name = "DIR")]
     each: Option<PathBuf>,
 
-    #[command(flatten)]
-    show: ShowArgs,
+    /// Names of the files of --each: {index}, {class}, {class_index}, and {nth}, the how-manieth of its class from 1,
+    /// numbers with a width if need be: {class}_image_{nth:02}.png
+    #[arg(long, value_name = "TEMPLATE", default_value = DEFAULT_NAME.as_str(), value_parser = Template::parse)]
+    name: Template,
+
+    /// Keep images of --each that are there already; files that are not what would be drawn are an error
+    #[arg(long, requires = "each")]
+    resume: bool,
+
+    /// With --resume: draw what takes the place of files that are not what would be drawn
+    #[arg(long, requires = "resume")]
+    overwrite: bool,
+
+    /// Also write a table of how likely the model finds each of its images, in bits per dimension; the files of
+    /// the images say it too
+    #[arg(long, value_name = "OUT.csv", conflicts_with = "resume")]
+    scores: Option<PathBuf>,
 }
+
+static DEFAULT_NAME: LazyLock<Template> =
+    LazyLock::new(|| Template::parse("{index:06}.png").expect("the default is valid"));
 
 #[derive(Clone, Copy)]
 enum Batch {
@@ -89,7 +127,194 @@ fn parse_size(text: &str) -> Result<(usize, usize), String> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    let mut plan = plan(args, args.model.load()?)?;
+    if args.each.is_none() && args.name != *DEFAULT_NAME {
+        bail!("--name: names the files of --each (add --each DIR)");
+    }
+    ensure!(
+        args.show.animate.as_ref() != Some(&args.output) || args.each.is_some(),
+        "--animate {}: is the file of the grid (choose another name, or another for -o)",
+        args.output.display()
+    );
+    let series = plan.series();
+    let count = series.count();
+    let is_array = args.output.extension().is_some_and(|e| e == "npz" || e == "npy");
+    if count == 0 && (args.each.is_some() || !is_array) {
+        let all = plan.whole.end - plan.whole.start;
+        note(&format!("no images: there are {all} for all processes together"));
+        return Ok(());
+    }
+    let mut outputs = Outputs::open(args, &plan)?;
+    let mut todo = vec![plan.indices.clone()];
+    if let (true, Target::Each(folder)) = (args.resume, &outputs.target) {
+        let item = |index| plan.item(index);
+        let found = folder.resume(plan.indices.clone(), &item, &plan.settings(&[]), args.overwrite)?;
+        note(&format!("{} of {} are there already{}", found.kept, counted(count), found.doubts()));
+        todo = found.missing;
+        if todo.is_empty() {
+            return Ok(());
+        }
+    }
+    let left: usize = todo.iter().map(|range| (range.end - range.start) as usize).sum();
+    let mut workers = match count {
+        0 => Vec::new(),
+        // For as many as without --resume, so that batches and what is said of them are the same.
+        _ => workers(args, &mut plan, count)?,
+    };
+
+    let start = Instant::now();
+    let mut done = count - left;
+    let bar = super::progress(left, plan.width * plan.height);
+    let told: Vec<_> = workers.iter().map(|worker| (plan.settings(&[worker]), worker.batch)).collect();
+    let work = Work {
+        todo: &todo,
+        job: &|indices| plan.job(indices),
+        in_order: outputs.target.needs_order() || outputs.scores.is_some(),
+        most_waiting: (MOST_WAITING / series.bytes()).max(1),
+    };
+    let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
+        let (settings, batch) = &told[drawn.by];
+        outputs.put(&plan, drawn, settings, *batch)?;
+        done += 1;
+        Ok(())
+    });
+    bar.finish_and_clear();
+    if let Err(error) = drawn {
+        return Err(outputs.target.explain(error, done, count));
+    }
+    let mean = outputs.scores.as_ref().map(Scores::mean);
+    let place = outputs.finish(args, &plan.about(&workers.iter().collect::<Vec<_>>()))?;
+    let seconds = start.elapsed().as_secs_f64();
+    note(&format!(
+        "{} ({}x{}, model {}) on {} in {seconds:.2} s, {:.1} images/s: {place}",
+        counted(left),
+        plan.width,
+        plan.height,
+        plan.model.name,
+        names(&workers),
+        left as f64 / seconds
+    ));
+    if let Some(mean) = mean {
+        note(&format!("{mean:.4} bits/dim on average under the model itself"));
+    }
+    Ok(())
+}
+
+/// Where everything goes that is made.
+struct Outputs {
+    target: Target,
+    drawing: Option<Drawing>,
+    scores: Option<Scores>,
+}
+
+impl Outputs {
+    fn open(args: &Args, plan: &Plan) -> Result<Self> {
+        let series = plan.series();
+        let target = match &args.each {
+            None => Target::file(&args.output, &series, args.show.scale)?,
+            Some(path) => {
+                let item = |index| plan.item(index);
+                Target::Each(Folder::open(path, &args.name, &series, plan.whole.clone(), &item)?)
+            }
+        };
+        let grid = || Grid::new(series.count(), series.width, series.height, series.channels);
+        let grid = args.show.animate.as_ref().and_then(|_| grid());
+        let drawing = args.show.begin(grid.as_ref())?;
+        Ok(Self { target, drawing, scores: Scores::begin(args.scores.as_deref())? })
+    }
+
+    /// Takes an image; `settings` are those it was drawn with.
+    fn put(&mut self, plan: &Plan, drawn: Drawn, settings: &Texts, batch: usize) -> Result<()> {
+        let Drawn { index, levels, log_likelihood, .. } = drawn;
+        if let Some(drawing) = &mut self.drawing {
+            let position = (index - plan.indices.start) as usize;
+            // All images of a batch are drawn in step.
+            let before = position / batch * plan.width * plan.height;
+            drawing.place(position, plan.width, &levels, |pixel| before + pixel + 1);
+        }
+        let item = plan.item(index);
+        let Some(scores) = &mut self.scores else {
+            return self.target.put(&item, levels, settings).map(drop);
+        };
+        let bits = mixture::bits_per_dim_of(&log_likelihood, plan.model.config.channels);
+        let file = self.target.put(&item, levels, &[settings, &[bits_text(bits)]].concat())?;
+        scores.put(index, item.class.as_ref().map(|(_, name)| name.as_str()), bits, &file)
+    }
+
+    /// Writes what is not written yet, and says where the images are. `about` tells of all of them.
+    fn finish(self, args: &Args, about: &Texts) -> Result<String> {
+        let mut about = about.to_vec();
+        if let Some(scores) = self.scores {
+            about.push(bits_text(scores.mean()));
+            scores.finish()?;
+        }
+        let place = self.target.finish(&about)?;
+        args.show.finish(self.drawing.as_ref(), &about)?;
+        Ok(place)
+    }
+}
+
+fn bits_text(bits: f64) -> (String, String) {
+    ("bits_per_dim".to_owned(), format!("{bits:.6}"))
+}
+
+/// Bytes of images that may wait for an earlier one to be written.
+const MOST_WAITING: usize = 64 << 20;
+
+impl Args {
+    /// With another model file or device, where one is given.
+    pub fn change(&mut self, model: Option<&Path>, device: Option<&str>) {
+        if let Some(model) = model {
+            self.model.model = Some(model.to_owned());
+        }
+        if let Some(device) = device {
+            device.clone_into(&mut self.engine.device);
+        }
+    }
+}
+
+/// Draws the grid of a command again, or one of its images, of an index, as the first of so many; and says on what.
+pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Result<(Image, String)> {
+    if let Some((index, batch)) = one {
+        (args.first, args.count, args.shard) = (index, batch, None);
+    }
+    args.scores = None;
     let model = args.model.load()?;
+    ensure!(
+        model.sha256 == sha256,
+        "model {} is not the one that drew it: its sha256 is {}, expected {sha256} (-m names another file)",
+        model.name,
+        model.sha256
+    );
+    let mut plan = plan(&args, model)?;
+    let (first, count) = (plan.indices.start, (plan.indices.end - plan.indices.start) as usize);
+    let Plan { width, height, .. } = plan;
+    let shown = if one.is_some() { 1 } else { count };
+    let grid = Grid::new(shown, width, height, plan.model.config.channels);
+    let mut grid = grid.context("the grid would take more than 1 GiB")?;
+    let mut workers = workers(&args, &mut plan, count)?;
+    let bar = super::progress(count, width * height);
+    let all = [plan.indices.clone()];
+    let work = Work { todo: &all, job: &|indices| plan.job(indices), in_order: false, most_waiting: count };
+    let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
+        let position = (drawn.index - first) as usize;
+        if position < shown {
+            grid.place(position, &drawn.levels);
+        }
+        Ok(())
+    });
+    bar.finish_and_clear();
+    drawn?;
+    let scale = if one.is_some() { 1 } else { args.show.scale };
+    Ok((grid.image().enlarged(scale), names(&workers)))
+}
+
+fn names(workers: &[Worker]) -> String {
+    workers.iter().map(|worker| worker.name.as_str()).collect::<Vec<_>>().join(" + ")
+}
+
+/// What is to be drawn, as far as no engine has to be known for it.
+fn plan(args: &Args, model: Model) -> Result<Plan> {
     let (width, height) = args.size.unwrap_or((model.config.width, model.config.height));
     if let Some(problem) = super::size_problem(width, height, &model) {
         bail!("--size: {problem}");
@@ -98,86 +323,63 @@ pub fn run(args: &Args) -> Result<()> {
         Some(list) => super::parse_classes(list, &model)?,
         None => (0..model.config.classes.len()).collect(),
     };
-    let mut target = Target::open(args, width, height, model.config.channels)?;
-    let grid = Grid::new(args.count, width, height, model.config.channels);
-    let mut drawing = args.show.begin(grid.as_ref())?;
+    let whole = range::indices(args.first, args.count).with_context(|| {
+        format!("--first {}: {} more would pass the last index, {}", args.first, args.count, u64::MAX - 1)
+    })?;
     let seed = args.seed.number();
-    let mut devices = args.engine.choose(&model, args.count)?;
-    let mut engine = devices.start(&model, width, height)?;
-    let batch = match args.batch {
-        Some(Batch::Images(batch)) => match engine.prepare(Room::For(batch)) {
-            Err(EngineError::BatchTooLarge { .. }) if batch > args.count => {
-                say(&format!("batch: {} (all images; {batch} would not fit)", args.count));
-                args.count
-            }
-            _ => batch,
-        },
-        Some(Batch::Auto) => trial::fastest_batch(&mut *engine, args.count, &model, width)?,
-        None => super::even(args.count, engine.prepare(Room::UpTo(args.count))?),
-    };
-    engine.prepare(Room::For(batch))?;
-
-    let mut plan = Plan {
+    Ok(Plan {
         model,
         width,
         height,
-        count: args.count,
-        batch,
+        indices: args.shard.map_or(whole.clone(), |shard| shard.of(&whole)),
+        whole,
         seed,
         classes,
         draw: args.draw.draw(),
-        engine: engine.name(),
+        want: Want { likelihood: args.scores.is_some(), ..Want::default() },
         command: String::new(),
-    };
-    plan.command = plan.command_line(args, &devices.argument());
-
-    let start = Instant::now();
-    let mut done = 0;
-    if let Err(error) = draw(&plan, &mut *engine, &mut target, drawing.as_mut(), &mut done) {
-        return Err(target.explain(error, done, plan.count));
-    }
-    let place = target.finish(&plan, args.show.scale)?;
-    args.show.finish(drawing.as_ref(), &plan.texts(&[("count", plan.count.to_string())]))?;
-    let seconds = start.elapsed().as_secs_f64();
-    let Plan { count, model, engine, .. } = &plan;
-    say(&format!(
-        "{} ({width}x{height}, model {}) on {engine} in {seconds:.2} s, {:.1} images/s: {}",
-        super::counted(*count),
-        model.name,
-        *count as f64 / seconds,
-        place.display()
-    ));
-    Ok(())
+    })
 }
 
-/// Draws all images batch by batch; `done` counts those that reached the target.
-fn draw(
-    plan: &Plan,
-    engine: &mut dyn Engine,
-    target: &mut Target,
-    mut drawing: Option<&mut Drawing>,
-    done: &mut usize,
-) -> Result<()> {
-    let pixels = plan.width * plan.height;
-    let bar = super::progress(plan.count, pixels);
-    while *done < plan.count {
-        let first = *done;
-        let count = plan.batch.min(plan.count - first);
-        let images = (first..first + count).map(|i| (i as u64, plan.class(i)));
-        let job = Job { draw: plan.draw, ..Job::sample(plan.seed, images) };
-        let mut watch = |done| bar.set_position((first * pixels + done * count) as u64);
-        let values = engine.run(&job, &mut watch)?.pixels;
-        for values in values.chunks(values.len() / count) {
-            let levels: Vec<_> = values.iter().map(|&x| mixture::level(x)).collect();
-            if let Some(drawing) = &mut drawing {
-                // All images of a batch are drawn in step.
-                let before = first / plan.batch * pixels;
-                drawing.place(*done, plan.width, &levels, |pixel| before + pixel + 1);
+/// Engines on the devices that are asked for, ready to draw `count` images together; the command goes into the plan.
+fn workers(args: &Args, plan: &mut Plan, count: usize) -> Result<Vec<Worker>> {
+    let Plan { model, width, height, .. } = &*plan;
+    let mut devices = args.engine.choose_all(model, count)?;
+    let share = count.div_ceil(devices.len());
+    let several = devices.len() > 1;
+    let mut workers: Vec<Worker> = Vec::new();
+    let mut arguments = Vec::new();
+    for devices in &mut devices {
+        let mut start = || {
+            let mut engine = devices.start(model, *width, *height)?;
+            let batch = match args.batch {
+                Some(Batch::Images(batch)) => match engine.prepare(Room::For(batch)) {
+                    Err(EngineError::BatchTooLarge { .. }) if batch > share => {
+                        note(&format!("batch: {share} (all images; {batch} would not fit)"));
+                        share
+                    }
+                    _ => batch,
+                },
+                Some(Batch::Auto) => trial::fastest_batch(&mut *engine, share, model, *width)?,
+                None => super::even(share, engine.prepare(Room::UpTo(share))?),
+            };
+            engine.prepare(Room::For(batch))?;
+            Ok::<_, anyhow::Error>(Worker { name: engine.name(), engine, batch })
+        };
+        match start() {
+            Ok(worker) => {
+                arguments.push(devices.argument());
+                workers.push(worker);
             }
-            target.put(plan, *done, levels)?;
-            *done += 1;
+            Err(error) if several => {
+                let device = devices.argument();
+                super::say(&format!("warning: {device} is left out: {}", super::one_line(&error)));
+            }
+            Err(error) => return Err(error),
         }
     }
-    bar.finish_and_clear();
-    Ok(())
+    let Some(first) = workers.first() else { bail!("none of the devices can be used") };
+    let batch = workers.iter().all(|worker| worker.batch == first.batch).then_some(first.batch);
+    plan.command = plan.command_line(args, &arguments.join(","), batch);
+    Ok(workers)
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use pixelcnn::engine::{Engine, EngineError, Job, Room};
 use pixelcnn::model::Model;
 
-use crate::cli::say;
+use crate::cli::note;
 
 /// The batch that is fastest in a short trial: the first rows of 1, 2, 4, … images, up to what is of use.
 pub fn fastest_batch(engine: &mut dyn Engine, count: usize, model: &Model, width: usize) -> Result<usize> {
@@ -35,7 +35,7 @@ pub fn fastest_batch(engine: &mut dyn Engine, count: usize, model: &Model, width
         }
         batch = (2 * batch).min(largest);
     };
-    say(&format!("batch: {best} ({why})"));
+    note(&format!("batch: {best} ({why})"));
     Ok(best)
 }
 

@@ -15,12 +15,13 @@ use std::ops::Range;
 use std::sync::mpsc;
 use std::thread;
 
+use super::cost::Device;
 use super::{
     Counts, Engine, EngineError, Job, Lane, Method, Outcome, Room, Trace, largest, mebibytes, trace_row,
 };
 use crate::model::{Config, Model};
+use crate::sampling::mixture;
 use crate::sampling::random::Noise;
-use crate::sampling::{likelihood, mixture};
 use state::{Memory, Packing, State};
 use team::Team;
 
@@ -320,7 +321,7 @@ impl<'a> Images<'a> {
                     }
                 }
                 if let Some(to) = self.log_likelihood.get_mut(at) {
-                    *to = likelihood::log_likelihood(parameters, pixel);
+                    *to = (self.job.likelihood())(parameters, pixel);
                 }
                 if !self.parameters.is_empty() {
                     self.parameters[at * per_pixel..][..per_pixel].copy_from_slice(parameters);
@@ -378,6 +379,10 @@ impl Engine for CpuEngine {
         let mut outcome = Outcome::new(&self.packing.network, job);
         self.share(job, &mut outcome, watch)?;
         Ok(outcome)
+    }
+
+    fn device(&self) -> Device {
+        Device::Cpu
     }
 
     fn counts(&self) -> Counts {

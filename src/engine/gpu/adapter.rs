@@ -209,6 +209,27 @@ pub fn pick(request: &str, found: &[Description], work: Option<&Workload>) -> Re
     })
 }
 
+/// The indices of all hardware GPUs of `found`; of all adapters if there is none. Of the interfaces that they are reached
+/// through, only that of the best, for each shows the same devices.
+fn pick_all(found: &[Description]) -> Result<Vec<usize>, DeviceError> {
+    let best = pick("gpu", found, None)?.indices[0];
+    let is_meant = |adapter: &Description| {
+        adapter.backend == found[best].backend && adapter.is_hardware() == found[best].is_hardware()
+    };
+    Ok((0..found.len()).filter(|&i| is_meant(&found[i])).collect())
+}
+
+/// The adapters of all hardware GPUs; software ones if there is none.
+///
+/// # Errors
+/// [`DeviceError::NoAdapter`].
+pub fn all_gpus() -> Result<Vec<wgpu::Adapter>, DeviceError> {
+    let adapters = enumerate();
+    let found: Vec<_> = adapters.iter().map(Description::new).collect();
+    let indices = pick_all(&found)?;
+    Ok(indices.into_iter().map(|i| adapters[i].clone()).collect())
+}
+
 /// All adapters of this machine, in the order of their indices; none where there is no driver.
 ///
 /// The environment variables of wgpu are followed: `WGPU_BACKEND` (which interfaces to look at), `WGPU_ADAPTER_NAME`

@@ -4,7 +4,8 @@ use bytemuck::Zeroable;
 
 use super::device::Device;
 use super::layout::{JobUniform, LayerUniform, RingUniform, TapUniform, TargetUniform, bind, quads};
-use super::plan::{Operation, Plan, QUAD, Region, horizontal_input, offset, output, residual_offset};
+use super::memory::{QUAD, Region};
+use super::plan::{Dispatch, Operation, Plan, horizontal_input, offset, output};
 use super::weights::Weights;
 use super::{EngineError, Gpu, Job};
 use crate::engine::plan::Part;
@@ -62,18 +63,18 @@ impl Batch {
         self.plan.batch
     }
 
-    /// Makes pipelines and bindings: those for drawing, and those for rows of known pixels too if they are needed.
+    /// Makes pipelines and bindings: those for drawing, and those for rows of known pixels, and for the naive method,
+    /// too if they are needed.
     ///
     /// # Errors
     /// What the device reports.
     pub fn make_ready(&mut self, gpu: &Gpu, for_known_rows: bool) -> Result<(), EngineError> {
         for (number, dispatch) in self.plan.all() {
             let is_needed = match dispatch.operation {
-                Operation::Conv { part, whole_row, .. } => {
-                    !(whole_row && part == Part::Late) || for_known_rows
-                }
-                Operation::Sample => true,
-                Operation::ShowRow => for_known_rows,
+                Operation::Conv { whole_row: false, .. } => !self.plan.has_chain(),
+                Operation::Conv { part: Part::Late, .. } | Operation::ShowRow => for_known_rows,
+                Operation::Conv { .. } | Operation::Chain => true,
+                Operation::Sample => !self.plan.has_chain() || for_known_rows,
             };
             if is_needed && self.works[number].is_none() {
                 let work = self.work(gpu, number);
@@ -85,21 +86,35 @@ impl Batch {
 
     fn work(&self, gpu: &Gpu, number: usize) -> Work {
         let (_, dispatch) = self.plan.all().nth(number).expect("numbers are the plan's");
-        let mut arenas: Vec<_> = self.arenas.iter().collect();
         let (layout, pipeline) = gpu.pipeline(&dispatch.variant);
-        let uniform;
-        let (uniform, weights) = match dispatch.operation {
-            Operation::Conv { layer, part, whole_row } => {
-                let contents = self.layer_uniform(gpu, layer, part, whole_row);
-                let bytes = bytemuck::bytes_of(&contents);
-                uniform = gpu.device.filled("layer", bytes, wgpu::BufferUsages::UNIFORM);
-                (&uniform, &gpu.weights.matrices[layer])
+        let filled = |contents: &[LayerUniform], usage| {
+            gpu.device.filled("layers", bytemuck::cast_slice(contents), usage)
+        };
+        let (own, layers);
+        let (uniform, weights, layers) = match dispatch.operation {
+            Operation::Conv { layer, .. } => {
+                own = filled(&[self.layer_uniform(gpu, dispatch, 0)], wgpu::BufferUsages::UNIFORM);
+                (&own, &gpu.weights.matrices[layer], None)
             }
-            Operation::Sample | Operation::ShowRow => (&self.job, &gpu.weights.of_sampling),
+            Operation::Sample | Operation::ShowRow => (&self.job, &gpu.weights.of_sampling, None),
+            Operation::Chain => {
+                let (weights, starts) =
+                    gpu.weights.of_chain.as_ref().expect("made where there may be a chain");
+                let uniforms: Vec<_> = self
+                    .plan
+                    .chained()
+                    .map(|part| match part.operation {
+                        Operation::Conv { layer, .. } => self.layer_uniform(gpu, part, starts[layer]),
+                        _ => unreachable!("a chain is of layers"),
+                    })
+                    .collect();
+                layers = filled(&uniforms, wgpu::BufferUsages::STORAGE);
+                (&self.job, weights, Some(&layers))
+            }
         };
         let Weights { rows, columns, additions, .. } = &gpu.weights;
         let mut buffers = vec![rows, columns, uniform, weights, additions, &self.lanes, &self.broken];
-        buffers.append(&mut arenas);
+        buffers.extend(self.arenas.iter().chain(layers));
         let label = format!("pixelcnn {:?}", dispatch.operation);
         let bindings = bind(&gpu.device.handle, &layout, &label, &buffers);
         Work { pipeline, bindings, workgroups: dispatch.workgroups }
@@ -107,11 +122,12 @@ impl Batch {
 
     fn target(&self, gpu: &Gpu, node: usize) -> TargetUniform {
         let addition = gpu.weights.of_nodes[node];
-        TargetUniform::new(&gpu.network.nodes[node], self.plan.memory.nodes[node], addition)
+        TargetUniform::new(&gpu.network.nodes[node], self.ring(gpu, node, 0), addition)
     }
 
-    fn ring(&self, gpu: &Gpu, node: usize) -> RingUniform {
-        RingUniform::new(&gpu.network.nodes[node], self.plan.memory.nodes[node])
+    /// A node, from some quads into its records on.
+    fn ring(&self, gpu: &Gpu, node: usize, offset: u32) -> RingUniform {
+        RingUniform::new(&gpu.network.nodes[node], self.plan.memory.nodes[node], self.size(), offset)
     }
 
     fn context(&self, layer: usize) -> [u32; 2] {
@@ -119,36 +135,43 @@ impl Batch {
         [region.arena as u32, region.start as u32]
     }
 
-    fn layer_uniform(&self, gpu: &Gpu, l: usize, part: Part, whole_row: bool) -> LayerUniform {
+    /// What a dispatch's layer is; its matrix begins `start` quads into the weights.
+    fn layer_uniform(&self, gpu: &Gpu, dispatch: &Dispatch, start: usize) -> LayerUniform {
+        let Operation::Conv { layer: l, part, whole_row } = dispatch.operation else {
+            unreachable!("only convolutions are layers")
+        };
         let (network, layer) = (&gpu.network, &gpu.network.layers[l]);
         let mut taps = [TapUniform::zeroed(); MAX_TAPS];
         for (uniform, tap) in taps.iter_mut().zip(part.taps(layer)) {
-            *uniform = TapUniform {
-                source: self.ring(gpu, tap.source),
-                row: tap.row as i32,
-                column: tap.column as i32,
-                offset: offset(network, tap.source, tap.form),
-                depth: quads(tap.depth()),
-                scale: layer.scale(&network.nodes[tap.source]) as i32,
-                unused: [0; 3],
-            };
+            let source = self.ring(gpu, tap.source, offset(network, tap.source, tap.form));
+            *uniform = TapUniform::new(tap, source, layer.scale(&network.nodes[tap.source]));
         }
         let columns = if whole_row { network.config.width >> layer.grid } else { 1 };
+        let (residual, form) =
+            layer.residual.map_or((layer.target, 0), |(node, form)| (node, offset(network, node, form)));
+        let [arena, base] = self.context(l);
+        let outputs = quads(layer.outputs());
         LayerUniform {
             taps,
             target: self.target(gpu, layer.target),
-            residual: self.ring(gpu, layer.residual.map_or(layer.target, |(node, _)| node)),
+            residual: self.ring(gpu, residual, form),
             addition: gpu.weights.of_layers[l],
             tap_count: part.taps(layer).len() as u32,
-            first_input: part.first_input(layer) as u32,
+            weights: start as u32 + part.first_input(layer) as u32 * outputs,
             width: quads(padded(layer.channels)),
             positions: (columns * self.size()) as u32,
             batch: self.size() as u32,
             grid: layer.grid as u32,
             level: layer.level as u32,
-            residual_offset: residual_offset(network, layer),
-            context: self.context(l),
-            unused: [0; 2],
+            context: [arena, base, self.size() as u32 * outputs, outputs],
+            halves: layer.halves as u32,
+            epilogue: dispatch.variant.constant("EPILOGUE").expect("a convolution has one"),
+            has_context: part.begins_with_context(layer).into(),
+            row_bits: dispatch.run_every as u32 - 1,
+            row_like: dispatch.first_row as u32,
+            // Past the first column, a pixel has run the input layer for its next.
+            column_bits: if dispatch.is_input() { u32::MAX } else { dispatch.run_every as u32 - 1 },
+            unused: [0; 3],
         }
     }
 
@@ -159,23 +182,24 @@ impl Batch {
         let (input, input_layer) = horizontal_input(network);
         let pixels = self.plan.memory.pixels;
         let uniform = JobUniform {
-            source: self.ring(gpu, tap.source),
-            image: self.ring(gpu, IMAGE),
-            parameters: self.ring(gpu, network.parameters()),
+            source: self.ring(gpu, tap.source, offset(network, tap.source, tap.form)),
+            image: self.ring(gpu, IMAGE, 0),
+            parameters: self.ring(gpu, network.parameters(), 0),
             target: self.target(gpu, input_layer.target),
             addition: gpu.weights.of_layers[network.layers.len() - 1],
             seed: [job.seed as u32, (job.seed >> 32) as u32],
             temperature: job.draw.temperature,
             truncation: job.draw.truncation,
-            source_offset: offset(network, tap.source, tap.form),
             mixtures: config.mixtures as u32,
             channels: config.channels as u32,
             batch: self.size() as u32,
             columns: config.width as u32,
             continuous: u32::from(job.draw.continuous),
             pixels: [pixels.arena as u32, pixels.start as u32],
+            wanted: job.pixels_of(config) as u32,
             context: self.context(input),
-            unused: [0; 2],
+            layers: self.plan.chained().count() as u32,
+            span: self.plan.span as u32,
         };
         let queue = &gpu.device.queue;
         queue.write_buffer(&self.job, 0, bytemuck::bytes_of(&uniform));

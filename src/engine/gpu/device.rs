@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::adapter::Description;
+use super::choice::Speed;
 use super::layout::required_limits;
-use super::plan::QUAD;
+use super::memory::QUAD;
 use super::shaders::Reduction;
 use super::{EngineError, Options};
 
@@ -22,6 +24,8 @@ pub struct Device {
     pub queue: wgpu::Queue,
     /// How partial sums are brought together on it.
     pub reduction: Reduction,
+    /// How fast it is taken to be.
+    pub speed: Speed,
     failure: Failure,
     /// What was read goes through it; as large as the largest read.
     staging: RefCell<Option<wgpu::Buffer>>,
@@ -71,7 +75,8 @@ impl Device {
             true => Reduction::Subgroup(info.subgroup_min_size),
             false => Reduction::Memory,
         };
-        Ok(Self { name: info.name, handle, queue, reduction, failure, staging: RefCell::default() })
+        let speed = Speed::of(&Description::new(adapter));
+        Ok(Self { name: info.name, handle, queue, reduction, speed, failure, staging: RefCell::default() })
     }
 
     /// An error of this device.

@@ -3,8 +3,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::plan::{MOST_ARENAS, OTHER_BUFFERS, Region};
-use crate::model::network::{CHANNEL_ALIGN, Form, MAX_TAPS, Node, Table, padded};
+use super::memory::Region;
+use super::plan::{MOST_ARENAS, OTHER_BUFFERS};
+use super::shaders::MOST_THREADS;
+use crate::model::network::{CHANNEL_ALIGN, Form, MAX_TAPS, Node, Table, Tap, padded};
 
 /// A form or an addition that is not there; `NONE` in WGSL.
 const NONE: u32 = u32::MAX;
@@ -21,23 +23,25 @@ pub struct RingUniform {
     arena: u32,
     base: u32,
     mask: u32,
-    columns: u32,
-    left: i32,
-    record: u32,
+    of_row: u32,
+    of_column: u32,
+    of_image: u32,
     width: u32,
     unused: u32,
 }
 
 impl RingUniform {
-    /// Describes a node, which lies at `region`.
-    pub fn new(node: &Node, region: Region) -> Self {
+    /// Describes a node, which lies at `region`, for a batch; it begins `offset` quads into a record.
+    pub fn new(node: &Node, region: Region, batch: usize, offset: u32) -> Self {
+        let of_image = quads(node.record);
+        let of_column = batch as u32 * of_image;
         Self {
             arena: region.arena as u32,
-            base: region.start as u32,
+            base: region.start as u32 + node.left as u32 * of_column + offset,
             mask: node.rows as u32 - 1,
-            columns: node.columns() as u32,
-            left: node.left as i32,
-            record: quads(node.record),
+            of_row: node.columns() as u32 * of_column,
+            of_column,
+            of_image,
             width: quads(padded(node.channels)),
             unused: 0,
         }
@@ -80,11 +84,10 @@ pub struct TargetUniform {
 }
 
 impl TargetUniform {
-    /// Describes a node that is stored; `addition` is what its class adds for some readers.
-    pub fn new(node: &Node, region: Region, addition: TableUniform) -> Self {
+    /// Describes a node that is stored in a ring; `addition` is what its class adds for some readers.
+    pub fn new(node: &Node, ring: RingUniform, addition: TableUniform) -> Self {
         let [raw, phi, elu, class_raw, class_phi] =
             Form::ALL.map(|form| node.offset(form).map_or(NONE, quads));
-        let ring = RingUniform::new(node, region);
         Self { ring, raw, phi, elu, class_raw, class_phi, unused: [0; 3], addition }
     }
 }
@@ -93,20 +96,36 @@ impl TargetUniform {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct TapUniform {
-    /// The node that is read.
-    pub source: RingUniform,
-    /// Δrow in pixels of the source.
-    pub row: i32,
-    /// Δcolumn in pixels of the source.
-    pub column: i32,
-    /// Where the form begins in a record, in quads.
-    pub offset: u32,
-    /// Quads read.
-    pub depth: u32,
-    /// 2 where the source is one level finer than the grid, else 1.
-    pub scale: i32,
-    /// WGSL rounds the size of array elements in uniforms up to 16 bytes.
-    pub unused: [u32; 3],
+    arena: u32,
+    base: u32,
+    mask: u32,
+    of_row: u32,
+    of_column: u32,
+    of_image: u32,
+    row: i32,
+    scale: u32,
+    depth: u32,
+    unused: [u32; 3],
+}
+
+impl TapUniform {
+    /// Describes a tap that reads `source`; `scale` is 2 where that is one level finer than the layer's grid, else 1.
+    pub fn new(tap: &Tap, source: RingUniform, scale: usize) -> Self {
+        let scale = scale as u32;
+        Self {
+            arena: source.arena,
+            // To the left of the first column there is padding.
+            base: source.base.wrapping_add_signed(tap.column as i32 * source.of_column as i32),
+            mask: source.mask,
+            of_row: source.of_row,
+            of_column: scale * source.of_column,
+            of_image: source.of_image,
+            row: tap.row as i32,
+            scale,
+            depth: quads(tap.depth()),
+            unused: [0; 3],
+        }
+    }
 }
 
 /// `Layer` in `shaders/shared/conv.wgsl`.
@@ -123,8 +142,8 @@ pub struct LayerUniform {
     pub addition: TableUniform,
     /// Terms.
     pub tap_count: u32,
-    /// Row of the weights of the first term.
-    pub first_input: u32,
+    /// Where the weights begin, in quads.
+    pub weights: u32,
     /// Quads of one half of the outputs.
     pub width: u32,
     /// Positions: columns times images.
@@ -135,12 +154,22 @@ pub struct LayerUniform {
     pub grid: u32,
     /// Level of the target.
     pub level: u32,
-    /// Where the form that a gate is added to begins in a record, in quads.
-    pub residual_offset: u32,
-    /// Where the row's context is.
-    pub context: [u32; 2],
+    /// Where the row's context is: arena, beginning, from column to column, from image to image.
+    pub context: [u32; 4],
+    /// Halves of the outputs.
+    pub halves: u32,
+    /// What is done with the sums.
+    pub epilogue: u32,
+    /// Whether the sum begins with the row's context.
+    pub has_context: u32,
+    /// It runs on rows that have these bits like the next number, and on columns that have those after it 0.
+    pub row_bits: u32,
+    /// See [`Self::row_bits`].
+    pub row_like: u32,
+    /// See [`Self::row_bits`].
+    pub column_bits: u32,
     /// Uniform structs end on 16 bytes.
-    pub unused: [u32; 2],
+    pub unused: [u32; 3],
 }
 
 /// `Job` in `shaders/shared/job.wgsl`.
@@ -163,8 +192,6 @@ pub struct JobUniform {
     pub temperature: f32,
     /// See [`crate::engine::Draw`].
     pub truncation: f32,
-    /// Where elu begins in a record of the source, in quads.
-    pub source_offset: u32,
     /// Mixture components.
     pub mixtures: u32,
     /// Channels of the image.
@@ -177,22 +204,27 @@ pub struct JobUniform {
     pub continuous: u32,
     /// Where the pixels are.
     pub pixels: [u32; 2],
+    /// Pixels of each image that are wanted.
+    pub wanted: u32,
     /// Where the row context of the horizontal input layer is.
     pub context: [u32; 2],
-    /// Uniform structs end on 16 bytes.
-    pub unused: [u32; 2],
+    /// Layers of a chain.
+    pub layers: u32,
+    /// Pixels that a chain does at once.
+    pub span: u32,
 }
 
 /// Bindings that are uniforms whose offset is chosen at every dispatch: the row and the column.
 const PLACES: u32 = 2;
 
-/// The layout of all kernels' bindings, for a number of arenas; see `shaders/shared/arena.wgsl`.
-pub fn layout(device: &wgpu::Device, arenas: usize) -> wgpu::BindGroupLayout {
+/// The layout of all kernels' bindings, for a number of arenas; see `shaders/shared/arena.wgsl`. A chain has one more.
+pub fn layout(device: &wgpu::Device, arenas: usize, is_chain: bool) -> wgpu::BindGroupLayout {
     let uniform = wgpu::BufferBindingType::Uniform;
     let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
     let mut types =
         vec![uniform, uniform, uniform, storage(true), storage(true), storage(true), storage(false)];
     types.extend(vec![storage(false); arenas]);
+    types.extend(is_chain.then_some(storage(true)));
     let entry = |(binding, ty)| wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,
@@ -238,9 +270,9 @@ pub fn required_limits(offered: &wgpu::Limits) -> wgpu::Limits {
         min_uniform_buffer_offset_alignment: offered.min_uniform_buffer_offset_alignment,
         min_storage_buffer_offset_alignment: offered.min_storage_buffer_offset_alignment,
         max_compute_workgroup_storage_size: usual.max_compute_workgroup_storage_size,
-        max_compute_invocations_per_workgroup: 64,
-        max_compute_workgroup_size_x: 64,
-        max_compute_workgroup_size_y: 8,
+        max_compute_invocations_per_workgroup: MOST_THREADS,
+        max_compute_workgroup_size_x: MOST_THREADS,
+        max_compute_workgroup_size_y: 1,
         max_compute_workgroup_size_z: 1,
         max_compute_workgroups_per_dimension: offered.max_compute_workgroups_per_dimension,
         ..nothing()
@@ -287,9 +319,9 @@ mod tests {
             max_storage_buffer_binding_size: 1 << 27,
             max_buffer_size: 1 << 28,
             max_compute_workgroup_storage_size: 1 << 14,
-            max_compute_invocations_per_workgroup: 64,
-            max_compute_workgroup_size_x: 64,
-            max_compute_workgroup_size_y: 8,
+            max_compute_invocations_per_workgroup: 256,
+            max_compute_workgroup_size_x: 256,
+            max_compute_workgroup_size_y: 1,
             max_compute_workgroup_size_z: 1,
             max_compute_workgroups_per_dimension: 65535,
             ..nothing()
@@ -305,7 +337,7 @@ mod tests {
 
     #[test]
     fn uniforms_have_the_sizes_of_wgsl() {
-        assert_eq!((size_of::<TapUniform>(), size_of::<TargetUniform>()), (64, 80));
-        assert_eq!((size_of::<LayerUniform>(), size_of::<JobUniform>()), (688, 256));
+        assert_eq!((size_of::<TapUniform>(), size_of::<TargetUniform>()), (48, 80));
+        assert_eq!((size_of::<LayerUniform>(), size_of::<JobUniform>()), (592, 256));
     }
 }

@@ -5,9 +5,12 @@
 
 pub mod adapter;
 mod batch;
+pub mod choice;
 mod device;
 mod layout;
+pub mod memory;
 pub mod plan;
+mod planner;
 pub mod profile;
 mod run;
 pub mod shaders;
@@ -16,13 +19,15 @@ mod weights;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use super::cost;
 use super::{Counts, Engine, EngineError, Job, Method, Outcome, Room, largest, mebibytes};
 use crate::model::{Model, Network};
 use batch::Batch;
+use choice::Speed;
 use device::Device;
 use plan::{Plan, Target};
 use run::{Pace, Run};
-use shaders::{Pipelines, Variant};
+use shaders::{Kernel, Pipelines, Variant};
 use weights::Weights;
 
 /// Above this many images, larger batches no longer help.
@@ -37,15 +42,28 @@ pub struct Options {
     pub subgroups: bool,
     /// Buffers are no larger than so many bytes, though the device has larger ones.
     pub buffer: Option<u64>,
+    /// The device is taken for a GPU that works on so many workgroups at once.
+    pub workgroups: Option<u32>,
+    /// Workgroups have images to themselves, where that is possible, or never.
+    pub chain: Option<bool>,
 }
 
 impl Options {
-    /// From the words of the environment variable `PIXELCNN_SHADERS`: `checked`, `subgroups`, with commas
-    /// between them.
+    /// From the words of the environment variable `PIXELCNN_SHADERS`: `checked`, `subgroups`, `chain`, `no-chain`,
+    /// `workgroups=128`, with commas between them.
     pub fn from_environment() -> Self {
         let words = std::env::var("PIXELCNN_SHADERS").unwrap_or_default();
-        let has = |word| words.split(',').any(|w| w.trim() == word);
-        Self { checked: has("checked"), subgroups: has("subgroups"), buffer: None }
+        let words: Vec<_> = words.split(',').map(str::trim).collect();
+        let has = |word| words.contains(&word);
+        let workgroups = words.iter().find_map(|word| word.strip_prefix("workgroups=")?.parse().ok());
+        let chain = [("chain", true), ("no-chain", false)].into_iter().find(|(word, _)| has(word));
+        Self {
+            checked: has("checked"),
+            subgroups: has("subgroups"),
+            buffer: None,
+            workgroups,
+            chain: chain.map(|(_, wanted)| wanted),
+        }
     }
 }
 
@@ -63,8 +81,8 @@ struct Gpu {
     device: Device,
     weights: Weights,
     target: Target,
-    /// By number of arenas.
-    layouts: RefCell<HashMap<u32, Layouts>>,
+    /// By number of arenas, and whether they are a chain's.
+    layouts: RefCell<HashMap<(u32, bool), Layouts>>,
     pipelines: RefCell<Pipelines>,
 }
 
@@ -76,8 +94,9 @@ impl Gpu {
     fn pipeline(&self, variant: &Variant) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
         let device = &self.device.handle;
         let mut layouts = self.layouts.borrow_mut();
-        let (bindings, layout) = layouts.entry(variant.arenas).or_insert_with(|| {
-            let bindings = layout::layout(device, variant.arenas as usize);
+        let is_chain = variant.kernel == Kernel::Chain;
+        let (bindings, layout) = layouts.entry((variant.arenas, is_chain)).or_insert_with(|| {
+            let bindings = layout::layout(device, variant.arenas as usize, is_chain);
             let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some("pixelcnn"),
                 bind_group_layouts: &[Some(&bindings)],
@@ -117,7 +136,6 @@ impl GpuEngine {
     ) -> Result<Self, EngineError> {
         let network = Network::new(&model.config.with_size(width, height));
         let device = Device::open(adapter, options)?;
-        let weights = Weights::new(&device, model, &network)?;
         let limits = device.handle.limits();
         let buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let target = Target {
@@ -126,7 +144,10 @@ impl GpuEngine {
             workgroups: limits.max_compute_workgroups_per_dimension,
             reduction: device.reduction,
             precision: model.precision,
+            speed: options.workgroups.map_or(device.speed, |n| Speed { workgroups: n, ..Speed::DISCRETE }),
+            chain: options.chain,
         };
+        let weights = Weights::new(&device, model, &network, target)?;
         let pipelines = RefCell::new(Pipelines::new(options.checked));
         let gpu = Gpu { network, device, weights, target, layouts: RefCell::default(), pipelines };
         gpu.device.check()?;
@@ -211,6 +232,10 @@ impl Engine for GpuEngine {
         let batch = batch.as_mut().expect("prepared before");
         batch.make_ready(gpu, job.method == Method::Naive || job.rows_given(&gpu.network.config) > 0)?;
         Run::new(gpu, batch, job, counts, pace).run(watch)
+    }
+
+    fn device(&self) -> cost::Device {
+        cost::Device::Gpu(self.gpu.target)
     }
 
     fn counts(&self) -> Counts {

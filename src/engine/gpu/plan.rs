@@ -3,11 +3,14 @@
 //! What runs is this list and nothing else; counts, costs, the splitting of long submissions and the profile read
 //! it.
 
+use super::choice::Speed;
 use super::layout::quads;
-use super::shaders::{Epilogue, Kernel, Reduction, Variant};
+use super::memory::{Memory, Place, QUAD};
+use super::planner::{FIRST_HORIZONTAL, Planner};
+use super::shaders::{Kernel, Reduction, Variant};
 use crate::engine::plan::{Part, part_of_row};
 use crate::engine::{Counts, Method};
-use crate::model::network::{Form, IMAGE, Kind, Layer, Stream, padded};
+use crate::model::network::{Form, Kind, Layer, Stream};
 use crate::model::{Network, Precision};
 
 /// Read-write buffers for nodes, contexts and pixels, at most. Kernels bind four other storage buffers, and WebGPU
@@ -30,6 +33,10 @@ pub struct Target {
     pub reduction: Reduction,
     /// How the weights of most layers are stored.
     pub precision: Precision,
+    /// How much it does at once.
+    pub speed: Speed,
+    /// Whether a workgroup has images to itself, where that is possible; if nothing is said, where it is faster.
+    pub chain: Option<bool>,
 }
 
 impl Target {
@@ -40,72 +47,9 @@ impl Target {
         workgroups: 65535,
         reduction: Reduction::Memory,
         precision: Precision::F32,
+        speed: Speed::DISCRETE,
+        chain: None,
     };
-}
-
-/// A part of an arena, in quads: vectors of four numbers, 16 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Region {
-    /// Which arena.
-    pub arena: usize,
-    /// Where it begins.
-    pub start: usize,
-    /// How long it is.
-    pub length: usize,
-}
-
-/// Bytes of a quad.
-pub const QUAD: u64 = 16;
-
-/// Where nodes, row contexts and pixels lie.
-#[derive(Clone, Debug, Default)]
-pub struct Memory {
-    /// By node.
-    pub nodes: Vec<Region>,
-    /// By layer, of those that have a row context.
-    pub contexts: Vec<Option<Region>>,
-    /// `[H, W, B]` pixels.
-    pub pixels: Region,
-    /// Quads of each arena.
-    pub arenas: Vec<usize>,
-    /// Quads at the beginning of each arena that are cleared when a batch begins: the nodes.
-    pub cleared: Vec<usize>,
-}
-
-impl Memory {
-    fn new(network: &Network, batch: usize, buffer: u64) -> Self {
-        let limit = (buffer / QUAD) as usize;
-        let mut memory = Self::default();
-        for node in &network.nodes {
-            let region = memory.take(quads(node.len(batch)) as usize, limit);
-            memory.nodes.push(region);
-        }
-        memory.cleared.clone_from(&memory.arenas);
-        for layer in &network.layers {
-            let length = (network.config.width >> layer.grid) * batch * quads(layer.outputs()) as usize;
-            let region = layer.has_context().then(|| memory.take(length, limit));
-            memory.contexts.push(region);
-        }
-        memory.pixels = memory.take(network.config.height * network.config.width * batch, limit);
-        memory.cleared.resize(memory.arenas.len(), 0);
-        memory
-    }
-
-    /// The end of the first arena with room.
-    fn take(&mut self, length: usize, limit: usize) -> Region {
-        let arena = self.arenas.iter().position(|used| used + length <= limit).unwrap_or(self.arenas.len());
-        if arena == self.arenas.len() {
-            self.arenas.push(0);
-        }
-        let start = self.arenas[arena];
-        self.arenas[arena] += length;
-        Region { arena, start, length }
-    }
-
-    /// Bytes of all arenas.
-    pub fn bytes(&self) -> u64 {
-        QUAD * self.arenas.iter().sum::<usize>() as u64
-    }
 }
 
 /// What a dispatch does.
@@ -122,19 +66,10 @@ pub enum Operation {
     },
     /// Output, drawing, and the next pixel's input.
     Sample,
+    /// All that a pixel takes, for some pixels of a row.
+    Chain,
     /// Known pixels of a row go into the image's ring.
     ShowRow,
-}
-
-/// What a dispatch reads or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A node's ring.
-    Node(usize),
-    /// A layer's row context.
-    Context(usize),
-    /// The pixels.
-    Pixels,
 }
 
 /// One dispatch, the same at every step.
@@ -153,10 +88,11 @@ pub struct Dispatch {
     /// Multiplications with additions in products, padding included.
     pub macs: u64,
     /// Those of the next pixel's input layer, for all pixels of a row but the last.
-    macs_of_next: u64,
+    pub macs_of_next: u64,
     /// It runs on rows `run_every · i + first_row`, and for a pixel on columns `run_every · i`.
-    run_every: usize,
-    first_row: usize,
+    pub run_every: usize,
+    /// See [`Self::run_every`].
+    pub first_row: usize,
     /// Level of what it makes.
     pub level: usize,
 }
@@ -184,6 +120,10 @@ pub struct Plan {
     /// What is left of a row whose pixels are known, all pixels at once.
     whole_rows: Vec<Dispatch>,
     show_row: Dispatch,
+    /// What does all of `pixels` for so many pixels of a row at once, if anything does.
+    chain: Option<Dispatch>,
+    /// So many.
+    pub span: usize,
 }
 
 impl Plan {
@@ -205,6 +145,7 @@ impl Plan {
             }
         }
         let show_row = planner.show_row();
+        let (chain, span) = planner.chain(&pixels).unzip();
         Self {
             batch,
             memory,
@@ -214,7 +155,16 @@ impl Plan {
             pixels,
             whole_rows,
             show_row,
+            chain,
+            span: span.unwrap_or(1),
         }
+    }
+
+    /// Whether some batch of a network has a chain.
+    pub fn may_have_chain(network: &Network, target: Target) -> bool {
+        // Where there is an image for every workgroup, a chain leaves none idle.
+        let target = Target { buffer: u64::MAX, ..target };
+        Self::new(network, target.speed.workgroups as usize, target).has_chain()
     }
 
     /// Whether a device can run it.
@@ -227,7 +177,8 @@ impl Plan {
 
     /// All dispatches that there are, each with its number.
     pub fn all(&self) -> impl Iterator<Item = (usize, &Dispatch)> {
-        let lists = [&self.rows[..], &self.pixels, &self.whole_rows, std::slice::from_ref(&self.show_row)];
+        let show_row = std::slice::from_ref(&self.show_row);
+        let lists = [&self.rows[..], &self.pixels, &self.whole_rows, show_row, self.chain.as_slice()];
         lists.into_iter().flatten().enumerate()
     }
 
@@ -236,8 +187,16 @@ impl Plan {
         self.all().take(self.rows.len()).filter(move |(_, dispatch)| dispatch.runs_on_row(row))
     }
 
-    /// What a pixel takes, up to its value.
+    /// What is dispatched at a pixel, up to its value: at every [`Self::span`]th of a row, where a chain does so many.
     pub fn pixel(&self, row: usize, column: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
+        let chain = self.chain.as_ref().filter(|_| column.is_multiple_of(self.span));
+        let chain = chain.map(|chain| (self.all().count() - 1, chain));
+        let parts = self.chain.is_none().then(|| self.parts(row, column));
+        chain.into_iter().chain(parts.into_iter().flatten())
+    }
+
+    /// What a pixel takes, up to its value, layer by layer.
+    fn parts(&self, row: usize, column: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
         self.all().skip(self.rows.len()).take(self.pixels.len()).filter(move |(_, dispatch)| {
             // Past the first column, the sampling kernel has run the input layer for its next pixel.
             let is_done = dispatch.is_input() && column > 0;
@@ -245,9 +204,20 @@ impl Plan {
         })
     }
 
+    /// Whether a chain does what pixels take.
+    pub fn has_chain(&self) -> bool {
+        self.chain.is_some()
+    }
+
+    /// The layers that a chain works on, all that there are.
+    pub fn chained(&self) -> impl Iterator<Item = &Dispatch> {
+        let is_layer = |dispatch: &&Dispatch| matches!(dispatch.operation, Operation::Conv { .. });
+        self.pixels.iter().filter(is_layer)
+    }
+
     /// What a row takes whose pixels are known, all of it.
     pub fn known_row(&self, row: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
-        let show = self.all().skip(self.rows.len() + self.pixels.len() + self.whole_rows.len());
+        let show = self.all().skip(self.rows.len() + self.pixels.len() + self.whole_rows.len()).take(1);
         let late = self.all().skip(self.rows.len() + self.pixels.len()).take(self.whole_rows.len());
         let late = late.filter(move |(_, dispatch)| dispatch.runs_on_row(row));
         show.chain(self.row(row)).chain(late)
@@ -259,40 +229,40 @@ impl Plan {
         (number, &self.pixels[self.pixels.len() - 1])
     }
 
-    /// Products of a dispatch at a column.
-    pub fn macs_at(&self, dispatch: &Dispatch, column: usize) -> u64 {
+    /// Products of a dispatch at a place, in a row whose pixels up to column `end` are wanted.
+    pub fn macs_at(&self, dispatch: &Dispatch, row: usize, column: usize, end: usize) -> u64 {
+        if dispatch.operation == Operation::Chain {
+            let columns = column..end.min(column + self.span);
+            let parts = columns.flat_map(|c| self.parts(row, c).map(move |(_, part)| (part, c)));
+            return parts.map(|(part, c)| self.macs_at(part, row, c, end)).sum();
+        }
         dispatch.macs + if column + 1 < self.width { dispatch.macs_of_next } else { 0 }
     }
 
     /// What the first `pixels` pixels of a batch take.
     pub fn cost(&self, method: Method, pixels: usize) -> Counts {
         let mut counts = Counts::default();
-        let mut add = |dispatch: &Dispatch, column, times: usize| {
-            counts.macs += self.macs_at(dispatch, column) * times as u64;
+        let width = self.width;
+        let mut add = |dispatch: &Dispatch, row, column, end, times: usize| {
+            counts.macs += self.macs_at(dispatch, row, column, end) * times as u64;
             counts.dispatches += times as u64;
         };
         if method == Method::Naive {
             for row in 0..self.height {
-                self.known_row(row).for_each(|(_, dispatch)| add(dispatch, 0, pixels));
+                self.known_row(row).for_each(|(_, dispatch)| add(dispatch, row, 0, width, pixels));
             }
             let (_, sample) = self.sample();
-            (0..pixels).for_each(|pixel| add(sample, pixel % self.width, 1));
+            (0..pixels).for_each(|pixel| add(sample, pixel / width, pixel % width, width, 1));
             return counts;
         }
-        let (rows, rest) = (pixels / self.width, pixels % self.width);
+        let (rows, rest) = (pixels / width, pixels % width);
         // The pattern of work repeats.
         let period = self.all().map(|(_, dispatch)| dispatch.run_every).max().unwrap_or(1);
-        for phase in 0..period.min(rows) {
-            let times = (rows - phase).div_ceil(period);
-            self.row(phase).for_each(|(_, dispatch)| add(dispatch, 0, times));
-            for column in 0..self.width {
-                self.pixel(phase, column).for_each(|(_, dispatch)| add(dispatch, column, times));
-            }
-        }
-        if rest > 0 {
-            self.row(rows).for_each(|(_, dispatch)| add(dispatch, 0, 1));
-            for column in 0..rest {
-                self.pixel(rows, column).for_each(|(_, dispatch)| add(dispatch, column, 1));
+        let whole = (0..period.min(rows)).map(|phase| (phase, width, (rows - phase).div_ceil(period)));
+        for (row, end, times) in whole.chain((rest > 0).then_some((rows, rest, 1))) {
+            self.row(row).for_each(|(_, dispatch)| add(dispatch, row, 0, end, times));
+            for column in 0..end {
+                self.pixel(row, column).for_each(|(_, dispatch)| add(dispatch, row, column, end, times));
             }
         }
         counts
@@ -300,104 +270,9 @@ impl Plan {
 }
 
 impl Dispatch {
-    fn is_input(&self) -> bool {
+    /// Whether it is the horizontal input layer, which a pixel runs for its next.
+    pub fn is_input(&self) -> bool {
         matches!(self.operation, Operation::Conv { .. }) && self.writes == [Place::Node(FIRST_HORIZONTAL)]
-    }
-}
-
-/// The node that the horizontal input layer makes: after the image and the first vertical one.
-const FIRST_HORIZONTAL: usize = 2;
-
-struct Planner<'a> {
-    network: &'a Network,
-    batch: usize,
-    target: Target,
-    arenas: u32,
-}
-
-impl Planner<'_> {
-    fn conv(&self, l: usize, part: Part, whole_row: bool) -> Dispatch {
-        let layer = &self.network.layers[l];
-        let columns = if whole_row { self.network.config.width >> layer.grid } else { 1 };
-        let positions = columns * self.batch;
-        let from_context = part.begins_with_context(layer);
-        let mut reads: Vec<_> = part.taps(layer).iter().map(|tap| Place::Node(tap.source)).collect();
-        let (epilogue, write) = match (part, layer.residual) {
-            (Part::Early, _) => (Epilogue::Context, Place::Context(l)),
-            (_, Some((residual, _))) => {
-                reads.push(Place::Node(residual));
-                (Epilogue::Gate, Place::Node(layer.target))
-            }
-            (_, None) => (Epilogue::Forms, Place::Node(layer.target)),
-        };
-        reads.extend(from_context.then_some(Place::Context(l)));
-        reads.dedup();
-        let variant = Variant::conv(
-            positions as u32,
-            layer.halves as u32,
-            epilogue,
-            self.network.config.nonlinearity,
-            layer.precision(self.target.precision),
-            self.target.reduction,
-        );
-        let variant = variant.reading(whole_row, from_context).in_arenas(self.arenas);
-        Dispatch {
-            operation: Operation::Conv { layer: l, part, whole_row },
-            workgroups: variant.workgroups(positions as u32, quads(padded(layer.channels))),
-            variant,
-            reads,
-            writes: vec![write],
-            macs: (positions * part.macs(layer)) as u64,
-            macs_of_next: 0,
-            run_every: layer.run_every,
-            first_row: layer.row_parity.unwrap_or(0) << layer.level,
-            level: layer.level,
-        }
-    }
-
-    fn sample(&self) -> Dispatch {
-        let (network, config) = (self.network, &self.network.config);
-        let output = output(network);
-        let (input, input_layer) = horizontal_input(network);
-        debug_assert_eq!(input_layer.target, FIRST_HORIZONTAL);
-        let parameters = quads(output.outputs());
-        let draws = (config.mixtures + config.channels) as u32;
-        let variant = Variant::sample(parameters, draws, config.nonlinearity).in_arenas(self.arenas);
-        let left = &input_layer.taps[input_layer.taps.len() - 1];
-        Dispatch {
-            operation: Operation::Sample,
-            workgroups: variant.workgroups(self.batch as u32, parameters),
-            variant,
-            reads: vec![Place::Node(output.taps[0].source), Place::Context(input), Place::Pixels],
-            writes: vec![
-                Place::Node(network.parameters()),
-                Place::Pixels,
-                Place::Node(IMAGE),
-                Place::Node(input_layer.target),
-            ],
-            macs: (self.batch * output.taps[0].depth() * output.outputs()) as u64,
-            macs_of_next: (self.batch * left.depth() * input_layer.outputs()) as u64,
-            run_every: 1,
-            first_row: 0,
-            level: 0,
-        }
-    }
-
-    fn show_row(&self) -> Dispatch {
-        let variant = Variant::show_row().in_arenas(self.arenas);
-        let positions = (self.network.config.width * self.batch) as u32;
-        Dispatch {
-            operation: Operation::ShowRow,
-            workgroups: variant.workgroups(positions, 1),
-            variant,
-            reads: vec![Place::Pixels],
-            writes: vec![Place::Node(IMAGE)],
-            macs: 0,
-            macs_of_next: 0,
-            run_every: 1,
-            first_row: 0,
-            level: 0,
-        }
     }
 }
 
@@ -413,11 +288,6 @@ pub fn horizontal_input(network: &Network) -> (usize, &Layer) {
     (index, &network.layers[index])
 }
 
-/// Where the form that a layer's gate is added to begins in a record, in quads.
-pub fn residual_offset(network: &Network, layer: &Layer) -> u32 {
-    layer.residual.map_or(0, |(node, form)| offset(network, node, form))
-}
-
 /// Where a form begins in a node's record, in quads.
 pub fn offset(network: &Network, node: usize, form: Form) -> u32 {
     quads(network.nodes[node].offset(form).expect("the network stores what is read"))
@@ -429,6 +299,7 @@ pub fn kernel_name(kernel: Kernel) -> &'static str {
         Kernel::Tiled(..) => "conv_tiled",
         Kernel::Split(..) => "conv_split",
         Kernel::Sample => "sample",
+        Kernel::Chain => "chain",
         Kernel::ShowRow => "show_row",
     }
 }
@@ -437,6 +308,13 @@ pub fn kernel_name(kernel: Kernel) -> &'static str {
 mod tests {
     use super::*;
     use crate::model::Config;
+    use crate::model::network::depth;
+
+    /// Layer by layer, and as a chain.
+    const TARGETS: [Target; 2] = [
+        Target { chain: Some(false), ..Target::SMALLEST },
+        Target { chain: Some(true), ..Target::SMALLEST },
+    ];
 
     fn small() -> Network {
         Network::new(&Config { width: 12, height: 8, ..Config::published(8, 1) })
@@ -447,7 +325,7 @@ mod tests {
     #[test]
     fn what_is_read_has_been_written() {
         let network = small();
-        let plan = Plan::new(&network, 3, Target::SMALLEST);
+        let plan = Plan::new(&network, 3, TARGETS[0]);
         let plan = &plan;
         let of_row = |row| {
             let pixels = (0..12).flat_map(move |column| plan.pixel(row, column).map(|(_, d)| d.clone()));
@@ -505,11 +383,86 @@ mod tests {
     #[test]
     fn products_are_those_of_the_network() {
         let network = small();
-        let plan = Plan::new(&network, 3, Target::SMALLEST);
         let macs = 3 * network.macs_per_image() as u64;
-        assert_eq!(plan.cost(Method::Cached, 96).macs, macs);
-        let known: u64 =
-            (0..8).flat_map(|row| plan.known_row(row)).map(|(_, dispatch)| dispatch.macs).sum();
-        assert_eq!(known, macs);
+        for target in TARGETS {
+            let plan = Plan::new(&network, 3, target);
+            assert_eq!(plan.cost(Method::Cached, 96).macs, macs);
+            let known: u64 =
+                (0..8).flat_map(|row| plan.known_row(row)).map(|(_, dispatch)| dispatch.macs).sum();
+            assert_eq!(known, macs);
+        }
+    }
+
+    /// A chain does what all dispatches of a row's pixels do, wherever the row ends, and reads and writes what they do.
+    #[test]
+    fn a_chain_is_all_dispatches_of_a_row() {
+        let network = small();
+        let [apart, chained] = TARGETS.map(|target| Plan::new(&network, 3, target));
+        assert!(chained.has_chain() && !apart.has_chain());
+        for pixels in [0, 1, 12, 17, 96] {
+            let [apart, chained] = [&apart, &chained].map(|plan| plan.cost(Method::Cached, pixels));
+            assert_eq!(apart.macs, chained.macs, "{pixels} pixels");
+            assert!(pixels < 12 || chained.dispatches * 4 < apart.dispatches, "{pixels} pixels");
+        }
+        let row: Vec<_> = (0..12).flat_map(|column| chained.pixel(3, column)).collect();
+        let [(_, chain)] = row[..] else { panic!("one for the row") };
+        for (_, part) in apart.pixel(0, 0) {
+            assert!(part.reads.iter().all(|place| chain.reads.contains(place)));
+            assert!(part.writes.iter().all(|place| chain.writes.contains(place)));
+        }
+        // Large batches take a row in parts, and a device without a binding to spare takes none.
+        let target = Target { buffer: 1 << 40, ..TARGETS[1] };
+        let large = Plan::new(&network, 100_000, target);
+        assert_eq!((large.has_chain(), large.span), (true, 1));
+        assert!(!Plan::new(&network, 3, Target { arenas: 1, ..TARGETS[1] }).has_chain());
+    }
+
+    /// Chains are for small networks, on whatever device.
+    #[test]
+    fn chains_are_for_small_networks() {
+        let speeds = [Speed::DISCRETE, Speed::INTEGRATED, Speed::SOFTWARE];
+        for (config, expected) in [
+            (Config::published(160, 5), false),
+            (Config::published(64, 2), true),
+            (Config { channels: 1, width: 28, height: 28, ..Config::published(32, 2) }, true),
+            (Config::published(16, 1), true),
+        ] {
+            for (batch, speed) in [1, 16, 256].into_iter().flat_map(|batch| speeds.map(|s| (batch, s))) {
+                let target = Target { buffer: 1 << 34, speed, ..Target::SMALLEST };
+                let plan = Plan::new(&Network::new(&config), batch, target);
+                assert_eq!(plan.has_chain(), expected, "{}, batch {batch}, {speed:?}", config.filters);
+            }
+        }
+    }
+
+    /// A dispatch that a pixel waits for gives a discrete GPU 128 workgroups, or as many as its product has at two
+    /// quads of outputs of one image each.
+    #[test]
+    fn no_part_of_a_gpu_is_idle() {
+        let configs = [
+            Config::published(160, 5),
+            Config::published(64, 2),
+            Config { channels: 1, width: 28, height: 28, ..Config::published(32, 2) },
+        ];
+        let target = Target { buffer: 1 << 34, chain: Some(false), ..Target::SMALLEST };
+        let is_enough = |config: &Config, speed| {
+            let network = Network::new(config);
+            (1..=256).all(|batch| {
+                let plan = Plan::new(&network, batch, Target { speed, ..target });
+                let short = plan.chained().any(|dispatch| {
+                    let Operation::Conv { layer, part, .. } = dispatch.operation else { return false };
+                    let (layer, [x, y]) = (&network.layers[layer], dispatch.workgroups);
+                    let inputs = depth(part.taps(layer));
+                    let most = quads(layer.outputs() / layer.halves).div_ceil(2) * batch as u32;
+                    inputs > 128 && x * y < most.min(128)
+                });
+                !short
+            })
+        };
+        for config in configs {
+            assert!(is_enough(&config, Speed::DISCRETE), "{}", config.filters);
+            // The twin: a device that does less at once is given less.
+            assert!(!is_enough(&config, Speed::INTEGRATED), "{}", config.filters);
+        }
     }
 }

@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use super::batch::Batch;
-use super::plan::Region;
+use super::memory::Region;
 use super::shaders::NOT_FINITE;
 use super::{EngineError, Gpu};
 use crate::engine::{Counts, Job, Method, Outcome, trace_row};
 use crate::model::Config;
 use crate::model::network::padded;
-use crate::sampling::likelihood;
 
 /// A submission should take no longer, in seconds: drivers reset a device that does not answer for some.
 const SUBMISSION: f64 = 0.5;
@@ -112,14 +111,14 @@ impl<'a> Run<'a> {
         let rows_given = self.job.rows_given(self.config());
         let at = |row, column| move |(number, _)| (number, row, column);
         for row in 0..last.div_ceil(width) {
+            let end = width.min(last - row * width);
             let steps: Vec<Step> = if row < rows_given {
                 plan.known_row(row).map(at(row, 0)).collect()
             } else {
-                let columns = 0..width.min(last - row * width);
-                let pixels = columns.flat_map(|column| plan.pixel(row, column).map(at(row, column)));
+                let pixels = (0..end).flat_map(|column| plan.pixel(row, column).map(at(row, column)));
                 plan.row(row).map(at(row, 0)).chain(pixels).collect()
             };
-            self.submit(&steps)?;
+            self.submit(&steps, end)?;
             // The row before has been waited for.
             watch(row * width);
             self.take_row(row)?;
@@ -137,19 +136,19 @@ impl<'a> Run<'a> {
                 if row == pixel / width {
                     steps.push((plan.sample().0, row, pixel % width));
                 }
-                self.submit(&steps)?;
+                self.submit(&steps, *width)?;
             }
             watch(pixel);
         }
         Ok(())
     }
 
-    /// Submits the dispatches of a row: at once, or in parts if the row would take too long. Each is encoded while
+    /// Submits the dispatches of a row, whose pixels up to column `end` are wanted: at once, or in parts if the row would take too long. Each is encoded while
     /// the submission before it runs, and no more than two are under way.
-    fn submit(&mut self, steps: &[Step]) -> Result<(), EngineError> {
+    fn submit(&mut self, steps: &[Step], end: usize) -> Result<(), EngineError> {
         let (plan, device) = (&self.batch.plan, &self.gpu.device);
         let dispatches: Vec<_> = plan.all().map(|(_, dispatch)| dispatch).collect();
-        let macs = |&(number, _, column): &Step| plan.macs_at(dispatches[number], column);
+        let macs = |&(number, row, column): &Step| plan.macs_at(dispatches[number], row, column, end);
         let mut rest = steps;
         let mut seconds = 0.0;
         for length in self.pace.cut(steps.iter().map(macs)) {
@@ -213,7 +212,7 @@ impl<'a> Run<'a> {
                 }
                 if want.likelihood {
                     let pixel = &pixels[4 * at..][..channels];
-                    self.outcome.log_likelihood[to] = likelihood::log_likelihood(parameters, pixel);
+                    self.outcome.log_likelihood[to] = (self.job.likelihood())(parameters, pixel);
                 }
             }
         }

@@ -7,16 +7,25 @@ use std::collections::HashMap;
 use crate::model::network::MAX_TAPS;
 use crate::model::{Nonlinearity, Precision};
 
-const ARENA: &str = include_str!("../../../shaders/shared/arena.wgsl");
-const TARGET: &str = include_str!("../../../shaders/shared/target.wgsl");
-const JOB: &str = include_str!("../../../shaders/shared/job.wgsl");
-const CONV: &str = include_str!("../../../shaders/shared/conv.wgsl");
+/// A file of `shaders/`.
+macro_rules! wgsl {
+    ($name:literal) => {
+        include_str!(concat!("../../../shaders/", $name))
+    };
+}
+
+const ARENA: &str = wgsl!("shared/arena.wgsl");
+const TARGET: &str = wgsl!("shared/target.wgsl");
+const JOB: &str = wgsl!("shared/job.wgsl");
+const CONV: &str = wgsl!("shared/conv.wgsl");
+const ONE_LAYER: &str = wgsl!("shared/one_layer.wgsl");
+const PIXEL: &str = wgsl!("shared/pixel.wgsl");
 /// Elementary functions.
-pub const MATH: &str = include_str!("../../../shaders/shared/math.wgsl");
+pub const MATH: &str = wgsl!("shared/math.wgsl");
 /// The random number generator.
-pub const THREEFRY: &str = include_str!("../../../shaders/shared/threefry.wgsl");
+pub const THREEFRY: &str = wgsl!("shared/threefry.wgsl");
 /// Drawing from the mixture; wants `parameter(i)` of its includer.
-pub const MIXTURE: &str = include_str!("../../../shaders/shared/mixture.wgsl");
+pub const MIXTURE: &str = wgsl!("shared/mixture.wgsl");
 
 /// The kernels, with the variants that differ in more than constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +36,8 @@ pub enum Kernel {
     Split(Precision, Reduction),
     /// Output, sampling, next input.
     Sample,
+    /// All layers of a pixel, and the same, for all pixels of a part of a row.
+    Chain,
     /// Known pixels of a row into the image's ring.
     ShowRow,
 }
@@ -44,43 +55,52 @@ impl Kernel {
     /// Its complete source, for nodes and contexts in so many buffers.
     pub fn source(self, arenas: u32) -> String {
         let weights = |precision| match precision {
-            Precision::F32 => include_str!("../../../shaders/shared/weights_f32.wgsl"),
-            Precision::F16 => include_str!("../../../shaders/shared/weights_f16.wgsl"),
+            Precision::F32 => wgsl!("shared/weights_f32.wgsl"),
+            Precision::F16 => wgsl!("shared/weights_f16.wgsl"),
         };
         let parts = match self {
             Self::Tiled(precision) => {
-                vec![
-                    MATH,
-                    ARENA,
-                    TARGET,
-                    CONV,
-                    weights(precision),
-                    include_str!("../../../shaders/conv_tiled.wgsl"),
-                ]
+                vec![MATH, ARENA, TARGET, CONV, ONE_LAYER, weights(precision), wgsl!("conv_tiled.wgsl")]
             }
             Self::Split(precision, reduction) => {
                 let sum = match reduction {
-                    Reduction::Memory => include_str!("../../../shaders/shared/no_subgroup_sum.wgsl"),
-                    Reduction::Subgroup(_) => include_str!("../../../shaders/shared/subgroup_sum.wgsl"),
+                    Reduction::Memory => wgsl!("shared/no_subgroup_sum.wgsl"),
+                    Reduction::Subgroup(_) => wgsl!("shared/subgroup_sum.wgsl"),
                 };
-                let kernel = include_str!("../../../shaders/conv_split.wgsl");
-                vec![MATH, ARENA, TARGET, CONV, weights(precision), sum, kernel]
+                let kernel = wgsl!("conv_split.wgsl");
+                vec![MATH, ARENA, TARGET, CONV, ONE_LAYER, weights(precision), sum, kernel]
             }
-            Self::Sample => {
-                let kernel = include_str!("../../../shaders/sample.wgsl");
-                vec![MATH, ARENA, TARGET, JOB, THREEFRY, MIXTURE, kernel]
+            Self::Sample => vec![MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE, wgsl!("sample.wgsl")],
+            Self::Chain => {
+                let pixel = [MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE];
+                [&pixel[..], &[CONV, wgsl!("chain.wgsl")]].concat()
             }
-            Self::ShowRow => vec![ARENA, TARGET, MATH, JOB, include_str!("../../../shaders/show_row.wgsl")],
+            Self::ShowRow => vec![MATH, ARENA, TARGET, JOB, wgsl!("show_row.wgsl")],
         };
-        let constants = format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
+        let mut constants = format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
+        constants += &format!("const MAX_SPLIT_ROWS = {MAX_SPLIT_ROWS}u;\n");
+        if self == Self::Chain {
+            // Naga wants all overrides before the first array whose length depends on one.
+            constants += "override QUADS: u32;\n";
+            constants += &format!("const MAX_IMAGES = {MAX_IMAGES}u;\nconst MAX_QUADS = {MAX_QUADS}u;\n");
+            let binding = FIRST_ARENA + arenas;
+            constants +=
+                &format!("@group(0) @binding({binding}) var<storage, read> layers: array<Layer>;\n");
+        }
         constants + &access(arenas) + &parts.join("\n")
     }
 }
 
+/// Binding of the first arena.
+const FIRST_ARENA: u32 = 7;
+
 /// Bindings of the arenas, and the functions that read and write them: WGSL has no pointers to choose between.
 fn access(arenas: u32) -> String {
     let binding = |a| {
-        format!("@group(0) @binding({}) var<storage, read_write> arena_{a}: array<vec4<f32>>;\n", 7 + a)
+        format!(
+            "@group(0) @binding({}) var<storage, read_write> arena_{a}: array<vec4<f32>>;\n",
+            FIRST_ARENA + a
+        )
     };
     let choose = |statement: &dyn Fn(u32) -> String| -> String {
         let all_but_last =
@@ -120,16 +140,86 @@ pub struct Variant {
     constants: Vec<(&'static str, u32)>,
 }
 
-/// Positions that an invocation works on, in either convolution.
-const ROWS: u32 = 4;
-/// Workgroup of the tiled convolution: quads of outputs, and groups of [`ROWS`] positions.
-const TILE: [u32; 2] = [8, 8];
-/// Workgroup of the split convolution: quads of outputs, and parts of the sum.
-const SPLIT: [u32; 2] = [4, 16];
-/// From this many positions on, the tiled convolution is used.
-const TILED_FROM: u32 = 32;
-/// Workgroup of the other kernels.
+/// Positions that an invocation of a tile works on.
+pub const ROWS: u32 = 4;
+/// Positions that one of a split convolution works on, at most.
+const MAX_SPLIT_ROWS: u32 = 8;
+/// Invocations of a workgroup of the convolutions and of sampling.
 const THREADS: u32 = 64;
+/// Invocations of any workgroup, at most; WebGPU promises so many.
+pub const MOST_THREADS: u32 = 256;
+/// Quads of outputs of a tile.
+const TILE_X: u32 = 8;
+
+/// Images of a chain's workgroup, at most.
+const MAX_IMAGES: u32 = 8;
+/// Quads of outputs of an invocation of a chain, at most.
+const MAX_QUADS: u32 = 2;
+
+/// The invocations of a chain's workgroup, and what they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Team {
+    /// Invocations.
+    pub threads: u32,
+    /// Images that the workgroup has to itself: at most 8.
+    pub images: u32,
+    /// Quads of outputs that an invocation sums: at most 2.
+    pub quads: u32,
+}
+
+/// How a convolution is shared out to workgroups, and to the invocations of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// A tile of `groups` times [`ROWS`] positions, through workgroup memory; each sum in `parts`.
+    Tiled {
+        /// Groups of positions.
+        groups: u32,
+        /// Parts of a sum.
+        parts: u32,
+    },
+    /// `rows` positions, at most 8, by `quads` quads of outputs; each sum in `splits` parts.
+    Split {
+        /// Quads of outputs.
+        quads: u32,
+        /// Positions.
+        rows: u32,
+        /// Parts of a sum.
+        splits: u32,
+    },
+}
+
+impl Shape {
+    /// Quads of outputs, and positions, of a workgroup.
+    pub fn tile(self) -> [u32; 2] {
+        match self {
+            Self::Tiled { groups, .. } => [TILE_X, groups * ROWS],
+            Self::Split { quads, rows, .. } => [quads, rows],
+        }
+    }
+
+    /// Workgroups along both axes.
+    pub fn workgroups(self, positions: u32, quads: u32) -> [u32; 2] {
+        let tile = self.tile();
+        [quads.div_ceil(tile[0]), positions.div_ceil(tile[1])]
+    }
+
+    fn constants(self, reduction: Reduction) -> Vec<(&'static str, u32)> {
+        match self {
+            Self::Tiled { groups, parts } => {
+                // Two quads at least for each part, and no more memory than there is.
+                let chunk = (2 * parts).max(4);
+                vec![("TILE_X", TILE_X), ("TILE_Y", groups), ("PARTS", parts), ("CHUNK", chunk)]
+            }
+            Self::Split { quads, rows, splits } => {
+                let lanes = match reduction {
+                    Reduction::Memory => 1,
+                    Reduction::Subgroup(lanes) => lanes.min(quads * splits),
+                };
+                vec![("QUADS", quads), ("SPLITS", splits), ("ROWS", rows), ("LANES", lanes)]
+            }
+        }
+    }
+}
 
 /// What the sampling kernel writes for a pixel whose parameters are not finite.
 pub const NOT_FINITE: f32 = 2.0;
@@ -144,28 +234,23 @@ fn nonlinearity_constant(nonlinearity: Nonlinearity) -> (&'static str, u32) {
 }
 
 impl Variant {
-    /// The convolution for a number of positions.
+    /// A convolution of some shape.
     pub fn conv(
-        positions: u32,
+        shape: Shape,
         halves: u32,
         epilogue: Epilogue,
         nonlinearity: Nonlinearity,
         precision: Precision,
         reduction: Reduction,
     ) -> Self {
+        let kernel = match shape {
+            Shape::Tiled { .. } => Kernel::Tiled(precision),
+            Shape::Split { .. } => Kernel::Split(precision, reduction),
+        };
         let mut constants =
             vec![nonlinearity_constant(nonlinearity), ("HALVES", halves), ("EPILOGUE", epilogue as u32)];
-        if positions >= TILED_FROM {
-            constants.extend([("TILE_X", TILE[0]), ("TILE_Y", TILE[1])]);
-            return Self { kernel: Kernel::Tiled(precision), arenas: 1, constants };
-        }
-        let lanes = match reduction {
-            Reduction::Memory => 1,
-            Reduction::Subgroup(lanes) => lanes.min(SPLIT[0] * SPLIT[1]),
-        };
-        let rows = positions.min(ROWS);
-        constants.extend([("QUADS", SPLIT[0]), ("SPLITS", SPLIT[1]), ("ROWS", rows), ("LANES", lanes)]);
-        Self { kernel: Kernel::Split(precision, reduction), arenas: 1, constants }
+        constants.extend(shape.constants(reduction));
+        Self { kernel, arenas: 1, constants }
     }
 
     /// The convolution for whole rows or for one pixel, whose sums begin with the row's context or with what the
@@ -188,29 +273,43 @@ impl Variant {
 
     /// The sampling kernel for a number of parameters, in quads, and of draws a pixel.
     pub fn sample(parameters: u32, draws: u32, nonlinearity: Nonlinearity) -> Self {
+        Self::drawing(Kernel::Sample, THREADS, 1, [parameters, draws], nonlinearity)
+    }
+
+    /// The chain kernel.
+    pub fn chain(team: Team, parameters: u32, draws: u32, nonlinearity: Nonlinearity) -> Self {
+        let Team { threads, images, quads } = team;
+        let mut chain = Self::drawing(Kernel::Chain, threads, images, [parameters, draws], nonlinearity);
+        chain.constants.push(("QUADS", quads));
+        chain
+    }
+
+    fn drawing(
+        kernel: Kernel,
+        threads: u32,
+        images: u32,
+        [parameters, draws]: [u32; 2],
+        nonlinearity: Nonlinearity,
+    ) -> Self {
         let constants = vec![
             nonlinearity_constant(nonlinearity),
-            ("THREADS", THREADS),
+            ("THREADS", threads),
+            ("IMAGES", images),
             ("PARAMETERS", parameters),
             ("DRAWS", draws),
         ];
-        Self { kernel: Kernel::Sample, arenas: 1, constants }
+        Self { kernel, arenas: 1, constants }
     }
 
-    /// Workgroups for `positions` positions and `quads` quads of outputs.
-    pub fn workgroups(&self, positions: u32, quads: u32) -> [u32; 2] {
-        match self.kernel {
-            Kernel::Tiled(_) => [quads.div_ceil(TILE[0]), positions.div_ceil(TILE[1] * ROWS)],
-            Kernel::Split(..) => [quads.div_ceil(SPLIT[0]), positions.div_ceil(positions.min(ROWS))],
-            Kernel::Sample => [positions, 1],
-            Kernel::ShowRow => [positions.div_ceil(THREADS), 1],
-        }
+    /// Value of one of its constants.
+    pub fn constant(&self, name: &str) -> Option<u32> {
+        self.constants.iter().find(|(constant, _)| *constant == name).map(|&(_, value)| value)
     }
 
     /// Values of the shader's overrides.
     pub fn overrides(&self) -> Vec<(&'static str, f64)> {
         let mut overrides: Vec<_> = self.constants.iter().map(|&(k, v)| (k, f64::from(v))).collect();
-        if self.kernel == Kernel::Sample {
+        if matches!(self.kernel, Kernel::Sample | Kernel::Chain) {
             overrides.push(("NOT_FINITE", f64::from(NOT_FINITE)));
         }
         overrides

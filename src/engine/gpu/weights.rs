@@ -3,7 +3,7 @@
 use super::EngineError;
 use super::device::Device;
 use super::layout::TableUniform;
-use super::plan::horizontal_input;
+use super::plan::{Plan, Target, horizontal_input};
 use crate::model::network::{CHANNEL_ALIGN, Table, padded};
 use crate::model::{Model, Network, Precision};
 
@@ -13,6 +13,9 @@ pub struct Weights {
     pub matrices: Vec<wgpu::Buffer>,
     /// What the sampling kernel reads: the output's matrix, and the last tap of the horizontal input layer.
     pub of_sampling: wgpu::Buffer,
+    /// What a chain reads, if there may be one: the same, and then the matrix of every layer; where each begins, in
+    /// quads.
+    pub of_chain: Option<(wgpu::Buffer, Vec<usize>)>,
     /// Everything that layers and nodes add.
     pub additions: wgpu::Buffer,
     /// Where in it is what each layer adds to its sum.
@@ -32,12 +35,22 @@ impl Weights {
     ///
     /// # Errors
     /// [`EngineError::Device`] if they do not fit.
-    pub fn new(device: &Device, model: &Model, network: &Network) -> Result<Self, EngineError> {
-        let made = device.if_there_is_memory(|| Self::make(device, model, network))?;
+    pub fn new(
+        device: &Device,
+        model: &Model,
+        network: &Network,
+        target: Target,
+    ) -> Result<Self, EngineError> {
+        let made = device.if_there_is_memory(|| Self::make(device, model, network, target))?;
         made.ok_or_else(|| device.error("its memory does not hold the model"))?
     }
 
-    fn make(device: &Device, model: &Model, network: &Network) -> Result<Self, EngineError> {
+    fn make(
+        device: &Device,
+        model: &Model,
+        network: &Network,
+        target: Target,
+    ) -> Result<Self, EngineError> {
         let limit = device.handle.limits().max_storage_buffer_binding_size;
         let storage = |what: &str, bytes: &[u8]| {
             if bytes.len() as u64 > limit {
@@ -54,6 +67,19 @@ impl Weights {
         let left = CHANNEL_ALIGN * padded(network.config.filters);
         let last_tap = &matrices[input][matrices[input].len() - left..];
         let of_sampling = [&matrices[matrices.len() - 1][..], last_tap].concat();
+        let of_chain = Plan::may_have_chain(network, target).then(|| {
+            let mut all = of_sampling.clone();
+            let mut starts = Vec::new();
+            for matrix in &matrices {
+                starts.push(all.len() / CHANNEL_ALIGN);
+                all.extend(matrix);
+            }
+            (all, starts)
+        });
+        let of_chain = match of_chain {
+            Some((all, starts)) => Some((storage("chain weights", bytemuck::cast_slice(&all))?, starts)),
+            None => None,
+        };
         let buffers = network.layers.iter().zip(&matrices).map(|(layer, matrix)| {
             match layer.precision(model.precision) {
                 Precision::F32 => storage(&layer.name, bytemuck::cast_slice(matrix)),
@@ -88,6 +114,7 @@ impl Weights {
         Ok(Self {
             matrices: buffers.collect::<Result<_, _>>()?,
             of_sampling: storage("sample weights", bytemuck::cast_slice(&of_sampling))?,
+            of_chain,
             additions: storage("additions", bytemuck::cast_slice(&additions))?,
             of_layers,
             of_nodes,
@@ -99,7 +126,8 @@ impl Weights {
 
     /// Bytes that they take.
     pub fn bytes(&self) -> u64 {
-        let buffers = self.matrices.iter().chain([&self.of_sampling, &self.additions]);
+        let of_chain = self.of_chain.as_ref().map(|(buffer, _)| buffer);
+        let buffers = self.matrices.iter().chain([&self.of_sampling, &self.additions]).chain(of_chain);
         buffers.map(wgpu::Buffer::size).sum()
     }
 }

@@ -1,0 +1,140 @@
+// The end of a pixel and the beginning of the next: mixture parameters = elu(ul) * weights + bias, the pixel as
+// it is given or else drawn from them, and the horizontal input layer of the next pixel of the row.
+//
+// A workgroup of THREADS invocations does IMAGES images; its invocations share the outputs.
+
+// What is written for a pixel whose parameters are not finite: no value in [-1, 1].
+override NOT_FINITE: f32;
+override THREADS: u32;
+override IMAGES: u32;
+// Quads of parameters, and draws, of a pixel.
+override PARAMETERS: u32;
+override DRAWS: u32;
+
+// output weights [F, PARAMETERS], then weights of the pixel to the left [4, F]
+@group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>;
+
+var<workgroup> sh_parameters: array<vec4<f32>, IMAGES * PARAMETERS>;
+var<workgroup> sh_draws: array<f32, IMAGES * DRAWS>;
+var<workgroup> sh_pixels: array<vec4<f32>, IMAGES>;
+var<workgroup> sh_broken: array<atomic<u32>, IMAGES>;
+
+// Which of the workgroup's images an invocation draws a pixel of.
+var<private> own: u32;
+
+fn parameter(i: u32) -> f32 {
+    return sh_parameters[own * PARAMETERS + i / 4u][i % 4u];
+}
+
+fn draw(i: u32) -> f32 {
+    return sh_draws[own * DRAWS + i];
+}
+
+// One channel of the component, rounded if need be.
+fn channel_of(channel: u32, component: u32, before: vec3<f32>) -> f32 {
+    let u = draw(job.mixtures + channel);
+    let x = draw_channel(
+        channel, component, u, before, job.mixtures, job.channels, job.temperature, job.truncation,
+    );
+    return select(rounded(x), x, job.continuous == 1u);
+}
+
+// The pixel that its noise draws. One invocation.
+fn draw_pixel() -> vec3<f32> {
+    var component = 0u;
+    var best = gumbel_score(0u, draw(0u), job.temperature);
+    for (var i = 1u; i < job.mixtures; i += 1u) {
+        let score = gumbel_score(i, draw(i), job.temperature);
+        if score > best {
+            component = i;
+            best = score;
+        }
+    }
+    var pixel = vec3(channel_of(0u, component, vec3(0.0)), 0.0, 0.0);
+    if job.channels == 3u {
+        pixel.y = channel_of(1u, component, pixel);
+        pixel.z = channel_of(2u, component, pixel);
+    }
+    return pixel;
+}
+
+// For the images from `first` on. All invocations of a workgroup.
+fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
+    let images = min(IMAGES, job.batch - first);
+    let width = job.source.width;
+    if thread < IMAGES {
+        atomicStore(&sh_broken[thread], 0u);
+    }
+    workgroupBarrier();
+
+    // Mixture parameters.
+    for (var i = thread; i < images * PARAMETERS; i += THREADS) {
+        let q = i % PARAMETERS;
+        let image = first + i / PARAMETERS;
+        let at = record_at(job.source, i32(row), i32(column), image);
+        var sum = additions[addition_at(job.addition, row, column, image) + q];
+        for (var k = 0u; k < width; k += 1u) {
+            let x = load(job.source.arena, at + k);
+            let w = k * 4u * PARAMETERS + q;
+            sum += x.x * weights[w];
+            sum += x.y * weights[w + PARAMETERS];
+            sum += x.z * weights[w + 2u * PARAMETERS];
+            sum += x.w * weights[w + 3u * PARAMETERS];
+        }
+        sh_parameters[i] = sum;
+        if !is_finite(sum) {
+            atomicStore(&sh_broken[i / PARAMETERS], 1u);
+            atomicStore(&broken[image], 1u);
+        }
+        keep(job.parameters.arena, record_at(job.parameters, i32(row), i32(column), image) + q, sum);
+    }
+    // Noise.
+    let pixel_index = row * job.columns + column;
+    let blocks = (DRAWS + 3u) / 4u;
+    for (var i = thread; i < images * blocks; i += THREADS) {
+        let block = i % blocks;
+        let lane = lanes[first + i / blocks];
+        let words = threefry(vec4(pixel_index, block, 0u, 0u), vec4(job.seed, lane.y, lane.z));
+        for (var j = 0u; j < min(4u, DRAWS - block * 4u); j += 1u) {
+            sh_draws[i / blocks * DRAWS + block * 4u + j] = uniform_of(words[j]);
+        }
+    }
+    workgroupBarrier();
+
+    // The pixel.
+    if thread < images {
+        own = thread;
+        let image = first + thread;
+        let to = job.pixels_base + pixel_index * job.batch + image;
+        var pixel = load(job.pixels_arena, to);
+        if pixel.w == 0.0 {
+            pixel = vec4(draw_pixel(), 0.0);
+            var result = pixel;
+            if atomicLoad(&sh_broken[thread]) != 0u || atomicLoad(&broken[image]) != 0u {
+                result = vec4(vec3(NOT_FINITE), 0.0);
+            }
+            keep(job.pixels_arena, to, result);
+        }
+        let shown = with_ones(pixel, job.channels);
+        sh_pixels[thread] = shown;
+        keep(job.image.arena, record_at(job.image, i32(row), i32(column), image), shown);
+    }
+    workgroupBarrier();
+
+    // The input layer of the next pixel.
+    if column + 1u < job.columns {
+        for (var i = thread; i < images * width; i += THREADS) {
+            let q = i % width;
+            let image = first + i / width;
+            let x = sh_pixels[i / width];
+            let w = width * 4u * PARAMETERS + q;
+            let context = job.context_base + ((column + 1u) * job.batch + image) * width;
+            var value = load(job.context_arena, context + q);
+            value += x.x * weights[w];
+            value += x.y * weights[w + width];
+            value += x.z * weights[w + 2u * width];
+            value += x.w * weights[w + 3u * width];
+            store_forms(job.target_node, i32(row), i32(column) + 1, image, q, value);
+        }
+    }
+}

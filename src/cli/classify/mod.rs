@@ -1,0 +1,259 @@
+//! `pixelcnn classify`: which class images are likeliest under, by Bayes' rule.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail, ensure};
+use serde::Serialize;
+
+use pixelcnn::model::Model;
+use pixelcnn::output::{self, file, npy};
+
+use super::input::{Classes, InputArgs, Inputs, Others};
+use super::likelihood::{Case, bits_per_dim, log_likelihoods};
+use super::{EngineArgs, ModelArgs, chart};
+use confusion::Confusion;
+
+mod confusion;
+
+/// Say which class images belong to: the one under which they are likeliest
+///
+/// Every image is evaluated under every class of the model, and the probabilities of the classes follow by
+/// Bayes' rule. Where sub-folders are named by classes, an .npz has y, or --labels says them, the result is
+/// compared with them. An image that cannot be used is named and passed over, and the exit code is 1.
+#[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    input: InputArgs,
+
+    /// How likely each class is before an image is seen: a number each, in the order of the model's classes,
+    /// to be divided by their sum [default: all alike]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_share)]
+    prior: Option<Vec<f64>>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Also write it as a table: path, class, predicted, then bits/dim and probability of every class
+    #[arg(long, value_name = "OUT.csv")]
+    csv: Option<PathBuf>,
+
+    /// Also write the log-likelihoods in nats as a NumPy array [N, classes] of float64
+    #[arg(long, value_name = "OUT.npy")]
+    scores: Option<PathBuf>,
+
+    /// Draw how often images of each class were taken for each other
+    #[arg(long, value_name = "OUT.png|OUT.svg")]
+    plot: Option<PathBuf>,
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|share: &f64| share.is_finite() && *share >= 0.0);
+    number
+        .ok_or("expected a number that is not negative for each class, with commas between them".to_owned())
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    classes: &'a [String],
+    prior: &'a [f64],
+    images: Vec<ImageReport<'a>>,
+    /// Of the images whose class is known.
+    accuracy: Option<f64>,
+    /// By class; none where no image has it.
+    accuracy_of_classes: Option<Vec<Option<f64>>>,
+    /// Images of each class, by what they were taken for.
+    confusion: Option<&'a [Vec<usize>]>,
+    #[serde(flatten)]
+    others: &'a Others,
+}
+
+#[derive(Serialize)]
+struct ImageReport<'a> {
+    path: &'a str,
+    class: Option<&'a str>,
+    predicted: &'a str,
+    bits_per_dim: Vec<f64>,
+    probabilities: Vec<f64>,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let model = args.model.load()?;
+    let names = &model.config.classes;
+    if names.is_empty() {
+        bail!("model {} has no classes to choose from (pixelcnn eval measures likelihood)", model.name);
+    }
+    for (path, kind) in [(&args.csv, "csv"), (&args.scores, "npy")] {
+        path.as_ref().map_or(Ok(()), |path| output::check(path, kind))?;
+    }
+    args.plot.as_ref().map_or(Ok(()), |path| chart::check(path))?;
+    let prior = prior(args, names.len())?;
+    let inputs = args.input.read(&model, &Classes::Known)?;
+    if args.input.list {
+        return inputs.list(&model, args.json);
+    }
+    let any_known = inputs.images.iter().any(|input| input.class.is_some());
+    ensure!(
+        any_known || args.plot.is_none(),
+        "--plot: nothing says the classes of the images (folders named by them, y in an .npz, --labels)"
+    );
+    let (images, classes) = (inputs.images.len(), names.len());
+    let case = |i: usize| Case { input: i / classes, class: Some(i % classes) };
+    let cases: Vec<_> = (0..images * classes).map(case).collect();
+    let nats = log_likelihoods(&args.engine, &model, &inputs.images, &cases, None)?;
+
+    let probabilities: Vec<_> = nats.chunks(classes).map(|nats| posterior(nats, &prior)).collect();
+    let predicted: Vec<_> = probabilities.iter().map(|of_image| likeliest(of_image)).collect();
+    let known = inputs.images.iter().map(|input| input.class).zip(predicted.iter().copied());
+    let confusion = Confusion::of(known, names);
+    if let Some(path) = &args.scores {
+        write_scores(path, &nats, classes)?;
+    }
+    if let (Some(path), Some(confusion)) = (&args.plot, &confusion) {
+        chart::write(path, confusion)?;
+    }
+    let image = |(i, probabilities): (usize, Vec<f64>)| {
+        let input = &inputs.images[i];
+        let of_image = &nats[i * classes..(i + 1) * classes];
+        ImageReport {
+            path: &input.name,
+            class: input.class.map(|class| names[class].as_str()),
+            predicted: &names[predicted[i]],
+            bits_per_dim: of_image.iter().map(|&nats| bits_per_dim(nats, input)).collect(),
+            probabilities,
+        }
+    };
+    let report = Report {
+        classes: names,
+        prior: &prior,
+        images: probabilities.into_iter().enumerate().map(image).collect(),
+        accuracy: confusion.as_ref().map(Confusion::accuracy),
+        accuracy_of_classes: confusion.as_ref().map(Confusion::accuracy_of_classes),
+        confusion: confusion.as_ref().map(|confusion| &confusion.counts[..]),
+        others: &inputs.others,
+    };
+    if let Some(path) = &args.csv {
+        report.write_csv(path)?;
+    }
+    super::print(&match args.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&report)?),
+        false => describe(&report, &inputs, &model, confusion.as_ref())?,
+    })?;
+    Ok(inputs.exit_code())
+}
+
+/// The probabilities of the classes before an image is seen.
+fn prior(args: &Args, classes: usize) -> Result<Vec<f64>> {
+    let Some(prior) = &args.prior else { return Ok(vec![1.0 / classes as f64; classes]) };
+    ensure!(
+        prior.len() == classes,
+        "--prior has {} numbers: expected one for each of the {classes} classes (`pixelcnn inspect` lists them)",
+        prior.len()
+    );
+    let sum: f64 = prior.iter().sum();
+    ensure!(sum > 0.0 && sum.is_finite(), "--prior: expected one class at least that is possible");
+    Ok(prior.iter().map(|share| share / sum).collect())
+}
+
+/// Probabilities of the classes of an image, from its log-likelihoods in nats and their prior.
+fn posterior(nats: &[f64], prior: &[f64]) -> Vec<f64> {
+    let joint: Vec<_> = nats.iter().zip(prior).map(|(nats, prior)| nats + prior.ln()).collect();
+    let most = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let relative: Vec<_> = joint.iter().map(|joint| (joint - most).exp()).collect();
+    let sum: f64 = relative.iter().sum();
+    relative.iter().map(|probability| probability / sum).collect()
+}
+
+/// The first of the likeliest.
+fn likeliest(probabilities: &[f64]) -> usize {
+    let better =
+        |best: usize, class: usize| if probabilities[class] > probabilities[best] { class } else { best };
+    (0..probabilities.len()).reduce(better).unwrap_or(0)
+}
+
+fn write_scores(path: &Path, nats: &[f64], classes: usize) -> Result<()> {
+    let shape = [nats.len() / classes, classes];
+    Ok(file::write(path, |writer| {
+        npy::write_header(writer, npy::Type::F64, &shape)?;
+        nats.iter().try_for_each(|nats| std::io::Write::write_all(writer, &nats.to_le_bytes()))
+    })?)
+}
+
+impl Report<'_> {
+    fn write_csv(&self, path: &Path) -> Result<()> {
+        let of_classes =
+            |what: &'static str| self.classes.iter().map(move |class| format!("{what} {class}"));
+        let header = ["path", "class", "predicted"].map(str::to_owned).into_iter();
+        let header = header.chain(of_classes("bits/dim")).chain(of_classes("probability"));
+        let rows = self.images.iter().map(|image| {
+            let words =
+                [image.path, image.class.unwrap_or(""), image.predicted].map(str::to_owned).into_iter();
+            let numbers = image.bits_per_dim.iter().chain(&image.probabilities).map(f64::to_string);
+            words.chain(numbers).collect()
+        });
+        super::write_csv(path, [header.collect()].into_iter().chain(rows).collect())
+    }
+}
+
+fn describe(
+    report: &Report,
+    inputs: &Inputs,
+    model: &Model,
+    confusion: Option<&Confusion>,
+) -> Result<String> {
+    let names = &model.config.classes;
+    let mut rows = vec![["bits/dim", "probability", "predicted", "class", "image"].map(str::to_owned)];
+    for image in &report.images {
+        let class = names.iter().position(|name| name == image.predicted).unwrap_or(0);
+        rows.push([
+            format!("{:.4}", image.bits_per_dim[class]),
+            format!("{:.4}", image.probabilities[class]),
+            super::printable(image.predicted).to_string(),
+            image.class.map_or("-".to_owned(), |class| super::printable(class).to_string()),
+            image.path.to_owned(),
+        ]);
+    }
+    let mut text = super::table(&rows);
+    if let Some(confusion) = confusion {
+        let known: usize = confusion.counts.iter().flatten().sum();
+        let right = 100.0 * confusion.accuracy();
+        writeln!(text, "\n{right:.1} % of {} are taken for what they are", super::counted(known))?;
+        text.push('\n');
+        text.push_str(&super::table(&confusion.table()));
+    } else {
+        writeln!(text, "\n{} classified; nothing says their classes", super::counted(inputs.images.len()))?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_follow_bayes_rule() {
+        // Likelihoods 1 : 3 under a prior of 2 : 1.
+        let got = posterior(&[-10.0, -10.0 + 3f64.ln()], &[2.0 / 3.0, 1.0 / 3.0]);
+        assert!((got[0] - 0.4).abs() < 1e-12 && (got[1] - 0.6).abs() < 1e-12, "{got:?}");
+        assert_eq!(likeliest(&got), 1);
+        assert_eq!(likeliest(&[0.25; 4]), 0);
+    }
+
+    #[test]
+    fn unlikely_images_and_impossible_classes_give_no_nan() {
+        let got = posterior(&[-1e5, -1.0001e5, -2e5], &[0.0, 0.5, 0.5]);
+        assert_eq!(got[0], 0.0, "a class that the prior excludes");
+        assert!((got.iter().sum::<f64>() - 1.0).abs() < 1e-12 && got[1] > 0.99, "{got:?}");
+        let got = posterior(&[-1e5; 3], &[1.0 / 3.0; 3]);
+        assert!(got.iter().all(|p| (p - 1.0 / 3.0).abs() < 1e-12), "{got:?}");
+    }
+}

@@ -1,0 +1,111 @@
+//! How bits/dim are distributed, one line for each path that was given.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::cli::chart::{Area, Chart, Drawn};
+
+/// Pixels.
+const SIZE: (u32, u32) = (1000, 620);
+
+const COLORS: [RGBColor; 6] = [
+    RGBColor(0, 90, 170),
+    RGBColor(200, 80, 0),
+    RGBColor(0, 130, 80),
+    RGBColor(140, 60, 160),
+    RGBColor(110, 110, 110),
+    RGBColor(190, 150, 0),
+];
+
+/// Values by where they come from.
+pub struct Histogram {
+    /// Names with the share of their values in each bin.
+    lines: Vec<(String, Vec<f64>)>,
+    least: f64,
+    /// Width of a bin.
+    step: f64,
+}
+
+impl Histogram {
+    /// `values`: which of `names` each belongs to, and the value.
+    pub fn new(names: &[String], values: Vec<(usize, f64)>) -> Self {
+        let least = values.iter().map(|value| value.1).fold(f64::INFINITY, f64::min);
+        let most = values.iter().map(|value| value.1).fold(f64::NEG_INFINITY, f64::max);
+        // As many bins as the square root of the smallest line's values, within reason.
+        let of = |root: usize| values.iter().filter(|value| value.0 == root).count();
+        let fewest = (0..names.len()).map(of).filter(|&count| count > 0).min().unwrap_or(1);
+        let bins = (2.0 * (fewest as f64).sqrt()).ceil().clamp(8.0, 60.0);
+        let step = if most > least { (most - least) / bins } else { 1e-3 };
+        let line = |(root, name): (usize, &String)| {
+            let mut shares = vec![0.0; bins as usize];
+            let all = of(root).max(1) as f64;
+            for (_, value) in values.iter().filter(|value| value.0 == root) {
+                let bin = ((value - least) / step) as usize;
+                shares[bin.min(bins as usize - 1)] += 1.0 / all;
+            }
+            (format!("{name} ({})", crate::cli::counted(of(root))), shares)
+        };
+        let lines = names.iter().enumerate().filter(|(root, _)| of(*root) > 0).map(line).collect();
+        Self { lines, least, step }
+    }
+}
+
+impl Chart for Histogram {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
+        area.fill(&WHITE)?;
+        let bins = self.lines[0].1.len();
+        let highest = self.lines.iter().flat_map(|line| &line.1).copied().fold(0.0, f64::max);
+        let mut chart = ChartBuilder::on(area)
+            .margin(24)
+            .margin_right(48)
+            .x_label_area_size(64)
+            .y_label_area_size(84)
+            .build_cartesian_2d(
+                self.least - self.step..self.least + self.step * (bins + 1) as f64,
+                0.0..highest * (1.1 + 0.09 * self.lines.len() as f64),
+            )?;
+        let label = ("sans-serif", 20).into_font().color(&BLACK);
+        chart
+            .configure_mesh()
+            .x_desc("bits per dimension")
+            .y_desc("share of images")
+            .y_label_formatter(&|share| format!("{:.0} %", 100.0 * share))
+            .label_style(label.clone())
+            .axis_desc_style(label)
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for (i, (name, shares)) in self.lines.iter().enumerate() {
+            let color = COLORS[i % COLORS.len()];
+            let edge = |bin: usize| self.least + self.step * bin as f64;
+            let inner = shares.iter().enumerate();
+            let inner = inner.flat_map(|(bin, &share)| [(edge(bin), share), (edge(bin + 1), share)]);
+            let outline: Vec<_> =
+                [(edge(0), 0.0)].into_iter().chain(inner).chain([(edge(bins), 0.0)]).collect();
+            chart.draw_series([Polygon::new(outline.clone(), color.mix(0.18).filled())])?;
+            chart.draw_series(LineSeries::new(outline, color.stroke_width(2)))?;
+            let style = ("sans-serif", 22).into_font().color(&color).pos(Pos::new(HPos::Right, VPos::Top));
+            area.draw_text(name, &style, (SIZE.0 as i32 - 60, 34 + 30 * i as i32))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_whole_and_the_bins_are_common() {
+        let values = (0..100).map(|i| (i % 2, f64::from(i as u32))).chain([(0, 150.0)]).collect();
+        let histogram = Histogram::new(&["a".to_owned(), "b".to_owned(), "none".to_owned()], values);
+        assert_eq!(histogram.lines.len(), 2);
+        for (name, shares) in &histogram.lines {
+            assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{name}");
+        }
+        assert!(histogram.lines[0].1.last() > Some(&0.0) && histogram.lines[1].1.last() == Some(&0.0));
+    }
+}

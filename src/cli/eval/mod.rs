@@ -1,0 +1,211 @@
+//! `pixelcnn eval`: how likely images are under a model, in bits per dimension.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use pixelcnn::model::Model;
+use pixelcnn::output::{self, NewFile, npy};
+
+use super::input::{Classes, Input, InputArgs, Inputs, Others};
+use super::likelihood::{Case, bits_per_dim, log_likelihoods};
+use super::{EngineArgs, ModelArgs, chart};
+use histogram::Histogram;
+
+mod histogram;
+
+/// Measure how well a model predicts images, in bits per dimension
+///
+/// Images are files of any size that the network can take, turned upright as their EXIF data says, on white
+/// where they are transparent. Grey images go into RGB models; colour images go into a grey model only if
+/// they hold no colour. An image that cannot be used is named and passed over, and the exit code is 1.
+#[derive(clap::Args)]
+#[command(allow_negative_numbers = true)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    input: InputArgs,
+
+    /// Class of the images, by name or index: one for all, or a comma list with one for each in their
+    /// order; a model with classes needs it unless sub-folders are named by them, an .npz has y, or
+    /// --labels says them
+    #[arg(long, value_name = "LIST", conflicts_with = "labels")]
+    class: Option<String>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Also write the network's output as a NumPy array [N, H, W, parameters]; images of one size only
+    #[arg(long, value_name = "OUT.npy")]
+    params: Option<PathBuf>,
+
+    /// Also write a table: path, class, bits/dim
+    #[arg(long, value_name = "OUT.csv")]
+    csv: Option<PathBuf>,
+
+    /// Draw how bits/dim are distributed, a line for each path that is given
+    #[arg(long, value_name = "OUT.png|OUT.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// With more images than this, the most and the least likely are named.
+const FEW: usize = 20;
+
+/// How many of each.
+const NAMED: usize = 5;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    images: Vec<ImageReport<'a>>,
+    mean_bits_per_dim: f64,
+    /// Of the mean; none for one image.
+    standard_error: Option<f64>,
+    median_bits_per_dim: f64,
+    #[serde(flatten)]
+    others: &'a Others,
+}
+
+#[derive(Serialize)]
+struct ImageReport<'a> {
+    path: &'a str,
+    class: Option<&'a str>,
+    bits_per_dim: f64,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let model = args.model.load()?;
+    for (path, kind) in [(&args.params, "npy"), (&args.csv, "csv")] {
+        path.as_ref().map_or(Ok(()), |path| output::check(path, kind))?;
+    }
+    args.plot.as_ref().map_or(Ok(()), |path| chart::check(path))?;
+    let classes = match &args.class {
+        Some(list) => Classes::Listed(list),
+        None if args.input.list => Classes::Known,
+        None => Classes::Needed,
+    };
+    let inputs = args.input.read(&model, &classes)?;
+    if args.input.list {
+        return inputs.list(&model, args.json);
+    }
+    let mut params = match &args.params {
+        Some(path) => Some(begin_params(path, &inputs.images, &model)?),
+        None => None,
+    };
+    let case = |(input, image): (usize, &Input)| Case { input, class: image.class };
+    let cases: Vec<_> = inputs.images.iter().enumerate().map(case).collect();
+    let nats = log_likelihoods(&args.engine, &model, &inputs.images, &cases, params.as_mut())?;
+    let bits: Vec<_> =
+        nats.iter().zip(&inputs.images).map(|(&nats, input)| bits_per_dim(nats, input)).collect();
+    if let Some(file) = params {
+        file.finish()?;
+    }
+    if let Some(path) = &args.plot {
+        let roots = args.input.roots();
+        let values = inputs.images.iter().zip(&bits).map(|(input, &bits)| (input.root, bits));
+        chart::write(path, &Histogram::new(&roots, values.collect()))?;
+    }
+    report(args, &model, &inputs, &bits)?;
+    Ok(inputs.exit_code())
+}
+
+/// Begins the file of `--params`.
+fn begin_params(path: &Path, inputs: &[Input], model: &Model) -> Result<NewFile> {
+    let first = &inputs[0];
+    if let Some(other) = inputs.iter().find(|i| (i.width, i.height) != (first.width, first.height)) {
+        let size = |input: &Input| format!("{} is {}x{}", input.name, input.width, input.height);
+        bail!("--params takes images of one size, but {}, and {}", size(first), size(other));
+    }
+    let shape = [inputs.len(), first.height, first.width, model.config.parameters_per_pixel()];
+    let mut file = NewFile::create(path)?;
+    file.reserve((shape.iter().product::<usize>() * size_of::<f32>()) as u64)?;
+    file.fill(|writer| npy::write_header(writer, npy::Type::F32, &shape))?;
+    Ok(file)
+}
+
+fn report(args: &Args, model: &Model, inputs: &Inputs, bits: &[f64]) -> Result<()> {
+    let images = inputs.images.iter().zip(bits).map(|(input, &bits_per_dim)| ImageReport {
+        path: &input.name,
+        class: input.class.map(|class| model.config.classes[class].as_str()),
+        bits_per_dim,
+    });
+    let [mean, error, median] = statistics(bits);
+    let report = Report {
+        images: images.collect(),
+        mean_bits_per_dim: mean,
+        standard_error: (bits.len() > 1).then_some(error),
+        median_bits_per_dim: median,
+        others: &inputs.others,
+    };
+    if let Some(path) = &args.csv {
+        let row = |image: &ImageReport| {
+            let class = image.class.unwrap_or("").to_owned();
+            vec![image.path.to_owned(), class, image.bits_per_dim.to_string()]
+        };
+        let header = ["path", "class", "bits_per_dim"].map(str::to_owned).to_vec();
+        super::write_csv(path, [header].into_iter().chain(report.images.iter().map(row)).collect())?;
+    }
+    super::print(&match args.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&report)?),
+        false => describe(&report)?,
+    })
+}
+
+/// Mean, its standard error, and median.
+fn statistics(values: &[f64]) -> [f64; 3] {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let median =
+        if sorted.len() % 2 == 0 { (sorted[middle - 1] + sorted[middle]) / 2.0 } else { sorted[middle] };
+    [mean, (variance / n).sqrt(), median]
+}
+
+fn describe(report: &Report) -> Result<String> {
+    let mut text = "bits/dim  image\n".to_owned();
+    let line = |text: &mut String, image: &ImageReport| {
+        let class =
+            image.class.map_or(String::new(), |class| format!("  (class {})", super::printable(class)));
+        writeln!(text, "{:8.4}  {}{class}", image.bits_per_dim, image.path)
+    };
+    report.images.iter().try_for_each(|image| line(&mut text, image))?;
+    let count = super::counted(report.images.len());
+    let error =
+        report.standard_error.map_or(String::new(), |error| format!(" (standard error {error:.4})"));
+    writeln!(text, "{:8.4}  mean of {count}{error}", report.mean_bits_per_dim)?;
+    if report.images.len() > 1 {
+        writeln!(text, "{:8.4}  median", report.median_bits_per_dim)?;
+    }
+    if report.images.len() > FEW {
+        let mut sorted: Vec<_> = report.images.iter().collect();
+        sorted.sort_by(|a, b| a.bits_per_dim.total_cmp(&b.bits_per_dim));
+        text.push_str("\nmost likely\n");
+        sorted.iter().take(NAMED).try_for_each(|image| line(&mut text, image))?;
+        text.push_str("\nleast likely\n");
+        sorted.iter().rev().take(NAMED).try_for_each(|image| line(&mut text, image))?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn statistics_are_those_of_a_sample() {
+        let [mean, error, median] = super::statistics(&[1.0, 2.0, 3.0, 10.0]);
+        // The variance of the sample is 50/3.
+        assert_eq!((mean, median), (4.0, 2.5));
+        assert!((error - (50.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-12);
+        assert_eq!(super::statistics(&[5.0]), [5.0, 0.0, 5.0]);
+    }
+}

@@ -1,0 +1,223 @@
+//! `pixelcnn merge`: shares of one run become one.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+
+use super::target::{Folder, Item, Series, Target, Template, same_images, text};
+use super::{counted, note};
+use part::{Look, Part};
+
+mod part;
+
+/// Put images that several processes have drawn together
+///
+/// They are to be of one model, one seed and the same settings, and none may be missing or be there twice. Every file
+/// is read whole.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folders of `pixelcnn sample --each`, and .npz files of `pixelcnn sample -o`
+    #[arg(required = true, value_name = "DIR|FILE.npz")]
+    parts: Vec<PathBuf>,
+
+    /// File for all images: .npz, .npy, a PNG file for a grid; or a folder for a file an image
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+
+    /// Names of the files in a folder, as of `pixelcnn sample`
+    #[arg(long, value_name = "TEMPLATE", default_value = "{index:06}.png", value_parser = Template::parse)]
+    name: Template,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let mut whole = Whole::default();
+    for path in &args.parts {
+        part::find(path, &mut |part, look| whole.add(part, look))?;
+    }
+    whole.parts.retain(|part| !part.items.is_empty());
+    whole.parts.sort_by_key(Part::first);
+    let Some(look) = whole.look.take() else { bail!("there are no images in what is to be merged") };
+    let indices = whole.indices()?;
+    let Some(range) = indices else { bail!("there are no images in what is to be merged") };
+    let series = Series {
+        indices: range.clone(),
+        width: look.width,
+        height: look.height,
+        channels: look.channels,
+        has_classes: whole.parts[0].items[0].class.is_some(),
+    };
+    let mut target = open(args, &series, &whole)?;
+    let mut done = 0;
+    for part in &whole.parts {
+        let mut put = |item: &Item, levels: Vec<u8>, settings: &_| {
+            target.put(item, levels, settings)?;
+            done += 1;
+            Ok(())
+        };
+        if let Err(error) = part.read(&look, &mut put) {
+            return Err(error.context(format!("after {done} of {}", counted(series.count()))));
+        }
+    }
+    let mut about = whole.agreed(look.texts);
+    about.push(("first_index".to_owned(), range.start.to_string()));
+    about.push(("count".to_owned(), series.count().to_string()));
+    about.push(("channels".to_owned(), series.channels.to_string()));
+    let place = target.finish(&about)?;
+    note(&format!("{}, {} to {}: {place}", counted(series.count()), range.start, range.end - 1));
+    Ok(())
+}
+
+fn open(args: &Args, series: &Series, whole: &Whole) -> Result<Target> {
+    let path = &args.output;
+    let is_folder = path.is_dir() || path.extension().is_none() && path != Path::new("-");
+    if !is_folder {
+        return Target::file(path, series, 1);
+    }
+    ensure!(
+        !args.parts.iter().any(|part| same_place(part, path)),
+        "-o {}: is a folder that is to be merged (choose another)",
+        path.display()
+    );
+    let item = |index: u64| {
+        let part = whole.parts.partition_point(|part| part.first() <= index) - 1;
+        whole.parts[part].items[(index - whole.parts[part].first()) as usize].clone()
+    };
+    Ok(Target::Each(Folder::open(path, &args.name, series, series.indices.clone(), &item)?))
+}
+
+fn same_place(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Everything that is to be merged, as far as it is looked at.
+#[derive(Default)]
+struct Whole {
+    parts: Vec<Part>,
+    /// What the first part says, without what another says otherwise.
+    look: Option<Look>,
+    engines: BTreeSet<String>,
+    /// Keywords of texts that differ.
+    differ: BTreeSet<String>,
+    /// All images that the runs were for, of which the parts are shares.
+    ranges: Vec<Range<u64>>,
+}
+
+impl Whole {
+    fn add(&mut self, part: Part, found: Look) -> Result<()> {
+        let first = self.look.get_or_insert_with(|| found.clone());
+        same_images(&first.texts, &found.texts).and_then(|()| first.same_shape(&found)).map_err(
+            |difference| {
+                let path = part.path.display();
+                anyhow::anyhow!(
+                    "{path} is not of the same model, seed and settings as the others: {difference}"
+                )
+            },
+        )?;
+        for (key, value) in &first.texts {
+            if text(&found.texts, key) != Some(value) {
+                self.differ.insert(key.clone());
+            }
+        }
+        self.engines.extend(text(&found.texts, "engine").map(str::to_owned));
+        let bounds = text(&found.texts, "range").and_then(|range| range.split_once('-'));
+        if let Some((Ok(start), Ok(last))) = bounds.map(|(a, b)| (a.parse::<u64>(), b.parse::<u64>())) {
+            self.ranges.push(start..last.saturating_add(1));
+        }
+        self.parts.push(part);
+        Ok(())
+    }
+
+    /// The texts that all parts agree on, and all engines.
+    fn agreed(&self, mut texts: Vec<(String, String)>) -> Vec<(String, String)> {
+        texts.retain(|(key, _)| !self.differ.contains(key));
+        if self.differ.contains("engine") {
+            let engines: Vec<_> = self.engines.iter().cloned().collect();
+            texts.push(("engine".to_owned(), engines.join(" + ")));
+        }
+        texts
+    }
+
+    /// The indices of all images, of which none may be missing or twice.
+    fn indices(&self) -> Result<Option<Range<u64>>> {
+        let bounds = self.parts.iter().map(Part::indices).chain(self.ranges.iter().cloned());
+        let Some(range) = bounds.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else {
+            return Ok(None);
+        };
+        let (mut missing, mut twice) = (Vec::new(), Vec::new());
+        let mut next = range.start;
+        for part in &self.parts {
+            let indices = part.indices();
+            if indices.start > next {
+                missing.push(next..indices.start);
+            } else if indices.start < next {
+                twice.push(indices.start..indices.end.min(next));
+            }
+            next = next.max(indices.end);
+        }
+        if next < range.end {
+            missing.push(next..range.end);
+        }
+        let mut problems = Vec::new();
+        for (what, ranges) in [("missing", missing), ("there twice", twice)] {
+            if !ranges.is_empty() {
+                let count: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+                let are = if count == 1 { "image is" } else { "images are" };
+                problems.push(format!("{count} {are} {what}: {}", listed(&ranges)));
+            }
+        }
+        ensure!(problems.is_empty(), "{}", problems.join("; "));
+        Ok(Some(range))
+    }
+}
+
+/// Indices for a message: the first ranges, if there are many.
+fn listed(ranges: &[Range<u64>]) -> String {
+    const SHOWN: usize = 20;
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => joined.push(range.clone()),
+        }
+    }
+    let shown = |range: &Range<u64>| match range.end - range.start {
+        1 => range.start.to_string(),
+        _ => format!("{}-{}", range.start, range.end - 1),
+    };
+    let list = joined.iter().take(SHOWN).map(shown).collect::<Vec<_>>().join(", ");
+    match joined.len().checked_sub(SHOWN) {
+        None | Some(0) => list,
+        Some(more) => format!("{list}, and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(parts: &[Range<u64>], ranges: &[Range<u64>]) -> Result<Option<Range<u64>>> {
+        let part = |indices: &Range<u64>| Part {
+            path: PathBuf::new(),
+            is_array: true,
+            items: indices.clone().map(|index| Item { index, class: None, nth: index + 1 }).collect(),
+        };
+        let parts = parts.iter().map(part).collect();
+        Whole { parts, ranges: ranges.to_vec(), ..Whole::default() }.indices()
+    }
+
+    #[test]
+    fn what_is_missing_or_twice_is_listed() {
+        assert_eq!(whole(&[0..3, 3..4, 4..9], &[0..9]).unwrap(), Some(0..9));
+        assert_eq!(whole(&[5..6], &[]).unwrap(), Some(5..6));
+        assert_eq!(whole(&[], &[]).unwrap(), None);
+        let said = |parts: &[Range<u64>]| whole(parts, &[0..9, 3..12]).unwrap_err().to_string();
+        assert_eq!(said(&[1..4, 5..6, 8..9]), "7 images are missing: 0, 4, 6-7, 9-11");
+        assert_eq!(said(&[0..4, 3..8, 8..12]), "1 image is there twice: 3");
+        assert_eq!(
+            said(&[0..8, 2..3, 3..5, 9..12]),
+            "1 image is missing: 8; 3 images are there twice: 2-4"
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! What is to be merged: pictures with their texts, and arrays of images.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use walkdir::WalkDir;
+
+use pixelcnn::output::npy::Type;
+use pixelcnn::output::npz::NpzReader;
+use pixelcnn::output::png;
+
+use crate::cli::target::{self, IMAGES, Item, LABELS, NTHS, Texts, own_texts, text};
+
+/// A picture, or an array of images.
+pub struct Part {
+    pub path: PathBuf,
+    pub is_array: bool,
+    /// Its images, in order.
+    pub items: Vec<Item>,
+}
+
+/// What images look like, and what is said of all of them.
+#[derive(Clone)]
+pub struct Look {
+    pub texts: Vec<(String, String)>,
+    pub width: usize,
+    pub height: usize,
+    pub channels: usize,
+}
+
+impl Look {
+    /// Whether images are of one size and number of channels; else the difference.
+    pub fn same_shape(&self, found: &Self) -> Result<(), String> {
+        let shown = |l: &Self| format!("{}x{} with {} channels", l.width, l.height, l.channels);
+        match shown(self) == shown(found) {
+            true => Ok(()),
+            false => Err(format!("it is {}, expected {}", shown(found), shown(self))),
+        }
+    }
+}
+
+/// Takes images to where they go, with the texts of their file.
+type Put<'a> = dyn FnMut(&Item, Vec<u8>, &Texts) -> Result<()> + 'a;
+
+/// Hands over every part that a path stands for. Pictures are read whole.
+pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Result<()> {
+    if !path.is_dir() {
+        let (part, look) = array(path).with_context(|| path.display().to_string())?;
+        return add(part, look);
+    }
+    let mut count = 0;
+    for entry in WalkDir::new(path).sort_by_file_name() {
+        let path = entry?.into_path();
+        if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+            continue;
+        }
+        let of_file = || path.display().to_string();
+        let (image, texts) = png::read(&path).with_context(of_file)?;
+        let item = Item::of(&texts).filter(|_| image.channels > 0);
+        let item = item.context("it does not say which image of a run it is").with_context(of_file)?;
+        let look = Look {
+            texts: own_texts(&texts),
+            width: image.width,
+            height: image.height,
+            channels: image.channels,
+        };
+        add(Part { path, is_array: false, items: vec![item] }, look)?;
+        count += 1;
+    }
+    ensure!(count > 0, "there are no PNG files in the folder {}", path.display());
+    Ok(())
+}
+
+/// An array without its pixels.
+fn array(path: &Path) -> Result<(Part, Look)> {
+    let mut npz = NpzReader::open(path).context("cannot be read as an .npz file")?;
+    let texts = target::read_about(&mut npz)?;
+    let number = |key: &str| text(&texts, key).and_then(|text| text.parse::<u64>().ok());
+    let size = text(&texts, "size").and_then(|size| size.split_once('x'));
+    let size = size.and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    let (Some(first), Some(count), Some(channels), Some((width, height))) =
+        (number("first_index"), number("count"), number("channels"), size)
+    else {
+        bail!("it does not say which images it holds");
+    };
+    let names = target::class_names(&texts);
+    let labels = numbers(&mut npz, LABELS, count as usize)?;
+    let nths = numbers(&mut npz, NTHS, count as usize)?;
+    let item = |i: u64| {
+        let label = labels.as_ref().map(|labels| labels[i as usize] as usize);
+        let class = label.map(|label| (label, names.get(&label).cloned().unwrap_or_default()));
+        let nth = nths.as_ref().map_or(first + i + 1, |nths| nths[i as usize]);
+        Item { index: first + i, class, nth }
+    };
+    let items = (0..count).map(item).collect();
+    let look = Look { texts: own_texts(&texts), width, height, channels: channels as usize };
+    Ok((Part { path: path.to_owned(), is_array: true, items }, look))
+}
+
+/// An array of `int64`, if it is there.
+fn numbers(npz: &mut NpzReader, name: &str, count: usize) -> Result<Option<Vec<u64>>> {
+    let Some(mut array) = npz.array(name, Type::I64, &[count])? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    array.read_to_end(&mut bytes)?;
+    let (numbers, _) = bytes.as_chunks::<8>();
+    ensure!(numbers.len() == count, "its array {name} is cut off");
+    Ok(Some(numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()))
+}
+
+impl Part {
+    pub fn first(&self) -> u64 {
+        self.items.first().map_or(0, |item| item.index)
+    }
+
+    pub fn indices(&self) -> Range<u64> {
+        self.first()..self.first() + self.items.len() as u64
+    }
+
+    /// Reads its images to the end.
+    pub fn read(&self, look: &Look, put: &mut Put) -> Result<()> {
+        let of_file = || self.path.display().to_string();
+        if !self.is_array {
+            let (image, texts) = png::read(&self.path).with_context(of_file)?;
+            return put(&self.items[0], image.levels, &own_texts(&texts));
+        }
+        let mut npz = NpzReader::open(&self.path).with_context(of_file)?;
+        let texts = own_texts(&target::read_about(&mut npz).with_context(of_file)?);
+        let Look { width, height, channels, .. } = *look;
+        let shape = [self.items.len(), height, width, 3];
+        let array = npz.array(IMAGES, Type::U8, &shape).with_context(of_file)?;
+        let mut array =
+            array.with_context(|| format!("{}: it has no array {IMAGES}", self.path.display()))?;
+        let mut pixels = vec![0; width * height * 3];
+        for item in &self.items {
+            array.read_exact(&mut pixels).with_context(of_file)?;
+            let levels = pixels.iter().copied().step_by(3 / channels).collect();
+            put(item, levels, &texts)?;
+        }
+        // Its checksum is compared at its end.
+        let rest = io::copy(&mut array, &mut io::sink()).with_context(of_file)?;
+        ensure!(rest == 0, "{}: its array {IMAGES} is too long", self.path.display());
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! What a picture says of itself, and whether it comes out again.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use pixelcnn::output::{Image, png};
+
+use super::target::{Item, Texts, text};
+use super::{Cli, Command, sample};
+
+/// Prints the texts of a picture.
+pub fn inspect(path: &Path, json: bool) -> Result<()> {
+    let (_, texts) = read(path)?;
+    if json {
+        let texts: serde_json::Map<_, _> =
+            texts.into_iter().map(|(key, text)| (key, text.into())).collect();
+        return super::print(&(serde_json::to_string_pretty(&texts)? + "\n"));
+    }
+    let width = texts.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
+    let lines = texts.iter().map(|(key, text)| {
+        format!("{}  {}\n", super::printable(&format!("{key:width$}")), super::printable(text))
+    });
+    super::print(&lines.collect::<String>())
+}
+
+/// Draws it again, and says whether it is the same.
+pub fn redraw(path: &Path, model: Option<&Path>, device: Option<&str>) -> Result<ExitCode> {
+    let (image, texts) = read(path)?;
+    let (again, place) = draw_again(&texts, model, device).with_context(|| path.display().to_string())?;
+    let shape = |image: &Image| (image.width, image.height, image.channels);
+    ensure!(shape(&again) == shape(&image), "{}: it has another size than it says", path.display());
+    let pixels = image.levels.chunks(image.channels).zip(again.levels.chunks(image.channels));
+    let different: Vec<_> = pixels.enumerate().filter(|(_, (a, b))| a != b).collect();
+    let Some((pixel, (found, expected))) = different.first() else {
+        super::print(&format!("drawn again on {place}: every pixel is the same\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    super::print(&format!(
+        "drawn again on {place}: {} of {} pixels differ, first at row {}, column {}: {found:?} in the file, \
+        {expected:?} now\n",
+        different.len(),
+        image.width * image.height,
+        pixel / image.width,
+        pixel % image.width
+    ))?;
+    Ok(ExitCode::FAILURE)
+}
+
+fn read(path: &Path) -> Result<(Image, Vec<(String, String)>)> {
+    let of_file = || format!("cannot read {} as a PNG file", path.display());
+    let (image, texts) = png::read(path).with_context(of_file)?;
+    let is_ours = text(&texts, "Software").is_some_and(|text| text.starts_with("pixelcnn "));
+    ensure!(is_ours, "{}: it says nothing of how it was drawn", path.display());
+    Ok((image, texts))
+}
+
+/// The picture as its command draws it, and on what.
+fn draw_again(texts: &Texts, model: Option<&Path>, device: Option<&str>) -> Result<(Image, String)> {
+    let command = text(texts, "command").context("it does not say its command")?;
+    let words = shlex::split(command).context("its command is broken")?;
+    let cli = Cli::try_parse_from(words).context("its command is none of this version")?;
+    let Command::Sample(mut args) = cli.command else {
+        bail!("only what `pixelcnn sample` has drawn can be drawn again from what it says");
+    };
+    // The rest of its batch is drawn too where the size of a batch decides how sums are rounded.
+    let batch = match text(texts, "engine").is_some_and(|engine| engine.starts_with("CPU")) {
+        true => Some(1),
+        false => text(texts, "batch").and_then(|batch| batch.parse().ok()),
+    };
+    let one = Item::of(texts).map(|item| (item.index, batch.unwrap_or(1)));
+    args.change(model, device);
+    sample::draw_again(args, one, text(texts, "model_sha256").unwrap_or(""))
+}

@@ -1,0 +1,404 @@
+//! Engines that draw batches from one queue of images.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+
+use anyhow::Result;
+use indicatif::ProgressBar;
+
+use pixelcnn::engine::{Engine, EngineError, Job};
+use pixelcnn::sampling::mixture;
+
+use crate::cli::say;
+
+/// An engine, and how many images it draws at once.
+pub struct Worker {
+    pub engine: Box<dyn Engine>,
+    /// Engine and device, for people.
+    pub name: String,
+    pub batch: usize,
+}
+
+/// What is to be drawn.
+pub struct Work<'a> {
+    /// Indices of the images, ascending.
+    pub todo: &'a [Range<u64>],
+    /// The job that draws images of some indices.
+    pub job: &'a (dyn Fn(&[u64]) -> Job + Sync),
+    /// Whether images are to come in order.
+    pub in_order: bool,
+    /// Images that may wait for an earlier one.
+    pub most_waiting: usize,
+}
+
+/// An image.
+pub struct Drawn {
+    pub index: u64,
+    /// `[H, W, C]`
+    pub levels: Vec<u8>,
+    /// Of each pixel, if the job wants it.
+    pub log_likelihood: Vec<f64>,
+    /// The number of the worker that drew it.
+    pub by: usize,
+}
+
+/// Draws all images. What a worker leaves undone that fails, the others draw; it is an error only if none is left.
+pub fn draw(
+    workers: &mut [Worker],
+    work: &Work,
+    bar: &ProgressBar,
+    put: &mut dyn FnMut(Drawn) -> Result<()>,
+) -> Result<()> {
+    if workers.is_empty() {
+        return Ok(());
+    }
+    let queue = Queue {
+        state: Mutex::new(State {
+            todo: work.todo.iter().cloned().collect(),
+            returned: Vec::new(),
+            idle: workers.len(),
+            working: 0,
+            waiting: 0,
+            is_over: false,
+        }),
+        changed: Condvar::new(),
+        most_waiting: work.most_waiting,
+    };
+    let count = workers.len();
+    let mut order = work.todo.iter().cloned().flatten().peekable();
+    let mut early = BTreeMap::new();
+    let mut failed = 0;
+    let mut handle = |event| {
+        let mut put = |image: Drawn| {
+            queue.taken();
+            put(image).inspect_err(|_| queue.end())
+        };
+        match event {
+            Event::Drawn(image) if work.in_order => {
+                early.insert(image.index, image);
+                while let Some(image) = order.peek().and_then(|next| early.remove(next)) {
+                    order.next();
+                    put(image)?;
+                }
+            }
+            Event::Drawn(image) => put(image)?,
+            Event::Failed(name, error) => {
+                failed += 1;
+                if failed == count {
+                    return Err(error.into());
+                }
+                say(&format!("warning: {name} stopped, and the others draw its images: {error}"));
+            }
+        }
+        Ok(())
+    };
+    // Alone, it needs no thread beside its own.
+    if let [worker] = workers {
+        let mut result = Ok(());
+        worker.work(0, &queue, work, bar, &mut |event| {
+            if result.is_ok() {
+                result = handle(event);
+            }
+        });
+        return result;
+    }
+    thread::scope(|scope| {
+        let (sender, drawn) = mpsc::channel();
+        for (number, worker) in workers.iter_mut().enumerate() {
+            let (queue, sender, bar) = (&queue, sender.clone(), bar.clone());
+            let run = move || {
+                worker.work(number, queue, work, &bar, &mut |event| {
+                    // If nobody listens any more, an error has ended it all.
+                    let _ = sender.send(event);
+                });
+            };
+            let name = format!("engine {number}");
+            if let Err(error) = thread::Builder::new().name(name).spawn_scoped(scope, run) {
+                queue.end();
+                return Err(EngineError::Threads(error.to_string()).into());
+            }
+        }
+        drop(sender);
+        drawn.into_iter().try_for_each(handle)
+    })
+}
+
+enum Event {
+    Drawn(Drawn),
+    Failed(String, EngineError),
+}
+
+impl Worker {
+    fn work(
+        &mut self,
+        number: usize,
+        queue: &Queue,
+        work: &Work,
+        bar: &ProgressBar,
+        emit: &mut dyn FnMut(Event),
+    ) {
+        while let Some(indices) = queue.next(self.batch) {
+            let count = indices.len();
+            let job = (work.job)(&indices);
+            let mut shown = 0;
+            let mut watch = |done: usize| {
+                bar.inc((done.saturating_sub(shown) * count) as u64);
+                shown = shown.max(done);
+            };
+            match self.engine.run(&job, &mut watch) {
+                Ok(outcome) => {
+                    queue.done(count);
+                    let images = outcome.pixels.chunks(outcome.pixels.len() / count);
+                    let mut likelihoods =
+                        outcome.log_likelihood.chunks((outcome.log_likelihood.len() / count).max(1));
+                    for (index, values) in indices.into_iter().zip(images) {
+                        emit(Event::Drawn(Drawn {
+                            index,
+                            levels: values.iter().map(|&x| mixture::level(x)).collect(),
+                            log_likelihood: likelihoods.next().unwrap_or_default().to_vec(),
+                            by: number,
+                        }));
+                    }
+                }
+                Err(error) => {
+                    bar.dec((shown * count) as u64);
+                    queue.give_back(indices);
+                    emit(Event::Failed(self.name.clone(), error));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The images that are not drawn yet.
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    most_waiting: usize,
+}
+
+struct State {
+    todo: VecDeque<Range<u64>>,
+    /// Batches of workers that failed; they come first, for others wait for them.
+    returned: Vec<Vec<u64>>,
+    /// Workers that have no batch.
+    idle: usize,
+    /// Workers that have one, which may come back.
+    working: usize,
+    /// Images that are drawn, and not put anywhere yet.
+    waiting: usize,
+    is_over: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next images, at most so many; none if all are drawn, or it is over.
+    fn next(&self, batch: usize) -> Option<Vec<u64>> {
+        let mut state = self.lock();
+        loop {
+            if state.is_over || state.is_done() {
+                return None;
+            }
+            let may_go_on = !state.returned.is_empty() || state.waiting < self.most_waiting;
+            if let Some(indices) = may_go_on.then(|| state.take(batch)).flatten() {
+                state.idle -= 1;
+                state.working += 1;
+                return Some(indices);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn done(&self, images: usize) {
+        let mut state = self.lock();
+        state.working -= 1;
+        state.idle += 1;
+        state.waiting += images;
+        self.changed.notify_all();
+    }
+
+    fn give_back(&self, indices: Vec<u64>) {
+        let mut state = self.lock();
+        state.working -= 1;
+        state.returned.push(indices);
+        self.changed.notify_all();
+    }
+
+    /// An image has been put where it belongs.
+    fn taken(&self) {
+        self.lock().waiting -= 1;
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.lock().is_over = true;
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn is_done(&self) -> bool {
+        self.todo.is_empty() && self.returned.is_empty() && self.working == 0
+    }
+
+    fn take(&mut self, batch: usize) -> Option<Vec<u64>> {
+        if let Some(mut indices) = self.returned.pop() {
+            if indices.len() > batch {
+                self.returned.push(indices.split_off(batch));
+            }
+            return Some(indices);
+        }
+        // The last images are shared by all, lest one draws them alone.
+        let left: u64 = self.todo.iter().map(|range| range.end - range.start).sum();
+        let share = left.div_ceil((self.idle + self.working) as u64);
+        let mut indices = Vec::new();
+        while let (Some(range), true) =
+            (self.todo.front_mut(), indices.len() < (batch as u64).min(share) as usize)
+        {
+            match range.next() {
+                Some(index) => indices.push(index),
+                None => _ = self.todo.pop_front(),
+            }
+        }
+        if self.todo.front().is_some_and(Range::is_empty) {
+            self.todo.pop_front();
+        }
+        (!indices.is_empty()).then_some(indices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use anyhow::ensure;
+    use pixelcnn::engine::{Counts, Outcome, Room};
+
+    use super::*;
+
+    /// Draws the low bits of an image's index, one pixel, until it fails.
+    struct Fake {
+        jobs_before_failure: usize,
+        milliseconds: u64,
+    }
+
+    impl Engine for Fake {
+        fn name(&self) -> String {
+            "fake".to_owned()
+        }
+
+        fn device(&self) -> pixelcnn::engine::cost::Device {
+            pixelcnn::engine::cost::Device::Cpu
+        }
+
+        fn prepare(&mut self, room: Room) -> Result<usize, EngineError> {
+            Ok(match room {
+                Room::For(n) | Room::UpTo(n) => n,
+            })
+        }
+
+        fn run(&mut self, job: &Job, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
+            thread::sleep(Duration::from_millis(self.milliseconds));
+            watch(1);
+            if self.jobs_before_failure == 0 {
+                return Err(EngineError::Device("it fell off the bus".to_owned()));
+            }
+            self.jobs_before_failure -= 1;
+            let pixel = |lane: &pixelcnn::engine::Lane| mixture::value(lane.index as u8);
+            Ok(Outcome { pixels: job.lanes.iter().map(pixel).collect(), ..Outcome::default() })
+        }
+
+        fn counts(&self) -> Counts {
+            Counts::default()
+        }
+
+        fn bytes(&self) -> u64 {
+            0
+        }
+    }
+
+    /// Indices as they come from workers of (jobs before failure, milliseconds a job).
+    fn run(workers: &[(usize, u64)], in_order: bool) -> (Result<()>, Vec<u64>) {
+        let worker = |(i, &(jobs_before_failure, milliseconds)): (usize, &(usize, u64))| Worker {
+            engine: Box::new(Fake { jobs_before_failure, milliseconds }),
+            name: format!("fake {i}"),
+            batch: 4,
+        };
+        let mut workers: Vec<_> = workers.iter().enumerate().map(worker).collect();
+        let work = Work {
+            todo: &[0..50, 60..71],
+            job: &|indices| Job::sample(0, indices.iter().map(|&i| (i, None))),
+            in_order,
+            most_waiting: 8,
+        };
+        let bar = ProgressBar::hidden();
+        let mut indices = Vec::new();
+        let result = draw(&mut workers, &work, &bar, &mut |drawn| {
+            assert_eq!(drawn.levels, [drawn.index as u8]);
+            indices.push(drawn.index);
+            Ok(())
+        });
+        if result.is_ok() {
+            assert_eq!(bar.position(), 61, "each pixel is counted once");
+        }
+        (result, indices)
+    }
+
+    const NEVER: usize = usize::MAX;
+
+    #[test]
+    fn every_image_is_drawn_once_and_in_order() {
+        let expected: Vec<_> = (0..50).chain(60..71).collect();
+        for workers in [
+            &[(NEVER, 0)][..],
+            &[(NEVER, 0), (NEVER, 5)],
+            &[(NEVER, 1), (3, 1), (0, 3)],
+            // The one that holds the first images fails when the others wait for it.
+            &[(0, 100), (NEVER, 0)],
+        ] {
+            for in_order in [true, false] {
+                let (result, mut indices) = run(workers, in_order);
+                result.unwrap();
+                if !in_order {
+                    indices.sort_unstable();
+                }
+                assert_eq!(indices, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_an_error_if_all_fail() {
+        for workers in [&[(3, 0)][..], &[(2, 0), (4, 1)]] {
+            let (result, indices) = run(workers, true);
+            assert!(result.unwrap_err().to_string().contains("it fell off the bus"));
+            assert_eq!(indices, (0..indices.len() as u64).collect::<Vec<_>>());
+            assert!(indices.len() < 61);
+        }
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_put_ends_all() {
+        let engine = || Box::new(Fake { jobs_before_failure: NEVER, milliseconds: 1 });
+        let mut workers = [0, 1].map(|_| Worker { engine: engine(), name: String::new(), batch: 2 });
+        let work = Work {
+            todo: &[0..u64::MAX],
+            job: &|indices| Job::sample(0, indices.iter().map(|&i| (i, None))),
+            in_order: true,
+            most_waiting: 8,
+        };
+        let mut count = 0;
+        let result = draw(&mut workers, &work, &ProgressBar::hidden(), &mut |_| {
+            count += 1;
+            ensure!(count < 10, "disk full");
+            Ok(())
+        });
+        assert_eq!(result.unwrap_err().to_string(), "disk full");
+    }
+}

@@ -1,0 +1,132 @@
+//! Images as one array of NumPy: `.npy`, or `.npz` in the layout that evaluators of generated images read.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use pixelcnn::output::NewFile;
+use pixelcnn::output::npy::{self, Type};
+use pixelcnn::output::npz::{NpzReader, NpzWriter};
+
+use super::{Item, Series, Texts};
+
+/// The arrays of an `.npz`: `uint8 [N, H, W, 3]`; where there are classes, `int64 [N]`; the how-manieth of its class
+/// each is, `int64 [N]`; and how they were drawn, a JSON text.
+pub const IMAGES: &str = "arr_0";
+pub const LABELS: &str = "arr_1";
+pub const NTHS: &str = "nth";
+const ABOUT: &str = "pixelcnn";
+
+/// An array in the making, image by image.
+pub struct Array {
+    path: PathBuf,
+    file: Kind,
+    has_classes: bool,
+    labels: Vec<u8>,
+    nths: Vec<u8>,
+    names: BTreeMap<usize, String>,
+    /// Grey is repeated where three channels are expected.
+    repeats: usize,
+}
+
+enum Kind {
+    Npy(NewFile),
+    Npz(NpzWriter<NewFile>),
+}
+
+impl Array {
+    /// Begins the file, with all the room it will take.
+    pub fn begin(path: &Path, kind: &str, series: &Series) -> Result<Self> {
+        let count = series.count();
+        let Series { width, height, channels, has_classes, .. } = *series;
+        let mut file = NewFile::create(path)?;
+        let cannot = || format!("cannot write {}", path.display());
+        let repeats = if kind == "npz" { 3 / channels } else { 1 };
+        let shape = [count, height, width, channels * repeats];
+        let bytes = shape.iter().map(|&length| length as u64).product::<u64>();
+        let file = if kind == "npz" {
+            file.reserve(bytes + 8 * count as u64)?;
+            let mut npz = NpzWriter::new(file);
+            npz.begin(IMAGES, Type::U8, &shape).with_context(cannot)?;
+            Kind::Npz(npz)
+        } else {
+            file.reserve(bytes)?;
+            npy::write_header(&mut file, Type::U8, &shape).with_context(cannot)?;
+            Kind::Npy(file)
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            has_classes,
+            labels: Vec::new(),
+            nths: Vec::new(),
+            names: BTreeMap::new(),
+            repeats,
+        })
+    }
+
+    /// Takes the next image.
+    pub fn put(&mut self, item: &Item, levels: &[u8]) -> Result<PathBuf> {
+        if let Some((class, name)) = &item.class {
+            self.labels.extend((*class as u64).to_le_bytes());
+            self.nths.extend(item.nth.to_le_bytes());
+            self.names.entry(*class).or_insert_with(|| name.clone());
+        }
+        let written = match (&mut self.file, self.repeats) {
+            (Kind::Npy(file), _) => file.write_all(levels),
+            (Kind::Npz(npz), 1) => npz.write_all(levels),
+            (Kind::Npz(npz), _) => {
+                npz.write_all(&levels.iter().flat_map(|&level| [level; 3]).collect::<Vec<_>>())
+            }
+        };
+        written.with_context(|| format!("cannot write {}", self.path.display()))?;
+        Ok(self.path.clone())
+    }
+
+    /// Writes what comes after the images, and says where they are.
+    pub fn finish(self, about: &Texts) -> Result<String> {
+        let Self { path, file, labels, nths, has_classes, names, .. } = self;
+        let file = match file {
+            Kind::Npy(file) => file,
+            Kind::Npz(mut npz) => {
+                let mut about: serde_json::Map<_, _> =
+                    about.iter().map(|(key, text)| (key.clone(), text.as_str().into())).collect();
+                if has_classes {
+                    let names = names.iter().map(|(class, name)| (class.to_string(), name.as_str().into()));
+                    let names = serde_json::Value::Object(names.collect());
+                    about.insert("class_names".to_owned(), names.to_string().into());
+                }
+                let mut end = || {
+                    if has_classes {
+                        for (name, numbers) in [(LABELS, &labels), (NTHS, &nths)] {
+                            npz.begin(name, Type::I64, &[numbers.len() / 8])?;
+                            npz.write_all(numbers)?;
+                        }
+                    }
+                    npz.text(ABOUT, &serde_json::Value::from(about.clone()).to_string())
+                };
+                let ended = end().and_then(|()| npz.finish());
+                ended.with_context(|| format!("cannot write {}", path.display()))?
+            }
+        };
+        file.finish()?;
+        Ok(path.display().to_string())
+    }
+}
+
+/// What an `.npz` that was written here says of its images.
+pub fn read_about(npz: &mut NpzReader) -> Result<Vec<(String, String)>> {
+    const OTHER: &str = "it does not say how its images were drawn (expected an .npz of `pixelcnn`)";
+    let text = npz.text(ABOUT)?.context(OTHER)?;
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).context(OTHER)?;
+    let pair = |(key, value): (String, serde_json::Value)| Some((key, value.as_str()?.to_owned()));
+    object.into_iter().map(pair).collect::<Option<_>>().context(OTHER)
+}
+
+/// The names of the classes that are there, by their numbers.
+pub fn class_names(about: &Texts) -> BTreeMap<usize, String> {
+    let names = super::text(about, "class_names");
+    names.and_then(|names| serde_json::from_str(names).ok()).unwrap_or_default()
+}

@@ -1,0 +1,152 @@
+//! Where images go: a grid, a file each, or an array; and what is told of them there.
+
+use std::io::{self, IsTerminal, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use pixelcnn::output::grid::Grid;
+use pixelcnn::output::{self, png};
+
+pub use array::{Array, IMAGES, LABELS, NTHS, class_names, read_about};
+pub use folder::Folder;
+pub use template::Template;
+pub use texts::{Item, Texts, own_texts, same_images, text};
+
+mod array;
+mod folder;
+mod template;
+mod texts;
+
+/// What images have in common that go to one place.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Their indices.
+    pub indices: Range<u64>,
+    pub width: usize,
+    pub height: usize,
+    pub channels: usize,
+    pub has_classes: bool,
+}
+
+impl Series {
+    /// Bytes of an image.
+    pub fn bytes(&self) -> usize {
+        self.width * self.height * self.channels
+    }
+
+    /// How many images there are.
+    pub fn count(&self) -> usize {
+        (self.indices.end - self.indices.start) as usize
+    }
+}
+
+/// Where images go. Files have their names only once they are whole.
+pub enum Target {
+    /// One picture; to stdout if it has no path.
+    Grid {
+        path: Option<PathBuf>,
+        grid: Grid,
+        first: u64,
+        /// Pixels become squares of so many by so many.
+        scale: usize,
+    },
+    Each(Folder),
+    Array(Array),
+}
+
+impl Target {
+    /// A picture, or an array, as the name of the file says. Checks all that can be checked before there is an image.
+    pub fn file(path: &Path, series: &Series, scale: usize) -> Result<Self> {
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        let is_folder = path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/');
+        let kind = ["png", "npz", "npy"].into_iter().find(|kind| extension == *kind);
+        let path = match (kind, path.to_str()) {
+            (_, Some("-")) => {
+                ensure!(
+                    !io::stdout().is_terminal(),
+                    "-o -: stdout is a terminal, and would be given a PNG file (name a file, or add `| program`)"
+                );
+                None
+            }
+            (Some(kind), _) => {
+                output::check(path, kind)?;
+                if kind != "png" {
+                    return Ok(Self::Array(Array::begin(path, kind, series)?));
+                }
+                Some(path.to_owned())
+            }
+            (None, _) if is_folder => {
+                let folder = path.display();
+                bail!(
+                    "-o {folder}: is a folder (name a file in it, or use --each {folder} for a file an image)"
+                );
+            }
+            (None, _) => bail!(
+                "cannot write {}: expected a file name that ends in .png, .npz or .npy",
+                path.display()
+            ),
+        };
+        let count = series.count();
+        let grid = Grid::new(count, series.width, series.height, series.channels);
+        let bytes = |grid: &Grid| grid.image().levels.len().saturating_mul(scale * scale);
+        let grid = grid.filter(|grid| bytes(grid) <= 1 << 30).with_context(|| {
+            format!("a grid of {count} images would take more than 1 GiB (use --each DIR, or -o FILE.npz)")
+        })?;
+        Ok(Self::Grid { path, grid, first: series.indices.start, scale })
+    }
+
+    /// Whether images must come in the order of their indices.
+    pub fn needs_order(&self) -> bool {
+        matches!(self, Self::Array(_))
+    }
+
+    /// Takes an image, `[H, W, C]` levels; gives back which file it goes to. `settings` are those it was drawn with.
+    pub fn put(&mut self, item: &Item, levels: Vec<u8>, settings: &Texts) -> Result<PathBuf> {
+        match self {
+            Self::Grid { path, grid, first, .. } => {
+                grid.place((item.index - *first) as usize, &levels);
+                Ok(path.clone().unwrap_or_else(|| "-".into()))
+            }
+            Self::Each(folder) => folder.put(item, levels, settings),
+            Self::Array(array) => array.put(item, &levels),
+        }
+    }
+
+    /// Writes what is not written yet, and says where everything is. `about` tells of all images.
+    pub fn finish(self, about: &Texts) -> Result<String> {
+        match self {
+            Self::Grid { path: Some(path), grid, scale, .. } => {
+                png::write(&path, &grid.image().enlarged(scale), about)?;
+                Ok(path.display().to_string())
+            }
+            Self::Grid { path: None, grid, scale, .. } => {
+                let mut bytes = Vec::new();
+                png::encode(&mut bytes, &grid.image().enlarged(scale), about)?;
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(&bytes).and_then(|()| stdout.flush()).context("writing to stdout")?;
+                Ok("stdout".to_owned())
+            }
+            Self::Each(folder) => Ok(folder.path().display().to_string()),
+            Self::Array(array) => array.finish(about),
+        }
+    }
+
+    /// Adds to an error what is left of the work; `done` of `count` images reached the target.
+    pub fn explain(&self, error: anyhow::Error, done: usize, count: usize) -> anyhow::Error {
+        match self {
+            Self::Each(folder) if done > 0 => {
+                let folder = folder.path().display();
+                error.context(format!(
+                    "stopped after {done} of {count} images, which are in {folder} (--resume goes on from there)"
+                ))
+            }
+            Self::Array(_) if done > 0 => error.context(format!(
+                "stopped after {done} of {count} images, of which none is kept (--each DIR keeps them, and \
+                `pixelcnn merge` makes an array of them)"
+            )),
+            _ => error,
+        }
+    }
+}

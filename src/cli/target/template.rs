@@ -1,0 +1,240 @@
+//! Names of files, from a template.
+
+use std::fmt::Write;
+use std::ops::Range;
+use std::path::{Component, Path};
+
+use anyhow::{Result, bail, ensure};
+
+use super::Item;
+
+/// A template of names, such as `{class}_image_{nth:02}.png`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    /// With the least number of digits.
+    Field(Field, usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Index,
+    Class,
+    ClassIndex,
+    Nth,
+}
+
+impl Template {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const EXPECTED: &str = "expected {index}, {class}, {class_index} or {nth}, numbers with a width if need be: {index:06}";
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = rest.find(['{', '}']).unwrap_or(rest.len());
+            let (plain, from) = rest.split_at(end);
+            if !plain.is_empty() {
+                parts.push(Part::Text(plain.to_owned()));
+            }
+            rest = from;
+            if rest.is_empty() {
+                break;
+            }
+            let field = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+            let (field, after) = field.ok_or("a brace is not paired")?;
+            let (name, width) = match field.split_once(':') {
+                None => (field, Some(0)),
+                Some((name, width)) => {
+                    let width = width.strip_prefix('0').and_then(|width| width.parse().ok());
+                    (name, width.filter(|width| (1..=20).contains(width)))
+                }
+            };
+            let unknown = || format!("{{{field}}}: {EXPECTED}");
+            let field = match name {
+                "index" => Field::Index,
+                "class" if width == Some(0) => Field::Class,
+                "class_index" => Field::ClassIndex,
+                "nth" => Field::Nth,
+                _ => return Err(unknown()),
+            };
+            parts.push(Part::Field(field, width.ok_or_else(unknown)?));
+            rest = after;
+        }
+        let is_png = Path::new(text).extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+        if !is_png {
+            return Err("expected a name that ends in .png".to_owned());
+        }
+        Ok(Self { text: text.to_owned(), parts })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The name of an image's file.
+    pub fn name(&self, item: &Item) -> String {
+        let mut name = String::new();
+        for part in &self.parts {
+            let (number, width) = match part {
+                Part::Text(text) => {
+                    name.push_str(text);
+                    continue;
+                }
+                Part::Field(Field::Class, _) => {
+                    name.push_str(item.class.as_ref().map_or("", |(_, class)| class));
+                    continue;
+                }
+                Part::Field(Field::Index, width) => (item.index, width),
+                Part::Field(Field::Nth, width) => (item.nth, width),
+                Part::Field(Field::ClassIndex, width) => {
+                    (item.class.as_ref().map_or(0, |(index, _)| *index as u64), width)
+                }
+            };
+            // Writing to a string does not fail.
+            let _ = write!(name, "{number:0width$}");
+        }
+        name
+    }
+
+    /// Checks the names of all images: each stays in the folder, and no two are the same.
+    pub fn check(&self, indices: Range<u64>, item: &dyn Fn(u64) -> Item) -> Result<()> {
+        let template = &self.text;
+        let has = |field: Field| self.parts.iter().any(|p| matches!(p, Part::Field(f, _) if *f == field));
+        if indices.is_empty() {
+            return Ok(());
+        }
+        let of_class = has(Field::Class) || has(Field::ClassIndex);
+        if of_class && item(indices.start).class.is_none() {
+            bail!("--name {template}: the model has no classes (use {{index}})");
+        }
+        let stays = |index: u64| {
+            let item = item(index);
+            if let (true, Some((_, class))) = (has(Field::Class), &item.class) {
+                let is_name = !class.is_empty() && !class.contains(['/', '\\', ':', '\0']);
+                ensure!(
+                    is_name,
+                    "--name {template}: the class \"{class}\" makes no file name (use {{class_index}})"
+                );
+            }
+            let name = self.name(&item);
+            let is_inside = !name.is_empty()
+                && Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
+            ensure!(
+                is_inside && !name.ends_with('/'),
+                "--name {template}: {name} is not inside the folder of --each"
+            );
+            Ok(name)
+        };
+        stays(indices.start)?;
+        // One index and nothing else that varies: names differ as indices do.
+        if has(Field::Index) && !has(Field::Class) && !has(Field::ClassIndex) && !has(Field::Nth) {
+            return Ok(());
+        }
+        // Hashes, so that millions of names take little memory.
+        let mut hashes = Vec::with_capacity((indices.end - indices.start) as usize);
+        for index in indices.clone() {
+            hashes.push((hash(&stays(index)?), index));
+        }
+        hashes.sort_unstable();
+        for pair in hashes.windows(2) {
+            let [(a, first), (b, second)] = *pair else { continue };
+            let name = self.name(&item(first));
+            if a == b && folded(&name) == folded(&self.name(&item(second))) {
+                bail!(
+                    "--name {template}: images {first} and {second} would both be {name} (add {{index}}, or \
+                    {{class}} with {{nth}})"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name as file systems compare it.
+fn folded(name: &str) -> String {
+    match cfg!(any(windows, target_os = "macos")) {
+        true => name.to_lowercase(),
+        false => name.to_owned(),
+    }
+}
+
+fn hash(name: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    folded(name).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(index: u64) -> Item {
+        let class = index % 12;
+        Item { index, class: Some((class as usize, format!("c{class}"))), nth: index / 12 + 1 }
+    }
+
+    #[test]
+    fn names_as_the_template_says() {
+        let name = |template: &str| Template::parse(template).unwrap().name(&item(7));
+        assert_eq!(name("{index:06}.png"), "000007.png");
+        assert_eq!(name("{class}_image_{nth:02}.png"), "c7_image_01.png");
+        assert_eq!(name("{class_index}/{index}.PNG"), "7/7.PNG");
+        for wrong in [
+            "{index}",
+            "{index}.jpg",
+            "{seed}.png",
+            "{index:6}.png",
+            "{index:0x}.png",
+            "{index:021}.png",
+            "{class:03}.png",
+            "{index.png",
+            "index}.png",
+            "",
+        ] {
+            assert!(Template::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_that_clash_or_leave_are_refused() {
+        let check = |template: &str| Template::parse(template).unwrap().check(0..300, &item);
+        for good in [
+            "{index}.png",
+            "a/{index}.png",
+            "{class}_{nth}.png",
+            "{class_index}-{nth}.png",
+            "{nth}{class}.png",
+        ] {
+            check(good).unwrap();
+        }
+        // The 11th of class 1 and the 1st of class 11 would both be 111.
+        for wrong in [
+            "all.png",
+            "{class}.png",
+            "{nth}.png",
+            "{class_index}{nth}.png",
+            "../{index}.png",
+            "/{index}.png",
+            "a/../{index}.png",
+        ] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
+        Template::parse("all.png").unwrap().check(4..5, &item).unwrap();
+        let named = |class: &str| {
+            let class = class.to_owned();
+            let item = move |index| Item { index, class: Some((0, class.clone())), nth: index + 1 };
+            Template::parse("{class}{nth}.png").unwrap().check(0..2, &item)
+        };
+        named("fine").unwrap();
+        assert!(named("a/b").is_err() && named("").is_err());
+        let unclassed = |index| Item { index, class: None, nth: index + 1 };
+        assert!(Template::parse("{class}{nth}.png").unwrap().check(0..2, &unclassed).is_err());
+        Template::parse("{nth}.png").unwrap().check(0..2, &unclassed).unwrap();
+    }
+}

@@ -1,0 +1,81 @@
+//! Where nodes, row contexts and pixels lie: regions of a few buffers, the arenas.
+
+use super::layout::quads;
+use crate::model::Network;
+
+/// A part of an arena, in quads: vectors of four numbers, 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Region {
+    /// Which arena.
+    pub arena: usize,
+    /// Where it begins.
+    pub start: usize,
+    /// How long it is.
+    pub length: usize,
+}
+
+/// Bytes of a quad.
+pub const QUAD: u64 = 16;
+
+/// Where nodes, row contexts and pixels lie.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// By node.
+    pub nodes: Vec<Region>,
+    /// By layer, of those that have a row context.
+    pub contexts: Vec<Option<Region>>,
+    /// `[H, W, B]` pixels.
+    pub pixels: Region,
+    /// Quads of each arena.
+    pub arenas: Vec<usize>,
+    /// Quads at the beginning of each arena that are cleared when a batch begins: the nodes.
+    pub cleared: Vec<usize>,
+}
+
+impl Memory {
+    /// Finds room for everything, in arenas of at most `buffer` bytes.
+    pub fn new(network: &Network, batch: usize, buffer: u64) -> Self {
+        let limit = (buffer / QUAD) as usize;
+        let mut memory = Self::default();
+        for node in &network.nodes {
+            let region = memory.take(quads(node.len(batch)) as usize, limit);
+            memory.nodes.push(region);
+        }
+        memory.cleared.clone_from(&memory.arenas);
+        for layer in &network.layers {
+            let length = (network.config.width >> layer.grid) * batch * quads(layer.outputs()) as usize;
+            let region = layer.has_context().then(|| memory.take(length, limit));
+            memory.contexts.push(region);
+        }
+        memory.pixels = memory.take(network.config.height * network.config.width * batch, limit);
+        memory.cleared.resize(memory.arenas.len(), 0);
+        memory
+    }
+
+    /// The end of the first arena with room.
+    fn take(&mut self, length: usize, limit: usize) -> Region {
+        let arena = self.arenas.iter().position(|used| used + length <= limit).unwrap_or(self.arenas.len());
+        if arena == self.arenas.len() {
+            self.arenas.push(0);
+        }
+        let start = self.arenas[arena];
+        self.arenas[arena] += length;
+        Region { arena, start, length }
+    }
+
+    /// Bytes of all arenas.
+    pub fn bytes(&self) -> u64 {
+        QUAD * self.arenas.iter().sum::<usize>() as u64
+    }
+}
+
+/// What a dispatch reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A node's ring.
+    Node(usize),
+    /// A layer's row context.
+    Context(usize),
+    /// The pixels.
+    Pixels,
+}

@@ -1,0 +1,173 @@
+//! Makes the dispatches of a plan.
+
+use super::choice::choose;
+use super::layout::quads;
+use super::memory::Place;
+use super::plan::{Dispatch, Operation, Target, horizontal_input, output};
+use super::shaders::{Epilogue, Team, Variant};
+use crate::engine::plan::Part;
+use crate::model::Network;
+use crate::model::network::{IMAGE, padded};
+
+/// The node that the horizontal input layer makes: after the image and the first vertical one.
+pub const FIRST_HORIZONTAL: usize = 2;
+
+/// What dispatches are made from.
+pub struct Planner<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// Images.
+    pub batch: usize,
+    /// The device.
+    pub target: Target,
+    /// How many arenas there are.
+    pub arenas: u32,
+}
+
+/// Workgroup memory that WebGPU promises, in bytes.
+const WORKGROUP_MEMORY: u32 = 16 << 10;
+
+/// Products of a chain's dispatch, at most: half a second for a slow software driver.
+const MOST_OF_CHAIN: u64 = 500_000_000;
+
+impl Planner<'_> {
+    /// A part of a layer, for a whole row or for one pixel.
+    pub fn conv(&self, l: usize, part: Part, whole_row: bool) -> Dispatch {
+        let layer = &self.network.layers[l];
+        let columns = if whole_row { self.network.config.width >> layer.grid } else { 1 };
+        let positions = columns * self.batch;
+        let from_context = part.begins_with_context(layer);
+        let mut reads: Vec<_> = part.taps(layer).iter().map(|tap| Place::Node(tap.source)).collect();
+        let (epilogue, write) = match (part, layer.residual) {
+            (Part::Early, _) => (Epilogue::Context, Place::Context(l)),
+            (_, Some((residual, _))) => {
+                reads.push(Place::Node(residual));
+                (Epilogue::Gate, Place::Node(layer.target))
+            }
+            (_, None) => (Epilogue::Forms, Place::Node(layer.target)),
+        };
+        reads.extend(from_context.then_some(Place::Context(l)));
+        reads.dedup();
+        let width = quads(padded(layer.channels));
+        let shape = choose(positions as u32, width, self.target.speed);
+        let variant = Variant::conv(
+            shape,
+            layer.halves as u32,
+            epilogue,
+            self.network.config.nonlinearity,
+            layer.precision(self.target.precision),
+            self.target.reduction,
+        );
+        let variant = variant.reading(whole_row, from_context).in_arenas(self.arenas);
+        Dispatch {
+            operation: Operation::Conv { layer: l, part, whole_row },
+            workgroups: shape.workgroups(positions as u32, width),
+            variant,
+            reads,
+            writes: vec![write],
+            macs: (positions * part.macs(layer)) as u64,
+            macs_of_next: 0,
+            run_every: layer.run_every,
+            first_row: layer.row_parity.unwrap_or(0) << layer.level,
+            level: layer.level,
+        }
+    }
+
+    /// Output, drawing, and the next pixel's input.
+    pub fn sample(&self) -> Dispatch {
+        let (network, config) = (self.network, &self.network.config);
+        let output = output(network);
+        let (input, input_layer) = horizontal_input(network);
+        debug_assert_eq!(input_layer.target, FIRST_HORIZONTAL);
+        let [parameters, draws] = self.drawn();
+        let variant = Variant::sample(parameters, draws, config.nonlinearity).in_arenas(self.arenas);
+        let left = &input_layer.taps[input_layer.taps.len() - 1];
+        Dispatch {
+            operation: Operation::Sample,
+            workgroups: [self.batch as u32, 1],
+            variant,
+            reads: vec![Place::Node(output.taps[0].source), Place::Context(input), Place::Pixels],
+            writes: vec![
+                Place::Node(network.parameters()),
+                Place::Pixels,
+                Place::Node(IMAGE),
+                Place::Node(input_layer.target),
+            ],
+            macs: (self.batch * output.taps[0].depth() * output.outputs()) as u64,
+            macs_of_next: (self.batch * left.depth() * input_layer.outputs()) as u64,
+            run_every: 1,
+            first_row: 0,
+            level: 0,
+        }
+    }
+
+    /// Quads of parameters, and draws, of a pixel.
+    fn drawn(&self) -> [u32; 2] {
+        let config = &self.network.config;
+        [quads(output(self.network).outputs()), (config.mixtures + config.channels) as u32]
+    }
+
+    /// What does all of `pixel`, the dispatches of a pixel, for a part of a row, and how many pixels that part has;
+    /// nothing if that cannot be, or would be slower.
+    pub fn chain(&self, pixel: &[Dispatch]) -> Option<(Dispatch, usize)> {
+        let (network, config, batch) = (self.network, &self.network.config, self.batch);
+        let [parameters, draws] = self.drawn();
+        let team = self.target.speed.team(batch);
+        let variant = Variant::chain(team, parameters, draws, config.nonlinearity);
+        let Team { threads, images, quads: at_once } = team;
+        let memory = images * (16 * threads * at_once + 16 * parameters + 4 * draws + 32);
+        let widest = network.layers[..network.layers.len() - 1].iter().map(|l| quads(l.outputs())).max();
+        // The table of layers takes a binding of its own.
+        let is_possible = self.arenas == 1
+            && self.target.arenas > 1
+            && widest.is_some_and(|widest| widest.div_ceil(at_once) <= threads)
+            && memory <= WORKGROUP_MEMORY;
+        let of_pixel = |count: &dyn Fn(&Dispatch) -> f64| -> f64 {
+            pixel.iter().map(|dispatch| count(dispatch) / dispatch.run_every.pow(2) as f64).sum()
+        };
+        let macs = of_pixel(&|dispatch| (dispatch.macs + dispatch.macs_of_next) as f64);
+        let dispatches = of_pixel(&|_| 1.0);
+        let is_faster = self.target.speed.favours_chain(macs / batch as f64, dispatches, batch);
+        if !is_possible || !self.target.chain.unwrap_or(is_faster) {
+            return None;
+        }
+        let span = (MOST_OF_CHAIN / (macs as u64).max(1)).clamp(1, config.width as u64) as usize;
+        let places = |of: fn(&Dispatch) -> &[Place]| {
+            let mut places: Vec<_> = pixel.iter().flat_map(of).copied().collect();
+            places.dedup();
+            places
+        };
+        let dispatch = Dispatch {
+            operation: Operation::Chain,
+            workgroups: [(batch as u32).div_ceil(images), 1],
+            variant: variant.in_arenas(self.arenas),
+            reads: places(|dispatch| &dispatch.reads),
+            writes: places(|dispatch| &dispatch.writes),
+            macs: 0,
+            macs_of_next: 0,
+            run_every: 1,
+            first_row: 0,
+            level: 0,
+        };
+        Some((dispatch, span))
+    }
+
+    /// Known pixels of a row go into the image's ring.
+    pub fn show_row(&self) -> Dispatch {
+        let variant = Variant::show_row().in_arenas(self.arenas);
+        let positions = (self.network.config.width * self.batch) as u32;
+        let threads = variant.constant("THREADS").expect("it has them");
+        Dispatch {
+            operation: Operation::ShowRow,
+            workgroups: [positions.div_ceil(threads), 1],
+            variant,
+            reads: vec![Place::Pixels],
+            writes: vec![Place::Node(IMAGE)],
+            macs: 0,
+            macs_of_next: 0,
+            run_every: 1,
+            first_row: 0,
+            level: 0,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! NumPy's `.npz`: arrays in a zip archive, not compressed, so that they are written as they come.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, Write};
+use std::path::Path;
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+use super::npy::{self, Type};
+
+/// Writes arrays one after the other.
+#[derive(Debug)]
+pub struct NpzWriter<W: Write + Seek>(ZipWriter<W>);
+
+impl<W: Write + Seek> NpzWriter<W> {
+    /// Begins an archive.
+    pub fn new(writer: W) -> Self {
+        Self(ZipWriter::new(writer))
+    }
+
+    /// Begins an array; its elements are what is written until the next begins.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn begin(&mut self, name: &str, of: Type, shape: &[usize]) -> io::Result<()> {
+        let bytes = shape.iter().map(|&length| length as u64).product::<u64>() * of.bytes() as u64;
+        // More takes a longer form (zip64), which few readers lack.
+        let is_large = bytes + 65_536 > u64::from(u32::MAX);
+        let options =
+            SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(is_large);
+        self.0.start_file(format!("{name}.npy"), options)?;
+        npy::write_header(&mut self.0, of, shape)
+    }
+
+    /// Writes an array of one text.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn text(&mut self, name: &str, text: &str) -> io::Result<()> {
+        self.begin(name, Type::Text(text.chars().count()), &[])?;
+        text.chars().try_for_each(|c| self.0.write_all(&u32::from(c).to_le_bytes()))
+    }
+
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn finish(self) -> io::Result<W> {
+        Ok(self.0.finish()?)
+    }
+}
+
+impl<W: Write + Seek> Write for NpzWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Reads an archive that [`NpzWriter`] has written.
+pub struct NpzReader(ZipArchive<BufReader<File>>);
+
+impl NpzReader {
+    /// Opens an archive.
+    ///
+    /// # Errors
+    /// What the system says, and archives that are broken.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(ZipArchive::new(BufReader::new(File::open(path)?))?))
+    }
+
+    /// The elements of an array, to be read to their end, where they are found to be those that were written; none if
+    /// there is no such array.
+    ///
+    /// # Errors
+    /// What the system says, archives that are broken, and arrays of another type or shape.
+    pub fn array<'a>(
+        &'a mut self,
+        name: &str,
+        of: Type,
+        shape: &[usize],
+    ) -> io::Result<Option<impl Read + use<'a>>> {
+        let Ok(mut array) = self.0.by_name(&format!("{name}.npy")) else { return Ok(None) };
+        let mut expected = Vec::new();
+        npy::write_header(&mut expected, of, shape)?;
+        let mut found = vec![0; expected.len()];
+        array.read_exact(&mut found)?;
+        match found == expected {
+            true => Ok(Some(array)),
+            false => Err(io::Error::other(format!("expected {of:?} {shape:?} in its array {name}"))),
+        }
+    }
+
+    /// A text that was written; none if there is no such array.
+    ///
+    /// # Errors
+    /// What the system says, and archives that are broken.
+    pub fn text(&mut self, name: &str) -> io::Result<Option<String>> {
+        let Ok(mut array) = self.0.by_name(&format!("{name}.npy")) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        array.read_to_end(&mut bytes)?;
+        let decode = || {
+            let length = u16::from_le_bytes(*bytes.get(8..10)?.as_array()?);
+            let (codes, rest) = bytes.get(10 + usize::from(length)..)?.as_chunks::<4>();
+            let text = codes.iter().map(|code| char::from_u32(u32::from_le_bytes(*code)));
+            text.collect::<Option<String>>().filter(|_| rest.is_empty())
+        };
+        Ok(decode())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::SeekFrom;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_comes_back_and_damage_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npz");
+        let mut npz = NpzWriter::new(File::create(&path).unwrap());
+        npz.begin("numbers", Type::U8, &[2, 3]).unwrap();
+        npz.write_all(&[1, 2, 3, 4, 5, 6]).unwrap();
+        npz.text("says", "crème 🐈").unwrap();
+        npz.finish().unwrap();
+
+        let read = |shape: &[usize]| {
+            let mut bytes = Vec::new();
+            let mut npz = NpzReader::open(&path)?;
+            npz.array("numbers", Type::U8, shape)?.unwrap().read_to_end(&mut bytes)?;
+            Ok::<_, io::Error>(bytes)
+        };
+        assert_eq!(read(&[2, 3]).unwrap(), [1, 2, 3, 4, 5, 6]);
+        assert!(read(&[3, 2]).is_err());
+        let mut npz = NpzReader::open(&path).unwrap();
+        assert_eq!(npz.text("says").unwrap().unwrap(), "crème 🐈");
+        assert!(npz.text("more").unwrap().is_none());
+
+        let mut bytes = std::fs::read(&path).unwrap();
+        let place = bytes.windows(6).position(|window| window == [1, 2, 3, 4, 5, 6]).unwrap();
+        bytes[place] = 9;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(read(&[2, 3]).is_err(), "a number has changed");
+    }
+
+    /// A file of which only blocks with something in them are kept.
+    #[derive(Default)]
+    struct Sparse {
+        blocks: BTreeMap<u64, Vec<u8>>,
+        at: u64,
+        length: u64,
+    }
+
+    const BLOCK: u64 = 1 << 16;
+
+    impl Sparse {
+        /// How many of `bytes` are in the block at the current place, and where in it.
+        fn part(&self, bytes: usize) -> (usize, usize) {
+            let start = self.at % BLOCK;
+            (start as usize, bytes.min((BLOCK - start) as usize))
+        }
+    }
+
+    impl Write for Sparse {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (start, count) = self.part(bytes.len());
+            let block = self.at / BLOCK;
+            if self.blocks.contains_key(&block) || bytes[..count].iter().any(|&byte| byte != 0) {
+                let block = self.blocks.entry(block).or_insert_with(|| vec![0; BLOCK as usize]);
+                block[start..start + count].copy_from_slice(&bytes[..count]);
+            }
+            self.at += count as u64;
+            self.length = self.length.max(self.at);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Read for Sparse {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            let (start, count) = self.part(bytes.len().min((self.length - self.at) as usize));
+            match self.blocks.get(&(self.at / BLOCK)) {
+                Some(block) => bytes[..count].copy_from_slice(&block[start..start + count]),
+                None => bytes[..count].fill(0),
+            }
+            self.at += count as u64;
+            Ok(count)
+        }
+    }
+
+    impl Seek for Sparse {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.at = match to {
+                SeekFrom::Start(at) => at,
+                SeekFrom::Current(by) => self.at.checked_add_signed(by).unwrap(),
+                SeekFrom::End(by) => self.length.checked_add_signed(by).unwrap(),
+            };
+            Ok(self.at)
+        }
+    }
+
+    #[test]
+    fn more_than_4_gib_and_what_comes_after() {
+        let images = 1_500_000;
+        let mut npz = NpzWriter::new(Sparse::default());
+        npz.begin("arr_0", Type::U8, &[images, 32, 32, 3]).unwrap();
+        let chunk = vec![0; 1000 * 32 * 32 * 3];
+        for _ in 0..images / 1000 - 1 {
+            npz.write_all(&chunk).unwrap();
+        }
+        npz.write_all(&chunk[1..]).unwrap();
+        npz.write_all(&[7]).unwrap();
+        npz.begin("arr_1", Type::U8, &[2]).unwrap();
+        npz.write_all(&[8, 9]).unwrap();
+        let file = npz.finish().unwrap();
+        assert!(file.length > 1 << 32);
+
+        let mut zip = ZipArchive::new(file).unwrap();
+        let read = |zip: &mut ZipArchive<Sparse>, name: &str| {
+            let mut array = zip.by_name(name).unwrap();
+            let (mut last, mut total, mut buffer) = (0, 0, vec![0; 1 << 20]);
+            // To the end, where the checksum is compared.
+            loop {
+                match array.read(&mut buffer).unwrap() {
+                    0 => return (total, last),
+                    n => (total, last) = (total + n, buffer[n - 1]),
+                }
+            }
+        };
+        assert_eq!(read(&mut zip, "arr_0.npy"), (128 + images * 32 * 32 * 3, 7));
+        assert_eq!(read(&mut zip, "arr_1.npy"), (128 + 2, 9));
+    }
+}

@@ -1,0 +1,308 @@
+//! `pixelcnn complete`: what it draws of what is known, and what it refuses to.
+
+use std::fs;
+use std::path::Path;
+
+use image::{AnimationDecoder, GrayImage, Luma, RgbImage};
+
+use crate::shell::{Shell, read_png};
+
+/// The cell of a picture's grid.
+fn cell(picture: &RgbImage, column: u32, row: u32, width: u32, height: u32) -> RgbImage {
+    image::imageops::crop_imm(picture, column * (width + 1), row * (height + 1), width, height).to_image()
+}
+
+fn pixels(path: &Path) -> RgbImage {
+    read_png(path).0
+}
+
+#[test]
+fn with_nothing_known_it_is_sampling() {
+    let shell = Shell::new();
+    for model in ["grey", "rgb"] {
+        let flags = format!("-m {model}.safetensors -s 4 --device cpu");
+        shell.ok(&format!("sample {flags} -n 6 --size 8x12 --each {model}"));
+        // Not seen.
+        fs::create_dir(shell.path("inputs")).unwrap();
+        for i in 0..2 {
+            let from = shell.path(&format!("{model}/{:06}.png", i + 3));
+            fs::copy(from, shell.path(&format!("inputs/{i}.png"))).unwrap();
+        }
+        shell.ok(&format!("complete inputs {flags} --rows 0 -n 3 -b 4 --each completed"));
+        for i in 0..6 {
+            let completed = shell.path(&format!("completed/{:06}-{}.png", i / 3, i % 3));
+            let (image, texts) = read_png(&completed);
+            if model == "rgb" || i % 3 == i {
+                // Classes are cycled over the completions of an image, not over all.
+                assert!(image == pixels(&shell.path(&format!("{model}/{i:06}.png"))), "{model} {i}");
+            }
+            assert_eq!((&*texts["index"], &*texts["image"]), (&*i.to_string(), &*format!("{}.png", i / 3)));
+        }
+        fs::remove_dir_all(shell.path("completed")).unwrap();
+        fs::remove_dir_all(shell.path("inputs")).unwrap();
+    }
+}
+
+#[test]
+fn the_top_half_of_a_sample_is_completed_to_that_sample() {
+    let shell = Shell::new();
+    for (model, size) in [("grey", "8x12"), ("rgb", "16x8")] {
+        let flags = format!("-m {model}.safetensors -s 4 --device cpu");
+        shell.ok(&format!("sample {flags} -n 3 --size {size} --each {model}"));
+        let rows = if model == "grey" { 6 } else { 4 };
+        // Class i of grey is what sample i had.
+        for i in 0..3 {
+            let class = if model == "grey" { format!("--class {i}") } else { "--threads 1".to_owned() };
+            let drawn = format!("{model}/{i:06}.png");
+            let line = |seed: &str| {
+                format!(
+                    "complete {drawn} -m {model}.safetensors {seed} --device cpu --rows {rows} -n {} {class} --each out",
+                    i + 1
+                )
+            };
+            shell.ok(&line("-s 4"));
+            let completed = pixels(&shell.path(&format!("out/000000-{i}.png")));
+            let sample = pixels(&shell.path(&drawn));
+            assert!(completed == sample, "{drawn}");
+            shell.ok(&line("-s 5"));
+            let other = pixels(&shell.path(&format!("out/000000-{i}.png")));
+            let top = |image: &RgbImage| image.as_raw()[..(3 * image.width() * rows) as usize].to_vec();
+            assert!(other != sample && top(&other) == top(&sample), "{drawn}, another seed");
+        }
+    }
+}
+
+#[test]
+fn rows_of_the_picture_are_images_and_their_completions() {
+    let shell = Shell::new();
+    shell.ok("sample -m rgb.safetensors -n 2 --size 8x8 --device cpu --each inputs");
+    // Another size.
+    shell.ok("sample -m rgb.safetensors -n 1 --size 12x4 --device cpu -o inputs/wide.png");
+    let line = "complete inputs -m rgb.safetensors --box 2,1,3x2 -n 2 -b 2 -s 9 --device cpu";
+    let said = shell.ok(&format!("{line} -o a.png")).stderr;
+    assert!(said.contains("note: known pixels that come after unknown ones"), "{said}");
+    assert!(said.contains("6 completions of 3 images (model rgb) on CPU"), "{said}");
+    let (picture, texts) = read_png(&shell.path("a.png"));
+    assert_eq!(picture.dimensions(), (4 * 13 - 1, 3 * 9 - 1));
+    assert_eq!(texts["known"], "box 2,1,3x2");
+    assert_eq!(texts["images"], "000000.png,000001.png,wide.png");
+    let is_known = |x: u32, y: u32| !((2..5).contains(&x) && (1..3).contains(&y));
+    for (row, name) in ["000000", "000001", "wide"].iter().enumerate() {
+        let input = pixels(&shell.path(&format!("inputs/{name}.png")));
+        let cells: Vec<_> = (0..4).map(|column| cell(&picture, column, row as u32, 12, 8)).collect();
+        for (x, y, pixel) in input.enumerate_pixels() {
+            let grey = image::Rgb([128; 3]);
+            assert_eq!(cells[0][(x, y)], if is_known(x, y) { *pixel } else { grey });
+            assert!(!is_known(x, y) || cells[1][(x, y)] == *pixel && cells[2][(x, y)] == *pixel);
+            assert_eq!(cells[3][(x, y)], *pixel);
+        }
+        assert!(cells[1] != cells[2] && cells[1] != cells[3], "row {row}");
+    }
+    // As it says it can be drawn again; the folder's name is that of the command.
+    fs::rename(shell.path("a.png"), shell.path("before.png")).unwrap();
+    shell.ok(texts["command"].strip_prefix("pixelcnn ").unwrap());
+    let (again, mut texts_again) = read_png(&shell.path("a.png"));
+    assert!(again == picture);
+    // Sizes of images have batches of their own, which no flag says.
+    texts_again.insert("batch".to_owned(), texts["batch"].clone());
+    assert_eq!(texts_again, texts);
+    shell.ok(&format!("{line} --scale 3 -o large.png"));
+    let large = pixels(&shell.path("large.png"));
+    let picture = pixels(&shell.path("before.png"));
+    assert_eq!(large.dimensions(), (3 * picture.width(), 3 * picture.height()));
+    assert!(large.enumerate_pixels().all(|(x, y, pixel)| *pixel == picture[(x / 3, y / 3)]));
+}
+
+#[test]
+fn masks_have_any_shape() {
+    let shell = Shell::new();
+    shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
+    let save = |name: &str, is_unknown: &dyn Fn(u32, u32) -> bool| {
+        let level = |x, y| Luma([if is_unknown(x, y) { 255 } else { 0 }]);
+        GrayImage::from_fn(8, 6, level).save(shell.path(name)).unwrap();
+    };
+    save("scattered.png", &|x, y| (3 * x + y) % 4 == 1);
+    save("all.png", &|_, _| true);
+    save("none.png", &|_, _| false);
+    GrayImage::new(8, 4).save(shell.path("small.png")).unwrap();
+    let line = "complete inputs -m grey.safetensors --device cpu -n 2";
+    shell.ok(&format!("{line} --mask scattered.png --class 1,0 --each out"));
+    for (i, k) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let (completed, texts) = read_png(&shell.path(&format!("out/{i:06}-{k}.png")));
+        let input = pixels(&shell.path(&format!("inputs/{i:06}.png")));
+        let differs =
+            |(x, y, pixel): (u32, u32, &image::Rgb<u8>)| (pixel != &input[(x, y)]).then_some((x, y));
+        let differ: Vec<_> = completed.enumerate_pixels().filter_map(differs).collect();
+        assert!(!differ.is_empty() && differ.iter().all(|(x, y)| (3 * x + y) % 4 == 1), "{differ:?}");
+        assert_eq!(texts["class"], if k == 0 { "1" } else { "0" });
+    }
+    shell.ok(&format!("{line} --mask all.png -o all-unknown.png"));
+    let said = shell.error(&format!("{line} --mask none.png"));
+    let expected =
+        "error: inputs/000000.png: there is nothing to draw: --mask none.png leaves no pixel unknown";
+    assert!(said.contains(expected), "{said}");
+    let said = shell.error(&format!("{line} --mask small.png"));
+    assert!(said.contains("--mask small.png: is 8x4, and the image is 8x6"), "{said}");
+}
+
+#[test]
+fn classes_come_from_folders_flags_or_turns() {
+    let shell = Shell::new();
+    shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
+    fs::create_dir_all(shell.path("labelled/1")).unwrap();
+    fs::rename(shell.path("inputs/000001.png"), shell.path("labelled/1/one.png")).unwrap();
+    let classes = |line: &str| {
+        shell.ok(&format!("complete {line} -m grey.safetensors --device cpu --rows 3 -n 3"));
+        read_png(&shell.path("completions.png")).1["classes"].clone()
+    };
+    assert_eq!(classes("labelled inputs"), "1,1,1,0,1,2");
+    assert_eq!(classes("labelled inputs --class 2,1"), "2,1,2,2,1,2");
+}
+
+#[test]
+fn particles_are_chosen_by_what_comes_after_them() {
+    let shell = Shell::new();
+    shell.ok("sample -m grey.safetensors -n 1 --size 8x6 --device cpu --each inputs");
+    let line = "complete inputs -m grey.safetensors --class 0 --device cpu -n 3";
+    let said = shell.ok(&format!("{line} --box 2,1,4x3 --particles 20 -b 7 -o a.png")).stderr;
+    assert!(!said.contains("note: "), "{said}");
+    let (picture, texts) = read_png(&shell.path("a.png"));
+    let effective: Vec<f64> =
+        texts["effective_sample_size"].split(',').map(|e| e.parse().unwrap()).collect();
+    assert!(effective.len() == 3 && effective.iter().all(|e| (1.0..20.0).contains(e)), "{effective:?}");
+    let mean = effective.iter().sum::<f64>() / 3.0;
+    let expected = format!("effective sample size: {mean:.1} of 20 particles on average, ");
+    assert!(said.contains(&expected), "{said}, expected {expected}");
+    // In any batch; and again as it says.
+    shell.ok(&format!("{line} --box 2,1,4x3 --particles 20 --threads 1 -o b.png"));
+    assert!(pixels(&shell.path("b.png")) == picture);
+    fs::rename(shell.path("a.png"), shell.path("before.png")).unwrap();
+    shell.ok(texts["command"].strip_prefix("pixelcnn ").unwrap());
+    assert!(read_png(&shell.path("a.png")) == (picture, texts));
+    // Each is one of the candidates.
+    shell.ok(
+        "complete inputs -m grey.safetensors --class 0 --device cpu -n 60 --box 2,1,4x3 --each candidates",
+    );
+    shell.ok(&format!("{line} --box 2,1,4x3 --particles 20 --each chosen"));
+    for k in 0..3 {
+        let chosen = pixels(&shell.path(&format!("chosen/000000-{k}.png")));
+        let candidate = |c| pixels(&shell.path(&format!("candidates/000000-{c}.png")));
+        assert!((20 * k..20 * (k + 1)).any(|c| candidate(c) == chosen), "completion {k}");
+    }
+    let said = shell.ok(&format!("{line} --rows 3 --particles 5")).stderr;
+    assert!(said.contains("no known pixel comes after an unknown one"), "{said}");
+}
+
+#[test]
+fn draws_are_steered_and_drawn_again() {
+    let shell = Shell::new();
+    let line = "sample -m rgb.safetensors -n 2 --device cpu";
+    shell.ok(&format!("{line} -o plain.png"));
+    shell.ok(&format!("{line} --temperature 1 --truncate 0 -o same.png"));
+    let plain = read_png(&shell.path("plain.png"));
+    assert!(pixels(&shell.path("same.png")) == plain.0);
+    assert_eq!((&*plain.1["temperature"], &*plain.1["truncation"]), ("1", "0"));
+    assert!(!plain.1["command"].contains("--t"), "{}", plain.1["command"]);
+    for flags in ["--temperature 0.7", "--truncate 0.05", "--temperature 0 --truncate 0.5"] {
+        shell.ok(&format!("{line} {flags} -o steered.png"));
+        let steered = read_png(&shell.path("steered.png"));
+        assert!(steered.0 != plain.0 && steered.1["command"].ends_with(flags), "{:?}", steered.1);
+        shell.ok(steered.1["command"].strip_prefix("pixelcnn ").unwrap());
+        assert!(read_png(&shell.path("steered.png")) == steered);
+    }
+    // The same in completions.
+    shell.ok("sample -m rgb.safetensors -n 1 --device cpu -o one.png");
+    shell.ok("complete one.png -m rgb.safetensors --device cpu --rows 0 -n 1 --temperature 0.7 -o c.png");
+    assert_eq!(read_png(&shell.path("c.png")).1["temperature"], "0.7");
+}
+
+/// Frames of a GIF or an animated PNG.
+fn frames(path: &Path) -> Vec<(RgbImage, u32)> {
+    let bytes = std::io::Cursor::new(fs::read(path).unwrap());
+    let frames = match path.extension().unwrap().to_str().unwrap() {
+        "gif" => image::codecs::gif::GifDecoder::new(bytes).unwrap().into_frames(),
+        _ => image::codecs::png::PngDecoder::new(bytes).unwrap().apng().unwrap().into_frames(),
+    };
+    let frame = |frame: image::Frame| {
+        let (numerator, denominator) = frame.delay().numer_denom_ms();
+        (image::DynamicImage::from(frame.into_buffer()).into_rgb8(), numerator / denominator)
+    };
+    frames.map(|f| frame(f.unwrap())).collect()
+}
+
+#[test]
+fn animations_end_with_the_picture() {
+    let shell = Shell::new();
+    let undrawn = image::Rgb([38, 60, 110]);
+    let count = |picture: &RgbImage| picture.pixels().filter(|pixel| **pixel == undrawn).count();
+    shell.ok("sample -m grey.safetensors -n 4 --size 8x6 --device cpu --each inputs");
+    for (line, drawn) in [
+        ("sample -m grey.safetensors -n 5 -b 2 --scale 2 --device cpu", 5 * 140 * 4),
+        ("sample -m rgb.safetensors -n 3 --scale 3 --device cpu", 3 * 96 * 9),
+        ("complete inputs -m grey.safetensors --box 1,2,4x3 -n 2 -b 3 --device cpu", 8 * 12),
+    ] {
+        for kind in ["gif", "png"] {
+            shell.ok(&format!("{line} -o still.png --animate moving.{kind}"));
+            let still = pixels(&shell.path("still.png"));
+            let frames = frames(&shell.path(&format!("moving.{kind}")));
+            assert!((2..=101).contains(&frames.len()), "{line}: {} frames", frames.len());
+            let (last, others) = frames.split_last().unwrap();
+            assert!(last.0 == still, "{line}, {kind}");
+            assert_eq!(last.1, 3000);
+            assert!(others.iter().all(|(_, delay)| *delay == 50));
+            assert_eq!(count(&frames[0].0), drawn, "{line}, {kind}");
+            assert!(frames.windows(2).all(|pair| count(&pair[0].0) > count(&pair[1].0)));
+            // Where a pixel is drawn, it has its last value.
+            for (frame, _) in others {
+                let mut pairs = frame.pixels().zip(still.pixels());
+                assert!(pairs.all(|(shown, last)| *shown == undrawn || shown == last), "{line}, {kind}");
+            }
+        }
+        // As a program that knows no animated PNG has it.
+        assert!(pixels(&shell.path("moving.png")) == pixels(&shell.path("still.png")));
+        assert!(read_png(&shell.path("moving.png")).1["command"].contains("--animate moving.png"));
+    }
+}
+
+#[test]
+fn flags_that_make_no_sense() {
+    let shell = Shell::new();
+    shell.ok("sample -m grey.safetensors -n 1 --size 8x6 --device cpu -o image.png");
+    fs::write(shell.path("text.png"), "no image").unwrap();
+    shell.errors(
+        "errors-complete",
+        &[
+            "complete",
+            "complete image.png",
+            "complete image.png --rows 1 --box 0,0,1x1",
+            "complete image.png -m grey.safetensors --rows 7",
+            "complete image.png -m grey.safetensors --rows 6",
+            "complete image.png -m grey.safetensors --rows -1",
+            "complete image.png -m grey.safetensors --box 0,0,9x1",
+            "complete image.png -m grey.safetensors --box 0,0",
+            "complete image.png -m grey.safetensors --mask nowhere.png",
+            "complete image.png -m grey.safetensors --mask text.png",
+            "complete image.png -m rgb.safetensors --rows 3",
+            "complete nowhere.png -m grey.safetensors --rows 3",
+            "complete image.png -m grey.safetensors --rows 3 --class d",
+            "complete image.png -m grey.safetensors --rows 3 --particles 0",
+            "complete image.png -m grey.safetensors --rows 3 -o out.jpg",
+            "complete image.png -m grey.safetensors --rows 3 -n 100000000",
+            "sample --temperature -0.1",
+            "sample --temperature nan",
+            "sample --temperature inf",
+            "sample --truncate 1",
+            "sample --truncate -0.1",
+            "sample --scale 0",
+            "sample --animate a.mp4",
+            "sample --animate nowhere/a.gif",
+            "sample -n 1000000 --animate a.gif",
+            "sample --scale 64 --animate a.gif -n 1000",
+            "sample --animate samples.png",
+            "sample --scores s.txt",
+            "inspect --plot a.svg",
+            "inspect --schedule --plot a.jpg",
+            "inspect --figure",
+        ],
+    );
+}

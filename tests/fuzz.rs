@@ -1,0 +1,342 @@
+//! Damaged files: whatever is in one, its reader says what it is or what is wrong with it; it does not panic, and
+//! takes no more memory than the file gives reason to.
+//!
+//! Inputs are mutations of good files and of `tests/corpus`. Those that get an answer that none before got, digits
+//! and names aside, are mutated further: that leads to the checks behind the checks. `scripts/fuzz` runs this for
+//! minutes, and adds what it finds to the corpus; here it runs for a moment.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::fs;
+use std::io::{Cursor, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use image::{DynamicImage, ImageFormat, RgbImage};
+use pixelcnn::input::{self, Request};
+use pixelcnn::model::{Config, Model, Network};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+/// Inputs of a target, where no time is given.
+const INPUTS: u64 = 3000;
+/// Only small files go into the corpus, and only so many.
+const SMALL: usize = 4096;
+const MOST_FILES: usize = 150;
+
+#[test]
+fn models() {
+    let read =
+        |bytes: &[u8]| Model::from_bytes(bytes, "fuzzed").map(drop).map_err(|error| error.to_string());
+    // Copies of a file's tensors and texts, and a list of what an architecture of any size is made of.
+    fuzz("model", &model_files(), read, |length| 16 * length + (8 << 20));
+}
+
+#[test]
+fn images() {
+    let read = |bytes: &[u8]| input::decode(bytes).map(drop).map_err(|error| error.to_string());
+    // Decoders allow themselves half a GiB, and pixels are copied to be brought into one form.
+    fuzz("image", &image_files(), read, |_| 2 << 30);
+}
+
+#[test]
+fn arrays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = [folder.path().join("fuzzed.npz")];
+    let read = |bytes: &[u8]| {
+        fs::write(&path[0], bytes).unwrap();
+        let found = input::find(&Request { paths: &path, recursive: false, array: None });
+        match found.passed_over.first() {
+            Some(passed_over) => Err(passed_over.reason.clone()),
+            None => found
+                .items
+                .iter()
+                .take(2)
+                .try_for_each(|item| item.pixels().map(drop).map_err(|error| error.to_string())),
+        }
+    };
+    // What is packed can be a thousand times smaller than what it holds.
+    fuzz("array", &array_files(), read, |length| 2048 * length + (8 << 20));
+}
+
+/// Gives a reader damaged files, until the time is over.
+fn fuzz(
+    target: &str,
+    seeds: &[Vec<u8>],
+    read: impl Fn(&[u8]) -> Result<(), String>,
+    most_bytes: impl Fn(usize) -> usize,
+) {
+    let seconds =
+        std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"));
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
+    let mut pool = seeds.to_vec();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(&corpus).map_or(vec![], |f| f.map(|f| f.unwrap().path()).collect());
+    files.sort();
+    pool.extend(files.iter().map(|file| fs::read(file).unwrap()));
+    let (mut answers, mut most, mut count) = (HashSet::new(), 0, 0);
+    let mut judge = |bytes: &[u8]| {
+        let (before, peak) = (held(), start_peak());
+        let answer = catch_unwind(AssertUnwindSafe(|| read(bytes)));
+        let taken = PEAK.get().max(peak) - before;
+        count += 1;
+        most = most.max(taken);
+        let problem = match &answer {
+            Err(_) => "the reader panicked".to_owned(),
+            Ok(Err(error)) if error.len() > 2000 => format!("its message is {} bytes long", error.len()),
+            Ok(_) if taken > most_bytes(bytes.len()) => {
+                format!("{} bytes take {taken} of memory", bytes.len())
+            }
+            Ok(answer) => return answers.insert(kind(answer)),
+        };
+        let file = std::env::temp_dir().join(format!("pixelcnn-fuzz-{target}"));
+        fs::write(&file, bytes).unwrap();
+        panic!("{target}: {problem}, for {}", file.display());
+    };
+    for (i, bytes) in pool.iter().enumerate() {
+        judge(bytes);
+        assert!(i > 0 || read(bytes).is_ok(), "the first seed is a good file");
+    }
+
+    let start = Instant::now();
+    let mut rng = Rng::with_seed(seconds.map_or(0, |_| fastrand::u64(..)));
+    for i in 0.. {
+        let is_over = match seconds {
+            Some(seconds) => start.elapsed() > Duration::from_secs_f64(seconds),
+            None => i >= INPUTS,
+        };
+        if is_over {
+            break;
+        }
+        let mut bytes = pool[rng.usize(..pool.len())].clone();
+        for _ in 0..1 << rng.u32(..4) {
+            mutate(&mut bytes, &pool, &mut rng);
+        }
+        if judge(&bytes) && pool.len() < seeds.len() + MOST_FILES {
+            if seconds.is_some() && bytes.len() <= SMALL {
+                fs::create_dir_all(&corpus).unwrap();
+                let name = format!(
+                    "{:016x}",
+                    bytes.iter().fold(14695981039346656037, |hash: u64, byte| {
+                        (hash ^ u64::from(*byte)).wrapping_mul(1099511628211)
+                    })
+                );
+                fs::File::create(corpus.join(name)).unwrap().write_all(&bytes).unwrap();
+            }
+            pool.push(bytes);
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let (kinds, mebibytes) = (answers.len(), most >> 20);
+    println!(
+        "{target}: {count} inputs in {seconds:.0} s, {kinds} different answers, at most {mebibytes} MiB"
+    );
+}
+
+/// The first words of an answer, as far as they are not what differs from file to file.
+fn kind(answer: &Result<(), String>) -> String {
+    let Err(error) = answer else { return "read".to_owned() };
+    let is_word = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b",:;(".contains(&b));
+    error.split([' ', '"', '`', '\'']).filter(is_word).take(8).collect::<Vec<_>>().join(" ")
+}
+
+/// Damages a file, as transfers, disks and enemies do.
+fn mutate(bytes: &mut Vec<u8>, pool: &[Vec<u8>], rng: &mut Rng) {
+    const NUMBERS: [&str; 12] = [
+        "0",
+        "-1",
+        "1",
+        "2",
+        "8",
+        "64",
+        "1e9",
+        "4294967296",
+        "9223372036854775807",
+        "18446744073709551615",
+        "NaN",
+        "99999999999999999999",
+    ];
+    if bytes.is_empty() {
+        return bytes.extend_from_slice(b"0");
+    }
+    let at = rng.usize(..bytes.len());
+    // Near the start more often: that is where formats say what they are.
+    let at = if rng.bool() { at } else { at.min(rng.usize(..512)) };
+    let end = (at + 1 + rng.usize(..64)).min(bytes.len());
+    match rng.u8(..9) {
+        0 => bytes[at] ^= 1 << rng.u8(..8),
+        1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][rng.usize(..5)],
+        2 => bytes.truncate(at),
+        3 => drop(bytes.drain(at..end)),
+        4 => {
+            let part = bytes[at..end].to_vec();
+            bytes.splice(at..at, part);
+        }
+        5 => {
+            let other = &pool[rng.usize(..pool.len())];
+            let from = rng.usize(..=other.len());
+            let part = other[from..(from + 1 + rng.usize(..128)).min(other.len())].to_vec();
+            bytes.splice(at..end, part);
+        }
+        6 => {
+            // A number in text.
+            let is_digit = |b: &u8| b.is_ascii_digit();
+            let start = at + bytes[at..].iter().position(is_digit).unwrap_or(0);
+            let length = bytes[start..].iter().take_while(|b| is_digit(b)).count();
+            bytes.splice(start..start + length, NUMBERS[rng.usize(..NUMBERS.len())].bytes());
+        }
+        7 => {
+            // A number of four or eight bytes.
+            let number =
+                [0, 1, rng.u64(..), u64::MAX, bytes.len() as u64, 1 << rng.u8(..64)][rng.usize(..6)];
+            let number = if rng.bool() { number.to_le_bytes() } else { number.to_be_bytes() };
+            let length = [4, 8][rng.usize(..2)].min(bytes.len() - at);
+            bytes[at..at + length].copy_from_slice(&number[..length]);
+        }
+        _ => {
+            let other = rng.usize(..bytes.len());
+            bytes.swap(at, other);
+        }
+    }
+    bytes.truncate(1 << 20);
+}
+
+/// Good model files, as small as they can be.
+fn model_files() -> Vec<Vec<u8>> {
+    let base = Config { height: 4, width: 4, levels: 1, mixtures: 1, ..Config::published(1, 1) };
+    let grey = Config { channels: 1, levels: 2, mixtures: 2, ..base.with_classes(&["cat", "dog"]) };
+    [base, grey].map(|config| model_file(&config)).to_vec()
+}
+
+fn model_file(config: &Config) -> Vec<u8> {
+    let tensors = Model::synthetic(config.clone(), 0).tensors;
+    assert_eq!(tensors.len(), Network::tensor_shapes(config).len());
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, t)| (name, t.shape, t.data.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let views = bytes.iter().map(|(n, s, b)| (n, TensorView::new(Dtype::F32, s.clone(), b).unwrap()));
+    let list = |items: &dyn std::fmt::Debug| format!("{items:?}");
+    let metadata = [
+        ("format", "pixelcnn-1".to_owned()),
+        ("family", "pixelcnn++".to_owned()),
+        ("channels", config.channels.to_string()),
+        ("height", config.height.to_string()),
+        ("width", config.width.to_string()),
+        ("filters", config.filters.to_string()),
+        ("blocks", config.blocks.to_string()),
+        ("levels", config.levels.to_string()),
+        ("mixtures", config.mixtures.to_string()),
+        ("nonlinearity", config.nonlinearity.name().to_owned()),
+        ("dilations", list(&config.dilations)),
+        ("classes", list(&config.classes)),
+    ];
+    let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    safetensors::serialize(views, Some(metadata)).unwrap()
+}
+
+/// A small picture in every format.
+fn image_files() -> Vec<Vec<u8>> {
+    let picture = RgbImage::from_fn(5, 3, |x, y| image::Rgb([50 * x as u8, 80 * y as u8, 7]));
+    let mut files = Vec::new();
+    for picture in [DynamicImage::from(picture.clone()), DynamicImage::from(picture).into_luma8().into()] {
+        use ImageFormat::*;
+        for format in [Png, Bmp, Gif, Tiff, WebP, Pnm] {
+            let mut file = Cursor::new(Vec::new());
+            let picture = if format == Gif { picture.to_rgba8().into() } else { picture.clone() };
+            picture.write_to(&mut file, format).unwrap();
+            files.push(file.into_inner());
+        }
+    }
+    let jpegs = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images")).unwrap();
+    let mut jpegs: Vec<_> = jpegs.map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    jpegs.sort();
+    files.extend(jpegs);
+    files
+}
+
+/// Arrays of NumPy, alone and packed.
+fn array_files() -> Vec<Vec<u8>> {
+    let npy = |descr: &str, shape: &str, data: &[u8]| {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        file.extend_from_slice(&(header.len() as u16 + 1).to_le_bytes());
+        file.extend_from_slice(header.as_bytes());
+        file.push(b'\n');
+        file.extend_from_slice(data);
+        file
+    };
+    let images = npy("|u1", "(2, 2, 3, 3)", &[9; 36]);
+    let members = [
+        ("x.npy", images.clone()),
+        ("y.npy", npy("<i8", "(2,)", &[0; 16])),
+        ("classes.npy", npy("<U1", "(2,)", &[97, 0, 0, 0, 98, 0, 0, 0])),
+    ];
+    let packed = |method| {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, data) in &members {
+            let options = zip::write::SimpleFileOptions::default().compression_method(method);
+            zip.start_file(*name, options).unwrap();
+            zip.write_all(data).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    };
+    vec![packed(zip::CompressionMethod::Stored), packed(zip::CompressionMethod::Deflated), images]
+}
+
+/// Counts what each thread holds.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+    static PEAK: Cell<usize> = const { Cell::new(0) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn held() -> usize {
+    HELD.get()
+}
+
+fn start_peak() -> usize {
+    PEAK.set(HELD.get());
+    HELD.get()
+}
+
+fn count(taken: usize, given_back: usize) {
+    // What another thread took can be given back here.
+    let held = (HELD.get() + taken).saturating_sub(given_back);
+    HELD.set(held);
+    PEAK.set(PEAK.get().max(held));
+}
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 0);
+        // SAFETY: as promised to this function.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 0);
+        // SAFETY: as promised to this function.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size, layout.size());
+        // SAFETY: as promised to this function.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, layout.size());
+        // SAFETY: as promised to this function.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}

@@ -1,0 +1,137 @@
+//! A Vulkan driver's compiler, asked through `VK_KHR_pipeline_executable_properties` what it made of a kernel.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+
+use ash::vk;
+use naga::back::pipeline_constants::process_overrides;
+use naga::back::spv;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use pixelcnn::engine::gpu::shaders::Variant;
+
+/// What a compiler says of a kernel, by the driver's own names.
+pub type Statistics = BTreeMap<String, u64>;
+
+/// The first Vulkan device that there is, of which kernels are compiled and never run.
+pub struct Driver {
+    _entry: ash::Entry,
+    instance: ash::Instance,
+    device: ash::Device,
+    /// Device and version of the driver.
+    pub name: String,
+}
+
+impl Driver {
+    /// Opens it; nothing if there is none.
+    pub fn open() -> Option<Self> {
+        // SAFETY: Vulkan as its specification wants it: one thread, handles that live until the process ends, and
+        // structures that outlive the calls that they are given to.
+        unsafe {
+            let entry = ash::Entry::load().ok()?;
+            let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_2);
+            let create = vk::InstanceCreateInfo::default().application_info(&application);
+            let instance = entry.create_instance(&create, None).ok()?;
+            let physical = *instance.enumerate_physical_devices().ok()?.first()?;
+            let mut properties = vk::PhysicalDeviceDriverProperties::default();
+            let mut all = vk::PhysicalDeviceProperties2::default().push_next(&mut properties);
+            instance.get_physical_device_properties2(physical, &mut all);
+            let name = all.properties.device_name_as_c_str().ok()?.to_string_lossy().into_owned();
+            let version = properties.driver_info_as_c_str().ok()?.to_string_lossy().into_owned();
+            let mut statistics = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
+                .pipeline_executable_info(true);
+            let queue = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
+            let extensions = [ash::khr::pipeline_executable_properties::NAME.as_ptr()];
+            // As wgpu opens it.
+            let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
+            let create = vk::DeviceCreateInfo::default()
+                .queue_create_infos(&queue)
+                .enabled_extension_names(&extensions)
+                .enabled_features(&features)
+                .push_next(&mut statistics);
+            let device = instance.create_device(physical, &create, None).ok()?;
+            Some(Self { _entry: entry, instance, device, name: format!("{name}, {version}") })
+        }
+    }
+
+    /// Compiles a variant.
+    pub fn compile(&self, variant: &Variant) -> Statistics {
+        let words = spirv(variant);
+        // SAFETY: as above; the words are a valid module, whose bindings are those of the layout.
+        unsafe {
+            let module = vk::ShaderModuleCreateInfo::default().code(&words);
+            let module = self.device.create_shader_module(&module, None).unwrap();
+            let bindings: Vec<_> = (0..7 + variant.arenas)
+                .map(|binding| {
+                    let kind = match binding {
+                        0 | 1 => vk::DescriptorType::UNIFORM_BUFFER_DYNAMIC,
+                        2 => vk::DescriptorType::UNIFORM_BUFFER,
+                        _ => vk::DescriptorType::STORAGE_BUFFER,
+                    };
+                    vk::DescriptorSetLayoutBinding::default()
+                        .binding(binding)
+                        .descriptor_type(kind)
+                        .descriptor_count(1)
+                        .stage_flags(vk::ShaderStageFlags::COMPUTE)
+                })
+                .collect();
+            let sets = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
+            let sets = [self.device.create_descriptor_set_layout(&sets, None).unwrap()];
+            let layout = vk::PipelineLayoutCreateInfo::default().set_layouts(&sets);
+            let layout = self.device.create_pipeline_layout(&layout, None).unwrap();
+            let stage = vk::PipelineShaderStageCreateInfo::default()
+                .stage(vk::ShaderStageFlags::COMPUTE)
+                .module(module)
+                .name(c"main");
+            let create = vk::ComputePipelineCreateInfo::default()
+                .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR)
+                .stage(stage)
+                .layout(layout);
+            let pipelines =
+                self.device.create_compute_pipelines(vk::PipelineCache::null(), &[create], None);
+            let pipeline = pipelines.map_err(|(_, error)| error).unwrap()[0];
+            let properties =
+                ash::khr::pipeline_executable_properties::Device::new(&self.instance, &self.device);
+            let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline);
+            let statistics = properties.get_pipeline_executable_statistics(&executable).unwrap();
+            let numbers = statistics.iter().map(|statistic| {
+                let name = CStr::from_ptr(statistic.name.as_ptr()).to_string_lossy().into_owned();
+                let value = match statistic.format {
+                    vk::PipelineExecutableStatisticFormatKHR::FLOAT64 => statistic.value.f64 as u64,
+                    _ => statistic.value.u64,
+                };
+                (name, value)
+            });
+            numbers.collect()
+        }
+    }
+}
+
+/// What wgpu hands to the driver: SPIR-V without checks.
+fn spirv(variant: &Variant) -> Vec<u32> {
+    let source = variant.kernel.source(variant.arenas);
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|e| panic!("{variant:?}\n{}", e.emit_to_string(&source)));
+    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{variant:?}\n{}", e.emit_to_string(&source)));
+    let constants = variant.overrides().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let entry = Some((naga::ShaderStage::Compute, "main"));
+    let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
+    let unchecked = naga::proc::BoundsCheckPolicy::Unchecked;
+    let options = spv::Options {
+        lang_version: (1, 5),
+        flags: spv::WriterFlags::empty(),
+        bounds_check_policies: naga::proc::BoundsCheckPolicies {
+            index: unchecked,
+            buffer: unchecked,
+            image_load: unchecked,
+            binding_array: unchecked,
+        },
+        zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
+        force_loop_bounding: false,
+        emit_int_div_checks: false,
+        ..spv::Options::default()
+    };
+    spv::write_vec(&module, &info, &options, None).unwrap()
+}

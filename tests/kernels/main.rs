@@ -1,0 +1,167 @@
+//! What a GPU's own compiler makes of the kernels: counted by Mesa's driver for AMD cards, which compiles without a
+//! card. `docs/performance.md` has the table; a kernel that grows is noticed.
+//!
+//!     cargo test --release --test kernels -- --nocapture
+
+mod driver;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use driver::{Driver, Statistics};
+use pixelcnn::engine::gpu::choice::Speed;
+use pixelcnn::engine::gpu::plan::{Dispatch, Operation, Plan, Target};
+use pixelcnn::model::{Config, Network};
+
+/// The card that is compiled for, and the version of the driver that the table was made with: others count otherwise.
+const CARD: &str = "navi21";
+const DRIVER: &str = "Mesa 22.3";
+
+/// What the table shows of a kernel, in the driver's words.
+const COLUMNS: [&str; 6] =
+    ["Instructions", "VGPRs", "Scratch size", "LDS size", "Latency", "Inverse Throughput"];
+
+/// The kernels that matter most, by name: those of the published network's pixels and rows, and a small one's chain.
+fn kernels() -> BTreeMap<String, Dispatch> {
+    let target = Target { buffer: 1 << 34, ..Target::SMALLEST };
+    let mut kernels = BTreeMap::new();
+    for (config, batches) in
+        [(Config::published(160, 5), &[1, 64, 256, 1024][..]), (Config::published(32, 2), &[1, 256, 1024])]
+    {
+        for &batch in batches {
+            let plan = Plan::new(&Network::new(&config), batch, target);
+            let has_chain = plan.has_chain();
+            for (_, dispatch) in plan.all() {
+                let variant = &dispatch.variant;
+                let constant = |name| variant.constant(name).unwrap_or(0);
+                let name = match dispatch.operation {
+                    Operation::Conv { whole_row, .. } if !has_chain => {
+                        let shape = match constant("TILE_Y") {
+                            0 => format!("split {}x{}", constant("QUADS"), constant("ROWS")),
+                            groups => format!("tiled {}x{}", constant("TILE_X"), 4 * groups),
+                        };
+                        let what = ["context", "layer", "gate"][constant("EPILOGUE") as usize];
+                        let place = if whole_row { "row" } else { "pixel" };
+                        let halves = if constant("HALVES") == 2 { ", two halves" } else { "" };
+                        format!("{shape}, {what}, {place}{halves}")
+                    }
+                    Operation::Sample => "sample".to_owned(),
+                    Operation::Chain => format!("chain, images {}", constant("IMAGES")),
+                    _ => continue,
+                };
+                kernels.entry(name).or_insert_with(|| dispatch.clone());
+            }
+        }
+    }
+    kernels
+}
+
+fn numbers(statistics: &Statistics) -> Vec<u64> {
+    COLUMNS.iter().map(|column| statistics.get(*column).copied().unwrap_or(0)).collect()
+}
+
+/// The table in `docs/performance.md`: by kernel, its numbers.
+fn recorded() -> BTreeMap<String, Vec<u64>> {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md"));
+    let page = page.unwrap();
+    let heading = format!("| kernel | {} |", COLUMNS.join(" | ").to_lowercase());
+    let rows =
+        page.lines().skip_while(|line| *line != heading).skip(2).take_while(|line| line.starts_with('|'));
+    let row = |line: &str| {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        let name = cells.next().unwrap().to_owned();
+        (name, cells.map(|cell| cell.parse().unwrap()).collect())
+    };
+    rows.map(row).collect()
+}
+
+/// Kernels that have grown by a tenth, or use scratch memory, or are not in the table.
+fn grown(recorded: &BTreeMap<String, Vec<u64>>, counted: &BTreeMap<String, Vec<u64>>) -> Vec<String> {
+    let has_grown = |(name, now): &(&String, &Vec<u64>)| {
+        // Instructions and cycles.
+        recorded.get(*name).is_none_or(|then| [0, 5].iter().any(|&i| now[i] * 10 > then[i] * 11))
+            || now[2] > 0
+    };
+    counted.iter().filter(has_grown).map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn growth_is_noticed() {
+    let recorded = recorded();
+    assert!(recorded.len() > 10, "the table is missing");
+    assert_eq!(grown(&recorded, &recorded), [""; 0]);
+    for (column, by) in [(0, 11), (5, 11)] {
+        let mut more = recorded.clone();
+        let name = recorded.keys().next().unwrap().clone();
+        let number = &mut more.get_mut(&name).unwrap()[column];
+        *number = *number * by / 10 + 1;
+        assert_eq!(grown(&recorded, &more), [name]);
+    }
+    let mut spilled = recorded.clone();
+    spilled.values_mut().next().unwrap()[2] = 16;
+    assert_eq!(grown(&recorded, &spilled).len(), 1);
+}
+
+/// Compiles in a process of its own, in which Vulkan finds that driver alone.
+#[test]
+fn kernels_have_not_grown() {
+    let driver = ["/usr/share", "/etc", "/usr/local/share"].into_iter().find_map(|folder| {
+        let entries = std::fs::read_dir(format!("{folder}/vulkan/icd.d")).ok()?;
+        let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        files.find(|file| {
+            file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("radeon_icd"))
+        })
+    });
+    let Some(driver) = driver else {
+        println!("SKIPPED: Mesa's driver for AMD cards is not installed: kernels are not counted");
+        return;
+    };
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["count_kernels", "--exact", "--ignored", "--nocapture"])
+        .env("VK_DRIVER_FILES", &driver)
+        .env("VK_ICD_FILENAMES", &driver)
+        .env("RADV_FORCE_FAMILY", CARD)
+        .env("MESA_SHADER_CACHE_DISABLE", "true")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    let table: Vec<_> = printed.lines().filter(|line| line.starts_with('|')).collect();
+    println!("{}", table.join("\n"));
+    if !printed.contains(DRIVER) {
+        println!("SKIPPED: another driver than {DRIVER}: kernels are counted, not compared");
+        return;
+    }
+    let counted = table.iter().map(|line| {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        (cells.next().unwrap().to_owned(), cells.map(|cell| cell.parse().unwrap()).collect())
+    });
+    let counted = counted.collect();
+    assert_eq!(grown(&recorded(), &counted), [""; 0], "\n{}", table.join("\n"));
+}
+
+#[test]
+#[ignore = "a part of kernels_have_not_grown"]
+fn count_kernels() {
+    let Some(driver) = Driver::open() else {
+        println!("no driver");
+        return;
+    };
+    println!("{}", driver.name);
+    for (name, dispatch) in kernels() {
+        let numbers = numbers(&driver.compile(&dispatch.variant));
+        let cells: Vec<_> = numbers.iter().map(u64::to_string).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    }
+}
+
+/// The kernels that are counted are those that devices are given.
+#[test]
+fn kernels_of_every_kind_are_counted() {
+    let names: Vec<_> = kernels().into_keys().collect();
+    for kind in ["split", "tiled", "gate, pixel", "context, row", "sample", "chain"] {
+        assert!(names.iter().any(|name| name.contains(kind)), "{kind} in {names:?}");
+    }
+    assert_eq!(Target::SMALLEST.speed, Speed::DISCRETE);
+}
