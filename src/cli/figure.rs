@@ -106,7 +106,7 @@ impl Figure<'_> {
     }
 
     /// The positions that a step computes, and those that it reads.
-    fn at_step(&self, step: usize) -> (Vec<(usize, usize)>, Vec<[(usize, usize); 2]>) {
+    fn at_step(&self, step: usize) -> (Vec<Position>, Vec<[Position; 2]>) {
         let shown = |layer| self.lines.iter().any(|(shown, ..)| *shown == layer);
         let layers = self.lines.iter().map(|&(layer, ..)| layer).filter(|&layer| layer > 0);
         let positions =
@@ -124,6 +124,9 @@ impl Figure<'_> {
         (now, reads)
     }
 }
+
+/// A layer, and a position of it.
+type Position = (usize, usize);
 
 impl Chart for Figure<'_> {
     fn size(&self) -> (u32, u32) {

@@ -54,7 +54,7 @@ pub(super) fn encoder<W: io::Write>(
     Ok(encoder)
 }
 
-/// Reads a picture such as [`write`] makes, to its end, with its text chunks; of other kinds of PNG files the texts
+/// Reads a picture such as [`write()`] makes, to its end, with its text chunks; of other kinds of PNG files the texts
 /// alone, with no levels.
 ///
 /// # Errors

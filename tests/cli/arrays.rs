@@ -25,6 +25,10 @@ fn python(folder: &Path, script: &str) -> Option<String> {
     }
 }
 
+/// Both shapes, labels, what the file says of itself, and all values.
+type Arrays =
+    (Vec<usize>, Vec<usize>, Option<Vec<usize>>, std::collections::BTreeMap<String, String>, Vec<u8>);
+
 #[test]
 fn numpy_reads_what_was_drawn() {
     let shell = Shell::new();
@@ -40,13 +44,7 @@ fn numpy_reads_what_was_drawn() {
              print(json.dumps([a.shape, b.shape, c, json.loads(z['pixelcnn'].item()), a.reshape(-1).tolist()]))"
         );
         let Some(said) = python(shell.folder.path(), &script) else { return };
-        let (shape, flat, labels, about, values): (
-            Vec<usize>,
-            Vec<usize>,
-            Option<Vec<usize>>,
-            std::collections::BTreeMap<String, String>,
-            Vec<u8>,
-        ) = serde_json::from_str(&said).unwrap();
+        let (shape, flat, labels, about, values): Arrays = serde_json::from_str(&said).unwrap();
         assert_eq!(shape, [count, size.1, size.0, 3]);
         assert_eq!(flat, [count, size.1, size.0, if model == "rgb" { 3 } else { 1 }]);
         assert_eq!(

@@ -194,6 +194,7 @@ fn listed(ranges: &[Range<u64>]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "lists of ranges are meant")]
 mod tests {
     use super::*;
 

@@ -274,6 +274,7 @@ impl State {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "lists of ranges are meant")]
 mod tests {
     use std::time::Duration;
 

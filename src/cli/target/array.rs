@@ -31,6 +31,7 @@ pub struct Array {
     repeats: usize,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one")]
 enum Kind {
     Npy(NewFile),
     Npz(NpzWriter<NewFile>),

@@ -43,6 +43,7 @@ impl Series {
 }
 
 /// Where images go. Files have their names only once they are whole.
+#[allow(clippy::large_enum_variant, reason = "there is one")]
 pub enum Target {
     /// One picture; to stdout if it has no path.
     Grid {
