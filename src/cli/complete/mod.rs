@@ -323,7 +323,8 @@ impl Work<'_> {
         if args.particles > 1 {
             add("--particles", args.particles.to_string());
         }
-        if let [batch] = drawn.batches[..] {
+        let of_one_size = || if let [batch] = drawn.batches[..] { Some(batch) } else { None };
+        if let Some(batch) = args.batch.or_else(of_one_size) {
             add("-b", batch.to_string());
         }
         add("-s", self.seed.to_string());
