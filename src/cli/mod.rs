@@ -450,7 +450,9 @@ fn size_problem(width: usize, height: usize, model: &Model) -> Option<String> {
     let (multiple, most) = (model.config.size_multiple(), Config::limit("width"));
     let expected = match width.max(height) > most {
         true => format!("at most {most} pixels a side"),
-        false if !model.config.class_maps.is_empty() => "the size its maps of classes have".to_owned(),
+        false if !model.config.class_maps.is_empty() => {
+            format!("{w}x{h} alone, for what its classes add differs from pixel to pixel")
+        }
         false => format!("multiples of {multiple}"),
     };
     (!model.config.takes_size(width, height)).then(|| {
