@@ -6,6 +6,8 @@
 //! number, the other function takes the logarithms one by one. No fused multiply-add: every instruction set gives the
 //! same bits.
 
+use std::sync::LazyLock;
+
 use pulp::Arch;
 
 use super::mixture::{self, MIN_LOG_SCALE, Mixture};
@@ -16,6 +18,9 @@ const LANES: usize = 16;
 /// A number for each component.
 type Lanes = [f32; LANES];
 
+/// The instructions that there are; to ask takes as long as a pixel.
+static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
+
 /// Sums below this may have lost their precision.
 const SMALLEST: f32 = 1e-25;
 
@@ -24,7 +29,7 @@ pub fn approximate(parameters: &[f32], pixel: &[f32]) -> f64 {
     let (levels, channels) = levels(pixel);
     let x = levels.map(mixture::value);
     let mixture = Mixture::new(parameters, channels);
-    let [joint, weights] = Arch::new().dispatch(|| sums(mixture, &x[..channels]));
+    let [joint, weights] = ARCH.dispatch(|| sums(mixture, &x[..channels]));
     if joint > SMALLEST {
         (f64::from(joint) / f64::from(weights)).ln()
     } else {
