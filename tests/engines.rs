@@ -575,12 +575,15 @@ fn all_shader_variants_match_the_full_network() {
     for config in architectures().into_iter().chain(everywhere).chain([wide, wider]) {
         for precision in [Precision::F32, Precision::F16] {
             let model = Model::synthetic(config.clone(), 1).with_precision(precision).unwrap();
-            let (images, classes) = random_images(&config, 2, 5);
+            let (images, classes) = random_images(&config, 2, 3);
             let (width, height) = (config.width, config.height);
             let expected = full::parameters(&model, width, height, &images, &classes, 2);
-            for options in VARIANTS {
+            // Weights in 16 bits are widened in one place, with index checks or without.
+            for options in
+                VARIANTS.into_iter().filter(|options| precision == Precision::F32 || !options.checked)
+            {
                 let mut engine = gpu_with(&model, width, height, options);
-                for method in [Method::Cached, Method::ByPixel] {
+                for &method in common::methods(options) {
                     let got = parameters_by(method, &mut engine, &config, &images, &classes);
                     let worst = got.iter().zip(&expected).map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
                     assert!(worst <= TOLERANCE, "{options:?}, {precision:?}, {method:?}: off by {worst}");

@@ -43,7 +43,7 @@ fn cached_network_on_the_gpu() {
     for case in Golden::all() {
         for options in VARIANTS {
             let mut engine = gpu_with(&case.model, case.width, case.height, options);
-            for method in [Method::Cached, Method::ByPixel] {
+            for &method in common::methods(options) {
                 check(&case, &case.parameters_of(&mut engine, method));
             }
         }

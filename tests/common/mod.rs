@@ -196,6 +196,11 @@ pub const VARIANTS: [Options; 7] = [
     Options { chain: Some(true), workgroups: Some(1 << 16), ..PLAIN },
 ];
 
+/// The steps that a variant is tested by: index checks change nothing in what is dispatched, so that one way will do.
+pub fn methods(options: Options) -> &'static [Method] {
+    if options.checked { &[Method::ByPixel] } else { &[Method::Cached, Method::ByPixel] }
+}
+
 /// Small architectures that between them have everything the family has: both numbers of channels, one to
 /// four levels, dilations, all nonlinearities, classes, filters that are no multiple of four, images that
 /// are not square, and at least five rows at the deepest level.
