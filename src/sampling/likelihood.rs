@@ -8,7 +8,7 @@
 
 use std::sync::LazyLock;
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::mixture::{self, MIN_LOG_SCALE, Mixture};
 
@@ -29,7 +29,7 @@ pub fn approximate(parameters: &[f32], pixel: &[f32]) -> f64 {
     let (levels, channels) = levels(pixel);
     let x = levels.map(mixture::value);
     let mixture = Mixture::new(parameters, channels);
-    let [joint, weights] = ARCH.dispatch(|| sums(mixture, &x[..channels]));
+    let [joint, weights] = ARCH.dispatch(Sums { mixture, x: &x[..channels] });
     if joint > SMALLEST {
         (f64::from(joint) / f64::from(weights)).ln()
     } else {
@@ -60,6 +60,21 @@ impl Mixture<'_> {
             padded[..values.len()].copy_from_slice(values);
             &padded
         })
+    }
+}
+
+/// [`sums`] in the best instructions. A closure would not be inlined into them, and so not be made of them.
+struct Sums<'a> {
+    mixture: Mixture<'a>,
+    x: &'a [f32],
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = [f32; 2];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> [f32; 2] {
+        sums(self.mixture, self.x)
     }
 }
 
