@@ -6,7 +6,9 @@
 //! number, the other function takes the logarithms one by one. No fused multiply-add: every instruction set gives the
 //! same bits.
 
-use pulp::Arch;
+use std::sync::LazyLock;
+
+use pulp::{Arch, Simd, WithSimd};
 
 use super::mixture::{self, MIN_LOG_SCALE, Mixture};
 
@@ -16,6 +18,9 @@ const LANES: usize = 16;
 /// A number for each component.
 type Lanes = [f32; LANES];
 
+/// The instructions that there are; to ask takes as long as a pixel.
+static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
+
 /// Sums below this may have lost their precision.
 const SMALLEST: f32 = 1e-25;
 
@@ -24,7 +29,7 @@ pub fn approximate(parameters: &[f32], pixel: &[f32]) -> f64 {
     let (levels, channels) = levels(pixel);
     let x = levels.map(mixture::value);
     let mixture = Mixture::new(parameters, channels);
-    let [joint, weights] = Arch::new().dispatch(|| sums(mixture, &x[..channels]));
+    let [joint, weights] = ARCH.dispatch(Sums { mixture, x: &x[..channels] });
     if joint > SMALLEST {
         (f64::from(joint) / f64::from(weights)).ln()
     } else {
@@ -55,6 +60,21 @@ impl Mixture<'_> {
             padded[..values.len()].copy_from_slice(values);
             &padded
         })
+    }
+}
+
+/// [`sums`] in the best instructions. A closure would not be inlined into them, and so not be made of them.
+struct Sums<'a> {
+    mixture: Mixture<'a>,
+    x: &'a [f32],
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = [f32; 2];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> [f32; 2] {
+        sums(self.mixture, self.x)
     }
 }
 
