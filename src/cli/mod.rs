@@ -13,9 +13,9 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use pixelcnn::engine::cost::{Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
-use pixelcnn::engine::gpu::GpuEngine;
 use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
 use pixelcnn::engine::gpu::plan::Target;
+use pixelcnn::engine::gpu::{GpuEngine, LARGEST_HELPFUL_BATCH};
 use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, ModelError, Network};
 use pixelcnn::output::file;
@@ -314,7 +314,7 @@ impl EngineArgs {
         let network = Network::new(&model.config);
         let pixels = model.config.width * model.config.height;
         // As many batches as the largest that helps takes.
-        let batches = images.div_ceil(256);
+        let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
         let batch = images.div_ceil(batches.max(1));
         let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
         let of_all = |count| count * batches as u64;

@@ -31,7 +31,7 @@ use shaders::{Kernel, Pipelines, Variant};
 use weights::Weights;
 
 /// Above this many images, larger batches no longer help.
-const LARGEST_HELPFUL_BATCH: usize = 256;
+pub const LARGEST_HELPFUL_BATCH: usize = 256;
 
 /// Variants of the shaders, for tests and measurements.
 #[derive(Clone, Copy, Debug, Default)]

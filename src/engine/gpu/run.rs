@@ -143,8 +143,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Submits the dispatches of a row, whose pixels up to column `end` are wanted: at once, or in parts if the row would take too long. Each is encoded while
-    /// the submission before it runs, and no more than two are under way.
+    /// Submits the dispatches of a row, whose pixels up to column `end` are wanted: at once, or in parts if the row
+    /// would take too long. Each is encoded while the submission before it runs, and no more than two are under way.
     fn submit(&mut self, steps: &[Step], end: usize) -> Result<(), EngineError> {
         let (plan, device) = (&self.batch.plan, &self.gpu.device);
         let dispatches: Vec<_> = plan.all().map(|(_, dispatch)| dispatch).collect();
