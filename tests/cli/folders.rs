@@ -79,7 +79,7 @@ fn names_are_those_of_the_template() {
 fn killed_and_resumed_it_is_as_if_it_had_not_been() {
     let shell = Shell::new();
     // Large enough that a fast machine does not end before it is killed.
-    let line = "sample -m rgb.safetensors -n 300 -s 5 --size 32x32 --device cpu --threads 1";
+    let line = "sample -m rgb.safetensors -n 300 -s 5 --size 64x48 --device cpu --threads 1";
     shell.ok(&format!("{line} --each unbroken"));
     fs::rename(shell.path("unbroken"), shell.path("expected")).unwrap();
     let mut kills = 0;
