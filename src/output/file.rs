@@ -300,6 +300,9 @@ pub fn tidy_on_signals() -> io::Result<()> {
                 // Held to the end: nothing new is begun, and nothing is half renamed.
                 let unfinished = unfinished();
                 remove(&unfinished);
+                // A file that only proved that it can be written may have kept a folder from going.
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                remove(&unfinished);
                 // The shell is to see which signal it was.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
