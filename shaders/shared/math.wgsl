@@ -62,7 +62,7 @@ fn tanh_of(x: f32) -> f32 {
     p = p * s + 1.33314422036e-1;
     p = p * s - 3.33332819422e-1;
     let small = p * s * x + x;
-    let large = sign(x) * (1.0 - 2.0 / (exp(2.0 * magnitude) + 1.0));
+    let large = sign(x) * (1.0 - 2.0 / (exp_of(2.0 * magnitude) + 1.0));
     return select(large, small, abs(x) < 0.625);
 }
 
