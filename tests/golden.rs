@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Golden, VARIANTS, gpu_with};
+use common::{Golden, gpu_with, variants};
 use pixelcnn::engine::Method;
 use pixelcnn::engine::cpu::{CpuEngine, full};
 use pixelcnn::engine::gpu::Options;
@@ -40,8 +40,8 @@ fn cached_network_on_the_cpu() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn cached_network_on_the_gpu() {
-    for case in Golden::all() {
-        for options in VARIANTS {
+    for (turn, case) in Golden::all().into_iter().enumerate() {
+        for &options in variants(turn) {
             let mut engine = gpu_with(&case.model, case.width, case.height, options);
             for &method in common::methods(options) {
                 check(&case, &case.parameters_of(&mut engine, method));
