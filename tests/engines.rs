@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    architectures, conditional_architectures, engine, first_difference, gpu_with, parameters,
-    parameters_by, random_images, sample, trace, variants,
+    VARIANTS, architectures, conditional_architectures, engine, first_difference, gpu_with, in_turn,
+    parameters, parameters_by, random_images, sample, trace,
 };
 use pixelcnn::engine::cost::{self, Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, full};
@@ -581,7 +581,7 @@ fn all_shader_variants_match_the_full_network() {
             let expected = full::parameters(&model, width, height, &images, &classes, 2);
             // Weights in 16 bits are widened in one place, with index checks or without.
             let is_meant = |options: &&Options| precision == Precision::F32 || !options.checked;
-            for &options in variants(turn).iter().filter(is_meant) {
+            for &options in in_turn(turn, &VARIANTS).iter().filter(is_meant) {
                 let mut engine = gpu_with(&model, width, height, options);
                 for &method in common::methods(options) {
                     let got = parameters_by(method, &mut engine, &config, &images, &classes);

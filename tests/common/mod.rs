@@ -200,7 +200,7 @@ const PLAIN: Options =
     Options { checked: false, subgroups: false, buffer: None, workgroups: None, chain: Some(false) };
 
 /// All variants of the shaders, and of their shapes: a device that does much at once gets narrow ones.
-const VARIANTS: [Options; 7] = [
+pub const VARIANTS: [Options; 7] = [
     PLAIN,
     Options { checked: true, workgroups: Some(1), ..PLAIN },
     Options { subgroups: true, workgroups: Some(16), ..PLAIN },
@@ -211,11 +211,11 @@ const VARIANTS: [Options; 7] = [
     Options { chain: Some(true), workgroups: Some(1 << 16), ..PLAIN },
 ];
 
-/// The variants to test on the adapter of the GPU tests: all, or one in turn where kernels take long to compile.
-pub fn variants(turn: usize) -> &'static [Options] {
-    // Some 150 s of processor time for the recorded cases, which others do in a fraction of it.
+/// What is to be tested on the adapter of the GPU tests: all, or one in turn where kernels take long to compile.
+pub fn in_turn<T>(turn: usize, all: &[T]) -> &[T] {
+    // On SwiftShader an engine takes more than a second of processor time to make.
     let is_slow = test_adapter().get_info().driver.starts_with("SwiftShader");
-    if is_slow { &VARIANTS[turn % VARIANTS.len()..][..1] } else { &VARIANTS }
+    if is_slow { &all[turn % all.len()..][..1] } else { all }
 }
 
 /// The steps that a variant is tested by: index checks change nothing in what is dispatched, so that one way will do.
