@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::adapter::Description;
 use super::choice::Speed;
 use super::layout::required_limits;
 use super::memory::QUAD;
@@ -100,7 +99,7 @@ impl Device {
             true => Reduction::Subgroup(info.subgroup_min_size),
             false => Reduction::Memory,
         };
-        let speed = Speed::of(&Description::new(adapter));
+        let speed = Speed::of(info.device_type);
         Ok(Self { name: info.name, handle, queue, reduction, speed, failure, staging: RefCell::default() })
     }
 
