@@ -7,6 +7,8 @@ pub mod adapter;
 mod batch;
 pub mod choice;
 mod device;
+#[cfg(test)]
+mod faults;
 mod layout;
 pub mod memory;
 pub mod plan;

@@ -56,6 +56,8 @@ pub struct Run<'a> {
     batch: &'a Batch,
     job: &'a Job,
     counts: &'a mut Counts,
+    /// Dispatches of earlier jobs.
+    dispatched_before: u64,
     pace: &'a mut Pace,
     /// The submission that runs, and when the one before it had ended.
     running: Option<wgpu::SubmissionIndex>,
@@ -79,8 +81,18 @@ impl<'a> Run<'a> {
     ) -> Self {
         batch.begin(gpu, job);
         let outcome = Outcome::new(&gpu.network, job);
-        let finished = Instant::now();
-        Self { gpu, batch, job, counts, pace, running: None, finished, not_finite: None, outcome }
+        Self {
+            gpu,
+            batch,
+            job,
+            dispatched_before: counts.dispatches,
+            counts,
+            pace,
+            running: None,
+            finished: Instant::now(),
+            not_finite: None,
+            outcome,
+        }
     }
 
     /// Runs it.
@@ -97,8 +109,10 @@ impl<'a> Run<'a> {
             self.gpu.device.wait(running)?;
         }
         watch(last);
+        let (runs, broken) = self.batch.health(&self.gpu.device)?;
+        self.check_complete(runs)?;
         self.take_pixels(last)?;
-        self.check_finite()?;
+        self.check_finite(&broken)?;
         Ok(self.outcome)
     }
 
@@ -251,9 +265,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Whether everything that was submitted has run: what a driver drops leaves zeros, or values of the row before.
+    fn check_complete(&self, runs: u32) -> Result<(), EngineError> {
+        let dispatched = (self.counts.dispatches - self.dispatched_before) as u32;
+        if runs == dispatched {
+            return Ok(());
+        }
+        Err(self.gpu.device.error(format!("of {dispatched} kernels that were submitted, {runs} have run")))
+    }
+
     /// Whether every value of every image was finite, which the device remembers wherever it stores one.
-    fn check_finite(&self) -> Result<(), EngineError> {
-        let broken = self.batch.broken(&self.gpu.device)?;
+    fn check_finite(&self, broken: &[bool]) -> Result<(), EngineError> {
         let first_broken = broken.iter().take(self.job.lanes.len()).position(|&is_broken| is_broken);
         let (image, pixel) = match (self.not_finite, first_broken) {
             (Some((image, pixel)), _) => (image, Some(pixel)),
