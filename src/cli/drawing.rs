@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 use pixelcnn::engine::Draw;
-use pixelcnn::model::Model;
+use pixelcnn::model::{Model, Precision};
 use pixelcnn::output::animation;
 use pixelcnn::output::grid::{Drawing, Grid};
 use pixelcnn::output::{OutputError, file};
+
+use super::{class_argument, quoted};
 
 /// The seed of the noise.
 #[derive(Clone, Copy)]
@@ -83,24 +85,60 @@ impl DrawArgs {
     }
 }
 
-/// The flags that draw in the same way; those of the model itself need none.
-pub fn draw_flags(draw: Draw) -> Vec<String> {
-    let Draw { continuous, temperature, truncation } = draw;
-    let mut words = Vec::new();
-    let mut add = |flag: &str, value: f32, default: f32| {
-        if value != default {
-            words.extend([flag.to_owned(), value.to_string()]);
-        }
-    };
-    add("--temperature", temperature, 1.0);
-    add("--truncate", truncation, 0.0);
-    if continuous {
-        words.push("--continuous".to_owned());
-    }
-    words
+/// What the commands have in common that draw the same again.
+pub struct Again<'a> {
+    pub model: &'a Model,
+    /// The model's file, if one was named.
+    pub path: Option<&'a Path>,
+    /// Images at once, if all were drawn in batches of one size.
+    pub batch: Option<usize>,
+    pub seed: u64,
+    /// The classes, if they were named.
+    pub classes: Option<&'a [usize]>,
+    /// What to give `--device`.
+    pub device: &'a str,
+    pub draw: Draw,
+    pub show: &'a ShowArgs,
 }
 
-/// The text chunks that say the same.
+impl Again<'_> {
+    /// A command of these words, which name the subcommand and what it alone takes, and of the flags for all this.
+    pub fn command(&self, mut words: Vec<String>) -> String {
+        words.insert(0, "pixelcnn".to_owned());
+        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+        if let Some(path) = self.path {
+            add("-m", file_name(path));
+        }
+        if let Some(batch) = self.batch {
+            add("-b", batch.to_string());
+        }
+        add("-s", self.seed.to_string());
+        if let Some(classes) = self.classes {
+            let names = &self.model.config.classes;
+            let list: Vec<_> = classes.iter().map(|&class| class_argument(class, names)).collect();
+            add("--class", list.join(","));
+        }
+        if self.model.precision != Precision::F32 {
+            add("--precision", self.model.precision.name().to_owned());
+        }
+        add("--device", self.device.to_owned());
+        // What draws as the model itself does needs no flag.
+        let Draw { continuous, temperature, truncation } = self.draw;
+        for (flag, value, default) in [("--temperature", temperature, 1.0), ("--truncate", truncation, 0.0)]
+        {
+            if value != default {
+                add(flag, value.to_string());
+            }
+        }
+        if continuous {
+            words.push("--continuous".to_owned());
+        }
+        words.extend(self.show.flags());
+        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The text chunks that say how pixels are drawn.
 pub fn draw_texts(draw: Draw) -> [(&'static str, String); 3] {
     [
         ("continuous", if draw.continuous { "yes" } else { "no" }.to_owned()),
@@ -157,7 +195,7 @@ impl ShowArgs {
     }
 
     /// The flags that show it in the same way.
-    pub fn flags(&self) -> Vec<String> {
+    fn flags(&self) -> Vec<String> {
         let mut words = Vec::new();
         if self.scale > 1 {
             words.extend(["--scale".to_owned(), self.scale.to_string()]);

@@ -8,16 +8,14 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use pixelcnn::engine::{Canvas, Engine, Job, Lane, Room, Want};
-use pixelcnn::model::{Model, Precision};
+use pixelcnn::model::Model;
 use pixelcnn::sampling::mixture;
 use pixelcnn::sampling::random::Noise;
 use pixelcnn::sampling::resampling::{choose, effective_sample_size};
 
-use super::drawing::{
-    DrawArgs, Seed, ShowArgs, draw_flags, draw_texts, file_name, model_texts, parse_seed,
-};
+use super::drawing::{Again, DrawArgs, Seed, ShowArgs, draw_texts, file_name, model_texts, parse_seed};
 use super::input::{Classes, Input, InputArgs, Inputs};
-use super::{EngineArgs, ModelArgs, class_argument, images, quoted, say};
+use super::{EngineArgs, ModelArgs, images, say};
 use known::KnownArgs;
 use target::Target;
 
@@ -312,39 +310,32 @@ impl Work<'_> {
     /// The command that draws the same again.
     fn command(&self, known: &known::Known, drawn: &Drawn) -> String {
         let args = self.args;
-        let mut words = vec!["pixelcnn".to_owned(), "complete".to_owned()];
+        let mut words = vec!["complete".to_owned()];
         words.extend(args.input.words());
         words.extend(known.flag());
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-        if let Some(path) = &args.model.model {
-            add("-m", file_name(path));
-        }
         add("-n", args.count.to_string());
         if args.particles > 1 {
             add("--particles", args.particles.to_string());
         }
-        let of_one_size = || if let [batch] = drawn.batches[..] { Some(batch) } else { None };
-        if let Some(batch) = args.batch.or_else(of_one_size) {
-            add("-b", batch.to_string());
-        }
-        add("-s", self.seed.to_string());
-        if let Some(list) = &args.class {
-            let names = &self.model.config.classes;
-            let classes = super::parse_classes(list, self.model).unwrap_or_default();
-            let list: Vec<_> = classes.iter().map(|&class| class_argument(class, names)).collect();
-            add("--class", list.join(","));
-        }
-        if self.model.precision != Precision::F32 {
-            add("--precision", self.model.precision.name().to_owned());
-        }
-        add("--device", drawn.device.clone());
         match &args.each {
             Some(folder) => add("--each", file_name(folder)),
             None => add("-o", file_name(&args.output)),
         }
-        words.extend(draw_flags(args.draw.draw()));
-        words.extend(args.show.flags());
-        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+        let of_one_size = || if let [batch] = drawn.batches[..] { Some(batch) } else { None };
+        let classes =
+            args.class.as_ref().map(|list| super::parse_classes(list, self.model).unwrap_or_default());
+        let again = Again {
+            model: self.model,
+            path: args.model.model.as_deref(),
+            batch: args.batch.or_else(of_one_size),
+            seed: self.seed,
+            classes: classes.as_deref(),
+            device: &drawn.device,
+            draw: args.draw.draw(),
+            show: &args.show,
+        };
+        again.command(words)
     }
 
     /// What the files say of how they were made, and of each completion: its image, class, and effective sample

@@ -1,17 +1,15 @@
 //! What is to be drawn, and how that is told: the command that draws it again, and the text chunks of its files.
 
 use std::ops::Range;
-use std::path::Path;
 
 use pixelcnn::engine::{Draw, Job, Want};
-use pixelcnn::model::{Model, Precision};
+use pixelcnn::model::Model;
 
 use super::pool::Worker;
 use super::range::Shard;
 use super::{Args, DEFAULT_NAME};
-use crate::cli::drawing::{draw_flags, draw_texts};
+use crate::cli::drawing::{Again, draw_texts, file_name};
 use crate::cli::target::{Item, Series};
-use crate::cli::{class_argument, quoted};
 
 /// What is to be drawn, with everything that was left open decided.
 pub struct Plan {
@@ -67,35 +65,16 @@ impl Plan {
 
     /// The command that draws the same again; `device` is what to give `--device`.
     pub fn command_line(&self, args: &Args, device: &str, batch: Option<usize>) -> String {
-        let mut words = vec!["pixelcnn".to_owned(), "sample".to_owned()];
+        let mut words = vec!["sample".to_owned()];
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-        // Files go by their names alone: folders are nobody's business, and elsewhere on other machines.
-        let name =
-            |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        if let Some(path) = &args.model.model {
-            add("-m", name(path));
-        }
         if self.whole.start > 0 {
             add("--first", self.whole.start.to_string());
         }
         add("-n", (self.whole.end - self.whole.start).to_string());
-        if let Some(batch) = batch {
-            add("-b", batch.to_string());
-        }
-        add("-s", self.seed.to_string());
-        if args.class.is_some() {
-            let names = &self.model.config.classes;
-            let list: Vec<_> = self.classes.iter().map(|&class| class_argument(class, names)).collect();
-            add("--class", list.join(","));
-        }
         add("--size", format!("{}x{}", self.width, self.height));
-        if self.model.precision != Precision::F32 {
-            add("--precision", self.model.precision.name().to_owned());
-        }
-        add("--device", device.to_owned());
         match &args.each {
             Some(folder) => {
-                add("--each", name(folder));
+                add("--each", file_name(folder));
                 if args.name != *DEFAULT_NAME {
                     add("--name", args.name.as_str().to_owned());
                 }
@@ -104,15 +83,23 @@ impl Plan {
                 if let Some(Shard { part, parts }) = args.shard {
                     add("--shard", format!("{part}/{parts}"));
                 }
-                add("-o", name(&args.output));
+                add("-o", file_name(&args.output));
             }
         }
-        words.extend(draw_flags(self.draw));
-        words.extend(args.show.flags());
         if let Some(path) = &args.scores {
-            words.extend(["--scores".to_owned(), name(path)]);
+            add("--scores", file_name(path));
         }
-        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+        let again = Again {
+            model: &self.model,
+            path: args.model.model.as_deref(),
+            batch,
+            seed: self.seed,
+            classes: args.class.is_some().then_some(&self.classes[..]),
+            device,
+            draw: self.draw,
+            show: &args.show,
+        };
+        again.command(words)
     }
 
     /// What files say of how their images were drawn, and by which of the engines.

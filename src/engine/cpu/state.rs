@@ -4,7 +4,7 @@ use std::collections::TryReserveError;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::conv::{Field, Packed, Product, Run};
 use super::math::{all_finite, elu_both, sigmoid};
@@ -450,9 +450,10 @@ impl<'a> State<'a> {
                 self.macs += product.macs() as u64;
                 // SAFETY: the block has room for its positions, and is this thread's own.
                 unsafe { product.run(*arch) };
+                let stored = Stored { store: &store, positions, sums: &self.block, value: &mut self.value };
                 // SAFETY: every thread stores its own positions or its own channels of the target, which
                 // this layer does not read.
-                arch.dispatch(|| unsafe { store.run(positions, &self.block, &mut self.value) });
+                unsafe { stored.run(*arch) };
             }
         }
         self.wait();
@@ -486,6 +487,35 @@ struct Store<'a> {
     target: &'a Buffer,
     /// By image.
     broken: &'a [AtomicBool],
+}
+
+/// The epilogue of some positions, in the best instructions. A closure would not be inlined into them, and so not be
+/// made of them.
+struct Stored<'a> {
+    store: &'a Store<'a>,
+    positions: Range<usize>,
+    /// `[positions, stride]`.
+    sums: &'a [f32],
+    /// Room for what is between.
+    value: &'a mut [f32],
+}
+
+impl Stored<'_> {
+    /// # Safety
+    /// No other thread may access these channels of the target at these positions.
+    unsafe fn run(self, arch: Arch) {
+        arch.dispatch(self);
+    }
+}
+
+impl WithSimd for Stored<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // SAFETY: as promised to `run`, the only one who dispatches this.
+        unsafe { self.store.run(self.positions, self.sums, self.value) };
+    }
 }
 
 impl Store<'_> {
