@@ -7,6 +7,8 @@ pub mod adapter;
 mod batch;
 pub mod choice;
 mod device;
+#[cfg(test)]
+mod faults;
 mod layout;
 pub mod memory;
 pub mod plan;
@@ -254,7 +256,7 @@ mod tests {
     use crate::model::Config;
 
     /// As tests elsewhere choose it (`tests/common`).
-    fn test_adapter() -> wgpu::Adapter {
+    pub(super) fn test_adapter() -> wgpu::Adapter {
         let device = std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned());
         adapter::choose(&device, None).unwrap().0.remove(0)
     }
