@@ -39,4 +39,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         result = log_likelihood(pixel, job.mixtures, job.channels);
     }
     keep(job.pixels_arena, at, vec4(pixel, result));
+    count_run(id.x == 0u);
 }

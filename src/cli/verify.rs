@@ -13,7 +13,8 @@ use pixelcnn::model::{Config, Model};
 use pixelcnn::sampling::random::Noise;
 use pixelcnn::sampling::{likelihood, mixture};
 
-use super::{EngineArgs, ModelArgs};
+use super::EngineArgs;
+use super::architecture::ArchitectureArgs;
 
 /// Check that the cached engines agree with the whole network on this machine
 ///
@@ -23,7 +24,7 @@ use super::{EngineArgs, ModelArgs};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    model: ArchitectureArgs,
 
     #[command(flatten)]
     engine: EngineArgs,

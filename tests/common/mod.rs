@@ -129,6 +129,22 @@ impl Golden {
     }
 }
 
+/// What to give `--device` for the adapter that GPU tests run on: what the environment variable
+/// `PIXELCNN_TEST_ADAPTER` says, or else the best one.
+pub fn test_device() -> String {
+    std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned())
+}
+
+/// The adapter itself.
+pub fn test_adapter() -> wgpu::Adapter {
+    let device = test_device();
+    let (adapters, _) = adapter::choose(&device, None).unwrap_or_else(|error| panic!("{error}"));
+    adapters
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| panic!("PIXELCNN_TEST_ADAPTER={device} is no GPU adapter"))
+}
+
 /// A tensor of 32-bit floats.
 pub fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
     numbers(file.tensor(name).unwrap().data(), f32::from_le_bytes).collect()
@@ -148,8 +164,7 @@ pub fn gpu(model: &Model, width: usize, height: usize) -> GpuEngine {
 
 /// The same, with a variant of the shaders.
 pub fn gpu_with(model: &Model, width: usize, height: usize, options: Options) -> GpuEngine {
-    let (adapters, _) = adapter::choose("gpu", None).expect("a Vulkan adapter; scripts/test installs one");
-    GpuEngine::with_options(model, width, height, &adapters[0], options).unwrap()
+    GpuEngine::with_options(model, width, height, &test_adapter(), options).unwrap()
 }
 
 /// The network's output for given images, `[N, H, W, P]`.
@@ -204,6 +219,13 @@ pub const VARIANTS: [Options; 7] = [
     Options { chain: Some(true), workgroups: Some(3), ..PLAIN },
     Options { chain: Some(true), workgroups: Some(1 << 16), ..PLAIN },
 ];
+
+/// What is to be tested on the adapter of the GPU tests: all, or one in turn where kernels take long to compile.
+pub fn in_turn<T>(turn: usize, all: &[T]) -> &[T] {
+    // On SwiftShader an engine takes more than a second of processor time to make.
+    let is_slow = test_adapter().get_info().driver.starts_with("SwiftShader");
+    if is_slow { &all[turn % all.len()..][..1] } else { all }
+}
 
 /// The steps that a variant is tested by: index checks change nothing in what is dispatched, so that one way will do.
 pub fn methods(options: Options) -> &'static [Method] {

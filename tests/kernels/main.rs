@@ -4,6 +4,8 @@
 //!     cargo test --release --test kernels -- --nocapture
 
 mod driver;
+#[path = "../common/spirv.rs"]
+mod spirv;
 
 use std::collections::BTreeMap;
 use std::path::Path;

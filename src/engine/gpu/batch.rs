@@ -29,8 +29,8 @@ pub struct Batch {
     arenas: Vec<wgpu::Buffer>,
     /// For each image its class, and its index, which its noise depends on.
     lanes: wgpu::Buffer,
-    /// For each image, whether a value of it was not finite.
-    broken: wgpu::Buffer,
+    /// `Health` in `shaders/shared/arena.wgsl`.
+    health: wgpu::Buffer,
     job: wgpu::Buffer,
     /// The plan's dispatches by number; those that have been asked for.
     works: Vec<Option<Work>>,
@@ -46,12 +46,12 @@ impl Batch {
         device.if_there_is_memory(|| {
             let storage = Usages::STORAGE | Usages::COPY_DST | Usages::COPY_SRC;
             let arena = |&quads: &usize| device.buffer("arena", QUAD * quads as u64, storage);
-            let of_images = |label| device.buffer(label, QUAD * plan.batch as u64, storage);
+            let health = QUAD * health_quads(plan.batch) as u64;
             let job = size_of::<JobUniform>() as u64;
             Self {
                 arenas: plan.memory.arenas.iter().map(arena).collect(),
-                lanes: of_images("lanes"),
-                broken: of_images("broken"),
+                lanes: device.buffer("lanes", QUAD * plan.batch as u64, storage),
+                health: device.buffer("health", health, storage),
                 job: device.buffer("job", job, Usages::UNIFORM | Usages::COPY_DST),
                 works: plan.all().map(|_| None).collect(),
                 plan,
@@ -116,7 +116,7 @@ impl Batch {
             }
         };
         let Weights { rows, columns, additions, .. } = &gpu.weights;
-        let mut buffers = vec![rows, columns, uniform, weights, additions, &self.lanes, &self.broken];
+        let mut buffers = vec![rows, columns, uniform, weights, additions, &self.lanes, &self.health];
         buffers.extend(self.arenas.iter().chain(layers));
         let label = format!("pixelcnn {:?}", dispatch.operation);
         let bindings = bind(&gpu.device.handle, &layout, &label, &buffers);
@@ -224,7 +224,7 @@ impl Batch {
         let at = QUAD * pixels.start as u64;
         queue.write_buffer(&self.arenas[pixels.arena], at, bytemuck::cast_slice(&canvas));
         let mut encoder = gpu.device.encoder("pixelcnn begin");
-        encoder.clear_buffer(&self.broken, 0, None);
+        encoder.clear_buffer(&self.health, 0, None);
         queue.submit([encoder.finish()]);
         self.restart(gpu);
     }
@@ -258,8 +258,20 @@ impl Batch {
         Part { buffer: &self.arenas[region.arena], start: region.start, quads: region.length }
     }
 
-    /// For each image, whether it has had a value that is not finite: then its bits are not 0.
-    pub fn flags(&self) -> Part<'_> {
-        Part { buffer: &self.broken, start: 0, quads: self.size().div_ceil(4) }
+    /// How many dispatches have run since [`Self::begin`], and then for each image, whether it has had a value that is
+    /// not finite: 32-bit numbers, in the second case other than 0.
+    pub fn health(&self) -> Part<'_> {
+        Part { buffer: &self.health, start: 0, quads: health_quads(self.size()) }
     }
+
+    /// Changes how many workgroups a dispatch has, if it has been asked for, and tells how many it had.
+    #[cfg(test)]
+    pub fn set_workgroups(&mut self, number: usize, workgroups: [u32; 2]) -> Option<[u32; 2]> {
+        self.works[number].as_mut().map(|work| std::mem::replace(&mut work.workgroups, workgroups))
+    }
+}
+
+/// A count of dispatches, and a flag an image.
+fn health_quads(batch: usize) -> usize {
+    (1 + batch).div_ceil(4)
 }

@@ -1,10 +1,9 @@
 //! A device: opening it, its errors, its buffers, waiting for it and reading from it.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::adapter::Description;
 use super::choice::Speed;
 use super::layout::required_limits;
 use super::memory::QUAD;
@@ -26,6 +25,8 @@ pub struct Device {
     pub reduction: Reduction,
     /// How fast it is taken to be.
     pub speed: Speed,
+    /// How long it may take for a submission.
+    pub patience: Duration,
     failure: Failure,
     /// Buffers that the host can read and nothing goes through: as many as have been in use at once.
     staging: RefCell<Vec<wgpu::Buffer>>,
@@ -56,8 +57,16 @@ impl Fetch {
     }
 }
 
-/// The first error that a device reported.
+/// The first error that a device reported, or that it was lost.
 type Failure = Arc<Mutex<Option<String>>>;
+
+fn lock(failure: &Failure) -> MutexGuard<'_, Option<String>> {
+    failure.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember(failure: &Failure, what: String) {
+    lock(failure).get_or_insert(what);
+}
 
 impl Device {
     /// Opens a device on an adapter.
@@ -82,26 +91,27 @@ impl Device {
             |e: wgpu::RequestDeviceError| EngineError::Device(format!("{}: {}", info.name, line(&e)));
         let (handle, queue) = opened.map_err(failed)?;
         let failure = Failure::default();
-        let remember = || {
-            let failure = Arc::clone(&failure);
-            move |what: String| {
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
-            }
-        };
-        let (on_error, on_loss) = (remember(), remember());
-        handle.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(line(&error))));
-        handle.set_device_lost_callback(move |reason, message| {
-            // The device is also "lost" when it is dropped at the end.
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                on_loss(format!("the device was lost: {}", line(&message)));
-            }
+        let (on_error, on_loss) = (Arc::clone(&failure), Arc::clone(&failure));
+        handle.on_uncaptured_error(Arc::new(move |error: wgpu::Error| remember(&on_error, line(&error))));
+        handle.set_device_lost_callback(move |_, message| {
+            // What came of it may have been reported before it is.
+            lock(&on_loss).replace(format!("the device was lost: {}", line(&message)));
         });
         let reduction = match subgroups {
             true => Reduction::Subgroup(info.subgroup_min_size),
             false => Reduction::Memory,
         };
-        let speed = Speed::of(&Description::new(adapter));
-        Ok(Self { name: info.name, handle, queue, reduction, speed, failure, staging: RefCell::default() })
+        let speed = Speed::of(info.device_type);
+        Ok(Self {
+            name: info.name,
+            handle,
+            queue,
+            reduction,
+            speed,
+            patience: PATIENCE,
+            failure,
+            staging: RefCell::default(),
+        })
     }
 
     /// An error of this device.
@@ -114,8 +124,7 @@ impl Device {
     /// # Errors
     /// The first that it reported.
     pub fn check(&self) -> Result<(), EngineError> {
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.as_ref().map_or(Ok(()), |what| Err(self.error(what)))
+        lock(&self.failure).as_ref().map_or(Ok(()), |what| Err(self.error(what)))
     }
 
     /// A buffer, undefined as yet.
@@ -159,8 +168,22 @@ impl Device {
     /// # Errors
     /// [`EngineError::Device`] if the device fails, or takes unreasonably long.
     pub fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), EngineError> {
-        let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        let poll =
+            wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(self.patience) };
         let polled = self.handle.poll(poll);
+        match polled {
+            Ok(_) => {}
+            Err(wgpu::PollError::Timeout) => {
+                remember(&self.failure, format!("it has not answered for {} s", self.patience.as_secs()));
+                // When the last handle of a queue goes, wgpu waits for it, however long: so this one stays.
+                std::mem::forget(self.queue.clone());
+            }
+            // A device that is lost takes no submission, and wgpu says that it was lost when the last one has ended.
+            Err(_) => {
+                let all = wgpu::PollType::Wait { submission_index: None, timeout: Some(self.patience) };
+                let _ = self.handle.poll(all);
+            }
+        }
         self.check()?;
         polled.map(drop).map_err(|e| self.error(e))
     }

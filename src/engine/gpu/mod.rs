@@ -7,6 +7,8 @@ pub mod adapter;
 mod batch;
 pub mod choice;
 mod device;
+#[cfg(test)]
+mod faults;
 mod layout;
 pub mod memory;
 pub mod plan;
@@ -253,11 +255,17 @@ mod tests {
     use crate::engine::Method;
     use crate::model::Config;
 
+    /// As tests elsewhere choose it (`tests/common`).
+    pub(super) fn test_adapter() -> wgpu::Adapter {
+        let device = std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned());
+        adapter::choose(&device, None).unwrap().0.remove(0)
+    }
+
     /// A row that takes several submissions gives what one of a single one does.
     #[test]
     #[ignore = "needs a Vulkan adapter"]
     fn split_rows_are_the_same() {
-        let adapter = adapter::choose("gpu", None).unwrap().0.remove(0);
+        let adapter = test_adapter();
         let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
         let mut engine = GpuEngine::new(&model, 8, 4, &adapter).unwrap();
         for method in [Method::Cached, Method::Naive] {
@@ -279,7 +287,7 @@ mod tests {
     #[test]
     #[ignore = "needs a Vulkan adapter"]
     fn several_arenas_are_the_same() {
-        let adapter = adapter::choose("gpu", None).unwrap().0.remove(0);
+        let adapter = test_adapter();
         let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
         let draw = |buffer| {
             let options = Options { buffer, ..Options::default() };
@@ -299,7 +307,7 @@ mod tests {
     #[test]
     #[ignore = "needs a Vulkan adapter"]
     fn what_does_not_fit_into_all_buffers_is_refused() {
-        let adapter = adapter::choose("gpu", None).unwrap().0.remove(0);
+        let adapter = test_adapter();
         let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
         let needed = Plan::new(&Network::new(&model.config), 1, Target::SMALLEST).memory.bytes();
         let options = Options { buffer: Some(2 * needed), ..Options::default() };

@@ -57,6 +57,8 @@ pub struct Run<'a> {
     batch: &'a Batch,
     job: &'a Job,
     counts: &'a mut Counts,
+    /// Dispatches of earlier jobs.
+    dispatched_before: u64,
     pace: &'a mut Pace,
     /// The submission that runs, and when the one before it had ended.
     running: Option<wgpu::SubmissionIndex>,
@@ -82,9 +84,19 @@ impl<'a> Run<'a> {
     ) -> Self {
         batch.begin(gpu, job);
         let outcome = Outcome::new(&gpu.network, job);
-        let finished = Instant::now();
-        let (running, fetched, not_finite) = (None, None, None);
-        Self { gpu, batch, job, counts, pace, running, fetched, finished, not_finite, outcome }
+        Self {
+            gpu,
+            batch,
+            job,
+            dispatched_before: counts.dispatches,
+            counts,
+            pace,
+            running: None,
+            fetched: None,
+            finished: Instant::now(),
+            not_finite: None,
+            outcome,
+        }
     }
 
     /// Runs it.
@@ -258,19 +270,21 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Reads back the first `last` pixels, with how likely they are, and whether every value of every image was finite,
-    /// which the device remembers wherever it stores one.
+    /// Reads back the first `last` pixels, with how likely they are, and whether all went well.
     fn take_pixels(&mut self, last: usize) -> Result<(), EngineError> {
         let Config { width, height, channels, .. } = *self.config();
         let (batch, device) = (self.batch, &self.gpu.device);
         let (count, size, want) = (self.job.lanes.len(), batch.size(), self.job.want);
         let pixels = Region { length: last * size, ..batch.plan.memory.pixels };
         let mut encoder = device.encoder("pixelcnn end");
-        let fetch = device.fetch(&mut encoder, &[batch.part(pixels), batch.flags()]);
+        let fetch = device.fetch(&mut encoder, &[batch.part(pixels), batch.health()]);
         let submission = device.queue.submit([encoder.finish()]);
         let mut parts = self.collect(fetch, submission)?;
         let mut next = || parts.next().expect("two were fetched");
-        for (p, of_images) in next().chunks(4 * size).enumerate() {
+        let (pixels, health) = (next(), next());
+        let (runs, broken) = health.split_first().expect("it has a count");
+        self.check_complete(runs.to_bits())?;
+        for (p, of_images) in pixels.chunks(4 * size).enumerate() {
             for (image, pixel) in of_images.chunks(4).take(count).enumerate() {
                 let (log_likelihood, pixel) = (pixel[3], &pixel[..channels]);
                 let (row, column) = (p / width, p % width);
@@ -287,8 +301,21 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let flags = next();
-        let first_broken = flags.iter().take(count).position(|flag| flag.to_bits() != 0);
+        self.check_finite(broken)
+    }
+
+    /// Whether everything that was submitted has run: what a driver drops leaves zeros, or values of the row before.
+    fn check_complete(&self, runs: u32) -> Result<(), EngineError> {
+        let dispatched = (self.counts.dispatches - self.dispatched_before) as u32;
+        if runs == dispatched {
+            return Ok(());
+        }
+        Err(self.gpu.device.error(format!("of {dispatched} kernels that were submitted, {runs} have run")))
+    }
+
+    /// Whether every value of every image was finite, which the device remembers wherever it stores one.
+    fn check_finite(&self, broken: &[f32]) -> Result<(), EngineError> {
+        let first_broken = broken.iter().take(self.job.lanes.len()).position(|flag| flag.to_bits() != 0);
         let (image, pixel) = match (self.not_finite, first_broken) {
             (Some((image, pixel)), _) => (image, Some(pixel)),
             (None, Some(image)) => (image, None),
