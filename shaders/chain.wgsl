@@ -126,4 +126,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         storageBarrier();
     }
+    count_run(group.x == 0u && thread == 0u);
 }

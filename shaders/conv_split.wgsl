@@ -103,4 +103,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             store(0u, place, quad, total[0], total[1]);
         }
     }
+    count_run(all(group == vec3(0u)) && index == 0u);
 }

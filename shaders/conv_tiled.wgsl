@@ -120,4 +120,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
+    count_run(all(group == vec3(0u)) && index == 0u);
 }

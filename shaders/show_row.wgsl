@@ -15,4 +15,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let pixel = load(job.pixels_arena, job.pixels_base + row_place.index * job.columns * job.batch + id.x);
     let at = record_at(job.image, i32(row_place.index), i32(column), image);
     keep(job.image.arena, at, with_ones(pixel, job.channels));
+    count_run(id.x == 0u);
 }

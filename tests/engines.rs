@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    VARIANTS, architectures, conditional_architectures, engine, first_difference, gpu_with, in_turn,
-    parameters, parameters_by, random_images, sample, trace,
+    VARIANTS, architectures, chosen, conditional_architectures, engine, first_difference, gpu_with,
+    in_turn, parameters, parameters_by, random_images, sample, trace,
 };
 use pixelcnn::engine::cost::{self, Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, full};
@@ -12,15 +12,10 @@ use pixelcnn::engine::gpu::Options;
 use pixelcnn::engine::gpu::plan::{Plan, Target};
 use pixelcnn::engine::{Canvas, Draw, Engine, EngineError, Job, Method, Room, Want};
 use pixelcnn::model::network::{Layer, depth};
-use pixelcnn::model::{Config, Model, Network, Precision};
+use pixelcnn::model::{Config, Model, Network, Nonlinearity, Precision};
 
 /// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
 const TOLERANCE: f32 = 1e-4;
-
-/// The architectures that a test goes through; on a slow adapter, the one whose turn it is.
-fn chosen(on_gpu: bool, turn: usize, configs: Vec<Config>) -> Vec<Config> {
-    if on_gpu { in_turn(turn, &configs).to_vec() } else { configs }
-}
 
 fn all_architectures() -> Vec<Config> {
     architectures().into_iter().chain(conditional_architectures()).collect()
@@ -266,6 +261,102 @@ fn a_nan_is_an_error_on_the_cpu() {
 #[ignore = "needs a Vulkan adapter"]
 fn a_nan_is_an_error_on_the_gpu() {
     a_nan_is_an_error(true);
+}
+
+/// Whatever number of the model is not finite, and whatever an activation makes of it, the job that meets it is an error;
+/// the engine's next one is as ever.
+fn a_number_that_is_not_finite_is_noticed_in_every_tensor(on_gpu: bool) {
+    // Everywhere a class can be, and an activation that makes −1 of −∞.
+    let config = Config {
+        width: 8,
+        height: 8,
+        levels: 2,
+        filters: 4,
+        mixtures: 2,
+        nonlinearity: Nonlinearity::Elu,
+        ..conditional_architectures().into_iter().find(|config| config.class_places.len() > 1).unwrap()
+    };
+    let config = Config { dilations: vec![1; config.blocks + 1], ..config };
+    let last = config.classes.len() - 1;
+    let model = Model::synthetic(config.clone(), 3);
+    let (image, _) = random_images(&config, 4, 1);
+    let jobs = |class: usize| {
+        let drawing = Job::sample(7, [(5, Some(class))]);
+        let want = Want { likelihood: true, ..Want::default() };
+        let evaluation = Job::evaluate(&config, &image, &[class], want);
+        [drawing, Job { method: Method::ByPixel, ..evaluation.clone() }, evaluation]
+    };
+    let names: Vec<_> = match on_gpu {
+        false => model.tensors.keys().cloned().collect(),
+        // One of each kind: a device for each takes its time.
+        true => KINDS.map(str::to_owned).to_vec(),
+    };
+    for name in names {
+        // The last of a class tensor is the last class's; the last of a gate's, its second half.
+        let places = [
+            (f32::NAN, 0, 0),
+            (f32::NEG_INFINITY, 0, 0),
+            (f32::NAN, model.tensors[&name].data.len() - 1, last),
+        ];
+        for (value, at, class) in places.into_iter().skip(if on_gpu { 2 } else { 0 }) {
+            let mut broken = model.clone();
+            broken.tensors.get_mut(&name).unwrap().data[at] = value;
+            let mut engine = engine(on_gpu, &broken);
+            for job in jobs(class) {
+                match engine.run(&job, &mut |_| {}) {
+                    Err(error @ EngineError::NotFinite { image: 0 | 5, .. }) => {
+                        assert!(error.to_string().contains("gave NaN or infinity for image"));
+                    }
+                    other => {
+                        panic!("{value} at {at} of {name}: {:?}", other.map(|_| "something was made of it"))
+                    }
+                }
+            }
+            // What the other classes add is finite.
+            if name.contains(".class.") {
+                for job in jobs(last - class) {
+                    let good = self::engine(on_gpu, &model).run(&job, &mut |_| {}).unwrap();
+                    let after = engine.run(&job, &mut |_| {}).unwrap();
+                    assert!(after.pixels == good.pixels && after.log_likelihood == good.log_likelihood);
+                }
+            }
+        }
+    }
+}
+
+/// A tensor of every kind of layer.
+const KINDS: [&str; 20] = [
+    "input.vertical.weight",
+    "input.above.bias",
+    "input.left.weight",
+    "input.vertical.class.weight",
+    "input.horizontal.class.weight",
+    "up.0.block.0.vertical.conv_in.weight",
+    "up.0.block.0.vertical.conv_out.weight",
+    "up.0.block.0.horizontal.conv_in.class.weight",
+    "up.0.block.0.horizontal.conv_out.bias",
+    "up.0.block.0.horizontal.skip.weight",
+    "up.0.stride.horizontal.weight",
+    "bottleneck.vertical.class.weight",
+    "bottleneck.horizontal.class.weight",
+    "up.0.block.0.vertical.remembered.class.weight",
+    "down.1.block.0.vertical.skip.weight",
+    "down.1.stride.vertical.bias",
+    "down.0.block.1.horizontal.conv_out.weight",
+    "down.0.block.1.horizontal.class.weight",
+    "output.class.weight",
+    "output.weight",
+];
+
+#[test]
+fn a_number_that_is_not_finite_is_noticed_in_every_tensor_on_the_cpu() {
+    a_number_that_is_not_finite_is_noticed_in_every_tensor(false);
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn a_number_that_is_not_finite_is_noticed_in_every_tensor_on_the_gpu() {
+    a_number_that_is_not_finite_is_noticed_in_every_tensor(true);
 }
 
 /// Drawing with given pixels: nothing given is the sample, all given the evaluation, and what follows given pixels

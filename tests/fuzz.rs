@@ -18,6 +18,7 @@ use fastrand::Rng;
 use image::{DynamicImage, ImageFormat, RgbImage};
 use pixelcnn::input::{self, Request};
 use pixelcnn::model::{Config, Model, Network};
+use pixelcnn::output::{Image, png};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -40,6 +41,17 @@ fn images() {
     let read = |bytes: &[u8]| input::decode(bytes).map(drop).map_err(|error| error.to_string());
     // Decoders allow themselves half a GiB, and pixels are copied to be brought into one form.
     fuzz("image", &image_files(), read, |_| 2 << 30);
+}
+
+#[test]
+fn pictures() {
+    let read = |bytes: &[u8]| {
+        let mut file = bytes.to_vec();
+        correct_sums(&mut file);
+        png::decode(&file).map(drop).map_err(|error| error.to_string())
+    };
+    // What a byte can hold, and what the decoder allows itself for texts.
+    fuzz("picture", &picture_files(), read, |length| 1100 * length + (80 << 20));
 }
 
 #[test]
@@ -140,7 +152,8 @@ fn fuzz(
 fn kind(answer: &Result<(), String>) -> String {
     let Err(error) = answer else { return "read".to_owned() };
     let is_word = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b",:;(".contains(&b));
-    error.split([' ', '"', '`', '\'']).filter(is_word).take(8).collect::<Vec<_>>().join(" ")
+    let words = error.split('"').step_by(2).flat_map(|unquoted| unquoted.split([' ', '`', '\'']));
+    words.filter(is_word).take(8).collect::<Vec<_>>().join(" ")
 }
 
 /// Damages a file, as transfers, disks and enemies do.
@@ -256,6 +269,43 @@ fn image_files() -> Vec<Vec<u8>> {
     jpegs.sort();
     files.extend(jpegs);
     files
+}
+
+/// Makes the check sums of a PNG file's chunks right, which would find all damage before anything else could.
+fn correct_sums(file: &mut [u8]) {
+    let mut at = 8;
+    while let Some(length) = file.get(at..at + 4) {
+        let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
+        let Some(summed) = file.get(at + 4..at + 8 + length) else { return };
+        let sum = summed.iter().fold(u32::MAX, |sum, byte| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+                (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg())
+            })
+        });
+        at += 8 + length;
+        let Some(to) = file.get_mut(at..at + 4) else { return };
+        to.copy_from_slice(&(!sum).to_be_bytes());
+        at += 4;
+    }
+}
+
+/// Pictures that say how they were drawn, in text of each kind.
+fn picture_files() -> Vec<Vec<u8>> {
+    let texts =
+        [("seed", "7".to_owned()), ("class", "crème".to_owned()), ("command", "pixelcnn ".repeat(9))];
+    let picture = |channels| {
+        let levels = (0..5 * 3 * channels as u8).collect();
+        let mut file = Vec::new();
+        png::encode(&mut file, &Image { width: 5, height: 3, channels, levels }, &texts).unwrap();
+        file
+    };
+    let mut others = Vec::new();
+    let mut encoder = ::png::Encoder::new(&mut others, 9, 2);
+    encoder.set_color(::png::ColorType::Grayscale);
+    encoder.set_depth(::png::BitDepth::One);
+    encoder.add_ztxt_chunk("command".to_owned(), "pixelcnn ".repeat(9)).unwrap();
+    encoder.write_header().unwrap().write_image_data(&[0x55; 4]).unwrap();
+    vec![picture(1), picture(3), others]
 }
 
 /// Arrays of NumPy, alone and packed.

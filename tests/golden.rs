@@ -13,7 +13,11 @@ const TOLERANCE: f32 = 1e-4;
 
 fn check(case: &Golden, parameters: &[f32]) {
     case.assert_close(parameters, &case.parameters, TOLERANCE);
-    for (got, expected) in case.bits_under(parameters).iter().zip(&case.bits_per_dim) {
+    check_bits(case, &case.bits_under(parameters));
+}
+
+fn check_bits(case: &Golden, bits_per_dim: &[f64]) {
+    for (got, expected) in bits_per_dim.iter().zip(&case.bits_per_dim) {
         assert!((got - expected).abs() <= 1e-4, "{}: {got} bits/dim, expected {expected}", case.name);
     }
 }
@@ -44,7 +48,15 @@ fn cached_network_on_the_gpu() {
         for &options in in_turn(turn, &VARIANTS) {
             let mut engine = gpu_with(&case.model, case.width, case.height, options);
             for &method in common::methods(options, case.width * case.height) {
-                check(&case, &case.parameters_of(&mut engine, method));
+                let (parameters, bits_per_dim) = case.outcome_of(&mut engine, method);
+                check(&case, &parameters);
+                check_bits(&case, &bits_per_dim);
+                // Those of another image are noticed.
+                let others = [&bits_per_dim[1..], &bits_per_dim[..1]].concat();
+                assert!(
+                    case.count() == 1
+                        || others.iter().zip(&bits_per_dim).all(|(a, b)| (a - b).abs() > 1e-3)
+                );
             }
         }
     }

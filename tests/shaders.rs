@@ -42,7 +42,7 @@ fn variants() -> Vec<Variant> {
             variants.extend(teams.map(|team| Variant::chain(team, 25, 13, nonlinearity)));
         }
     }
-    variants.push(Variant::show_row());
+    variants.extend([Kernel::ShowRow, Kernel::Likelihood].map(Variant::of_row));
     let in_several =
         |arenas| variants.iter().step_by(7).cloned().map(move |variant| variant.in_arenas(arenas));
     [1, 2, 4].map(in_several).into_iter().flatten().chain(variants.clone()).collect()

@@ -18,7 +18,7 @@ import torch
 
 from conversion import ConversionError
 from conversion.console import Stopped, escaped
-from conversion.files import write_somewhere
+from conversion.files import write_somewhere, write_whole
 from conversion.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
@@ -341,8 +341,8 @@ class Trainer:
             *(",".join(map(str, row)) for row in self.log),
         ]
         try:
-            log_path(self.flags).write_text("\n".join(lines) + "\n")
-        except OSError as error:
+            write_whole(log_path(self.flags), lambda file: file.write("".join(f"{line}\n" for line in lines).encode()))
+        except ConversionError as error:
             print(f"warning: no log: {error}", file=sys.stderr)
         self.show(held_out)
 

@@ -4,7 +4,7 @@
 //   3     weights: see the kernel
 //   4     additions: what layers and nodes add, tables [classes, rows, columns, quads]
 //   5     lanes: the images of the batch
-//   6     broken: which of them have a value that is not finite
+//   6     health: what has gone right, and what wrong
 //   7 …   arenas: nodes, row contexts and pixels, `load(arena, at)` and `keep(arena, at, value)`
 //   last  the chain kernel's layers
 // All counts of channels are in quads: four channels, a vec4.
@@ -39,11 +39,18 @@ struct Table {
     of_column: u32,
 }
 
+struct Health {
+    // Dispatches that have run: a driver may drop some, and say nothing.
+    runs: atomic<u32>,
+    // [B], not 0 for images that have a value that is not finite.
+    broken: array<atomic<u32>>,
+}
+
 @group(0) @binding(0) var<uniform> row_place: Place;
 @group(0) @binding(1) var<uniform> column_place: Place;
 @group(0) @binding(4) var<storage, read> additions: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> lanes: array<vec4<u32>>;  // [B]: class, index (low, high word), -
-@group(0) @binding(6) var<storage, read_write> broken: array<atomic<u32>>;  // [B]
+@group(0) @binding(6) var<storage, read_write> health: Health;
 
 // Where the record of a pixel of an image begins; row and column may lie in the padding.
 fn record_at(ring: Ring, row: i32, column: i32, image: u32) -> u32 {
@@ -54,4 +61,11 @@ fn record_at(ring: Ring, row: i32, column: i32, image: u32) -> u32 {
 // Where what a table adds to a pixel of an image begins.
 fn addition_at(table: Table, row: u32, column: u32, image: u32) -> u32 {
     return table.base + lanes[image].x * table.of_class + row * table.of_row + column * table.of_column;
+}
+
+// The end of a kernel; one invocation of a dispatch is its first.
+fn count_run(is_first: bool) {
+    if is_first {
+        atomicAdd(&health.runs, 1u);
+    }
 }

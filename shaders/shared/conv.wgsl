@@ -99,6 +99,7 @@ fn store(l: u32, place: vec2<u32>, quad: u32, first: vec4<f32>, second: vec4<f32
     var value = first;
     var columns = halves_of(l);
     if epilogue_of(l) == GATE {
+        check(image, second);
         let x = record_at(layers[l].residual, row, i32(place.x), image);
         value = load(layers[l].residual.arena, x + quad) + first * sigmoid(second);
         columns = 1u;

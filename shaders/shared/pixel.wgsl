@@ -84,7 +84,7 @@ fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
         sh_parameters[i] = sum;
         if !is_finite(sum) {
             atomicStore(&sh_broken[i / PARAMETERS], 1u);
-            atomicStore(&broken[image], 1u);
+            atomicStore(&health.broken[image], 1u);
         }
         keep(job.parameters.arena, record_at(job.parameters, i32(row), i32(column), image) + q, sum);
     }
@@ -110,7 +110,7 @@ fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
         if pixel.w == 0.0 {
             pixel = vec4(draw_pixel(), 0.0);
             var result = pixel;
-            if atomicLoad(&sh_broken[thread]) != 0u || atomicLoad(&broken[image]) != 0u {
+            if atomicLoad(&sh_broken[thread]) != 0u || atomicLoad(&health.broken[image]) != 0u {
                 result = vec4(vec3(NOT_FINITE), 0.0);
             }
             keep(job.pixels_arena, to, result);

@@ -34,12 +34,17 @@ fn store_phi(node: Target, at: u32, value: vec4<f32>, negative: vec4<f32>) {
     }
 }
 
-// Stores one quad of channels of a pixel of an image. NaN or infinity breaks the image, which `broken` remembers:
-// activations and drivers may turn them into ordinary numbers again.
-fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value: vec4<f32>) {
+// NaN or infinity breaks an image, which `health` remembers: activations and drivers may turn them into ordinary
+// numbers again.
+fn check(image: u32, value: vec4<f32>) {
     if !is_finite(value) {
-        atomicStore(&broken[image], 1u);
+        atomicStore(&health.broken[image], 1u);
     }
+}
+
+// Stores one quad of channels of a pixel of an image.
+fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value: vec4<f32>) {
+    check(image, value);
     let at = record_at(node.ring, row, column, image) + quad;
     if node.raw != NONE {
         keep(node.ring.arena, at + node.raw, value);
@@ -53,6 +58,7 @@ fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value
     }
     if node.addition.base != NONE {
         let of_class = value + additions[addition_at(node.addition, u32(row), u32(column), image) + quad];
+        check(image, of_class);
         if node.class_raw != NONE {
             keep(node.ring.arena, at + node.class_raw, of_class);
         }

@@ -1,7 +1,7 @@
 //! PNG files that say how they were made.
 
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::fs;
+use std::io::{self, Cursor};
 use std::path::Path;
 
 use super::{Image, OutputError, file};
@@ -54,15 +54,27 @@ pub(super) fn encoder<W: io::Write>(
     Ok(encoder)
 }
 
+/// How many bytes one of a file can hold, at most: what packs them makes 1032 of one. Files that claim more do not end
+/// where they should.
+const MOST_PACKED: usize = 1100;
+
 /// Reads a picture such as [`write()`] makes, to its end, with its text chunks; of other kinds of PNG files the texts
 /// alone, with no levels.
 ///
 /// # Errors
 /// What the system says, and files that are no whole PNG files.
 pub fn read(path: &Path) -> Result<(Image, Vec<(String, String)>), png::DecodingError> {
-    let mut reader = png::Decoder::new(BufReader::new(File::open(path)?)).read_info()?;
-    let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
-    let mut levels = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];
+    decode(&fs::read(path)?)
+}
+
+/// As [`read`], of a file's contents.
+///
+/// # Errors
+/// As [`read`].
+pub fn decode(file: &[u8]) -> Result<(Image, Vec<(String, String)>), png::DecodingError> {
+    let mut reader = png::Decoder::new(Cursor::new(file)).read_info()?;
+    let size = reader.output_buffer_size().filter(|&size| size / MOST_PACKED <= file.len());
+    let mut levels = vec![0; size.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?];
     let shape = reader.next_frame(&mut levels)?;
     reader.finish()?;
     let channels = match (shape.color_type, shape.bit_depth) {

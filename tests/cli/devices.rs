@@ -52,8 +52,8 @@ fn on_a_gpu() {
     assert_eq!(texts["engine"], format!("GPU ({})", test_adapter().get_info().name));
     let verify = shell.ok("verify -m grey.safetensors --json").stdout;
     let report: serde_json::Value = serde_json::from_str(&verify).unwrap();
-    // Two on the CPU; by row, by pixel and drawing at three sizes of batches.
-    assert_eq!(report["comparisons"].as_array().unwrap().len(), 2 + 3 * 3, "{verify}");
+    // Two on the CPU; by row, by pixel, likelihoods and drawing at three sizes of batches.
+    assert_eq!(report["comparisons"].as_array().unwrap().len(), 2 + 3 * 4, "{verify}");
     let said = shell.error("sample -n 100000000 -b 100000000 --each pictures");
     assert!(said.contains("a batch of 100000000 images does not fit"), "{said}");
 }

@@ -89,6 +89,51 @@ fn signals_leave_no_empty_folder_and_no_image_that_is_drawn() {
 }
 
 #[test]
+fn a_signal_while_models_and_images_are_read_is_obeyed_at_once() {
+    let shell = Shell::new();
+    // A pipe that nobody writes to holds it up.
+    for pipe in ["model.safetensors", "images.npz"] {
+        assert!(Command::new("mkfifo").arg(shell.path(pipe)).status().unwrap().success());
+    }
+    let before = shell.files();
+    for line in [
+        "pixelcnn sample -m model.safetensors --each new --device cpu",
+        "pixelcnn eval images.npz --class 0 --params p.npy --device cpu",
+    ] {
+        for (name, number) in signals() {
+            let mut child = begin(&shell, line);
+            sleep(Duration::from_millis(300));
+            if child.try_wait().unwrap().is_some() {
+                let said = child.wait_with_output().unwrap();
+                panic!("{line}: it reads no pipes: {}", String::from_utf8_lossy(&said.stderr));
+            }
+            signal(&child, name);
+            assert_eq!(child.wait().unwrap().signal(), Some(number), "{line}");
+            assert_eq!(shell.files(), before, "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_signal_while_a_picture_is_written_leaves_the_old_one() {
+    let shell = Shell::new();
+    fs::write(shell.path("large.png"), "old").unwrap();
+    let before = shell.files();
+    for (name, number) in signals() {
+        let line =
+            "pixelcnn sample -m grey.safetensors -n 100 --class 0 --scale 64 -o large.png --device cpu";
+        let mut child = begin(&shell, line);
+        let is_writing = || shell.files().iter().any(|file| file.starts_with(".pixelcnn-"));
+        wait(&mut child, "write", is_writing);
+        signal(&child, name);
+        let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+        assert_eq!(status.signal(), Some(number), "{}", String::from_utf8_lossy(&stderr));
+        assert_eq!(shell.files(), before, "SIG{name}");
+        assert_eq!(fs::read(shell.path("large.png")).unwrap(), b"old");
+    }
+}
+
+#[test]
 fn a_signal_that_is_to_be_ignored_is() {
     let shell = Shell::new();
     let line = "trap '' HUP; pixelcnn sample --each new --size 32x32 -n 20 -b 1 --device cpu --threads 1";
@@ -225,4 +270,87 @@ fn a_disk_that_fills_up_keeps_what_is_whole_and_says_how_to_go_on() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("mount/a.npz: No space left"), "{said}");
     assert!(output.stdout.is_empty() && start.elapsed() < Duration::from_secs(5));
+}
+
+/// A program that may write so many bytes to any file, and no more: the write that goes beyond fails as one on a full
+/// disk does, and what it has done till then is there.
+fn run_limited(shell: &Shell, words: &str, most_bytes: u64) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pixelcnn"));
+    let limit = move || {
+        let limit = libc::rlimit { rlim_cur: most_bytes, rlim_max: most_bytes };
+        // SAFETY: both are allowed between fork and exec, and change nothing but this process.
+        let is_set = unsafe {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) == 0
+        };
+        if is_set { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    command.args(words.split(' ')).current_dir(shell.folder.path()).env("TMPDIR", shell.path("temporary"));
+    // SAFETY: as above.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, limit) };
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_byte_leaves_what_was_there() {
+    let shell = Shell::new();
+    for folder in ["temporary", "images"] {
+        fs::create_dir(shell.path(folder)).unwrap();
+    }
+    for i in 0..3 {
+        fs::create_dir_all(shell.path(&format!("classes/{i}"))).unwrap();
+        for path in [format!("images/{i}.png"), format!("classes/{i}/{i}.png")] {
+            image::GrayImage::new(10, 14).save(shell.path(&path)).unwrap();
+        }
+    }
+    let eval = "eval -m grey.safetensors images --class 0 --device cpu --threads 1";
+    let sample = "sample -m grey.safetensors -n 6 --class 0 --device cpu --threads 1";
+    let classify = "classify -m grey.safetensors classes --device cpu --threads 1";
+    let bench = "bench -m grey.safetensors -b 1 --seconds 0 --repeat 1 --device cpu --threads 1";
+    let lines = [
+        (format!("{sample} -o out.png"), "out.png"),
+        (format!("{sample} -o out.npz"), "out.npz"),
+        (format!("{sample} -o out.npy"), "out.npy"),
+        (format!("{sample} -o a.png --animate out.gif"), "out.gif"),
+        (format!("{sample} -o a.png --animate out.png"), "out.png"),
+        (format!("{sample} -o a.png --scores out.csv"), "out.csv"),
+        (format!("{eval} --params out.npy"), "out.npy"),
+        (format!("{eval} --csv out.csv"), "out.csv"),
+        (format!("{eval} --plot out.svg"), "out.svg"),
+        (format!("{classify} --csv out.csv"), "out.csv"),
+        (format!("{classify} --plot out.png"), "out.png"),
+        (format!("{bench} --json out.json"), "out.json"),
+        (format!("{bench} --csv out.csv"), "out.csv"),
+        (format!("{bench} --plot out.svg"), "out.svg"),
+        (
+            "complete -m grey.safetensors images --class 0 --rows 7 --device cpu -o out.png".to_owned(),
+            "out.png",
+        ),
+    ];
+    for (line, name) in lines {
+        shell.ok(&line);
+        let whole = fs::metadata(shell.path(name)).unwrap().len();
+        for file in ["a.png", name] {
+            let _ = fs::write(shell.path(file), "old");
+        }
+        let before = shell.files();
+        // None at all, a part of what its writer holds back, in between, and all but the last byte. A run that is timed
+        // differs by some digits.
+        let last = if line.starts_with("bench") { whole / 2 } else { whole - 1 };
+        for most in [0, 1, whole / 3, last] {
+            let output = run_limited(&shell, &line, most);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{line}, {most} of {whole} bytes: {said}");
+            assert!(said.contains("File too large") && !said.contains("kept"), "{line}, {most}: {said}");
+            assert_eq!(shell.files(), before, "{line}, {most} of {whole} bytes: {said}");
+            assert_eq!(fs::read(shell.path(name)).unwrap(), b"old", "{line}, {most}: {said}");
+            assert_eq!(fs::read_dir(shell.path("temporary")).unwrap().count(), 0, "{line}, {most}: {said}");
+        }
+        // And with room there is no error.
+        let output = run_limited(&shell, &line, 2 * whole + 100_000);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        for file in ["a.png", name] {
+            let _ = fs::remove_file(shell.path(file));
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod common;
 mod complete;
 mod devices;
 mod eval;
+mod faults;
 #[cfg(unix)]
 mod files;
 mod folders;

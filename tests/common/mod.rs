@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::{GpuEngine, Options, adapter};
-use pixelcnn::engine::{Engine, Job, Method, Trace, Want};
+use pixelcnn::engine::{Engine, Job, Method, Outcome, Trace, Want};
 use pixelcnn::model::network::Activation;
 use pixelcnn::model::{ClassPlace, Config, Model, Network, Nonlinearity};
 use pixelcnn::sampling::mixture;
@@ -81,9 +81,18 @@ impl Golden {
         self.model.config.with_size(self.width, self.height)
     }
 
-    /// What an engine gives for the images.
+    /// What an engine gives for the images: parameters, and bits per dimension of each.
+    pub fn outcome_of(&self, engine: &mut dyn Engine, method: Method) -> (Vec<f32>, Vec<f64>) {
+        let (config, want) = (self.config(), Want { parameters: true, likelihood: true, trace: false });
+        let job = Job { method, ..Job::evaluate(&config, &self.images(), &self.classes, want) };
+        let Outcome { parameters, log_likelihood, .. } = engine.run(&job, &mut |_| {}).unwrap();
+        let of_images = log_likelihood.chunks(config.width * config.height);
+        (parameters, of_images.map(|told| mixture::bits_per_dim_of(told, config.channels)).collect())
+    }
+
+    /// The network's output for them alone.
     pub fn parameters_of(&self, engine: &mut dyn Engine, method: Method) -> Vec<f32> {
-        parameters_by(method, engine, &self.config(), &self.images(), &self.classes)
+        self.outcome_of(engine, method).0
     }
 
     pub fn count(&self) -> usize {
@@ -220,6 +229,11 @@ fn is_slow() -> bool {
 /// What to test on the adapter of the GPU tests: all, or on a slow one what is in turn.
 pub fn in_turn<T>(turn: usize, all: &[T]) -> &[T] {
     if is_slow() { &all[turn % all.len()..][..1] } else { all }
+}
+
+/// What a test goes through on either engine.
+pub fn chosen<T: Clone>(on_gpu: bool, turn: usize, all: Vec<T>) -> Vec<T> {
+    if on_gpu { in_turn(turn, &all).to_vec() } else { all }
 }
 
 /// The steps that a variant is tested by, for images of so many pixels: index checks change nothing in what is
@@ -362,4 +376,17 @@ pub fn engine(on_gpu: bool, model: &Model) -> Box<dyn Engine> {
     } else {
         Box::new(CpuEngine::new(model, width, height, 2))
     }
+}
+
+/// The model with all its scales multiplied by `factor`.
+pub fn with_scales(model: &Model, factor: f32) -> Model {
+    let (m, channels) = (model.config.mixtures, model.config.channels);
+    let of_channel = if channels == 3 { 3 } else { 2 };
+    let mut model = model.clone();
+    let bias = &mut model.tensors.get_mut("output.bias").unwrap().data;
+    for c in 0..channels {
+        let scales = (2 + c * of_channel) * m;
+        bias[scales..scales + m].iter_mut().for_each(|s| *s += factor.ln());
+    }
+    model
 }

@@ -36,6 +36,13 @@ pub fn sigmoid(x: f32) -> f32 {
     numerator / (1.0 + e)
 }
 
+/// Whether all values are finite, by their bits: without a branch.
+#[inline(always)]
+pub fn all_finite(values: &[f32]) -> bool {
+    let largest = values.iter().fold(0, |largest: u32, x| largest.max(x.to_bits() & 0x7fff_ffff));
+    largest < f32::INFINITY.to_bits()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +64,19 @@ mod tests {
             assert_eq!((elu_both(x).1, elu_both(-x).0), (-1.0, -1.0));
             assert_eq!((sigmoid(x), elu_both(x).0), (1.0, x));
             assert!(sigmoid(-x) < 1e-37);
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_seen() {
+        let good = [0.0, -0.0, f32::MAX, f32::MIN, 1e-45, -1.0];
+        assert!(all_finite(&good) && all_finite(&[]));
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..good.len() {
+                let mut values = good;
+                values[at] = bad;
+                assert!(!all_finite(&values), "{bad} at {at}");
+            }
         }
     }
 

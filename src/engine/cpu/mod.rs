@@ -307,8 +307,9 @@ impl<'a> Images<'a> {
             let place = row * width + column;
             for (image, lane) in self.lanes.iter().enumerate() {
                 let parameters = state.parameters(column, image);
-                if !parameters.iter().all(|p| p.is_finite()) {
-                    let pixel = Some([row, column]);
+                let is_finite = parameters.iter().all(|p| p.is_finite());
+                if !is_finite || state.is_broken(image) {
+                    let pixel = (!is_finite).then_some([row, column]);
                     return Err(EngineError::NotFinite { image: lane.index, pixel });
                 }
                 let at = image * height * width + place;

@@ -2,12 +2,12 @@
 
 use std::collections::TryReserveError;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::conv::{Field, Packed, Product, Run};
-use super::math::{elu_both, sigmoid};
+use super::math::{all_finite, elu_both, sigmoid};
 use super::team::{Buffer, Pace, Team};
 use crate::engine::plan::{self, Part, Work};
 use crate::model::network::{Form, IMAGE, Layer, MAX_TAPS, Node, Table, depth, padded};
@@ -156,6 +156,8 @@ pub struct Memory {
     of_nodes: Vec<Gathered>,
     /// The class of each image; none for an unconditional model.
     classes: Vec<usize>,
+    /// Whether an image has had a value that is not finite: activations may turn those into ordinary numbers again.
+    broken: Vec<AtomicBool>,
     macs: AtomicU64,
 }
 
@@ -173,6 +175,8 @@ impl Memory {
         let (network, layers) = (&packing.network, packing.network.layers.len());
         self.batch = batch;
         self.classes = classes;
+        self.broken.clear();
+        self.broken.resize_with(batch, AtomicBool::default);
         self.nodes.resize_with(network.nodes.len(), Buffer::default);
         self.contexts.resize_with(layers, Buffer::default);
         self.additions.resize_with(layers, Gathered::default);
@@ -339,6 +343,11 @@ impl<'a> State<'a> {
         &self.ring(network.parameters())[at..at + network.config.parameters_per_pixel()]
     }
 
+    /// Whether a value of an image was not finite.
+    pub fn is_broken(&self, image: usize) -> bool {
+        self.memory.broken[image].load(Ordering::Relaxed)
+    }
+
     /// The cache of a node, see [`Node`].
     pub fn ring(&self, node: usize) -> &[f32] {
         // SAFETY: caches are written by `run`, `restart` and `set_pixel` alone, which take `&mut self` and
@@ -433,6 +442,7 @@ impl<'a> State<'a> {
                 half: weights.width(),
                 channels: weights.channels_of(&panels),
                 target: &self.memory.nodes[layer.target],
+                broken: &self.memory.broken,
             };
             for start in positions.clone().step_by(BLOCK) {
                 let positions = start..positions.end.min(start + BLOCK);
@@ -475,6 +485,8 @@ struct Store<'a> {
     /// The channels of each half that are stored.
     channels: Range<usize>,
     target: &'a Buffer,
+    /// By image.
+    broken: &'a [AtomicBool],
 }
 
 /// The epilogue of some positions, in the best instructions. A closure would not be inlined into them, and so not be
@@ -523,6 +535,7 @@ impl Store<'_> {
             if let Some(x) = &self.residual {
                 let x = &x.data[x.start + column * x.column + image * x.image..][channels.clone()];
                 let (a, b) = (&sums[channels.clone()], &sums[self.half..][channels.clone()]);
+                self.check(image, b);
                 for (value, (x, (a, b))) in value.iter_mut().zip(x.iter().zip(a.iter().zip(b))) {
                     *value = x + a * sigmoid(*b);
                 }
@@ -538,6 +551,14 @@ impl Store<'_> {
         }
     }
 
+    /// Remembers an image with a value that is not finite.
+    #[inline(always)]
+    fn check(&self, image: usize, value: &[f32]) {
+        if !all_finite(value) {
+            self.broken[image].store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Writes all forms of a pixel's value that have readers; `sum` is room for the value with what its class adds.
     ///
     /// # Safety
@@ -545,6 +566,7 @@ impl Store<'_> {
     #[inline(always)]
     unsafe fn store(&self, value: &[f32], sum: &mut [f32], row: usize, column: usize, image: usize) {
         let record = row + (column * self.batch + image) * self.node.record;
+        self.check(image, value);
         // SAFETY: as promised by the caller.
         unsafe { self.forms(value, record, |form| self.node.offset(form)) };
         if let Some(added) = &self.added {
@@ -552,6 +574,7 @@ impl Store<'_> {
             for (sum, (x, e)) in sum.iter_mut().zip(value.iter().zip(&added[self.channels.clone()])) {
                 *sum = x + e;
             }
+            self.check(image, sum);
             // SAFETY: as promised by the caller.
             unsafe { self.forms(sum, record, |form| self.node.offset(form.of_class())) };
         }

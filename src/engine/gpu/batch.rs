@@ -2,13 +2,14 @@
 
 use bytemuck::Zeroable;
 
-use super::device::Device;
+use super::device::{Device, Part};
 use super::layout::{JobUniform, LayerUniform, RingUniform, TapUniform, TargetUniform, bind, quads};
 use super::memory::{QUAD, Region};
 use super::plan::{Dispatch, Operation, Plan, horizontal_input, offset, output};
 use super::weights::Weights;
 use super::{EngineError, Gpu, Job};
-use crate::engine::plan::Part;
+use crate::engine::Method;
+use crate::engine::plan;
 use crate::model::network::{IMAGE, MAX_TAPS, padded};
 
 /// What pixels are before they are drawn; no value in [−1, 1].
@@ -28,8 +29,8 @@ pub struct Batch {
     arenas: Vec<wgpu::Buffer>,
     /// For each image its class, and its index, which its noise depends on.
     lanes: wgpu::Buffer,
-    /// For each image, whether a value of it was not finite.
-    broken: wgpu::Buffer,
+    /// `Health` in `shaders/shared/arena.wgsl`.
+    health: wgpu::Buffer,
     job: wgpu::Buffer,
     /// The plan's dispatches by number; those that have been asked for.
     works: Vec<Option<Work>>,
@@ -45,12 +46,12 @@ impl Batch {
         device.if_there_is_memory(|| {
             let storage = Usages::STORAGE | Usages::COPY_DST | Usages::COPY_SRC;
             let arena = |&quads: &usize| device.buffer("arena", QUAD * quads as u64, storage);
-            let of_images = |label| device.buffer(label, QUAD * plan.batch as u64, storage);
+            let health = QUAD * health_quads(plan.batch) as u64;
             let job = size_of::<JobUniform>() as u64;
             Self {
                 arenas: plan.memory.arenas.iter().map(arena).collect(),
-                lanes: of_images("lanes"),
-                broken: of_images("broken"),
+                lanes: device.buffer("lanes", QUAD * plan.batch as u64, storage),
+                health: device.buffer("health", health, storage),
                 job: device.buffer("job", job, Usages::UNIFORM | Usages::COPY_DST),
                 works: plan.all().map(|_| None).collect(),
                 plan,
@@ -63,18 +64,19 @@ impl Batch {
         self.plan.batch
     }
 
-    /// Makes pipelines and bindings: those for drawing, and those for rows of known pixels, and for the naive method,
-    /// too if they are needed.
+    /// Makes the pipelines and bindings that a job needs.
     ///
     /// # Errors
     /// What the device reports.
-    pub fn make_ready(&mut self, gpu: &Gpu, for_known_rows: bool) -> Result<(), EngineError> {
+    pub fn make_ready(&mut self, gpu: &Gpu, job: &Job) -> Result<(), EngineError> {
+        let for_known_rows = job.method == Method::Naive || job.rows_given(&gpu.network.config) > 0;
         for (number, dispatch) in self.plan.all() {
             let is_needed = match dispatch.operation {
                 Operation::Conv { whole_row: false, .. } => !self.plan.has_chain(),
-                Operation::Conv { part: Part::Late, .. } | Operation::ShowRow => for_known_rows,
+                Operation::Conv { part: plan::Part::Late, .. } | Operation::ShowRow => for_known_rows,
                 Operation::Conv { .. } | Operation::Chain => true,
                 Operation::Sample => !self.plan.has_chain() || for_known_rows,
+                Operation::Likelihood => job.want.likelihood,
             };
             if is_needed && self.works[number].is_none() {
                 let work = self.work(gpu, number);
@@ -97,6 +99,7 @@ impl Batch {
                 (&own, &gpu.weights.matrices[layer], None)
             }
             Operation::Sample | Operation::ShowRow => (&self.job, &gpu.weights.of_sampling, None),
+            Operation::Likelihood => (&self.job, &gpu.weights.anchors, None),
             Operation::Chain => {
                 let (weights, starts) =
                     gpu.weights.of_chain.as_ref().expect("made where there may be a chain");
@@ -113,7 +116,7 @@ impl Batch {
             }
         };
         let Weights { rows, columns, additions, .. } = &gpu.weights;
-        let mut buffers = vec![rows, columns, uniform, weights, additions, &self.lanes, &self.broken];
+        let mut buffers = vec![rows, columns, uniform, weights, additions, &self.lanes, &self.health];
         buffers.extend(self.arenas.iter().chain(layers));
         let label = format!("pixelcnn {:?}", dispatch.operation);
         let bindings = bind(&gpu.device.handle, &layout, &label, &buffers);
@@ -221,7 +224,7 @@ impl Batch {
         let at = QUAD * pixels.start as u64;
         queue.write_buffer(&self.arenas[pixels.arena], at, bytemuck::cast_slice(&canvas));
         let mut encoder = gpu.device.encoder("pixelcnn begin");
-        encoder.clear_buffer(&self.broken, 0, None);
+        encoder.clear_buffer(&self.health, 0, None);
         queue.submit([encoder.finish()]);
         self.restart(gpu);
     }
@@ -250,20 +253,25 @@ impl Batch {
         pass.dispatch_workgroups(work.workgroups[0], work.workgroups[1], 1);
     }
 
-    /// The numbers of a region.
-    ///
-    /// # Errors
-    /// As [`Device::read`].
-    pub fn read(&self, device: &Device, region: Region) -> Result<Vec<f32>, EngineError> {
-        device.read(&self.arenas[region.arena], region.start, region.length)
+    /// A region, to be fetched.
+    pub fn part(&self, region: Region) -> Part<'_> {
+        Part { buffer: &self.arenas[region.arena], start: region.start, quads: region.length }
     }
 
-    /// Which images have had a value that is not finite.
-    ///
-    /// # Errors
-    /// As [`Device::read`].
-    pub fn broken(&self, device: &Device) -> Result<Vec<bool>, EngineError> {
-        let flags: Vec<u32> = device.read(&self.broken, 0, self.size().div_ceil(4))?;
-        Ok(flags.iter().take(self.size()).map(|&flag| flag != 0).collect())
+    /// How many dispatches have run since [`Self::begin`], and then for each image, whether it has had a value that is
+    /// not finite: 32-bit numbers, in the second case other than 0.
+    pub fn health(&self) -> Part<'_> {
+        Part { buffer: &self.health, start: 0, quads: health_quads(self.size()) }
     }
+
+    /// Changes how many workgroups a dispatch has, if it has been asked for, and tells how many it had.
+    #[cfg(test)]
+    pub fn set_workgroups(&mut self, number: usize, workgroups: [u32; 2]) -> Option<[u32; 2]> {
+        self.works[number].as_mut().map(|work| std::mem::replace(&mut work.workgroups, workgroups))
+    }
+}
+
+/// A count of dispatches, and a flag an image.
+fn health_quads(batch: usize) -> usize {
+    (1 + batch).div_ceil(4)
 }

@@ -1,7 +1,7 @@
 //! A device: opening it, its errors, its buffers, waiting for it and reading from it.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::choice::Speed;
@@ -25,13 +25,48 @@ pub struct Device {
     pub reduction: Reduction,
     /// How fast it is taken to be.
     pub speed: Speed,
+    /// How long it may take for a submission.
+    pub patience: Duration,
     failure: Failure,
-    /// What was read goes through it; as large as the largest read.
-    staging: RefCell<Option<wgpu::Buffer>>,
+    /// Buffers that the host can read and nothing goes through: as many as have been in use at once.
+    staging: RefCell<Vec<wgpu::Buffer>>,
 }
 
-/// The first error that a device reported.
+/// A part of a buffer, in quads.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// The buffer.
+    pub buffer: &'a wgpu::Buffer,
+    /// Where it begins.
+    pub start: usize,
+    /// How long it is.
+    pub quads: usize,
+}
+
+/// Parts of buffers on their way to the host.
+pub struct Fetch {
+    staging: wgpu::Buffer,
+    /// Bytes of each.
+    lengths: Vec<u64>,
+}
+
+impl Fetch {
+    /// Bytes of all.
+    pub fn bytes(&self) -> u64 {
+        self.lengths.iter().sum()
+    }
+}
+
+/// The first error that a device reported, or that it was lost.
 type Failure = Arc<Mutex<Option<String>>>;
+
+fn lock(failure: &Failure) -> MutexGuard<'_, Option<String>> {
+    failure.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember(failure: &Failure, what: String) {
+    lock(failure).get_or_insert(what);
+}
 
 impl Device {
     /// Opens a device on an adapter.
@@ -56,26 +91,27 @@ impl Device {
             |e: wgpu::RequestDeviceError| EngineError::Device(format!("{}: {}", info.name, line(&e)));
         let (handle, queue) = opened.map_err(failed)?;
         let failure = Failure::default();
-        let remember = || {
-            let failure = Arc::clone(&failure);
-            move |what: String| {
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
-            }
-        };
-        let (on_error, on_loss) = (remember(), remember());
-        handle.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(line(&error))));
-        handle.set_device_lost_callback(move |reason, message| {
-            // The device is also "lost" when it is dropped at the end.
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                on_loss(format!("the device was lost: {}", line(&message)));
-            }
+        let (on_error, on_loss) = (Arc::clone(&failure), Arc::clone(&failure));
+        handle.on_uncaptured_error(Arc::new(move |error: wgpu::Error| remember(&on_error, line(&error))));
+        handle.set_device_lost_callback(move |_, message| {
+            // What came of it may have been reported before it is.
+            lock(&on_loss).replace(format!("the device was lost: {}", line(&message)));
         });
         let reduction = match subgroups {
             true => Reduction::Subgroup(info.subgroup_min_size),
             false => Reduction::Memory,
         };
         let speed = Speed::of(info.device_type);
-        Ok(Self { name: info.name, handle, queue, reduction, speed, failure, staging: RefCell::default() })
+        Ok(Self {
+            name: info.name,
+            handle,
+            queue,
+            reduction,
+            speed,
+            patience: PATIENCE,
+            failure,
+            staging: RefCell::default(),
+        })
     }
 
     /// An error of this device.
@@ -88,8 +124,7 @@ impl Device {
     /// # Errors
     /// The first that it reported.
     pub fn check(&self) -> Result<(), EngineError> {
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.as_ref().map_or(Ok(()), |what| Err(self.error(what)))
+        lock(&self.failure).as_ref().map_or(Ok(()), |what| Err(self.error(what)))
     }
 
     /// A buffer, undefined as yet.
@@ -133,37 +168,58 @@ impl Device {
     /// # Errors
     /// [`EngineError::Device`] if the device fails, or takes unreasonably long.
     pub fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), EngineError> {
-        let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        let poll =
+            wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(self.patience) };
         let polled = self.handle.poll(poll);
+        match polled {
+            Ok(_) => {}
+            Err(wgpu::PollError::Timeout) => {
+                remember(&self.failure, format!("it has not answered for {} s", self.patience.as_secs()));
+                // When the last handle of a queue goes, wgpu waits for it, however long: so this one stays.
+                std::mem::forget(self.queue.clone());
+            }
+            // A device that is lost takes no submission, and wgpu says that it was lost when the last one has ended.
+            Err(_) => {
+                let all = wgpu::PollType::Wait { submission_index: None, timeout: Some(self.patience) };
+                let _ = self.handle.poll(all);
+            }
+        }
         self.check()?;
         polled.map(drop).map_err(|e| self.error(e))
     }
 
-    /// Some quads of a buffer, as numbers of 32 bits.
+    /// Encodes copies of parts of buffers to where the host can read them. What is encoded and submitted later does not
+    /// disturb them.
+    pub fn fetch(&self, encoder: &mut wgpu::CommandEncoder, parts: &[Part]) -> Fetch {
+        let lengths: Vec<_> = parts.iter().map(|part| QUAD * part.quads as u64).collect();
+        let size = lengths.iter().sum();
+        let free = self.staging.borrow_mut().pop().filter(|staging| staging.size() >= size);
+        let staging = free.unwrap_or_else(|| {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            self.buffer("read-back", size, usage)
+        });
+        let mut to = 0;
+        for (part, length) in parts.iter().zip(&lengths) {
+            encoder.copy_buffer_to_buffer(part.buffer, QUAD * part.start as u64, &staging, to, *length);
+            to += length;
+        }
+        Fetch { staging, lengths }
+    }
+
+    /// The numbers of what was fetched in a submission, which is waited for.
     ///
     /// # Errors
     /// As [`Self::wait`].
-    pub fn read<T: bytemuck::Pod>(
+    pub fn collect<T: bytemuck::Pod>(
         &self,
-        buffer: &wgpu::Buffer,
-        start: usize,
-        quads: usize,
-    ) -> Result<Vec<T>, EngineError> {
-        let size = QUAD * quads as u64;
-        let mut staging = self.staging.borrow_mut();
-        let staging = match &mut *staging {
-            Some(staging) if staging.size() >= size => staging,
-            smaller => {
-                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-                smaller.insert(self.buffer("read-back", size, usage))
-            }
-        };
-        let mut encoder = self.encoder("pixelcnn read-back");
-        encoder.copy_buffer_to_buffer(buffer, QUAD * start as u64, staging, 0, size);
-        let submitted = self.queue.submit([encoder.finish()]);
+        fetch: Fetch,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<Vec<Vec<T>>, EngineError> {
+        let size = fetch.bytes();
+        let Fetch { staging, lengths } = fetch;
         let (sender, receiver) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, ..size, move |result| _ = sender.send(result));
-        self.wait(submitted)?;
+        self.wait(submission)?;
         match receiver.try_recv() {
             Ok(Ok(())) => {}
             Ok(Err(e)) => return Err(self.error(e)),
@@ -171,9 +227,16 @@ impl Device {
         }
         let values = {
             let view = staging.get_mapped_range(..size).map_err(|e| self.error(e))?;
-            bytemuck::pod_collect_to_vec(&view)
+            let mut rest = &view[..];
+            let mut next = |length: &u64| {
+                let (part, others) = rest.split_at(*length as usize);
+                rest = others;
+                bytemuck::pod_collect_to_vec(part)
+            };
+            lengths.iter().map(&mut next).collect()
         };
         staging.unmap();
+        self.staging.borrow_mut().push(staging);
         Ok(values)
     }
 }

@@ -7,6 +7,8 @@ pub mod adapter;
 mod batch;
 pub mod choice;
 mod device;
+#[cfg(test)]
+mod faults;
 mod layout;
 pub mod memory;
 pub mod plan;
@@ -20,7 +22,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::cost;
-use super::{Counts, Engine, EngineError, Job, Method, Outcome, Room, largest, mebibytes};
+use super::{Counts, Engine, EngineError, Job, Outcome, Room, largest, mebibytes};
 use crate::model::{Model, Network};
 use batch::Batch;
 use choice::Speed;
@@ -216,7 +218,7 @@ impl Engine for GpuEngine {
             drop(batch);
             return Err(self.too_large(wanted, limit(), size));
         }
-        batch.make_ready(&self.gpu, false)?;
+        batch.make_ready(&self.gpu, &Job::default())?;
         self.batch = Some(batch);
         Ok(size)
     }
@@ -230,7 +232,7 @@ impl Engine for GpuEngine {
         }
         let Self { gpu, batch, pace, counts } = self;
         let batch = batch.as_mut().expect("prepared before");
-        batch.make_ready(gpu, job.method == Method::Naive || job.rows_given(&gpu.network.config) > 0)?;
+        batch.make_ready(gpu, job)?;
         Run::new(gpu, batch, job, counts, pace).run(watch)
     }
 
@@ -250,10 +252,11 @@ impl Engine for GpuEngine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Method;
     use crate::model::Config;
 
     /// As tests elsewhere choose it (`tests/common`).
-    fn test_adapter() -> wgpu::Adapter {
+    pub(super) fn test_adapter() -> wgpu::Adapter {
         let device = std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned());
         adapter::choose(&device, None).unwrap().0.remove(0)
     }

@@ -1,0 +1,176 @@
+//! Architectures at random: whatever one is made of, the caches give what the whole network gives. `scripts/fuzz` runs
+//! this for minutes; here it runs for a moment, always with the same architectures.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{VARIANTS, gpu_with, parameters_by, random_images};
+use pixelcnn::engine::cpu::{CpuEngine, full};
+use pixelcnn::engine::{Engine, Method};
+use pixelcnn::model::{ClassPlace, Config, Model, Nonlinearity};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+/// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
+const TOLERANCE: f32 = 1e-4;
+
+/// An architecture, and what of it is tried.
+#[derive(Clone, Debug)]
+struct Case {
+    config: Config,
+    batch: usize,
+    threads: usize,
+    /// Of [`VARIANTS`].
+    variant: usize,
+    seed: u64,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let size = (1..=4usize).prop_flat_map(|levels| {
+        let units = 1..=(24 >> (levels - 1)).min(7usize);
+        (Just(levels), units.clone(), units)
+    });
+    let blocks = (1..=3usize).prop_flat_map(|blocks| (Just(blocks), vec(1..=3usize, blocks + 1)));
+    let nonlinearity = select(vec![Nonlinearity::ConcatElu, Nonlinearity::Elu, Nonlinearity::Relu]);
+    let numbers = (select(vec![1, 3usize]), 1..=9usize, 1..=4usize);
+    let maps = ["input.vertical", "input.horizontal", "bottleneck.vertical", "bottleneck.horizontal"];
+    let classes =
+        (0..=3usize, subsequence(ClassPlace::ALL.to_vec(), 1..=6), subsequence(maps.to_vec(), 0..=4));
+    let trial = (1..=5usize, 1..=3usize, 0..VARIANTS.len(), 0..1000u64);
+    (size, blocks, nonlinearity, numbers, classes, trial).prop_map(
+        |((levels, rows, columns), (blocks, dilations), nonlinearity, numbers, classes, trial)| {
+            let (channels, filters, mixtures) = numbers;
+            let (count, class_places, maps) = classes;
+            let has_place =
+                |map: &str| class_places.iter().any(|place| map.starts_with(place.name()) && count > 0);
+            let maps = maps.into_iter().filter(|map| has_place(map));
+            let config = Config {
+                channels,
+                height: rows << (levels - 1),
+                width: columns << (levels - 1),
+                filters,
+                blocks,
+                levels,
+                mixtures,
+                nonlinearity,
+                dilations,
+                classes: (0..count).map(|class| class.to_string()).collect(),
+                class_maps: maps.map(|map| format!("{map}.class.weight")).collect(),
+                class_places: if count > 0 { class_places } else { Vec::new() },
+            };
+            let (batch, threads, variant, seed) = trial;
+            Case { config, batch, threads, variant, seed }
+        },
+    )
+}
+
+/// Where an engine, shown `images`, first differs from the whole network that is shown `truth`.
+fn first_difference(
+    case: &Case,
+    images: &[f32],
+    truth: &[f32],
+    classes: &[usize],
+    on_gpu: bool,
+) -> Option<String> {
+    let Case { config, threads, variant, seed, .. } = case;
+    let (width, height) = (config.width, config.height);
+    let model = Model::synthetic(config.clone(), *seed);
+    let expected = full::parameters(&model, width, height, truth, classes, 1);
+    let mut engine: Box<dyn Engine> = match on_gpu {
+        true => Box::new(gpu_with(&model, width, height, VARIANTS[*variant])),
+        false => Box::new(CpuEngine::new(&model, width, height, *threads)),
+    };
+    // The second meets what the first has left in the caches.
+    [Method::ByPixel, Method::Cached].into_iter().find_map(|method| {
+        let got = parameters_by(method, &mut *engine, config, images, classes);
+        // Written so that a NaN on either side is a difference.
+        let is_close = |(g, e): (&f32, &f32)| (g - e).abs() <= TOLERANCE;
+        let at = got.iter().zip(&expected).position(|pair| !is_close(pair))?;
+        let pixel = at / config.parameters_per_pixel();
+        let (image, row, column) = (pixel / (width * height), pixel / width % height, pixel % width);
+        let (got, expected) = (got[at], expected[at]);
+        Some(format!(
+            "{method:?}: image {image}, row {row}, column {column}: got {got}, expected {expected}"
+        ))
+    })
+}
+
+fn agrees(case: &Case, on_gpu: bool) -> Result<(), TestCaseError> {
+    let (images, classes) = random_images(&case.config, case.seed, case.batch);
+    match first_difference(case, &images, &images, &classes, on_gpu) {
+        None => Ok(()),
+        Some(difference) => Err(TestCaseError::fail(difference)),
+    }
+}
+
+/// Tries so many architectures, or as many as there is time for in `scripts/fuzz`.
+fn try_cases(count: u32, property: impl Fn(&Case) -> Result<(), TestCaseError>) {
+    let variable = |name| std::env::var(name).ok();
+    let seconds = variable("PIXELCNN_FUZZ_SECONDS").map(|s| s.parse().expect("a number of seconds"));
+    let seed = variable("PIXELCNN_FUZZ_SEED").map(|s| s.parse().expect("a whole number"));
+    let mut seed: u64 = seed.unwrap_or_else(|| seconds.map_or(0, |_| fastrand::u64(..)));
+    let (start, mut tried) = (Instant::now(), 0);
+    loop {
+        let config =
+            ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() };
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+        match runner.run(&cases(), |case| property(&case)) {
+            Ok(()) => tried += count,
+            Err(TestError::Fail(reason, case)) => {
+                panic!("{reason}\nthe simplest like it: {case:#?}\nagain: PIXELCNN_FUZZ_SEED={seed}")
+            }
+            Err(abort) => panic!("{abort:?}"),
+        }
+        if seconds.is_none_or(|seconds| start.elapsed() > Duration::from_secs_f64(seconds)) {
+            break;
+        }
+        seed = seed.wrapping_add(1);
+    }
+    println!("{tried} architectures in {:.0} s", start.elapsed().as_secs_f64());
+}
+
+#[test]
+fn cached_is_full_on_the_cpu() {
+    try_cases(300, |case| agrees(case, false));
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn cached_is_full_on_the_gpu() {
+    try_cases(4, |case| agrees(case, true));
+}
+
+/// A cache that holds another pixel than the image has makes a difference that is seen, wherever the pixel counts.
+#[test]
+fn a_disturbed_cache_is_seen() {
+    let (seen, all) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    try_cases(100, |case| {
+        let (truth, classes) = random_images(&case.config, case.seed, case.batch);
+        let mut images = truth.clone();
+        // The first pixel of the last image, which all others of it may read.
+        let at = (case.batch - 1) * case.config.dimensions();
+        images[at] = if images[at] > 0.0 { -1.0 } else { 1.0 };
+        let Config { width, height, .. } = case.config;
+        let model = Model::synthetic(case.config.clone(), case.seed);
+        let full = |images| full::parameters(&model, width, height, images, &classes, 1);
+        let changed = full(&images).iter().zip(full(&truth)).any(|(a, b)| (a - b).abs() > 3.0 * TOLERANCE);
+        let difference = first_difference(case, &images, &truth, &classes, false);
+        prop_assert!(difference.is_some() || !changed, "nothing was seen");
+        let place = format!("image {},", case.batch - 1);
+        prop_assert!(difference.is_none_or(|difference| difference.contains(&place)), "in another image");
+        seen.set(seen.get() + u32::from(changed));
+        all.set(all.get() + 1);
+        Ok(())
+    });
+    assert!(
+        10 * seen.get() >= 8 * all.get(),
+        "the pixel counts in {} of {} networks only",
+        seen.get(),
+        all.get()
+    );
+}
