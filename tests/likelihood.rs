@@ -275,7 +275,7 @@ fn the_naive_method_tells_the_same(on_gpu: bool) {
         let naive = told(Method::Naive, pixels);
         for (naive, expected) in naive.chunks(96).zip(expected.chunks(96)) {
             let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-3;
-            assert!(naive.iter().zip(expected).take(pixels).all(|pair| close(pair)), "{pixels} pixels");
+            assert!(naive.iter().zip(expected).take(pixels).all(close), "{pixels} pixels");
             assert!(!naive.iter().zip(expected).any(|(a, b)| close((a, &(b + 0.01)))), "nothing is told");
         }
     }
