@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    VARIANTS, architectures, conditional_architectures, engine, first_difference, gpu_with, parameters,
-    parameters_by, random_images, sample, trace,
+    VARIANTS, architectures, conditional_architectures, engine, first_difference, gpu_with, in_turn,
+    parameters, parameters_by, random_images, sample, trace,
 };
 use pixelcnn::engine::cost::{self, Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, full};
@@ -668,16 +668,16 @@ fn all_shader_variants_match_the_full_network() {
     let wide = Config { width: 8, height: 8, ..Config::published(40, 1) };
     let wider = Config { width: 4, height: 8, mixtures: 5, ..Config::published(72, 1) };
     let everywhere = conditional_architectures().pop();
-    for config in architectures().into_iter().chain(everywhere).chain([wide, wider]) {
+    let configs = architectures().into_iter().chain(everywhere).chain([wide, wider]);
+    for (turn, config) in configs.enumerate() {
         for precision in [Precision::F32, Precision::F16] {
             let model = Model::synthetic(config.clone(), 1).with_precision(precision).unwrap();
             let (images, classes) = random_images(&config, 2, 3);
             let (width, height) = (config.width, config.height);
             let expected = full::parameters(&model, width, height, &images, &classes, 2);
             // Weights in 16 bits are widened in one place, with index checks or without.
-            for options in
-                VARIANTS.into_iter().filter(|options| precision == Precision::F32 || !options.checked)
-            {
+            let is_meant = |options: &&Options| precision == Precision::F32 || !options.checked;
+            for &options in in_turn(turn, &VARIANTS).iter().filter(is_meant) {
                 let mut engine = gpu_with(&model, width, height, options);
                 for &method in common::methods(options) {
                     let got = parameters_by(method, &mut engine, &config, &images, &classes);

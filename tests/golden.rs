@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Golden, VARIANTS, gpu_with};
+use common::{Golden, VARIANTS, gpu_with, in_turn};
 use pixelcnn::engine::Method;
 use pixelcnn::engine::cpu::{CpuEngine, full};
 use pixelcnn::engine::gpu::Options;
@@ -13,7 +13,11 @@ const TOLERANCE: f32 = 1e-4;
 
 fn check(case: &Golden, parameters: &[f32]) {
     case.assert_close(parameters, &case.parameters, TOLERANCE);
-    for (got, expected) in case.bits_under(parameters).iter().zip(&case.bits_per_dim) {
+    check_bits(case, &case.bits_under(parameters));
+}
+
+fn check_bits(case: &Golden, bits_per_dim: &[f64]) {
+    for (got, expected) in bits_per_dim.iter().zip(&case.bits_per_dim) {
         assert!((got - expected).abs() <= 1e-4, "{}: {got} bits/dim, expected {expected}", case.name);
     }
 }
@@ -40,11 +44,19 @@ fn cached_network_on_the_cpu() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn cached_network_on_the_gpu() {
-    for case in Golden::all() {
-        for options in VARIANTS {
+    for (turn, case) in Golden::all().into_iter().enumerate() {
+        for &options in in_turn(turn, &VARIANTS) {
             let mut engine = gpu_with(&case.model, case.width, case.height, options);
             for &method in common::methods(options) {
-                check(&case, &case.parameters_of(&mut engine, method));
+                let (parameters, bits_per_dim) = case.outcome_of(&mut engine, method);
+                check(&case, &parameters);
+                check_bits(&case, &bits_per_dim);
+                // Those of another image are noticed.
+                let others = [&bits_per_dim[1..], &bits_per_dim[..1]].concat();
+                assert!(
+                    case.count() == 1
+                        || others.iter().zip(&bits_per_dim).all(|(a, b)| (a - b).abs() > 1e-3)
+                );
             }
         }
     }
@@ -54,11 +66,11 @@ fn cached_network_on_the_gpu() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn weights_in_16_bits_on_the_gpu() {
-    for case in Golden::all() {
+    for (turn, case) in Golden::all().into_iter().enumerate() {
         let model = case.model.clone().with_precision(Precision::F16).unwrap();
         let (images, classes) = (case.images(), &case.classes);
         let expected = full::parameters(&model, case.width, case.height, &images, classes, 2);
-        for subgroups in [false, true] {
+        for &subgroups in in_turn(turn, &[false, true]) {
             let options = Options { subgroups, ..Options::default() };
             let mut engine = gpu_with(&model, case.width, case.height, options);
             let got = case.parameters_of(&mut engine, Method::ByPixel);

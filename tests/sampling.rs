@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{floats, kernel, numbers};
+use common::{floats, kernel, numbers, with_scales};
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
 use pixelcnn::engine::{Canvas, Draw, Engine, Job, Lane, Want};
@@ -498,19 +498,6 @@ fn information_deviation(model: &Model, images: &[f32], classes: &[usize]) -> f6
         }
     }
     difference / variance.sqrt()
-}
-
-/// The model with all its scales multiplied by `factor`.
-fn with_scales(model: &Model, factor: f32) -> Model {
-    let (m, channels) = (model.config.mixtures, model.config.channels);
-    let of_channel = if channels == 3 { 3 } else { 2 };
-    let mut model = model.clone();
-    let bias = &mut model.tensors.get_mut("output.bias").unwrap().data;
-    for c in 0..channels {
-        let scales = (2 + c * of_channel) * m;
-        bias[scales..scales + m].iter_mut().for_each(|s| *s += factor.ln());
-    }
-    model
 }
 
 /// Whole images carry as much information as the model's own distributions say, on either engine.

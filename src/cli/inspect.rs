@@ -13,7 +13,8 @@ use pixelcnn::model::network::{IMAGE, Kind, Layer, Network};
 use pixelcnn::model::{Config, Model};
 use pixelcnn::output::file;
 
-use super::{ArchitectureArgs, figure, images, picture};
+use super::architecture::ArchitectureArgs;
+use super::{figure, images, picture};
 
 /// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]

@@ -20,6 +20,7 @@ use pixelcnn::engine::{Engine, Method};
 use pixelcnn::model::{self, Config, Model, ModelError, Network};
 use pixelcnn::output::file;
 
+mod architecture;
 mod bench;
 mod chart;
 mod classify;
@@ -180,58 +181,6 @@ fn model_help() -> String {
 
 fn shipped_names() -> String {
     Model::shipped_names().collect::<Vec<_>>().join(", ")
-}
-
-/// A model, or an architecture that stands for one where weights do not matter.
-#[derive(clap::Args)]
-pub struct ArchitectureArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-
-    /// Instead of a model, an architecture with weights made from a seed: published (32x32 RGB, 160
-    /// filters, 5 blocks), or the same with other FILTERSxBLOCKS, such as 64x2
-    #[arg(long, conflicts_with = "model", value_parser = parse_architecture)]
-    architecture: Option<Config>,
-}
-
-impl ArchitectureArgs {
-    /// The model file that is named.
-    fn path(&self) -> Option<&Path> {
-        self.model.model.as_deref()
-    }
-
-    fn load(&self) -> Result<Model> {
-        match &self.architecture {
-            Some(config) => self.model.with_precision(Model::synthetic(config.clone(), 0)),
-            None => self.model.load(),
-        }
-    }
-}
-
-fn parse_architecture(text: &str) -> Result<Config, String> {
-    // A network of 4 GiB.
-    const MOST_PARAMETERS: usize = 1 << 30;
-    let (most_filters, most_blocks) = (Config::limit("filters"), Config::limit("blocks"));
-    let parse = |(filters, blocks): (&str, &str)| {
-        let (filters, blocks): (u16, u8) = (filters.parse().ok()?, blocks.parse().ok()?);
-        let (filters, blocks) = (filters.into(), blocks.into());
-        let is_sane = (1..=most_filters).contains(&filters) && (1..=most_blocks).contains(&blocks);
-        is_sane.then(|| Config::published(filters, blocks))
-    };
-    let config = match text {
-        "published" => Config::published(160, 5),
-        _ => text.split_once(['x', 'X']).and_then(parse).ok_or_else(|| {
-            format!(
-                "expected published, or numbers of filters (up to {most_filters}) and blocks (up to \
-                {most_blocks}), such as 64x2"
-            )
-        })?,
-    };
-    let sizes = Network::tensor_shapes(&config).into_values().map(|shape| shape.iter().product::<usize>());
-    match sizes.sum() {
-        ..=MOST_PARAMETERS => Ok(config),
-        parameters => Err(format!("it has {parameters} parameters; {MOST_PARAMETERS} is the most")),
-    }
 }
 
 #[derive(clap::Args)]

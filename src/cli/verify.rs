@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use pixelcnn::engine::cpu::{CpuEngine, full};
 use pixelcnn::engine::gpu::{GpuEngine, adapter};
-use pixelcnn::engine::{Draw, Engine, EngineError, Job, Method, Want};
+use pixelcnn::engine::{Draw, Engine, EngineError, Job, Method, Outcome, Want};
 use pixelcnn::model::{Config, Model};
-use pixelcnn::sampling::mixture;
 use pixelcnn::sampling::random::Noise;
+use pixelcnn::sampling::{likelihood, mixture};
 
-use super::{EngineArgs, ModelArgs};
+use super::EngineArgs;
+use super::architecture::ArchitectureArgs;
 
 /// Check that the cached engines agree with the whole network on this machine
 ///
@@ -23,7 +24,7 @@ use super::{EngineArgs, ModelArgs};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    model: ArchitectureArgs,
 
     #[command(flatten)]
     engine: EngineArgs,
@@ -74,6 +75,13 @@ struct Comparison {
     at: Option<Place>,
 }
 
+impl Comparison {
+    /// Of a share of pixels.
+    fn of_share(name: String, share: f64) -> Self {
+        Self { name, largest_error: share, limit: FLIPPED, passed: share <= FLIPPED, at: None }
+    }
+}
+
 #[derive(Clone, Copy, Serialize)]
 struct Place {
     image: usize,
@@ -119,8 +127,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Compares a batch on a GPU with the CPU: parameters by row and by pixel, and what is drawn with what parameters and
-/// noise give.
+/// Compares a batch on a GPU with the CPU: parameters by row and by pixel; likelihoods with what parameters give; and what is
+/// drawn with what parameters and noise give.
 fn on_gpu(
     gpu: &mut GpuEngine,
     cpu: &mut CpuEngine,
@@ -134,27 +142,47 @@ fn on_gpu(
     let expected = images.parameters(cpu, Method::Cached, Some(pixels), config)?;
     let mut comparisons = Vec::new();
     for (method, way) in [(Method::Cached, "row"), (Method::ByPixel, "pixel")] {
-        let got = images.parameters(gpu, method, Some(pixels), config)?;
+        let got = images.evaluated(gpu, method, Some(pixels), config)?;
         let name = format!("{} cached by {way}, batch {batch}, against CPU", gpu.name());
-        comparisons.push(compare(&name, &got, &expected, LIMIT, config));
+        comparisons.push(compare(&name, &got.parameters, &expected, LIMIT, config));
+        if method == Method::Cached {
+            let what =
+                format!("{} likelihoods, batch {batch}: pixels that parameters give others", gpu.name());
+            comparisons.push(Comparison::of_share(
+                what,
+                share_of_other_likelihoods(&images, &got, pixels, config),
+            ));
+        }
     }
     let classes = &images.classes;
     let lanes = (0..batch).map(|i| (i as u64, classes.get(i).copied()));
     let job = Job { pixels: Some(pixels), ..Job::sample(SEED, lanes) };
     let drawn = Images { values: gpu.run(&job, &mut |_| {})?.pixels, classes: classes.clone() };
     let parameters = drawn.parameters(cpu, Method::Cached, Some(pixels), config)?;
+    let what = format!(
+        "{} drawing, batch {batch}: pixels that are not what parameters and noise give",
+        gpu.name()
+    );
     let share = share_of_other_draws(&drawn, &parameters, pixels, config);
-    comparisons.push(Comparison {
-        name: format!(
-            "{} drawing, batch {batch}: pixels that are not what parameters and noise give",
-            gpu.name()
-        ),
-        largest_error: share,
-        limit: FLIPPED,
-        passed: share <= FLIPPED,
-        at: None,
-    });
+    comparisons.push(Comparison::of_share(what, share));
     Ok(comparisons)
+}
+
+/// The share of the first `pixels` of each image that are told to be more or less likely than by the definition, by more
+/// than `LIMIT`. Where a bin is on the edge between the definition's two forms, rounding may choose either.
+fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, config: &Config) -> f64 {
+    let parameters = told.parameters.chunks(config.parameters_per_pixel());
+    let values = images.values.chunks(config.channels);
+    let of_image = config.width * config.height;
+    let is_other = |((told, parameters), values): &((&f64, &[f32]), &[f32])| {
+        let expected = likelihood::exact(parameters, values);
+        // So that NaN is another.
+        !((*told - expected).abs() <= LIMIT * expected.abs().max(1.0))
+    };
+    let all = told.log_likelihood.iter().zip(parameters).zip(values).enumerate();
+    let wanted = all.filter(|(at, _)| at % of_image < pixels).map(|(_, pixel)| pixel);
+    let other = wanted.filter(is_other).count();
+    other as f64 / (pixels * (told.log_likelihood.len() / of_image)) as f64
 }
 
 /// The share of the first `pixels` of each image that are other than parameters and noise give.
@@ -212,9 +240,20 @@ impl Images {
         pixels: Option<usize>,
         config: &Config,
     ) -> Result<Vec<f32>, EngineError> {
-        let want = Want { parameters: true, ..Want::default() };
+        Ok(self.evaluated(engine, method, pixels, config)?.parameters)
+    }
+
+    /// The same, with the likelihood of every pixel.
+    fn evaluated(
+        &self,
+        engine: &mut dyn Engine,
+        method: Method,
+        pixels: Option<usize>,
+        config: &Config,
+    ) -> Result<Outcome, EngineError> {
+        let want = Want { parameters: true, likelihood: true, trace: false };
         let job = Job { method, pixels, ..Job::evaluate(config, &self.values, &self.classes, want) };
-        Ok(engine.run(&job, &mut |_| {})?.parameters)
+        engine.run(&job, &mut |_| {})
     }
 }
 

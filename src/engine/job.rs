@@ -88,8 +88,8 @@ impl Canvas {
 /// What is to be told of a job, beside its pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
-    /// The log-likelihood of every pixel: to the last bit where all pixels of the job are given, and within 1e-4 bits
-    /// per dimension where any is drawn.
+    /// The log-likelihood of every pixel. On a CPU, to the last bit where all pixels of the job are given, and within
+    /// 1e-4 bits per dimension where any is drawn; on a GPU, within 1e-5 nats a pixel, or 1e-6 of it where that is more.
     pub likelihood: bool,
     /// The network's output at every pixel.
     pub parameters: bool,
@@ -169,7 +169,7 @@ impl Job {
         self.pixels.map_or(all, |pixels| pixels.min(all))
     }
 
-    /// How the likelihood of a pixel is computed from its parameters: exactly where all pixels are given, and fast
+    /// How a CPU computes the likelihood of a pixel from its parameters: exactly where all pixels are given, and fast
     /// enough for drawing where some are drawn.
     pub(super) fn likelihood(&self) -> fn(&[f32], &[f32]) -> f64 {
         let is_given = |lane: &Lane| lane.canvas.0.as_ref().is_some_and(|given| given.mask.is_empty());

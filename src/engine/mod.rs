@@ -24,6 +24,8 @@ pub struct Counts {
     pub submissions: u64,
     /// Nanoseconds spent encoding dispatches.
     pub encode_ns: u64,
+    /// Bytes read back from a GPU.
+    pub read: u64,
 }
 
 impl Counts {
@@ -34,6 +36,7 @@ impl Counts {
             dispatches: self.dispatches - earlier.dispatches,
             submissions: self.submissions - earlier.submissions,
             encode_ns: self.encode_ns - earlier.encode_ns,
+            read: self.read - earlier.read,
         }
     }
 }

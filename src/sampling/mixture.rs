@@ -122,7 +122,7 @@ pub fn draw(parameters: &[f32], draws: &[f32], how: Draw, pixel: &mut [f32]) {
 }
 
 /// Log-likelihood of an 8-bit pixel in nats, in double precision, as the definition has it;
-/// [`super::likelihood`] is faster.
+/// [`super::likelihood`] is faster, and `shaders/shared/likelihood.wgsl` follows it on a GPU.
 pub fn log_likelihood(parameters: &[f32], pixel: &[u8]) -> f64 {
     let mixture = Mixture::new(parameters, pixel.len());
     let x: Vec<f64> = pixel.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();

@@ -283,8 +283,8 @@ fn the_batch_is_found_by_trial() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn on_a_gpu() {
-    let shell = Shell::new();
-    let line = "bench -m rgb.safetensors -b 1,5,40 --seconds 0 --repeat 2 --device gpu";
+    let shell = Shell::on_gpu();
+    let line = "bench -m rgb.safetensors -b 1,5,40 --seconds 0 --repeat 2";
     shell.ok(&format!("{line} --profile --json out.json --plot out.png"));
     let report = report(&shell, "out.json");
     assert_valid(&report);
@@ -303,6 +303,6 @@ fn on_a_gpu() {
         let per_pixel = number(rows(&report, "cached")[0], "dispatches_per_pixel");
         assert_close(sum("dispatches"), per_pixel * number(profile, "pixels_timed"));
     }
-    let said = shell.ok("sample -m grey.safetensors -n 3 --device gpu -b auto").stderr;
+    let said = shell.ok("sample -m grey.safetensors -n 3 -b auto").stderr;
     assert!(said.contains("batch: "), "{said}");
 }

@@ -1,5 +1,6 @@
 //! Which device runs, with a GPU and without.
 
+use crate::common::test_adapter;
 use crate::models::exploding;
 use crate::shell::{Shell, read_png};
 
@@ -18,7 +19,8 @@ fn unknown_devices_are_told_what_there_is() {
 #[cfg(target_os = "linux")]
 fn without_any_adapter() {
     let mut shell = Shell::new();
-    shell.environment = vec![("VK_DRIVER_FILES", "/nowhere"), ("VK_ICD_FILENAMES", "/nowhere")];
+    shell.environment =
+        ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].map(|name| (name, "/nowhere".to_owned())).into();
     let devices = shell.ok("devices").stdout;
     assert!(devices.ends_with("auto takes cpu: no GPU adapter was found.\n"), "{devices}");
     let sample = shell.ok("sample -m grey.safetensors -n 1").stderr;
@@ -33,7 +35,7 @@ fn without_any_adapter() {
 #[cfg(target_os = "linux")]
 fn the_cpu_engine_does_not_wake_the_gpu() {
     let mut shell = Shell::new();
-    shell.environment = vec![("VK_LOADER_DEBUG", "all")];
+    shell.environment = vec![("VK_LOADER_DEBUG", "all".to_owned())];
     let said = shell.ok("sample -m grey.safetensors -n 1 --device cpu").stderr;
     assert_eq!(said.lines().count(), 1, "{said}");
 }
@@ -41,17 +43,17 @@ fn the_cpu_engine_does_not_wake_the_gpu() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn on_a_gpu() {
-    let shell = Shell::new();
+    let shell = Shell::on_gpu();
     exploding(&shell);
-    let said = shell.error("sample -m exploding.safetensors -n 2 --device gpu");
+    let said = shell.error("sample -m exploding.safetensors -n 2");
     assert!(said.contains("NaN or infinity for image"), "{said}");
-    shell.ok("sample -m grey.safetensors -n 3 --device gpu");
+    shell.ok("sample -m grey.safetensors -n 3");
     let (_, texts) = read_png(&shell.path("samples.png"));
-    assert!(!texts["engine"].contains("CPU ("), "{texts:?}");
-    let verify = shell.ok("verify -m grey.safetensors --device gpu --json").stdout;
+    assert_eq!(texts["engine"], format!("GPU ({})", test_adapter().get_info().name));
+    let verify = shell.ok("verify -m grey.safetensors --json").stdout;
     let report: serde_json::Value = serde_json::from_str(&verify).unwrap();
-    // Two on the CPU; by row, by pixel and drawing at three sizes of batches.
-    assert_eq!(report["comparisons"].as_array().unwrap().len(), 2 + 3 * 3, "{verify}");
-    let said = shell.error("sample -n 100000000 -b 100000000 --device gpu --each pictures");
+    // Two on the CPU; by row, by pixel, likelihoods and drawing at three sizes of batches.
+    assert_eq!(report["comparisons"].as_array().unwrap().len(), 2 + 3 * 4, "{verify}");
+    let said = shell.error("sample -n 100000000 -b 100000000 --each pictures");
     assert!(said.contains("a batch of 100000000 images does not fit"), "{said}");
 }

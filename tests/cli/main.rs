@@ -25,6 +25,8 @@ mod messages;
 mod models;
 mod random;
 mod reading;
+#[cfg(unix)]
+mod report;
 mod sample;
 mod shell;
 
@@ -60,6 +62,8 @@ fn verify_says_what_it_compared() {
         assert_eq!(comparisons[1]["largest_error"], 0.0);
         assert_eq!(report["not_made"].as_array().unwrap().len(), 1);
     }
+    let made_up = shell.ok("verify --architecture 4x1,grey,classes=2,everywhere --device cpu").stdout;
+    assert!(made_up.starts_with("model synthetic 4x1, 4 images of 32x32") && made_up.ends_with("passed\n"));
 }
 
 #[test]

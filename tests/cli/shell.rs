@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::common::test_device;
+
 /// Grey, two levels, classes `a`… Sizes are multiples of 2.
 pub const GREY: &str = "own_grey_classes_2levels_r1_f12_m5_10x14";
 /// RGB, three levels, no classes. Sizes are multiples of 4.
@@ -16,7 +18,8 @@ pub const RGB: &str = "rgb_elu_r1_f8_m4_8x12";
 /// A temporary folder, and the program in it.
 pub struct Shell {
     pub folder: TempDir,
-    pub environment: Vec<(&'static str, &'static str)>,
+    /// Environment variables of the program.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 pub struct Outcome {
@@ -34,6 +37,11 @@ impl Shell {
             fs::copy(file, shell.path(&format!("{name}.safetensors"))).unwrap();
         }
         shell
+    }
+
+    /// The same, where the program takes the adapter that GPU tests run on.
+    pub fn on_gpu() -> Self {
+        Self { environment: vec![("PIXELCNN_DEVICE", test_device())], ..Self::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -54,7 +62,7 @@ impl Shell {
             .args(words)
             .current_dir(self.folder.path())
             .env_remove("COLUMNS")
-            .envs(self.environment.iter().copied())
+            .envs(self.environment.clone())
             .stdin(Stdio::null())
             .output()
             .unwrap();

@@ -1,13 +1,12 @@
 //! Runs a piece of the shipped WGSL by itself: a function of one item, for many items.
 
-use pixelcnn::engine::gpu::adapter;
 use wgpu::util::DeviceExt;
 
 /// Runs `source`, whose `main` works on `items` items in workgroups of 64. `inputs` are bindings 0, 1, …
 /// (read-only storage); the binding after them is the output, of `outputs` 32-bit words, which is returned.
 pub fn run(source: &str, inputs: &[&[u8]], items: usize, outputs: usize) -> Vec<u32> {
-    let (adapters, _) = adapter::choose("gpu", None).expect("a Vulkan adapter; scripts/test installs one");
-    let (device, queue) = pollster::block_on(adapters[0].request_device(&Default::default())).unwrap();
+    let opened = super::test_adapter().request_device(&Default::default());
+    let (device, queue) = pollster::block_on(opened).unwrap();
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: None,
         source: wgpu::ShaderSource::Wgsl(source.into()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::{GpuEngine, Options, adapter};
-use pixelcnn::engine::{Engine, Job, Method, Trace, Want};
+use pixelcnn::engine::{Engine, Job, Method, Outcome, Trace, Want};
 use pixelcnn::model::network::Activation;
 use pixelcnn::model::{ClassPlace, Config, Model, Network, Nonlinearity};
 use pixelcnn::sampling::mixture;
@@ -81,9 +81,18 @@ impl Golden {
         self.model.config.with_size(self.width, self.height)
     }
 
-    /// What an engine gives for the images.
+    /// What an engine gives for the images: parameters, and bits per dimension of each.
+    pub fn outcome_of(&self, engine: &mut dyn Engine, method: Method) -> (Vec<f32>, Vec<f64>) {
+        let (config, want) = (self.config(), Want { parameters: true, likelihood: true, trace: false });
+        let job = Job { method, ..Job::evaluate(&config, &self.images(), &self.classes, want) };
+        let Outcome { parameters, log_likelihood, .. } = engine.run(&job, &mut |_| {}).unwrap();
+        let of_images = log_likelihood.chunks(config.width * config.height);
+        (parameters, of_images.map(|told| mixture::bits_per_dim_of(told, config.channels)).collect())
+    }
+
+    /// The network's output for them alone.
     pub fn parameters_of(&self, engine: &mut dyn Engine, method: Method) -> Vec<f32> {
-        parameters_by(method, engine, &self.config(), &self.images(), &self.classes)
+        self.outcome_of(engine, method).0
     }
 
     pub fn count(&self) -> usize {
@@ -120,6 +129,22 @@ impl Golden {
     }
 }
 
+/// What to give `--device` for the adapter that GPU tests run on: what the environment variable
+/// `PIXELCNN_TEST_ADAPTER` says, or else the best one.
+pub fn test_device() -> String {
+    std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned())
+}
+
+/// The adapter itself.
+pub fn test_adapter() -> wgpu::Adapter {
+    let device = test_device();
+    let (adapters, _) = adapter::choose(&device, None).unwrap_or_else(|error| panic!("{error}"));
+    adapters
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| panic!("PIXELCNN_TEST_ADAPTER={device} is no GPU adapter"))
+}
+
 /// A tensor of 32-bit floats.
 pub fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
     numbers(file.tensor(name).unwrap().data(), f32::from_le_bytes).collect()
@@ -139,8 +164,7 @@ pub fn gpu(model: &Model, width: usize, height: usize) -> GpuEngine {
 
 /// The same, with a variant of the shaders.
 pub fn gpu_with(model: &Model, width: usize, height: usize, options: Options) -> GpuEngine {
-    let (adapters, _) = adapter::choose("gpu", None).expect("a Vulkan adapter; scripts/test installs one");
-    GpuEngine::with_options(model, width, height, &adapters[0], options).unwrap()
+    GpuEngine::with_options(model, width, height, &test_adapter(), options).unwrap()
 }
 
 /// The network's output for given images, `[N, H, W, P]`.
@@ -195,6 +219,13 @@ pub const VARIANTS: [Options; 7] = [
     Options { chain: Some(true), workgroups: Some(3), ..PLAIN },
     Options { chain: Some(true), workgroups: Some(1 << 16), ..PLAIN },
 ];
+
+/// What is to be tested on the adapter of the GPU tests: all, or one in turn where kernels take long to compile.
+pub fn in_turn<T>(turn: usize, all: &[T]) -> &[T] {
+    // On SwiftShader an engine takes more than a second of processor time to make.
+    let is_slow = test_adapter().get_info().driver.starts_with("SwiftShader");
+    if is_slow { &all[turn % all.len()..][..1] } else { all }
+}
 
 /// The steps that a variant is tested by: index checks change nothing in what is dispatched, so that one way will do.
 pub fn methods(options: Options) -> &'static [Method] {
@@ -331,4 +362,17 @@ pub fn engine(on_gpu: bool, model: &Model) -> Box<dyn Engine> {
     } else {
         Box::new(CpuEngine::new(model, width, height, 2))
     }
+}
+
+/// The model with all its scales multiplied by `factor`.
+pub fn with_scales(model: &Model, factor: f32) -> Model {
+    let (m, channels) = (model.config.mixtures, model.config.channels);
+    let of_channel = if channels == 3 { 3 } else { 2 };
+    let mut model = model.clone();
+    let bias = &mut model.tensors.get_mut("output.bias").unwrap().data;
+    for c in 0..channels {
+        let scales = (2 + c * of_channel) * m;
+        bias[scales..scales + m].iter_mut().for_each(|s| *s += factor.ln());
+    }
+    model
 }

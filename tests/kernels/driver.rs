@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 
 use ash::vk;
-use naga::back::pipeline_constants::process_overrides;
-use naga::back::spv;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
 use pixelcnn::engine::gpu::shaders::Variant;
+
+use crate::spirv;
 
 /// What a compiler says of a kernel, by the driver's own names.
 pub type Statistics = BTreeMap<String, u64>;
@@ -55,12 +54,13 @@ impl Driver {
 
     /// Compiles a variant.
     pub fn compile(&self, variant: &Variant) -> Statistics {
-        let words = spirv(variant);
+        let words = spirv::words(&spirv::resolved(variant), false);
         // SAFETY: as above; the words are a valid module, whose bindings are those of the layout.
         unsafe {
             let module = vk::ShaderModuleCreateInfo::default().code(&words);
             let module = self.device.create_shader_module(&module, None).unwrap();
-            let bindings: Vec<_> = (0..7 + variant.arenas)
+            // Those of all kernels, and that of a chain's layers.
+            let bindings: Vec<_> = (0..8 + variant.arenas)
                 .map(|binding| {
                     let kind = match binding {
                         0 | 1 => vk::DescriptorType::UNIFORM_BUFFER_DYNAMIC,
@@ -104,34 +104,4 @@ impl Driver {
             numbers.collect()
         }
     }
-}
-
-/// What wgpu hands to the driver: SPIR-V without checks.
-fn spirv(variant: &Variant) -> Vec<u32> {
-    let source = variant.kernel.source(variant.arenas);
-    let module = naga::front::wgsl::parse_str(&source)
-        .unwrap_or_else(|e| panic!("{variant:?}\n{}", e.emit_to_string(&source)));
-    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let info = Validator::new(ValidationFlags::all(), capabilities)
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{variant:?}\n{}", e.emit_to_string(&source)));
-    let constants = variant.overrides().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    let entry = Some((naga::ShaderStage::Compute, "main"));
-    let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
-    let unchecked = naga::proc::BoundsCheckPolicy::Unchecked;
-    let options = spv::Options {
-        lang_version: (1, 5),
-        flags: spv::WriterFlags::empty(),
-        bounds_check_policies: naga::proc::BoundsCheckPolicies {
-            index: unchecked,
-            buffer: unchecked,
-            image_load: unchecked,
-            binding_array: unchecked,
-        },
-        zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
-        force_loop_bounding: false,
-        emit_int_div_checks: false,
-        ..spv::Options::default()
-    };
-    spv::write_vec(&module, &info, &options, None).unwrap()
 }

@@ -4,6 +4,8 @@
 //!     cargo test --release --test kernels -- --nocapture
 
 mod driver;
+#[path = "../common/spirv.rs"]
+mod spirv;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,6 +49,7 @@ fn kernels() -> BTreeMap<String, Dispatch> {
                         format!("{shape}, {what}, {place}{halves}")
                     }
                     Operation::Sample => "sample".to_owned(),
+                    Operation::Likelihood => "likelihood".to_owned(),
                     Operation::Chain => format!("chain, images {}", constant("IMAGES")),
                     _ => continue,
                 };
@@ -160,7 +163,7 @@ fn count_kernels() {
 #[test]
 fn kernels_of_every_kind_are_counted() {
     let names: Vec<_> = kernels().into_keys().collect();
-    for kind in ["split", "tiled", "gate, pixel", "context, row", "sample", "chain"] {
+    for kind in ["split", "tiled", "gate, pixel", "context, row", "sample", "likelihood", "chain"] {
         assert!(names.iter().any(|name| name.contains(kind)), "{kind} in {names:?}");
     }
     assert_eq!(Target::SMALLEST.speed, Speed::DISCRETE);

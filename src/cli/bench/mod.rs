@@ -13,8 +13,9 @@ use pixelcnn::engine::gpu::adapter::Description;
 use pixelcnn::model::{Model, Network};
 use pixelcnn::output;
 
+use super::architecture::ArchitectureArgs;
 use super::chart;
-use super::{ArchitectureArgs, EngineArgs, images, say};
+use super::{EngineArgs, images, say};
 use measure::{Effort, Sweep};
 use report::Report;
 

@@ -5,6 +5,8 @@ use std::fmt;
 
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor};
 
+use super::choice::Speed;
+
 /// What is known of an adapter before it is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -64,12 +66,7 @@ impl Description {
 
     /// Seconds that a GPU of its type is expected to take for some work.
     fn seconds(&self, work: &Workload) -> f64 {
-        let (macs_per_second, seconds_per_dispatch) = match self.device_type {
-            DeviceType::DiscreteGpu => (2.5e12, 4e-6),
-            DeviceType::VirtualGpu => (1e12, 8e-6),
-            _ => (2e11, 8e-6),
-        };
-        work.macs as f64 / macs_per_second + work.dispatches as f64 * seconds_per_dispatch
+        Speed::of(self.device_type).seconds(work.macs as f64, work.dispatches as f64)
     }
 
     /// The higher, the likelier to be fast.

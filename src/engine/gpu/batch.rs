@@ -2,13 +2,14 @@
 
 use bytemuck::Zeroable;
 
-use super::device::Device;
+use super::device::{Device, Part};
 use super::layout::{JobUniform, LayerUniform, RingUniform, TapUniform, TargetUniform, bind, quads};
 use super::memory::{QUAD, Region};
 use super::plan::{Dispatch, Operation, Plan, horizontal_input, offset, output};
 use super::weights::Weights;
 use super::{EngineError, Gpu, Job};
-use crate::engine::plan::Part;
+use crate::engine::Method;
+use crate::engine::plan;
 use crate::model::network::{IMAGE, MAX_TAPS, padded};
 
 /// What pixels are before they are drawn; no value in [−1, 1].
@@ -63,18 +64,19 @@ impl Batch {
         self.plan.batch
     }
 
-    /// Makes pipelines and bindings: those for drawing, and those for rows of known pixels, and for the naive method,
-    /// too if they are needed.
+    /// Makes the pipelines and bindings that a job needs.
     ///
     /// # Errors
     /// What the device reports.
-    pub fn make_ready(&mut self, gpu: &Gpu, for_known_rows: bool) -> Result<(), EngineError> {
+    pub fn make_ready(&mut self, gpu: &Gpu, job: &Job) -> Result<(), EngineError> {
+        let for_known_rows = job.method == Method::Naive || job.rows_given(&gpu.network.config) > 0;
         for (number, dispatch) in self.plan.all() {
             let is_needed = match dispatch.operation {
                 Operation::Conv { whole_row: false, .. } => !self.plan.has_chain(),
-                Operation::Conv { part: Part::Late, .. } | Operation::ShowRow => for_known_rows,
+                Operation::Conv { part: plan::Part::Late, .. } | Operation::ShowRow => for_known_rows,
                 Operation::Conv { .. } | Operation::Chain => true,
                 Operation::Sample => !self.plan.has_chain() || for_known_rows,
+                Operation::Likelihood => job.want.likelihood,
             };
             if is_needed && self.works[number].is_none() {
                 let work = self.work(gpu, number);
@@ -97,6 +99,7 @@ impl Batch {
                 (&own, &gpu.weights.matrices[layer], None)
             }
             Operation::Sample | Operation::ShowRow => (&self.job, &gpu.weights.of_sampling, None),
+            Operation::Likelihood => (&self.job, &gpu.weights.anchors, None),
             Operation::Chain => {
                 let (weights, starts) =
                     gpu.weights.of_chain.as_ref().expect("made where there may be a chain");
@@ -250,21 +253,15 @@ impl Batch {
         pass.dispatch_workgroups(work.workgroups[0], work.workgroups[1], 1);
     }
 
-    /// The numbers of a region.
-    ///
-    /// # Errors
-    /// As [`Device::read`].
-    pub fn read(&self, device: &Device, region: Region) -> Result<Vec<f32>, EngineError> {
-        device.read(&self.arenas[region.arena], region.start, region.length)
+    /// A region, to be fetched.
+    pub fn part(&self, region: Region) -> Part<'_> {
+        Part { buffer: &self.arenas[region.arena], start: region.start, quads: region.length }
     }
 
-    /// How many dispatches have run since [`Self::begin`], and which images have had a value that is not finite.
-    ///
-    /// # Errors
-    /// As [`Device::read`].
-    pub fn health(&self, device: &Device) -> Result<(u32, Vec<bool>), EngineError> {
-        let health: Vec<u32> = device.read(&self.health, 0, health_quads(self.size()))?;
-        Ok((health[0], health[1..].iter().take(self.size()).map(|&flag| flag != 0).collect()))
+    /// How many dispatches have run since [`Self::begin`], and then for each image, whether it has had a value that is
+    /// not finite: 32-bit numbers, in the second case other than 0.
+    pub fn health(&self) -> Part<'_> {
+        Part { buffer: &self.health, start: 0, quads: health_quads(self.size()) }
     }
 
     /// Changes how many workgroups a dispatch has, if it has been asked for, and tells how many it had.

@@ -1,9 +1,11 @@
 //! Which kernel does what: by the shape of a product and by how much a device does at once.
 
-use super::shaders::{MOST_THREADS, Shape, Team};
-use crate::engine::gpu::adapter::Description;
+use wgpu::DeviceType;
 
-/// What a kind of device is taken to be capable of. Only the order of magnitude counts.
+use super::shaders::{MOST_THREADS, Shape, Team};
+
+/// What a kind of device is taken to be capable of: for which kernel does what, and for whether a GPU is worth it at all.
+/// Only the order of magnitude counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speed {
     /// Workgroups that it should be given at once, so that no part of it is idle.
@@ -19,21 +21,29 @@ pub struct Speed {
 impl Speed {
     /// Discrete GPUs have 20 to 144 processors, each of which can do with several workgroups. An assumption.
     pub const DISCRETE: Self =
-        Self { workgroups: 128, macs_per_second: 3e10, dispatch: 3e-6, is_parallel: true };
+        Self { workgroups: 128, macs_per_second: 2e10, dispatch: 3e-6, is_parallel: true };
+    /// A part of one, through a hypervisor. An assumption.
+    pub const VIRTUAL: Self = Self { dispatch: 6e-6, ..Self::DISCRETE };
     /// Integrated ones have 6 to 40. An assumption.
     pub const INTEGRATED: Self =
-        Self { workgroups: 32, macs_per_second: 2e10, dispatch: 6e-6, is_parallel: true };
+        Self { workgroups: 32, macs_per_second: 1e10, dispatch: 6e-6, is_parallel: true };
     /// A software driver has a thread a core; measured on two.
     pub const SOFTWARE: Self =
         Self { workgroups: 2, macs_per_second: 1e9, dispatch: 4e-5, is_parallel: false };
 
     /// By the type that an adapter says it is of.
-    pub fn of(adapter: &Description) -> Self {
-        match adapter.device_type {
-            wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::VirtualGpu => Self::DISCRETE,
-            wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Other => Self::INTEGRATED,
-            wgpu::DeviceType::Cpu => Self::SOFTWARE,
+    pub fn of(device_type: DeviceType) -> Self {
+        match device_type {
+            DeviceType::DiscreteGpu => Self::DISCRETE,
+            DeviceType::VirtualGpu => Self::VIRTUAL,
+            DeviceType::IntegratedGpu | DeviceType::Other => Self::INTEGRATED,
+            DeviceType::Cpu => Self::SOFTWARE,
         }
+    }
+
+    /// Seconds that so many products take in so many dispatches, each of which waits for the one before.
+    pub fn seconds(&self, macs: f64, dispatches: f64) -> f64 {
+        macs / (f64::from(self.workgroups) * self.macs_per_second) + dispatches * self.dispatch
     }
 
     /// Who draws the images of a chain's workgroup, and how many those are for a batch. The more images, the fewer

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::adapter::Description;
 use super::choice::Speed;
 use super::layout::required_limits;
 use super::memory::QUAD;
@@ -29,8 +28,33 @@ pub struct Device {
     /// How long it may take for a submission.
     pub patience: Duration,
     failure: Failure,
-    /// What was read goes through it; as large as the largest read.
-    staging: RefCell<Option<wgpu::Buffer>>,
+    /// Buffers that the host can read and nothing goes through: as many as have been in use at once.
+    staging: RefCell<Vec<wgpu::Buffer>>,
+}
+
+/// A part of a buffer, in quads.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// The buffer.
+    pub buffer: &'a wgpu::Buffer,
+    /// Where it begins.
+    pub start: usize,
+    /// How long it is.
+    pub quads: usize,
+}
+
+/// Parts of buffers on their way to the host.
+pub struct Fetch {
+    staging: wgpu::Buffer,
+    /// Bytes of each.
+    lengths: Vec<u64>,
+}
+
+impl Fetch {
+    /// Bytes of all.
+    pub fn bytes(&self) -> u64 {
+        self.lengths.iter().sum()
+    }
 }
 
 /// The first error that a device reported, or that it was lost.
@@ -77,7 +101,7 @@ impl Device {
             true => Reduction::Subgroup(info.subgroup_min_size),
             false => Reduction::Memory,
         };
-        let speed = Speed::of(&Description::new(adapter));
+        let speed = Speed::of(info.device_type);
         Ok(Self {
             name: info.name,
             handle,
@@ -164,31 +188,38 @@ impl Device {
         polled.map(drop).map_err(|e| self.error(e))
     }
 
-    /// Some quads of a buffer, as numbers of 32 bits.
+    /// Encodes copies of parts of buffers to where the host can read them. What is encoded and submitted later does not
+    /// disturb them.
+    pub fn fetch(&self, encoder: &mut wgpu::CommandEncoder, parts: &[Part]) -> Fetch {
+        let lengths: Vec<_> = parts.iter().map(|part| QUAD * part.quads as u64).collect();
+        let size = lengths.iter().sum();
+        let free = self.staging.borrow_mut().pop().filter(|staging| staging.size() >= size);
+        let staging = free.unwrap_or_else(|| {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            self.buffer("read-back", size, usage)
+        });
+        let mut to = 0;
+        for (part, length) in parts.iter().zip(&lengths) {
+            encoder.copy_buffer_to_buffer(part.buffer, QUAD * part.start as u64, &staging, to, *length);
+            to += length;
+        }
+        Fetch { staging, lengths }
+    }
+
+    /// The numbers of what was fetched in a submission, which is waited for.
     ///
     /// # Errors
     /// As [`Self::wait`].
-    pub fn read<T: bytemuck::Pod>(
+    pub fn collect<T: bytemuck::Pod>(
         &self,
-        buffer: &wgpu::Buffer,
-        start: usize,
-        quads: usize,
-    ) -> Result<Vec<T>, EngineError> {
-        let size = QUAD * quads as u64;
-        let mut staging = self.staging.borrow_mut();
-        let staging = match &mut *staging {
-            Some(staging) if staging.size() >= size => staging,
-            smaller => {
-                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-                smaller.insert(self.buffer("read-back", size, usage))
-            }
-        };
-        let mut encoder = self.encoder("pixelcnn read-back");
-        encoder.copy_buffer_to_buffer(buffer, QUAD * start as u64, staging, 0, size);
-        let submitted = self.queue.submit([encoder.finish()]);
+        fetch: Fetch,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<Vec<Vec<T>>, EngineError> {
+        let size = fetch.bytes();
+        let Fetch { staging, lengths } = fetch;
         let (sender, receiver) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, ..size, move |result| _ = sender.send(result));
-        self.wait(submitted)?;
+        self.wait(submission)?;
         match receiver.try_recv() {
             Ok(Ok(())) => {}
             Ok(Err(e)) => return Err(self.error(e)),
@@ -196,9 +227,16 @@ impl Device {
         }
         let values = {
             let view = staging.get_mapped_range(..size).map_err(|e| self.error(e))?;
-            bytemuck::pod_collect_to_vec(&view)
+            let mut rest = &view[..];
+            let mut next = |length: &u64| {
+                let (part, others) = rest.split_at(*length as usize);
+                rest = others;
+                bytemuck::pod_collect_to_vec(part)
+            };
+            lengths.iter().map(&mut next).collect()
         };
         staging.unmap();
+        self.staging.borrow_mut().push(staging);
         Ok(values)
     }
 }

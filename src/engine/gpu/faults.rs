@@ -4,18 +4,16 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{Canvas, Want};
+use crate::engine::{Canvas, Method, Want};
 use crate::model::Config;
-use adapter::choose;
 
 fn model() -> Model {
     Model::synthetic(Config { width: 8, height: 8, ..Config::published(8, 1) }, 3)
 }
 
 fn engine(chain: bool) -> GpuEngine {
-    let adapter = choose("gpu", None).unwrap().0.remove(0);
     let options = Options { chain: Some(chain), ..Options::default() };
-    GpuEngine::with_options(&model(), 8, 8, &adapter, options).unwrap()
+    GpuEngine::with_options(&model(), 8, 8, &tests::test_adapter(), options).unwrap()
 }
 
 fn drawing() -> Job {

@@ -22,7 +22,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::cost;
-use super::{Counts, Engine, EngineError, Job, Method, Outcome, Room, largest, mebibytes};
+use super::{Counts, Engine, EngineError, Job, Outcome, Room, largest, mebibytes};
 use crate::model::{Model, Network};
 use batch::Batch;
 use choice::Speed;
@@ -218,7 +218,7 @@ impl Engine for GpuEngine {
             drop(batch);
             return Err(self.too_large(wanted, limit(), size));
         }
-        batch.make_ready(&self.gpu, false)?;
+        batch.make_ready(&self.gpu, &Job::default())?;
         self.batch = Some(batch);
         Ok(size)
     }
@@ -232,7 +232,7 @@ impl Engine for GpuEngine {
         }
         let Self { gpu, batch, pace, counts } = self;
         let batch = batch.as_mut().expect("prepared before");
-        batch.make_ready(gpu, job.method == Method::Naive || job.rows_given(&gpu.network.config) > 0)?;
+        batch.make_ready(gpu, job)?;
         Run::new(gpu, batch, job, counts, pace).run(watch)
     }
 
@@ -252,13 +252,20 @@ impl Engine for GpuEngine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Method;
     use crate::model::Config;
+
+    /// As tests elsewhere choose it (`tests/common`).
+    pub(super) fn test_adapter() -> wgpu::Adapter {
+        let device = std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned());
+        adapter::choose(&device, None).unwrap().0.remove(0)
+    }
 
     /// A row that takes several submissions gives what one of a single one does.
     #[test]
     #[ignore = "needs a Vulkan adapter"]
     fn split_rows_are_the_same() {
-        let adapter = adapter::choose("gpu", None).unwrap().0.remove(0);
+        let adapter = test_adapter();
         let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
         let mut engine = GpuEngine::new(&model, 8, 4, &adapter).unwrap();
         for method in [Method::Cached, Method::Naive] {
@@ -280,7 +287,7 @@ mod tests {
     #[test]
     #[ignore = "needs a Vulkan adapter"]
     fn several_arenas_are_the_same() {
-        let adapter = adapter::choose("gpu", None).unwrap().0.remove(0);
+        let adapter = test_adapter();
         let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
         let draw = |buffer| {
             let options = Options { buffer, ..Options::default() };
@@ -300,7 +307,7 @@ mod tests {
     #[test]
     #[ignore = "needs a Vulkan adapter"]
     fn what_does_not_fit_into_all_buffers_is_refused() {
-        let adapter = adapter::choose("gpu", None).unwrap().0.remove(0);
+        let adapter = test_adapter();
         let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
         let needed = Plan::new(&Network::new(&model.config), 1, Target::SMALLEST).memory.bytes();
         let options = Options { buffer: Some(2 * needed), ..Options::default() };

@@ -70,6 +70,8 @@ pub enum Operation {
     Chain,
     /// Known pixels of a row go into the image's ring.
     ShowRow,
+    /// How likely the pixels of a row are.
+    Likelihood,
 }
 
 /// One dispatch, the same at every step.
@@ -120,6 +122,7 @@ pub struct Plan {
     /// What is left of a row whose pixels are known, all pixels at once.
     whole_rows: Vec<Dispatch>,
     show_row: Dispatch,
+    likelihood: Dispatch,
     /// What does all of `pixels` for so many pixels of a row at once, if anything does.
     chain: Option<Dispatch>,
     /// So many.
@@ -144,7 +147,6 @@ impl Plan {
                 });
             }
         }
-        let show_row = planner.show_row();
         let (chain, span) = planner.chain(&pixels).unzip();
         Self {
             batch,
@@ -154,7 +156,8 @@ impl Plan {
             rows,
             pixels,
             whole_rows,
-            show_row,
+            show_row: planner.show_row(),
+            likelihood: planner.likelihood(),
             chain,
             span: span.unwrap_or(1),
         }
@@ -177,8 +180,9 @@ impl Plan {
 
     /// All dispatches that there are, each with its number.
     pub fn all(&self) -> impl Iterator<Item = (usize, &Dispatch)> {
-        let show_row = std::slice::from_ref(&self.show_row);
-        let lists = [&self.rows[..], &self.pixels, &self.whole_rows, show_row, self.chain.as_slice()];
+        let [show_row, likelihood] = [&self.show_row, &self.likelihood].map(std::slice::from_ref);
+        let chain = self.chain.as_slice();
+        let lists = [&self.rows[..], &self.pixels, &self.whole_rows, show_row, likelihood, chain];
         lists.into_iter().flatten().enumerate()
     }
 
@@ -217,10 +221,20 @@ impl Plan {
 
     /// What a row takes whose pixels are known, all of it.
     pub fn known_row(&self, row: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
-        let show = self.all().skip(self.rows.len() + self.pixels.len() + self.whole_rows.len()).take(1);
+        let show = std::iter::once((self.of_steps(), &self.show_row));
         let late = self.all().skip(self.rows.len() + self.pixels.len()).take(self.whole_rows.len());
         let late = late.filter(move |(_, dispatch)| dispatch.runs_on_row(row));
         show.chain(self.row(row)).chain(late)
+    }
+
+    /// The dispatches that compute layers, row by row or pixel by pixel.
+    fn of_steps(&self) -> usize {
+        self.rows.len() + self.pixels.len() + self.whole_rows.len()
+    }
+
+    /// The dispatch that says how likely the pixels of a row are, once they are known.
+    pub fn likelihood(&self) -> (usize, &Dispatch) {
+        (self.of_steps() + 1, &self.likelihood)
     }
 
     /// The dispatch that draws a pixel.
@@ -301,6 +315,7 @@ pub fn kernel_name(kernel: Kernel) -> &'static str {
         Kernel::Sample => "sample",
         Kernel::Chain => "chain",
         Kernel::ShowRow => "show_row",
+        Kernel::Likelihood => "likelihood",
     }
 }
 

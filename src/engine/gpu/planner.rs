@@ -4,7 +4,7 @@ use super::choice::choose;
 use super::layout::quads;
 use super::memory::Place;
 use super::plan::{Dispatch, Operation, Target, horizontal_input, output};
-use super::shaders::{Epilogue, Team, Variant};
+use super::shaders::{Epilogue, Kernel, Team, Variant};
 use crate::engine::plan::Part;
 use crate::model::Network;
 use crate::model::network::{IMAGE, padded};
@@ -154,15 +154,25 @@ impl Planner<'_> {
 
     /// Known pixels of a row go into the image's ring.
     pub fn show_row(&self) -> Dispatch {
-        let variant = Variant::show_row().in_arenas(self.arenas);
+        self.of_row(Operation::ShowRow, Kernel::ShowRow, &[Place::Pixels], Place::Node(IMAGE))
+    }
+
+    /// How likely the pixels of a row are.
+    pub fn likelihood(&self) -> Dispatch {
+        let reads = [Place::Node(self.network.parameters()), Place::Pixels];
+        self.of_row(Operation::Likelihood, Kernel::Likelihood, &reads, Place::Pixels)
+    }
+
+    fn of_row(&self, operation: Operation, kernel: Kernel, reads: &[Place], write: Place) -> Dispatch {
+        let variant = Variant::of_row(kernel).in_arenas(self.arenas);
         let positions = (self.network.config.width * self.batch) as u32;
         let threads = variant.constant("THREADS").expect("it has them");
         Dispatch {
-            operation: Operation::ShowRow,
+            operation,
             workgroups: [positions.div_ceil(threads), 1],
             variant,
-            reads: vec![Place::Pixels],
-            writes: vec![Place::Node(IMAGE)],
+            reads: reads.to_vec(),
+            writes: vec![write],
             macs: 0,
             macs_of_next: 0,
             run_every: 1,

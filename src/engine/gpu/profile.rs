@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::device::Part;
 use super::plan::{Dispatch, Operation, kernel_name};
 use super::{Engine, EngineError, GpuEngine, Job, Room};
 
@@ -106,8 +107,10 @@ impl GpuEngine {
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let resolved = gpu.device.buffer("timestamps", 16 * steps.len() as u64, usage);
         encoder.resolve_query_set(queries, 0..2 * steps.len() as u32, &resolved, 0);
-        gpu.device.queue.submit([encoder.finish()]);
-        let ticks: Vec<u64> = gpu.device.read(&resolved, 0, steps.len())?;
+        let part = Part { buffer: &resolved, start: 0, quads: steps.len() };
+        let fetch = gpu.device.fetch(&mut encoder, &[part]);
+        let submission = gpu.device.queue.submit([encoder.finish()]);
+        let ticks: Vec<u64> = gpu.device.collect(fetch, submission)?.concat();
         let period = f64::from(gpu.device.queue.get_timestamp_period());
         Ok(ticks.chunks(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period).collect())
     }

@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use super::batch::Batch;
+use super::device::Fetch;
 use super::memory::Region;
 use super::shaders::NOT_FINITE;
 use super::{EngineError, Gpu};
 use crate::engine::{Counts, Job, Method, Outcome, trace_row};
 use crate::model::Config;
-use crate::model::network::padded;
+use crate::model::network::{Node, padded};
 
 /// A submission should take no longer, in seconds: drivers reset a device that does not answer for some.
 const SUBMISSION: f64 = 0.5;
@@ -61,6 +62,8 @@ pub struct Run<'a> {
     pace: &'a mut Pace,
     /// The submission that runs, and when the one before it had ended.
     running: Option<wgpu::SubmissionIndex>,
+    /// What is wanted of the last row that was submitted, if anything, and the submission that brings it.
+    fetched: Option<(usize, Fetch, wgpu::SubmissionIndex)>,
     finished: Instant,
     /// The first value found that is not finite: image, row, column.
     not_finite: Option<(usize, [usize; 2])>,
@@ -89,6 +92,7 @@ impl<'a> Run<'a> {
             counts,
             pace,
             running: None,
+            fetched: None,
             finished: Instant::now(),
             not_finite: None,
             outcome,
@@ -108,11 +112,9 @@ impl<'a> Run<'a> {
         if let Some(running) = self.running.take() {
             self.gpu.device.wait(running)?;
         }
+        self.take_row()?;
         watch(last);
-        let (runs, broken) = self.batch.health(&self.gpu.device)?;
-        self.check_complete(runs)?;
         self.take_pixels(last)?;
-        self.check_finite(&broken)?;
         Ok(self.outcome)
     }
 
@@ -126,16 +128,18 @@ impl<'a> Run<'a> {
         let at = |row, column| move |(number, _)| (number, row, column);
         for row in 0..last.div_ceil(width) {
             let end = width.min(last - row * width);
-            let steps: Vec<Step> = if row < rows_given {
+            let mut steps: Vec<Step> = if row < rows_given {
                 plan.known_row(row).map(at(row, 0)).collect()
             } else {
                 let pixels = (0..end).flat_map(|column| plan.pixel(row, column).map(at(row, column)));
                 plan.row(row).map(at(row, 0)).chain(pixels).collect()
             };
-            self.submit(&steps, end)?;
-            // The row before has been waited for.
+            steps.extend(self.likelihood(row));
+            let fetch = self.submit(&steps, end, &self.wanted(row))?;
+            // The row before has been waited for; what it gave is taken while this one runs.
             watch(row * width);
-            self.take_row(row)?;
+            self.take_row()?;
+            self.fetched = fetch.map(|(fetch, submission)| (row, fetch, submission));
         }
         Ok(())
     }
@@ -149,22 +153,46 @@ impl<'a> Run<'a> {
                     plan.known_row(row).map(|(number, _)| (number, row, 0)).collect();
                 if row == pixel / width {
                     steps.push((plan.sample().0, row, pixel % width));
+                    // It is of a row, whose pixels are known at its end.
+                    let is_end = (pixel + 1) % width == 0 || pixel + 1 == last;
+                    steps.extend(self.likelihood(row).filter(|_| is_end));
                 }
-                self.submit(&steps, *width)?;
+                self.submit(&steps, *width, &[])?;
             }
             watch(pixel);
         }
         Ok(())
     }
 
+    /// The step that says how likely the pixels of a row are, if that is wanted.
+    fn likelihood(&self, row: usize) -> Option<Step> {
+        self.job.want.likelihood.then(|| (self.batch.plan.likelihood().0, row, 0))
+    }
+
+    /// What is to be read back of a row: the mixture parameters, then every node that is made on it.
+    fn wanted(&self, row: usize) -> Vec<Region> {
+        let (network, nodes, want) = (&self.gpu.network, &self.batch.plan.memory.nodes, self.job.want);
+        let parameters = want.parameters.then(|| nodes[network.parameters()]);
+        let is_made = |node: &Node| row.is_multiple_of(1 << node.level);
+        let traced = network.nodes.iter().zip(nodes).filter(|(node, _)| want.trace && is_made(node));
+        parameters.into_iter().chain(traced.map(|(_, &region)| region)).collect()
+    }
+
     /// Submits the dispatches of a row, whose pixels up to column `end` are wanted: at once, or in parts if the row
     /// would take too long. Each is encoded while the submission before it runs, and no more than two are under way.
-    fn submit(&mut self, steps: &[Step], end: usize) -> Result<(), EngineError> {
+    /// The last fetches what is wanted, if anything.
+    fn submit(
+        &mut self,
+        steps: &[Step],
+        end: usize,
+        wanted: &[Region],
+    ) -> Result<Option<(Fetch, wgpu::SubmissionIndex)>, EngineError> {
         let (plan, device) = (&self.batch.plan, &self.gpu.device);
         let dispatches: Vec<_> = plan.all().map(|(_, dispatch)| dispatch).collect();
         let macs = |&(number, row, column): &Step| plan.macs_at(dispatches[number], row, column, end);
         let mut rest = steps;
         let mut seconds = 0.0;
+        let mut fetched = None;
         for length in self.pace.cut(steps.iter().map(macs)) {
             let (part, others) = rest.split_at(length);
             rest = others;
@@ -178,6 +206,10 @@ impl<'a> Run<'a> {
                     self.batch.encode(&mut pass, self.gpu.weights.stride, *step);
                 }
             }
+            let fetch = (rest.is_empty() && !wanted.is_empty()).then(|| {
+                let parts: Vec<_> = wanted.iter().map(|&region| self.batch.part(region)).collect();
+                device.fetch(&mut encoder, &parts)
+            });
             let commands = encoder.finish();
             // Without the submission, in which software drivers may do the work itself.
             self.counts.encode_ns += start.elapsed().as_nanos() as u64;
@@ -185,6 +217,7 @@ impl<'a> Run<'a> {
             self.counts.macs += part.iter().map(macs).sum::<u64>();
             self.counts.submissions += 1;
             let submitted = device.queue.submit([commands]);
+            fetched = fetch.map(|fetch| (fetch, submitted.clone()));
             if let Some(previous) = self.running.replace(submitted) {
                 device.wait(previous)?;
                 seconds += self.finished.elapsed().as_secs_f64();
@@ -196,23 +229,30 @@ impl<'a> Run<'a> {
             let macs: u64 = steps.iter().map(macs).sum();
             self.pace.macs_per_second = (macs as f64 / seconds).max(ASSUMED_RATE / 10.0);
         }
-        Ok(())
+        Ok(fetched)
     }
 
-    /// Reads back what is wanted of a row that has been submitted.
-    fn take_row(&mut self, row: usize) -> Result<(), EngineError> {
-        let (network, batch, device) = (&self.gpu.network, self.batch, &self.gpu.device);
-        let Config { width, height, channels, .. } = *self.config();
+    /// The numbers of what was fetched, part by part.
+    fn collect(
+        &mut self,
+        fetch: Fetch,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<std::vec::IntoIter<Vec<f32>>, EngineError> {
+        self.counts.read += fetch.bytes();
+        Ok(self.gpu.device.collect(fetch, submission)?.into_iter())
+    }
+
+    /// Takes what is wanted of the last row that was submitted.
+    fn take_row(&mut self) -> Result<(), EngineError> {
+        let Some((row, fetch, submission)) = self.fetched.take() else { return Ok(()) };
+        let mut parts = self.collect(fetch, submission)?;
+        let mut next = || parts.next().expect("all that is wanted was fetched");
+        let (network, size) = (&self.gpu.network, self.batch.size());
+        let Config { width, height, .. } = *self.config();
         let (per_pixel, count) = (self.config().parameters_per_pixel(), self.job.lanes.len());
-        let want = self.job.want;
-        if want.parameters || want.likelihood {
-            let parameters = batch.read(device, batch.plan.memory.nodes[network.parameters()])?;
-            let pixels = match want.likelihood {
-                true => batch.read(device, self.row_of_pixels(row))?,
-                false => Vec::new(),
-            };
-            for (at, parameters) in parameters.chunks(padded(per_pixel)).enumerate() {
-                let (column, image) = (at / batch.size(), at % batch.size());
+        if self.job.want.parameters {
+            for (at, parameters) in next().chunks(padded(per_pixel)).enumerate() {
+                let (column, image) = (at / size, at % size);
                 if image >= count {
                     continue;
                 }
@@ -220,49 +260,48 @@ impl<'a> Run<'a> {
                 if !parameters.iter().all(|p| p.is_finite()) {
                     self.not_finite.get_or_insert((image, [row, column]));
                 }
-                let to = (image * height + row) * width + column;
-                if want.parameters {
-                    self.outcome.parameters[to * per_pixel..][..per_pixel].copy_from_slice(parameters);
-                }
-                if want.likelihood {
-                    let pixel = &pixels[4 * at..][..channels];
-                    self.outcome.log_likelihood[to] = (self.job.likelihood())(parameters, pixel);
-                }
+                let to = ((image * height + row) * width + column) * per_pixel;
+                self.outcome.parameters[to..to + per_pixel].copy_from_slice(parameters);
             }
         }
-        if want.trace {
-            let ring = |node: usize| batch.read(device, batch.plan.memory.nodes[node]);
-            trace_row(network, &mut self.outcome.trace, row, batch.size(), ring)?;
+        if self.job.want.trace {
+            trace_row(network, &mut self.outcome.trace, row, size, |_| Ok(next()))?;
         }
         Ok(())
     }
 
-    fn row_of_pixels(&self, row: usize) -> Region {
-        let pixels = self.batch.plan.memory.pixels;
-        let length = self.config().width * self.batch.size();
-        Region { start: pixels.start + row * length, length, ..pixels }
-    }
-
-    /// Reads back the pixels.
+    /// Reads back the first `last` pixels, with how likely they are, and whether all went well.
     fn take_pixels(&mut self, last: usize) -> Result<(), EngineError> {
         let Config { width, height, channels, .. } = *self.config();
-        let (count, size) = (self.job.lanes.len(), self.batch.size());
-        let pixels = self.batch.read(&self.gpu.device, self.batch.plan.memory.pixels)?;
-        for (p, of_images) in pixels.chunks(4 * size).enumerate().take(last) {
+        let (batch, device) = (self.batch, &self.gpu.device);
+        let (count, size, want) = (self.job.lanes.len(), batch.size(), self.job.want);
+        let pixels = Region { length: last * size, ..batch.plan.memory.pixels };
+        let mut encoder = device.encoder("pixelcnn end");
+        let fetch = device.fetch(&mut encoder, &[batch.part(pixels), batch.health()]);
+        let submission = device.queue.submit([encoder.finish()]);
+        let mut parts = self.collect(fetch, submission)?;
+        let mut next = || parts.next().expect("two were fetched");
+        let (pixels, health) = (next(), next());
+        let (runs, broken) = health.split_first().expect("it has a count");
+        self.check_complete(runs.to_bits())?;
+        for (p, of_images) in pixels.chunks(4 * size).enumerate() {
             for (image, pixel) in of_images.chunks(4).take(count).enumerate() {
-                let pixel = &pixel[..channels];
+                let (log_likelihood, pixel) = (pixel[3], &pixel[..channels]);
                 let (row, column) = (p / width, p % width);
-                if pixel.contains(&NOT_FINITE) {
+                if pixel.contains(&NOT_FINITE) || want.likelihood && log_likelihood == NOT_FINITE {
                     self.not_finite.get_or_insert((image, [row, column]));
                 } else if !pixel.iter().all(|x| (-1.0..=1.0).contains(x)) {
                     let what = format!("pixel {row}, {column} of image {image} was left as {pixel:?}");
-                    return Err(self.gpu.device.error(what));
+                    return Err(device.error(what));
                 }
-                let to = (image * height * width + p) * channels;
-                self.outcome.pixels[to..to + channels].copy_from_slice(pixel);
+                let to = image * height * width + p;
+                self.outcome.pixels[to * channels..][..channels].copy_from_slice(pixel);
+                if want.likelihood {
+                    self.outcome.log_likelihood[to] = f64::from(log_likelihood);
+                }
             }
         }
-        Ok(())
+        self.check_finite(broken)
     }
 
     /// Whether everything that was submitted has run: what a driver drops leaves zeros, or values of the row before.
@@ -275,8 +314,8 @@ impl<'a> Run<'a> {
     }
 
     /// Whether every value of every image was finite, which the device remembers wherever it stores one.
-    fn check_finite(&self, broken: &[bool]) -> Result<(), EngineError> {
-        let first_broken = broken.iter().take(self.job.lanes.len()).position(|&is_broken| is_broken);
+    fn check_finite(&self, broken: &[f32]) -> Result<(), EngineError> {
+        let first_broken = broken.iter().take(self.job.lanes.len()).position(|flag| flag.to_bits() != 0);
         let (image, pixel) = match (self.not_finite, first_broken) {
             (Some((image, pixel)), _) => (image, Some(pixel)),
             (None, Some(image)) => (image, None),

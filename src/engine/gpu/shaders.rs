@@ -27,6 +27,20 @@ pub const THREEFRY: &str = wgsl!("shared/threefry.wgsl");
 /// Drawing from the mixture; wants `parameter(i)` of its includer.
 pub const MIXTURE: &str = wgsl!("shared/mixture.wgsl");
 
+/// The likelihood under the mixture; wants `parameter(i)` and `anchor(k)`, the k-th of [`anchors`], of its includer.
+pub fn likelihood() -> String {
+    format!("const ANCHORS = {ANCHORS}u;\n{}", wgsl!("shared/likelihood.wgsl"))
+}
+
+/// Numbers between 0 and 1 whose inverse hyperbolic tangents the likelihood knows: k / ANCHORS. A power of two.
+const ANCHORS: u32 = 64;
+
+/// The inverse hyperbolic tangents of all k / ANCHORS, in units of 2⁻²⁹.
+pub fn anchors() -> Vec<i32> {
+    let anchor = |k| (f64::from(k) / f64::from(ANCHORS)).atanh() * f64::from(1 << 29);
+    (0..ANCHORS).map(|k| anchor(k).round() as i32).collect()
+}
+
 /// The kernels, with the variants that differ in more than constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
@@ -40,6 +54,8 @@ pub enum Kernel {
     Chain,
     /// Known pixels of a row into the image's ring.
     ShowRow,
+    /// How likely the pixels of a row are.
+    Likelihood,
 }
 
 /// How partial sums are brought together.
@@ -58,6 +74,7 @@ impl Kernel {
             Precision::F32 => wgsl!("shared/weights_f32.wgsl"),
             Precision::F16 => wgsl!("shared/weights_f16.wgsl"),
         };
+        let likelihood;
         let parts = match self {
             Self::Tiled(precision) => {
                 vec![MATH, ARENA, TARGET, CONV, ONE_LAYER, weights(precision), wgsl!("conv_tiled.wgsl")]
@@ -76,6 +93,10 @@ impl Kernel {
                 [&pixel[..], &[CONV, wgsl!("chain.wgsl")]].concat()
             }
             Self::ShowRow => vec![MATH, ARENA, TARGET, JOB, wgsl!("show_row.wgsl")],
+            Self::Likelihood => {
+                likelihood = self::likelihood();
+                vec![MATH, ARENA, TARGET, JOB, &likelihood, wgsl!("likelihood.wgsl")]
+            }
         };
         let mut constants = format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
         constants += &format!("const MAX_SPLIT_ROWS = {MAX_SPLIT_ROWS}u;\n");
@@ -221,7 +242,7 @@ impl Shape {
     }
 }
 
-/// What the sampling kernel writes for a pixel whose parameters are not finite.
+/// What is written as a pixel, or as its log-likelihood, where the parameters are not finite.
 pub const NOT_FINITE: f32 = 2.0;
 
 fn nonlinearity_constant(nonlinearity: Nonlinearity) -> (&'static str, u32) {
@@ -265,10 +286,9 @@ impl Variant {
         Self { arenas, ..self }
     }
 
-    /// The kernel that shows the network a row of known pixels.
-    pub fn show_row() -> Self {
-        let constants = vec![("THREADS", THREADS)];
-        Self { kernel: Kernel::ShowRow, arenas: 1, constants }
+    /// A kernel of which an invocation does a pixel of a row.
+    pub fn of_row(kernel: Kernel) -> Self {
+        Self { kernel, arenas: 1, constants: vec![("THREADS", THREADS)] }
     }
 
     /// The sampling kernel for a number of parameters, in quads, and of draws a pixel.
@@ -309,7 +329,7 @@ impl Variant {
     /// Values of the shader's overrides.
     pub fn overrides(&self) -> Vec<(&'static str, f64)> {
         let mut overrides: Vec<_> = self.constants.iter().map(|&(k, v)| (k, f64::from(v))).collect();
-        if matches!(self.kernel, Kernel::Sample | Kernel::Chain) {
+        if matches!(self.kernel, Kernel::Sample | Kernel::Chain | Kernel::Likelihood) {
             overrides.push(("NOT_FINITE", f64::from(NOT_FINITE)));
         }
         overrides

@@ -4,6 +4,7 @@ use super::EngineError;
 use super::device::Device;
 use super::layout::TableUniform;
 use super::plan::{Plan, Target, horizontal_input};
+use super::shaders::anchors;
 use crate::model::network::{CHANNEL_ALIGN, Table, padded};
 use crate::model::{Model, Network, Precision};
 
@@ -16,6 +17,8 @@ pub struct Weights {
     /// What a chain reads, if there may be one: the same, and then the matrix of every layer; where each begins, in
     /// quads.
     pub of_chain: Option<(wgpu::Buffer, Vec<usize>)>,
+    /// What the likelihood kernel knows of the hyperbolic tangent.
+    pub anchors: wgpu::Buffer,
     /// Everything that layers and nodes add.
     pub additions: wgpu::Buffer,
     /// Where in it is what each layer adds to its sum.
@@ -115,6 +118,7 @@ impl Weights {
             matrices: buffers.collect::<Result<_, _>>()?,
             of_sampling: storage("sample weights", bytemuck::cast_slice(&of_sampling))?,
             of_chain,
+            anchors: storage("anchors", bytemuck::cast_slice(&anchors()))?,
             additions: storage("additions", bytemuck::cast_slice(&additions))?,
             of_layers,
             of_nodes,
@@ -127,7 +131,8 @@ impl Weights {
     /// Bytes that they take.
     pub fn bytes(&self) -> u64 {
         let of_chain = self.of_chain.as_ref().map(|(buffer, _)| buffer);
-        let buffers = self.matrices.iter().chain([&self.of_sampling, &self.additions]).chain(of_chain);
+        let buffers = self.matrices.iter().chain([&self.of_sampling, &self.anchors, &self.additions]);
+        let buffers = buffers.chain(of_chain);
         buffers.map(wgpu::Buffer::size).sum()
     }
 }

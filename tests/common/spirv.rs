@@ -1,0 +1,48 @@
+//! Kernels as a Vulkan driver gets them.
+
+use naga::back::pipeline_constants::process_overrides;
+use naga::back::spv;
+use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{Module, ShaderStage, front};
+use pixelcnn::engine::gpu::shaders::Variant;
+
+/// What some WGSL says, or what is wrong with it.
+pub fn validated(source: &str) -> Result<(Module, ModuleInfo), String> {
+    let module = front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
+    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .map_err(|e| e.emit_to_string(source))?;
+    Ok((module, info))
+}
+
+/// A variant's WGSL with its constants.
+pub fn resolved(variant: &Variant) -> (Module, ModuleInfo) {
+    let source = variant.kernel.source(variant.arenas);
+    let (module, info) = validated(&source).unwrap_or_else(|e| panic!("{variant:?}\n{e}"));
+    let constants = variant.overrides().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let entry = Some((ShaderStage::Compute, "main"));
+    let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
+    (module.into_owned(), info.into_owned())
+}
+
+/// What wgpu makes of it: SPIR-V, with index checks or without.
+pub fn words((module, info): &(Module, ModuleInfo), checked: bool) -> Vec<u32> {
+    let policy = if checked { BoundsCheckPolicy::Restrict } else { BoundsCheckPolicy::Unchecked };
+    let options = spv::Options {
+        lang_version: (1, 5),
+        flags: spv::WriterFlags::empty(),
+        bounds_check_policies: BoundsCheckPolicies {
+            index: policy,
+            buffer: policy,
+            image_load: policy,
+            binding_array: BoundsCheckPolicy::Unchecked,
+        },
+        zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
+        force_loop_bounding: checked,
+        emit_int_div_checks: checked,
+        ..spv::Options::default()
+    };
+    spv::write_vec(module, info, &options, None).unwrap()
+}
