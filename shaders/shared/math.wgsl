@@ -66,8 +66,12 @@ fn tanh_of(x: f32) -> f32 {
     return select(large, small, abs(x) < 0.625);
 }
 
-// By its bits: a driver may assume that NaN does not occur.
+// |x| as its bits, which are in the same order; beyond infinity is NaN. A driver may assume that NaN does not occur.
+const INFINITY = 0x7f800000u;
+fn magnitude(x: vec4<f32>) -> vec4<u32> {
+    return bitcast<vec4<u32>>(x) & vec4(0x7fffffffu);
+}
+
 fn is_finite(x: vec4<f32>) -> bool {
-    let exponent = vec4(0x7f800000u);
-    return all((bitcast<vec4<u32>>(x) & exponent) != exponent);
+    return all(magnitude(x) < vec4(INFINITY));
 }

@@ -34,17 +34,10 @@ fn store_phi(node: Target, at: u32, value: vec4<f32>, negative: vec4<f32>) {
     }
 }
 
-// NaN or infinity breaks an image, which `health` remembers: activations and drivers may turn them into ordinary
-// numbers again.
-fn check(image: u32, value: vec4<f32>) {
-    if !is_finite(value) {
-        atomicStore(&health.broken[image], 1u);
-    }
-}
-
-// Stores one quad of channels of a pixel of an image.
-fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value: vec4<f32>) {
-    check(image, value);
+// Stores one quad of channels of a pixel of an image; `gate` is what a sigmoid was taken of for it. NaN or infinity breaks
+// the image, which `health` remembers: activations and drivers may turn them into ordinary numbers again.
+fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value: vec4<f32>, gate: vec4<f32>) {
+    var largest = max(magnitude(value), magnitude(gate));
     let at = record_at(node.ring, row, column, image) + quad;
     if node.raw != NONE {
         keep(node.ring.arena, at + node.raw, value);
@@ -58,12 +51,15 @@ fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value
     }
     if node.addition.base != NONE {
         let of_class = value + additions[addition_at(node.addition, u32(row), u32(column), image) + quad];
-        check(image, of_class);
+        largest = max(largest, magnitude(of_class));
         if node.class_raw != NONE {
             keep(node.ring.arena, at + node.class_raw, of_class);
         }
         if node.class_phi != NONE {
             store_phi(node, at + node.class_phi, of_class, exp_of_minus_abs(of_class) - 1.0);
         }
+    }
+    if any(largest >= vec4(INFINITY)) {
+        atomicStore(&health.broken[image], 1u);
     }
 }

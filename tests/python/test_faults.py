@@ -44,7 +44,7 @@ arguments, ckpt = json.loads(sys.argv[2]), Path(sys.argv[3])
 chance = random.Random(int(sys.argv[4]))
 for attempt in range(100):
     child = begin([*arguments, *(["--resume", str(ckpt)] if ckpt.exists() else [])])
-    wanted = step_of(ckpt) + chance.randrange(4)
+    wanted = step_of(ckpt) + chance.randrange(6)
     while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and step_of(ckpt) < wanted:
         time.sleep(0.001)
     if done == (0, 0):
@@ -121,7 +121,7 @@ def test_kills_at_random_moments_cost_no_more_than_what_is_done_again(undisturbe
     result = loaded(KILLS, (images, "-o", model, *RUN), ckpt, 0)
     assert result.code == 0 and "Traceback" not in result.err, result.err
     attempts = [line.split() for line in result.out.splitlines() if line[:1] in "-0"]
-    assert len(attempts) > 6 and all(code == "-9" for code, _ in attempts[:-1]), result.out
+    assert len(attempts) > 4 and all(code == "-9" for code, _ in attempts[:-1]), result.out
     steps = [int(step) for _, step in attempts]
     assert steps == sorted(steps) and steps[-1] == step_of(ckpt)
     checkpoint.read(ckpt)
