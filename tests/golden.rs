@@ -66,11 +66,11 @@ fn cached_network_on_the_gpu() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn weights_in_16_bits_on_the_gpu() {
-    for (turn, case) in Golden::all().into_iter().enumerate() {
+    for case in in_turn(6, &Golden::all()) {
         let model = case.model.clone().with_precision(Precision::F16).unwrap();
         let (images, classes) = (case.images(), &case.classes);
         let expected = full::parameters(&model, case.width, case.height, &images, classes, 2);
-        for &subgroups in in_turn(turn, &[false, true]) {
+        for subgroups in [false, true] {
             let options = Options { subgroups, ..Options::default() };
             let mut engine = gpu_with(&model, case.width, case.height, options);
             // By pixel, if there is a choice.
