@@ -1,24 +1,21 @@
 //! The subcommands, and what they share: which model, which engine, which class, how to speak.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use pixelcnn::engine::cost::{Device, predicted};
-use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
-use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
-use pixelcnn::engine::gpu::plan::Target;
-use pixelcnn::engine::gpu::{GpuEngine, LARGEST_HELPFUL_BATCH};
-use pixelcnn::engine::{Engine, Method};
-use pixelcnn::model::{self, Config, Model, ModelError, Network};
+use pixelcnn::model::{self, Config, Model, ModelError};
 use pixelcnn::output::file;
+
+use engine::{EngineArgs, machine_threads};
+use text::{is_quiet, note, print, printable, quoted, table};
+pub use text::{one_line, say};
 
 mod architecture;
 mod bench;
@@ -27,6 +24,7 @@ mod classify;
 mod complete;
 mod devices;
 mod drawing;
+mod engine;
 mod eval;
 mod figure;
 mod input;
@@ -37,6 +35,7 @@ mod picture;
 mod sample;
 mod shell;
 mod target;
+mod text;
 mod verify;
 
 /// Draw images from PixelCNN++ models, fast, on a GPU or without one.
@@ -79,7 +78,7 @@ pub enum Command {
 
 /// Runs a subcommand.
 pub fn run(cli: &Cli) -> Result<ExitCode> {
-    QUIET.store(cli.quiet, Ordering::Relaxed);
+    text::be_quiet(cli.quiet);
     match &cli.command {
         Command::Sample(args) => sample::run(args)?,
         Command::Complete(args) => return complete::run(args),
@@ -183,152 +182,6 @@ fn shipped_names() -> String {
     Model::shipped_names().collect::<Vec<_>>().join(", ")
 }
 
-#[derive(clap::Args)]
-pub struct EngineArgs {
-    /// What to run on: auto (a hardware GPU if there is one and it is worth it, else the CPU), cpu, gpu, or the index
-    /// or a part of the name of an adapter that `pixelcnn devices` lists; `sample` takes several, as a comma list, or
-    /// all-gpus
-    #[arg(long, value_name = "DEVICE", default_value = "auto", allow_negative_numbers = true)]
-    #[arg(env = "PIXELCNN_DEVICE", hide_env_values = true)]
-    device: String,
-
-    /// Threads of the CPU engine [default: as many as the machine runs at once]
-    #[arg(long, value_name = "N", value_parser = parse_threads, allow_negative_numbers = true)]
-    threads: Option<Threads>,
-}
-
-#[derive(Clone, Copy)]
-enum Threads {
-    Auto,
-    Number(usize),
-}
-
-fn parse_threads(text: &str) -> Result<Threads, String> {
-    match text.parse() {
-        _ if text == "auto" => Ok(Threads::Auto),
-        Ok(n @ 1..=1024) => Ok(Threads::Number(n)),
-        _ => Err("expected a whole number from 1 to 1024, or auto".to_owned()),
-    }
-}
-
-impl EngineArgs {
-    fn threads(&self) -> usize {
-        match self.threads {
-            Some(Threads::Number(threads)) => threads,
-            Some(Threads::Auto) | None => machine_threads(),
-        }
-    }
-
-    /// The devices that `--device` allows for drawing or evaluating so many images of a model; says so if the first is
-    /// not what one would expect.
-    fn choose(&self, model: &Model, images: usize) -> Result<Devices> {
-        if self.device.trim() == ALL_GPUS || device_list(&self.device).len() > 1 {
-            bail!("--device {}: expected one device (`pixelcnn sample` takes several)", self.device);
-        }
-        self.choose_one(&self.device, self.threads(), model, images)
-    }
-
-    /// The same, for several devices that share the images.
-    fn choose_all(&self, model: &Model, images: usize) -> Result<Vec<Devices>> {
-        if self.device.trim() == ALL_GPUS {
-            let one =
-                |adapter| Devices { adapters: vec![adapter], is_auto: false, threads: self.threads() };
-            return Ok(adapter::all_gpus()?.into_iter().map(one).collect());
-        }
-        let names = device_list(&self.device);
-        if names.len() > 1
-            && let Some(odd) = names.iter().find(|name| ["auto", ALL_GPUS, ""].contains(name))
-        {
-            bail!("--device {}: \"{odd}\" is no device of a list", self.device);
-        }
-        // Engines on the CPU share its threads.
-        let on_cpu = names.iter().filter(|name| **name == "cpu").count().max(1);
-        let threads = (self.threads() / on_cpu).max(1);
-        names.iter().map(|name| self.choose_one(name, threads, model, images)).collect()
-    }
-
-    fn choose_one(&self, device: &str, threads: usize, model: &Model, images: usize) -> Result<Devices> {
-        let work = (device == "auto").then(|| self.workload(model, images));
-        let (adapters, pick) = adapter::choose(device, work.as_ref())?;
-        if pick.is_surprise {
-            match adapters[..] {
-                [] => note(&format!("using the CPU engine: {}", pick.reason)),
-                _ => say(&format!("warning: {}", pick.reason)),
-            }
-        }
-        Ok(Devices { adapters, is_auto: work.is_some(), threads })
-    }
-
-    fn workload(&self, model: &Model, images: usize) -> Workload {
-        let network = Network::new(&model.config);
-        let pixels = model.config.width * model.config.height;
-        // As many batches as the largest that helps takes.
-        let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
-        let batch = images.div_ceil(batches.max(1));
-        let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
-        let of_all = |count| count * batches as u64;
-        Workload { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads: self.threads() }
-    }
-}
-
-/// All hardware GPUs.
-const ALL_GPUS: &str = "all-gpus";
-
-/// The devices of a comma list; commas in parentheses belong to a name.
-fn device_list(list: &str) -> Vec<&str> {
-    let mut depth = 0;
-    let separates = |c: char| {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        c == ',' && depth == 0
-    };
-    list.split(separates).map(str::trim).collect()
-}
-
-/// Devices to run on.
-struct Devices {
-    /// The first is tried first; the CPU engine if there is none.
-    adapters: Vec<wgpu::Adapter>,
-    /// Whether the next is tried where one cannot be opened.
-    is_auto: bool,
-    threads: usize,
-}
-
-impl Devices {
-    /// The GPU that is used, if any.
-    fn adapter(&self) -> Option<&wgpu::Adapter> {
-        self.adapters.first()
-    }
-
-    /// What to give `--device` to get the same.
-    fn argument(&self) -> String {
-        self.adapter().map_or("cpu".to_owned(), |adapter| Description::new(adapter).to_string())
-    }
-
-    /// An engine on the first device that can be opened.
-    fn start(&mut self, model: &Model, width: usize, height: usize) -> Result<Box<dyn Engine>> {
-        while let Some(adapter) = self.adapters.first() {
-            match GpuEngine::new(model, width, height, adapter) {
-                Ok(engine) => return Ok(Box::new(engine)),
-                Err(error) if self.is_auto => {
-                    self.adapters.remove(0);
-                    let next = if self.adapters.is_empty() { "the CPU engine" } else { "the next device" };
-                    note(&format!("using {next}: {error}"));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let threads = startable_threads(self.threads);
-        if threads < self.threads {
-            say(&format!("warning: {threads} of {} threads can be started", self.threads));
-        }
-        Ok(Box::new(CpuEngine::new(model, width, height, threads)))
-    }
-}
-
-fn machine_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// The size of batches that `count` images fall into evenly, none larger than `most`.
 fn even(count: usize, most: usize) -> usize {
     count.div_ceil(count.div_ceil(most))
@@ -430,92 +283,12 @@ fn progress(images: usize, pixels: usize) -> ProgressBar {
     bar
 }
 
-/// Rows of cells, the first of them the header, as columns; numbers to the right.
-fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
-    let is_number =
-        |row: &Row, i: usize| row.as_ref()[i].starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    let column = |i: usize| {
-        let width = rows.iter().map(|row| row.as_ref()[i].chars().count()).max().unwrap_or(0);
-        (width, rows.iter().skip(1).all(|row| is_number(row, i)))
-    };
-    let columns: Vec<_> = (0..rows.first().map_or(0, |row| row.as_ref().len())).map(column).collect();
-    let line = |row: &Row| {
-        let cells = row.as_ref().iter().zip(&columns).map(|(cell, &(width, right))| match right {
-            true => format!("{cell:>width$}"),
-            false => format!("{cell:<width$}"),
-        });
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
-}
-
 /// Writes rows of cells as a CSV file.
 fn write_csv(path: &Path, rows: Vec<Vec<String>>) -> Result<()> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     rows.iter().try_for_each(|row| writer.write_record(row))?;
     let bytes = writer.into_inner().map_err(|error| anyhow!("a table cannot be made: {error}"))?;
     Ok(file::write(path, |file| file.write_all(&bytes))?)
-}
-
-/// Writes a line to stderr. A stderr that takes no more is no reason to stop.
-pub fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", shown(line));
-}
-
-/// Says what is of interest, and no warning or error.
-fn note(line: &str) {
-    if !is_quiet() {
-        say(line);
-    }
-}
-
-/// Whether only warnings and errors are to be said.
-static QUIET: AtomicBool = AtomicBool::new(false);
-
-fn is_quiet() -> bool {
-    QUIET.load(Ordering::Relaxed)
-}
-
-/// What a terminal may be given: names out of files do not get to steer it.
-fn shown(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    // As JSON has it, which this may be.
-    let escape = |c: char| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
-    if text.contains(steers) { text.chars().map(escape).collect() } else { Cow::Borrowed(text) }
-}
-
-/// A name in one line.
-fn printable(name: &str) -> String {
-    shown(name).replace(['\n', '\t'], " ")
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,/:=+@%".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-/// Writes a result to stdout, whose reader may have seen enough (`pixelcnn inspect | head`).
-fn print(text: &str) -> Result<()> {
-    match io::stdout().lock().write_all(shown(text).as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to stdout"),
-        _ => Ok(()),
-    }
-}
-
-/// An error with its causes in one line. A cause that the message before it quotes is not repeated.
-pub fn one_line(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |line, cause| {
-        let cause = cause.to_string();
-        match line.as_str() {
-            "" => cause,
-            line if line.ends_with(&cause) => line.to_owned(),
-            line => format!("{line}: {cause}"),
-        }
-    })
 }
 
 #[cfg(test)]
@@ -541,35 +314,5 @@ mod tests {
         let parse = |list: &str| parse_classes(list, &model);
         assert_eq!(parse("cre\u{300}me,caf\u{e9},cafe\u{301}").unwrap(), [0, 2, 1]);
         assert!(parse("creme").is_err());
-    }
-
-    #[test]
-    fn names_do_not_steer_the_terminal() {
-        assert_eq!(shown("plain, élan\n\t"), "plain, élan\n\t");
-        assert_eq!(shown("a\u{1b}[31mb\r\u{9b}\0"), r"a\u001b[31mb\u000d\u009b\u0000");
-        assert_eq!(printable("two\nlines"), "two lines");
-    }
-
-    #[test]
-    fn words_are_quoted_for_the_shell() {
-        assert_eq!(quoted("samples.png"), "samples.png");
-        assert_eq!(quoted("NVIDIA H100"), "'NVIDIA H100'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
-
-    #[test]
-    fn commas_in_names_of_devices_are_theirs() {
-        assert_eq!(device_list("cpu"), ["cpu"]);
-        assert_eq!(device_list("0, cpu"), ["0", "cpu"]);
-        let (a, b) =
-            ("llvmpipe (LLVM 19.1, 256 bits) (software, Vulkan)", "RTX 4090 (discrete GPU, Vulkan)");
-        assert_eq!(device_list(&format!("{a},{b}")), [a, b]);
-    }
-
-    #[test]
-    fn causes_stand_in_one_line_once() {
-        let error = anyhow::anyhow!("no such file").context("cannot read: no such file").context("model x");
-        assert_eq!(one_line(&error), "model x: cannot read: no such file");
     }
 }

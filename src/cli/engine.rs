@@ -1,0 +1,173 @@
+//! `--device` and `--threads`: which engine runs a model.
+
+use anyhow::{Result, bail};
+
+use pixelcnn::engine::cost::{Device, predicted};
+use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
+use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
+use pixelcnn::engine::gpu::plan::Target;
+use pixelcnn::engine::gpu::{GpuEngine, LARGEST_HELPFUL_BATCH};
+use pixelcnn::engine::{Engine, Method};
+use pixelcnn::model::{Model, Network};
+
+use super::text::{note, say};
+
+#[derive(clap::Args)]
+pub struct EngineArgs {
+    /// What to run on: auto (a hardware GPU if there is one and it is worth it, else the CPU), cpu, gpu, or the index
+    /// or a part of the name of an adapter that `pixelcnn devices` lists; `sample` takes several, as a comma list, or
+    /// all-gpus
+    #[arg(long, value_name = "DEVICE", default_value = "auto", allow_negative_numbers = true)]
+    #[arg(env = "PIXELCNN_DEVICE", hide_env_values = true)]
+    pub device: String,
+
+    /// Threads of the CPU engine [default: as many as the machine runs at once]
+    #[arg(long, value_name = "N", value_parser = parse_threads, allow_negative_numbers = true)]
+    threads: Option<Threads>,
+}
+
+#[derive(Clone, Copy)]
+enum Threads {
+    Auto,
+    Number(usize),
+}
+
+fn parse_threads(text: &str) -> Result<Threads, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Threads::Auto),
+        Ok(n @ 1..=1024) => Ok(Threads::Number(n)),
+        _ => Err("expected a whole number from 1 to 1024, or auto".to_owned()),
+    }
+}
+
+impl EngineArgs {
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            Some(Threads::Number(threads)) => threads,
+            Some(Threads::Auto) | None => machine_threads(),
+        }
+    }
+
+    /// The devices that `--device` allows for drawing or evaluating so many images of a model; says so if the first is
+    /// not what one would expect.
+    pub fn choose(&self, model: &Model, images: usize) -> Result<Devices> {
+        if self.device.trim() == ALL_GPUS || device_list(&self.device).len() > 1 {
+            bail!("--device {}: expected one device (`pixelcnn sample` takes several)", self.device);
+        }
+        self.choose_one(&self.device, self.threads(), model, images)
+    }
+
+    /// The same, for several devices that share the images.
+    pub fn choose_all(&self, model: &Model, images: usize) -> Result<Vec<Devices>> {
+        if self.device.trim() == ALL_GPUS {
+            let one =
+                |adapter| Devices { adapters: vec![adapter], is_auto: false, threads: self.threads() };
+            return Ok(adapter::all_gpus()?.into_iter().map(one).collect());
+        }
+        let names = device_list(&self.device);
+        if names.len() > 1
+            && let Some(odd) = names.iter().find(|name| ["auto", ALL_GPUS, ""].contains(name))
+        {
+            bail!("--device {}: \"{odd}\" is no device of a list", self.device);
+        }
+        // Engines on the CPU share its threads.
+        let on_cpu = names.iter().filter(|name| **name == "cpu").count().max(1);
+        let threads = (self.threads() / on_cpu).max(1);
+        names.iter().map(|name| self.choose_one(name, threads, model, images)).collect()
+    }
+
+    fn choose_one(&self, device: &str, threads: usize, model: &Model, images: usize) -> Result<Devices> {
+        let work = (device == "auto").then(|| self.workload(model, images));
+        let (adapters, pick) = adapter::choose(device, work.as_ref())?;
+        if pick.is_surprise {
+            match adapters[..] {
+                [] => note(&format!("using the CPU engine: {}", pick.reason)),
+                _ => say(&format!("warning: {}", pick.reason)),
+            }
+        }
+        Ok(Devices { adapters, is_auto: work.is_some(), threads })
+    }
+
+    fn workload(&self, model: &Model, images: usize) -> Workload {
+        let network = Network::new(&model.config);
+        let pixels = model.config.width * model.config.height;
+        // As many batches as the largest that helps takes.
+        let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
+        let batch = images.div_ceil(batches.max(1));
+        let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
+        let of_all = |count| count * batches as u64;
+        Workload { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads: self.threads() }
+    }
+}
+
+/// All hardware GPUs.
+const ALL_GPUS: &str = "all-gpus";
+
+/// The devices of a comma list; commas in parentheses belong to a name.
+fn device_list(list: &str) -> Vec<&str> {
+    let mut depth = 0;
+    let separates = |c: char| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == ',' && depth == 0
+    };
+    list.split(separates).map(str::trim).collect()
+}
+
+/// Devices to run on.
+pub struct Devices {
+    /// The first is tried first; the CPU engine if there is none.
+    adapters: Vec<wgpu::Adapter>,
+    /// Whether the next is tried where one cannot be opened.
+    is_auto: bool,
+    threads: usize,
+}
+
+impl Devices {
+    /// The GPU that is used, if any.
+    pub fn adapter(&self) -> Option<&wgpu::Adapter> {
+        self.adapters.first()
+    }
+
+    /// What to give `--device` to get the same.
+    pub fn argument(&self) -> String {
+        self.adapter().map_or("cpu".to_owned(), |adapter| Description::new(adapter).to_string())
+    }
+
+    /// An engine on the first device that can be opened.
+    pub fn start(&mut self, model: &Model, width: usize, height: usize) -> Result<Box<dyn Engine>> {
+        while let Some(adapter) = self.adapters.first() {
+            match GpuEngine::new(model, width, height, adapter) {
+                Ok(engine) => return Ok(Box::new(engine)),
+                Err(error) if self.is_auto => {
+                    self.adapters.remove(0);
+                    let next = if self.adapters.is_empty() { "the CPU engine" } else { "the next device" };
+                    note(&format!("using {next}: {error}"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let threads = startable_threads(self.threads);
+        if threads < self.threads {
+            say(&format!("warning: {threads} of {} threads can be started", self.threads));
+        }
+        Ok(Box::new(CpuEngine::new(model, width, height, threads)))
+    }
+}
+
+pub fn machine_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_in_names_of_devices_are_theirs() {
+        assert_eq!(device_list("cpu"), ["cpu"]);
+        assert_eq!(device_list("0, cpu"), ["0", "cpu"]);
+        let (a, b) =
+            ("llvmpipe (LLVM 19.1, 256 bits) (software, Vulkan)", "RTX 4090 (discrete GPU, Vulkan)");
+        assert_eq!(device_list(&format!("{a},{b}")), [a, b]);
+    }
+}

@@ -1,0 +1,117 @@
+//! What is said, printed and quoted.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+
+/// Writes a line to stderr. A stderr that takes no more is no reason to stop.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", shown(line));
+}
+
+/// Says what is of interest, and no warning or error.
+pub fn note(line: &str) {
+    if !is_quiet() {
+        say(line);
+    }
+}
+
+/// Whether only warnings and errors are to be said.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+pub fn be_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// What a terminal may be given: names out of files do not get to steer it.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    // As JSON has it, which this may be.
+    let escape = |c: char| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    if text.contains(steers) { text.chars().map(escape).collect() } else { Cow::Borrowed(text) }
+}
+
+/// A name in one line.
+pub fn printable(name: &str) -> String {
+    shown(name).replace(['\n', '\t'], " ")
+}
+
+/// A word as a shell reads it.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,/:=+@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Writes a result to stdout, whose reader may have seen enough (`pixelcnn inspect | head`).
+pub fn print(text: &str) -> Result<()> {
+    match io::stdout().lock().write_all(shown(text).as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to stdout"),
+        _ => Ok(()),
+    }
+}
+
+/// An error with its causes in one line. A cause that the message before it quotes is not repeated.
+pub fn one_line(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |line, cause| {
+        let cause = cause.to_string();
+        match line.as_str() {
+            "" => cause,
+            line if line.ends_with(&cause) => line.to_owned(),
+            line => format!("{line}: {cause}"),
+        }
+    })
+}
+
+/// Rows of cells, the first of them the header, as columns; numbers to the right.
+pub fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
+    let is_number =
+        |row: &Row, i: usize| row.as_ref()[i].starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let column = |i: usize| {
+        let width = rows.iter().map(|row| row.as_ref()[i].chars().count()).max().unwrap_or(0);
+        (width, rows.iter().skip(1).all(|row| is_number(row, i)))
+    };
+    let columns: Vec<_> = (0..rows.first().map_or(0, |row| row.as_ref().len())).map(column).collect();
+    let line = |row: &Row| {
+        let cells = row.as_ref().iter().zip(&columns).map(|(cell, &(width, right))| match right {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:<width$}"),
+        });
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_do_not_steer_the_terminal() {
+        assert_eq!(shown("plain, élan\n\t"), "plain, élan\n\t");
+        assert_eq!(shown("a\u{1b}[31mb\r\u{9b}\0"), r"a\u001b[31mb\u000d\u009b\u0000");
+        assert_eq!(printable("two\nlines"), "two lines");
+    }
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        assert_eq!(quoted("samples.png"), "samples.png");
+        assert_eq!(quoted("NVIDIA H100"), "'NVIDIA H100'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn causes_stand_in_one_line_once() {
+        let error = anyhow::anyhow!("no such file").context("cannot read: no such file").context("model x");
+        assert_eq!(one_line(&error), "model x: cannot read: no such file");
+    }
+}
