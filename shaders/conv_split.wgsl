@@ -101,7 +101,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 }
             }
             store(0u, place, quad, total[0], total[1]);
+            count_run((position | quad) == 0u);
         }
     }
-    count_run(all(group == vec3(0u)) && index == 0u);
 }

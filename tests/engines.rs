@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    VARIANTS, architectures, conditional_architectures, engine, first_difference, gpu_with, in_turn,
-    parameters, parameters_by, random_images, sample, trace,
+    VARIANTS, architectures, chosen, conditional_architectures, engine, first_difference, gpu_with,
+    in_turn, parameters, parameters_by, random_images, sample, trace,
 };
 use pixelcnn::engine::cost::{self, Device, predicted};
 use pixelcnn::engine::cpu::{CpuEngine, full};
@@ -17,9 +17,13 @@ use pixelcnn::model::{Config, Model, Network, Nonlinearity, Precision};
 /// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
 const TOLERANCE: f32 = 1e-4;
 
+fn all_architectures() -> Vec<Config> {
+    architectures().into_iter().chain(conditional_architectures()).collect()
+}
+
 /// Every layer at every pixel equals the full network's.
 fn layers_match_the_full_network(on_gpu: bool) {
-    for config in architectures().into_iter().chain(conditional_architectures()) {
+    for config in chosen(on_gpu, 8, all_architectures()) {
         let model = Model::synthetic(config.clone(), 1);
         let (image, classes) = random_images(&config, 2, 1);
         // Not the first class, which models without classes have too.
@@ -92,7 +96,7 @@ fn a_wrong_weight_is_noticed_on_the_gpu() {
 
 /// Two batches in a row, the second smaller, then larger: nothing of the first is left in the caches.
 fn caches_are_cleared_between_batches(on_gpu: bool) {
-    for config in architectures().into_iter().chain(conditional_architectures()) {
+    for config in chosen(on_gpu, 2, all_architectures()) {
         let model = Model::synthetic(config.clone(), 3);
         let mut engine = engine(on_gpu, &model);
         for (seed, count) in [(10, 3), (11, 2), (12, 5)] {
@@ -162,7 +166,7 @@ fn parameters_are_the_same_bit_for_bit_by_row_and_by_pixel() {
 fn sampling_uses_the_parameters_that_evaluation_gives(on_gpu: bool) {
     use pixelcnn::sampling::{mixture, random::Noise};
     for continuous in [false, true] {
-        for config in architectures() {
+        for config in chosen(on_gpu, 1, architectures()) {
             let model = Model::synthetic(config.clone(), 9);
             let mut engine = engine(on_gpu, &model);
             let draw = Draw { continuous, ..Draw::default() };
@@ -208,7 +212,8 @@ fn parameters_agree_at_any_batch_on_the_gpu() {
     let (images, classes) = random_images(&config, 4, 40);
     let expected = full::parameters(&model, config.width, config.height, &images, &classes, 2);
     let per_image = expected.len() / 40;
-    for (batch, chain) in [(1, false), (3, true), (8, false), (31, true), (40, false), (40, true)] {
+    let ways = [(1, false), (3, true), (8, false), (31, true), (40, false), (40, true)];
+    for &(batch, chain) in in_turn(2, &ways) {
         let options = Options { chain: Some(chain), ..Options::default() };
         let mut engine = gpu_with(&model, config.width, config.height, options);
         let images = &images[..batch * config.dimensions()];
@@ -357,7 +362,8 @@ fn a_number_that_is_not_finite_is_noticed_in_every_tensor_on_the_gpu() {
 /// Drawing with given pixels: nothing given is the sample, all given the evaluation, and what follows given pixels
 /// depends on them as in a full run. Mixed in one batch.
 fn given_pixels_are_taken(on_gpu: bool) {
-    for config in architectures().into_iter().chain(conditional_architectures().pop()) {
+    let configs = architectures().into_iter().chain(conditional_architectures().pop()).collect();
+    for config in chosen(on_gpu, 1, configs) {
         let model = Model::synthetic(config.clone(), 9);
         let mut engine = engine(on_gpu, &model);
         let want = Want { likelihood: true, parameters: true, trace: false };
@@ -453,7 +459,7 @@ fn draws_can_be_steered_on_the_gpu() {
 
 /// A class changes what its own images are, at every place that it can enter.
 fn classes_matter_at_every_place(on_gpu: bool) {
-    for config in conditional_architectures() {
+    for config in chosen(on_gpu, 3, conditional_architectures()) {
         let model = Model::synthetic(config.clone(), 3);
         let (images, _) = random_images(&config, 4, 1);
         let images = images.repeat(3);
@@ -561,8 +567,7 @@ fn naive_and_cached_agree_on_the_gpu() {
 
 /// What is counted at every product and dispatch is what the architecture predicts, wherever a run ends.
 fn counts_are_as_predicted(on_gpu: bool) {
-    let configs = architectures().into_iter().chain(conditional_architectures());
-    for (i, config) in configs.enumerate() {
+    for (i, config) in chosen(on_gpu, 5, all_architectures()).into_iter().enumerate() {
         let model = Model::synthetic(config.clone(), 9);
         let network = Network::new(&config);
         let all = config.width * config.height;
@@ -679,7 +684,7 @@ fn all_shader_variants_match_the_full_network() {
             let is_meant = |options: &&Options| precision == Precision::F32 || !options.checked;
             for &options in in_turn(turn, &VARIANTS).iter().filter(is_meant) {
                 let mut engine = gpu_with(&model, width, height, options);
-                for &method in common::methods(options) {
+                for &method in common::methods(options, width * height) {
                     let got = parameters_by(method, &mut engine, &config, &images, &classes);
                     let worst = got.iter().zip(&expected).map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
                     assert!(worst <= TOLERANCE, "{options:?}, {precision:?}, {method:?}: off by {worst}");

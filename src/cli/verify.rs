@@ -176,8 +176,8 @@ fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, co
     let of_image = config.width * config.height;
     let is_other = |((told, parameters), values): &((&f64, &[f32]), &[f32])| {
         let expected = likelihood::exact(parameters, values);
-        // So that NaN is another.
-        !((*told - expected).abs() <= LIMIT * expected.abs().max(1.0))
+        let error = (*told - expected).abs() / expected.abs().max(1.0);
+        !error.is_finite() || error > LIMIT
     };
     let all = told.log_likelihood.iter().zip(parameters).zip(values).enumerate();
     let wanted = all.filter(|(at, _)| at % of_image < pixels).map(|(_, pixel)| pixel);

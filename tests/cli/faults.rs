@@ -4,6 +4,7 @@ use std::fs;
 
 use safetensors::SafeTensors;
 
+use crate::common::chosen;
 use crate::shell::Shell;
 
 /// The model `grey`, with a layer of numbers that are finite, and too large to be summed.
@@ -16,15 +17,19 @@ fn overflow(shell: &Shell, layer: &str) {
     fs::write(shell.path("large.safetensors"), file).unwrap();
 }
 
-fn numbers_that_overflow_are_an_error(device: &str) {
-    let shell = Shell::new();
+fn numbers_that_overflow_are_an_error(on_gpu: bool) {
+    let shell = match on_gpu {
+        true => Shell::on_gpu(),
+        false => Shell { environment: vec![("PIXELCNN_DEVICE", "cpu".to_owned())], ..Shell::new() },
+    };
     fs::create_dir(shell.path("images")).unwrap();
     for i in 0..2 {
         image::GrayImage::from_pixel(10, 14, image::Luma([200 + i]))
             .save(shell.path(&format!("images/{i}.png")))
             .unwrap();
     }
-    for layer in ["input.left.weight", "up.0.block.0.vertical.conv_out.weight", "output.weight"] {
+    let layers = ["input.left.weight", "up.0.block.0.vertical.conv_out.weight", "output.weight"];
+    for layer in chosen(on_gpu, 1, layers.to_vec()) {
         overflow(&shell, layer);
         for line in [
             "sample --class 0 -n 3 -o out.png --animate out.gif --scores out.csv",
@@ -34,9 +39,9 @@ fn numbers_that_overflow_are_an_error(device: &str) {
             "eval images --class 0 --params out.npy --csv out.csv --plot out.svg",
             "classify images --csv out.csv",
         ] {
-            let said = shell.error(&format!("{line} -m large.safetensors --device {device} --threads 1"));
+            let said = shell.error(&format!("{line} -m large.safetensors --threads 1"));
             assert!(said.contains("NaN or infinity"), "{layer}, {line}: {said}");
-            let outcome = shell.ok(&format!("{line} -m grey.safetensors --device {device} --threads 1"));
+            let outcome = shell.ok(&format!("{line} -m grey.safetensors --threads 1"));
             assert!(!outcome.stderr.contains("rror"), "{line}: {}", outcome.stderr);
             for file in ["out.png", "out.gif", "out.csv", "out.npz", "out.npy", "out.svg"] {
                 let _ = fs::remove_file(shell.path(file));
@@ -48,11 +53,11 @@ fn numbers_that_overflow_are_an_error(device: &str) {
 
 #[test]
 fn numbers_that_overflow_are_an_error_on_the_cpu() {
-    numbers_that_overflow_are_an_error("cpu");
+    numbers_that_overflow_are_an_error(false);
 }
 
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn numbers_that_overflow_are_an_error_on_the_gpu() {
-    numbers_that_overflow_are_an_error("gpu");
+    numbers_that_overflow_are_an_error(true);
 }

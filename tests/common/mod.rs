@@ -220,16 +220,30 @@ pub const VARIANTS: [Options; 7] = [
     Options { chain: Some(true), workgroups: Some(1 << 16), ..PLAIN },
 ];
 
-/// What is to be tested on the adapter of the GPU tests: all, or one in turn where kernels take long to compile.
-pub fn in_turn<T>(turn: usize, all: &[T]) -> &[T] {
-    // On SwiftShader an engine takes more than a second of processor time to make.
-    let is_slow = test_adapter().get_info().driver.starts_with("SwiftShader");
-    if is_slow { &all[turn % all.len()..][..1] } else { all }
+/// Whether the adapter of the GPU tests is one on which they would take too long: SwiftShader, which needs more than a
+/// second of processor time to make an engine, and four minutes for half of the recorded cases.
+fn is_slow() -> bool {
+    test_adapter().get_info().driver.starts_with("SwiftShader")
 }
 
-/// The steps that a variant is tested by: index checks change nothing in what is dispatched, so that one way will do.
-pub fn methods(options: Options) -> &'static [Method] {
-    if options.checked { &[Method::ByPixel] } else { &[Method::Cached, Method::ByPixel] }
+/// What to test on the adapter of the GPU tests: all, or on a slow one what is in turn.
+pub fn in_turn<T>(turn: usize, all: &[T]) -> &[T] {
+    if is_slow() { &all[turn % all.len()..][..1] } else { all }
+}
+
+/// What a test goes through on either engine.
+pub fn chosen<T: Clone>(on_gpu: bool, turn: usize, all: Vec<T>) -> Vec<T> {
+    if on_gpu { in_turn(turn, &all).to_vec() } else { all }
+}
+
+/// The steps that a variant is tested by, for images of so many pixels: index checks change nothing in what is
+/// dispatched, so that one way will do.
+pub fn methods(options: Options, pixels: usize) -> &'static [Method] {
+    match is_slow() {
+        true if pixels > 200 => &[Method::Cached],
+        is_slow if is_slow || options.checked => &[Method::ByPixel],
+        _ => &[Method::Cached, Method::ByPixel],
+    }
 }
 
 /// Small architectures that between them have everything the family has: both numbers of channels, one to

@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
                 if row == pixel / width {
                     steps.push((plan.sample().0, row, pixel % width));
                     // It is of a row, whose pixels are known at its end.
-                    let is_end = (pixel + 1) % width == 0 || pixel + 1 == last;
+                    let is_end = (pixel + 1).is_multiple_of(*width) || pixel + 1 == last;
                     steps.extend(self.likelihood(row).filter(|_| is_end));
                 }
                 self.submit(&steps, *width, &[])?;
