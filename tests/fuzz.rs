@@ -2,8 +2,9 @@
 //! takes no more memory than the file gives reason to.
 //!
 //! Inputs are mutations of good files and of `tests/corpus`. Those that get an answer that none before got, digits
-//! and names aside, are mutated further: that leads to the checks behind the checks. `scripts/fuzz` runs this for
-//! minutes, and adds what it finds to the corpus; here it runs for a moment.
+//! and names aside, or that run code that none before ran, are mutated further: that leads to the checks behind the
+//! checks. `scripts/fuzz` runs this for minutes, with counters of what runs, and adds what it finds to the corpus; here it
+//! runs for a moment.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -91,7 +92,7 @@ fn fuzz(
         fs::read_dir(&corpus).map_or(vec![], |f| f.map(|f| f.unwrap().path()).collect());
     files.sort();
     pool.extend(files.iter().map(|file| fs::read(file).unwrap()));
-    let (mut answers, mut most, mut count) = (HashSet::new(), 0, 0);
+    let (mut answers, mut most, mut count, mut reached) = (HashSet::new(), 0, 0, 0);
     let mut judge = |bytes: &[u8]| {
         let (before, peak) = (held(), start_peak());
         let answer = catch_unwind(AssertUnwindSafe(|| read(bytes)));
@@ -104,7 +105,10 @@ fn fuzz(
             Ok(_) if taken > most_bytes(bytes.len()) => {
                 format!("{} bytes take {taken} of memory", bytes.len())
             }
-            Ok(answer) => return answers.insert(kind(answer)),
+            Ok(answer) => {
+                let reached_before = std::mem::replace(&mut reached, coverage::reached());
+                return answers.insert(kind(answer)) | (reached > reached_before);
+            }
         };
         let file = std::env::temp_dir().join(format!("pixelcnn-fuzz-{target}"));
         fs::write(&file, bytes).unwrap();
@@ -129,8 +133,8 @@ fn fuzz(
         for _ in 0..1 << rng.u32(..4) {
             mutate(&mut bytes, &pool, &mut rng);
         }
-        if judge(&bytes) && pool.len() < seeds.len() + MOST_FILES {
-            if seconds.is_some() && bytes.len() <= SMALL {
+        if judge(&bytes) {
+            if seconds.is_some() && bytes.len() <= SMALL && files.len() < MOST_FILES {
                 fs::create_dir_all(&corpus).unwrap();
                 let name = format!(
                     "{:016x}",
@@ -138,7 +142,9 @@ fn fuzz(
                         (hash ^ u64::from(*byte)).wrapping_mul(1099511628211)
                     })
                 );
-                fs::File::create(corpus.join(name)).unwrap().write_all(&bytes).unwrap();
+                let file = corpus.join(name);
+                fs::File::create(&file).unwrap().write_all(&bytes).unwrap();
+                files.push(file);
             }
             pool.push(bytes);
         }
@@ -146,8 +152,33 @@ fn fuzz(
     let seconds = start.elapsed().as_secs_f64();
     let (kinds, mebibytes) = (answers.len(), most >> 20);
     println!(
-        "{target}: {count} inputs in {seconds:.0} s, {kinds} different answers, at most {mebibytes} MiB"
+        "{target}: {count} inputs in {seconds:.0} s, {kinds} different answers, {reached} counters of code reached, at \
+        most {mebibytes} MiB"
     );
+}
+
+/// What has run, if the compiler has put counters into all that is linked: `-C instrument-coverage --cfg coverage`.
+mod coverage {
+    #[cfg(coverage)]
+    unsafe extern "C" {
+        fn __llvm_profile_begin_counters() -> *const u64;
+        fn __llvm_profile_end_counters() -> *const u64;
+    }
+
+    /// How many counters are not 0, of which there is one for a stretch of code or more.
+    #[cfg(coverage)]
+    pub fn reached() -> usize {
+        // SAFETY: the runtime's counters lie between these addresses.
+        unsafe {
+            let (begin, end) = (__llvm_profile_begin_counters(), __llvm_profile_end_counters());
+            (0..end.offset_from_unsigned(begin)).filter(|&i| begin.add(i).read_volatile() != 0).count()
+        }
+    }
+
+    #[cfg(not(coverage))]
+    pub fn reached() -> usize {
+        0
+    }
 }
 
 /// The first words of an answer, as far as they are not what differs from file to file.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -12,7 +12,18 @@ use crate::shell::{Shell, read_png};
 
 fn begin(shell: &Shell, script: &str) -> Child {
     let program = env!("CARGO_BIN_EXE_pixelcnn");
-    Command::new("sh")
+    let mut command = Command::new("sh");
+    // Tests that run in the background, or under nohup, would hand on that some signals are ignored.
+    let obey = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+            // SAFETY: it may be called between fork and exec, and the default asks for no function.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: as said there.
+    unsafe { command.pre_exec(obey) };
+    command
         .args(["-c", &script.replace("pixelcnn ", &format!("exec '{program}' "))])
         .current_dir(shell.folder.path())
         .stdout(Stdio::piped())
