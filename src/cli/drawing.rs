@@ -102,13 +102,15 @@ pub struct Again<'a> {
 }
 
 impl Again<'_> {
-    /// A command of these words, which name the subcommand and what it alone takes, and of the flags for all this.
-    pub fn command(&self, mut words: Vec<String>) -> String {
-        words.insert(0, "pixelcnn".to_owned());
+    /// A subcommand with these words, which it alone takes, and with the flags for all this.
+    pub fn command(&self, subcommand: &str, own: Vec<String>) -> String {
+        let mut words = vec!["pixelcnn".to_owned(), subcommand.to_owned()];
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         if let Some(path) = self.path {
             add("-m", file_name(path));
         }
+        words.extend(own);
+        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         if let Some(batch) = self.batch {
             add("-b", batch.to_string());
         }

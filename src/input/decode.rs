@@ -100,11 +100,21 @@ fn check_size(width: u32, height: u32) -> Result<(), InputError> {
     if is_large { Err(InputError::Large(width, height)) } else { Ok(()) }
 }
 
+/// What a decoder says; some quote whole tables out of the file.
+fn brief(error: &dyn std::fmt::Display) -> String {
+    const SHOWN: usize = 200;
+    let text = error.to_string();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 /// By a decoder whose pixels are those of libjpeg-turbo, to the level.
 fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> {
     let broken = |error: jpeg::JpegError| match error {
         jpeg::JpegError::UnexpectedEof => InputError::Broken("its data ends too early".to_owned()),
-        error => InputError::Broken(error.to_string()),
+        error => InputError::Broken(brief(&error)),
     };
     let mut decoder = jpeg::Decoder::new(bytes).map_err(broken)?;
     check_size(decoder.header().width.into(), decoder.header().height.into())?;
@@ -127,8 +137,8 @@ fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orie
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             InputError::Broken("its data ends too early".to_owned())
         }
-        ImageError::Unsupported(error) => InputError::Unsupported(error.to_string()),
-        error => InputError::Broken(error.to_string()),
+        ImageError::Unsupported(error) => InputError::Unsupported(brief(&error)),
+        error => InputError::Broken(brief(&error)),
     };
     if format == ImageFormat::Tiff && is_jpeg_in_tiff(bytes) {
         return Err(InputError::Unsupported("a TIFF that holds a JPEG".to_owned()));

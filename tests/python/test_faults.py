@@ -3,17 +3,17 @@ undisturbed run gives."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
-import sys
 
 import numpy as np
 import pytest
 from conftest import SCRIPTS, run
 from safetensors.numpy import load_file
 from test_torch import TORCH, needs_torch
-from test_train import TINY, metadata, save_npz, step_of, trained
+from test_train import TINY, metadata, reference_metadata, save_npz, step_of, trained
 from training import checkpoint
 
 pytestmark = [needs_torch, pytest.mark.skipif(os.name != "posix", reason="needs fork and signals of Unix")]
@@ -22,7 +22,7 @@ pytestmark = [needs_torch, pytest.mark.skipif(os.name != "posix", reason="needs 
 LOADED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-sys.path[:0] = json.loads(sys.argv[1])
+sys.path.insert(0, sys.argv[1])
 import train
 from conversion import console, files
 
@@ -39,7 +39,6 @@ def begin(arguments, prepare=lambda: None):
 """
 
 KILLS = """
-from test_train import step_of
 arguments, ckpt = json.loads(sys.argv[2]), Path(sys.argv[3])
 chance = random.Random(int(sys.argv[4]))
 for attempt in range(100):
@@ -90,9 +89,10 @@ RUN = ("--classes", "--epochs", 4, "--shift", 1, "--dropout", 0.1, "--checkpoint
 
 
 def loaded(script: str, arguments: tuple[object, ...], *more: object):
-    paths = [str(SCRIPTS), *sys.path]
+    # PyTorch may be another interpreter's, with modules of its own.
+    script = "".join(map(inspect.getsource, (step_of, reference_metadata))) + script
     words = json.dumps([str(a) for a in (*arguments, *TINY)])
-    return run(TORCH, "-c", LOADED + script, json.dumps(paths), words, *more)
+    return run(TORCH, "-c", LOADED + script, SCRIPTS, words, *more)
 
 
 @pytest.fixture(scope="module")

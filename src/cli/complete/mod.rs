@@ -310,8 +310,7 @@ impl Work<'_> {
     /// The command that draws the same again.
     fn command(&self, known: &known::Known, drawn: &Drawn) -> String {
         let args = self.args;
-        let mut words = vec!["complete".to_owned()];
-        words.extend(args.input.words());
+        let mut words = args.input.words();
         words.extend(known.flag());
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         add("-n", args.count.to_string());
@@ -335,7 +334,7 @@ impl Work<'_> {
             draw: args.draw.draw(),
             show: &args.show,
         };
-        again.command(words)
+        again.command("complete", words)
     }
 
     /// What the files say of how they were made, and of each completion: its image, class, and effective sample

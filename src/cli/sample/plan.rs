@@ -65,7 +65,7 @@ impl Plan {
 
     /// The command that draws the same again; `device` is what to give `--device`.
     pub fn command_line(&self, args: &Args, device: &str, batch: Option<usize>) -> String {
-        let mut words = vec!["sample".to_owned()];
+        let mut words = Vec::new();
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         if self.whole.start > 0 {
             add("--first", self.whole.start.to_string());
@@ -99,7 +99,7 @@ impl Plan {
             draw: self.draw,
             show: &args.show,
         };
-        again.command(words)
+        again.command("sample", words)
     }
 
     /// What files say of how their images were drawn, and by which of the engines.
