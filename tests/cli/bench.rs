@@ -194,9 +194,10 @@ fn plots_have_lines_and_words() {
     assert!(!svg.contains("published") && svg.contains("cached: "));
 }
 
-/// Runs may be disturbed by whatever else the machine does: up to four tries.
+/// Runs may be disturbed by whatever else the machine does: up to twenty tries, of which a quiet machine needs one.
 #[test]
 fn extrapolated_times_are_those_of_whole_runs() {
+    const TRIES: usize = 20;
     let shell = Shell::new();
     let differences = |line: &str, engine: &str, cut: &str| {
         let seconds = |effort: &str, extrapolated: bool| {
@@ -207,8 +208,8 @@ fn extrapolated_times_are_those_of_whole_runs() {
             number(&report["results"][0], "seconds_per_batch")
         };
         let difference = || seconds(cut, true) / seconds("--full", false) - 1.0;
-        let tries: Vec<f64> = (0..4).map(|_| difference()).take_while(|d| d.abs() > 0.15).collect();
-        assert!(tries.len() < 4, "{engine}: off by {tries:?}");
+        let tries: Vec<f64> = (0..TRIES).map(|_| difference()).take_while(|d| d.abs() > 0.15).collect();
+        assert!(tries.len() < TRIES, "{engine}: off by {tries:?}");
     };
     differences("--architecture 8x1 -b 1 --repeat 3", "naive", "--seconds 0.2");
     differences("--architecture 16x1 -b 32 --repeat 3", "cached", "--rows 8");
