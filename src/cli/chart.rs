@@ -40,8 +40,7 @@ pub fn write(path: &Path, chart: &impl Chart) -> Result<()> {
         drop(backend);
         return Ok(file::write(path, |writer| writer.write_all(text.as_bytes()))?);
     }
-    let software = ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned());
-    Ok(png::write(path, &pixels(chart)?, &[software])?)
+    Ok(png::write(path, &pixels(chart)?, &[super::drawing::software()])?)
 }
 
 /// The pixels of a chart.

@@ -214,10 +214,15 @@ pub fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
+/// What made a picture.
+pub fn software() -> (&'static str, String) {
+    ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned())
+}
+
 /// What made a picture of a model.
 pub fn model_texts(model: &Model) -> [(&'static str, String); 4] {
     [
-        ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned()),
+        software(),
         ("model", model.name.clone()),
         ("model_sha256", model.sha256.clone()),
         ("precision", model.precision.name().to_owned()),

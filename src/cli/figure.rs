@@ -68,8 +68,7 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
         scale: 1,
         delays: [100, 100],
     };
-    let software = ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned());
-    Ok(animation.write(path, &[software])?)
+    Ok(animation.write(path, &[super::drawing::software()])?)
 }
 
 /// What a position is to a step.

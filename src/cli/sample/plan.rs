@@ -8,7 +8,7 @@ use pixelcnn::model::Model;
 use super::pool::Worker;
 use super::range::Shard;
 use super::{Args, DEFAULT_NAME};
-use crate::cli::drawing::{Again, draw_texts, file_name};
+use crate::cli::drawing::{Again, draw_texts, file_name, model_texts};
 use crate::cli::target::{Item, Series};
 
 /// What is to be drawn, with everything that was left open decided.
@@ -109,14 +109,15 @@ impl Plan {
             texts.dedup();
             texts.join(" + ")
         };
+        let [software, model, sha256, precision] = model_texts(&self.model);
         let settings = [
-            ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned()),
-            ("model", self.model.name.clone()),
-            ("model_sha256", self.model.sha256.clone()),
+            software,
+            model,
+            sha256,
             ("seed", self.seed.to_string()),
             ("range", format!("{}-{}", self.whole.start, self.whole.end - 1)),
             ("size", format!("{}x{}", self.width, self.height)),
-            ("precision", self.model.precision.name().to_owned()),
+            precision,
             ("engine", joined(&|worker| worker.name.clone())),
             ("batch", joined(&|worker| worker.batch.to_string())),
             ("command", self.command.clone()),
