@@ -15,6 +15,10 @@ fn has_context(l: u32) -> bool {
     return layers[l].has_context == 1u;
 }
 
+fn has_class(l: u32) -> bool {
+    return layers[l].target_node.has_class == 1u;
+}
+
 var<workgroup> sh_sums: array<vec4<f32>, THREADS * IMAGES * QUADS>;  // [splits, IMAGES, QUADS, columns]
 
 // The quads of a layer's outputs are QUADS groups of so many; the last may be short.

@@ -9,11 +9,14 @@ override TILE_Y: u32;
 override PARTS: u32;
 // Quads of inputs in workgroup memory at a time.
 override CHUNK: u32;
+// Vectors of memory for weights, and for sums after them.
+override SHARED: u32;
 
 // Inputs [TILE_Y, MAX_ROWS, CHUNK], with a quad between the groups of MAX_ROWS positions, whose invocations would
 // otherwise all read the same memory bank.
 var<workgroup> sh_inputs: array<vec4<f32>, TILE_Y * (MAX_ROWS * CHUNK + 1u)>;
-var<workgroup> sh_weights: array<vec4<f32>, CHUNK * 4u * HALVES * TILE_X>;  // [inputs, HALVES, quads]
+// Weights [inputs, HALVES, quads], and in the end the parts of the sums [MAX_ROWS, PARTS, TILE_Y, TILE_X].
+var<workgroup> sh_weights: array<vec4<f32>, SHARED>;
 
 @compute @workgroup_size(TILE_X * TILE_Y * PARTS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
@@ -90,26 +93,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
-    // The other parts of the sums, a half at a time, through the memory of the weights.
+    // Where sums are in parts, each part brings together those of some of the positions, a half at a time.
+    let rows = MAX_ROWS / PARTS;
     for (var half = 0u; half < HALVES && PARTS > 1u; half += 1u) {
         workgroupBarrier();
-        if part > 0u {
-            for (var i = 0u; i < MAX_ROWS; i += 1u) {
-                sh_weights[(i * (PARTS - 1u) + part - 1u) * TILE_X * TILE_Y + index % (TILE_X * TILE_Y)] = sums[i][half];
-            }
+        for (var i = 0u; i < MAX_ROWS; i += 1u) {
+            sh_weights[i * threads + index] = sums[i][half];
         }
         workgroupBarrier();
-        if part == 0u {
-            for (var i = 0u; i < MAX_ROWS; i += 1u) {
-                for (var other = 0u; other < PARTS - 1u; other += 1u) {
-                    sums[i][half] += sh_weights[(i * (PARTS - 1u) + other) * TILE_X * TILE_Y + index];
-                }
+        for (var i = 0u; i < rows; i += 1u) {
+            let of_position = (part * rows + i) * threads + index % (TILE_X * TILE_Y);
+            var sum = sh_weights[of_position];
+            for (var other = 1u; other < PARTS; other += 1u) {
+                sum += sh_weights[of_position + other * TILE_X * TILE_Y];
             }
+            sums[i][half] = sum;
         }
     }
-    if quad < width && part == 0u {
-        for (var i = 0u; i < MAX_ROWS; i += 1u) {
-            let position = first_position + local.y * MAX_ROWS + i;
+    if quad < width {
+        for (var i = 0u; i < rows; i += 1u) {
+            let position = first_position + local.y * MAX_ROWS + part * rows + i;
             if position < layers[0].positions {
                 let place = place_of(position);
                 var total: array<vec4<f32>, 2>;
@@ -119,6 +122,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 store(0u, place, quad, total[0], total[1]);
             }
         }
-        count_run((first_position | local.y | quad) == 0u);
+        count_run((first_position | local.y | part | quad) == 0u);
     }
 }

@@ -25,14 +25,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= job.columns * job.batch {
         return;
     }
-    let column = id.x / job.batch;
-    let image = id.x % job.batch;
-    own = record_at(job.parameters, i32(row_place.index), i32(column), image);
+    own = record_of(job.parameters, id.x);
     var are_finite = true;
     for (var quad = 0u; quad < job.parameters.width; quad += 1u) {
         are_finite = are_finite && is_finite(load(job.parameters.arena, own + quad));
     }
-    let at = job.pixels_base + row_place.index * job.columns * job.batch + id.x;
+    let at = pixel_at(id.x);
     let pixel = load(job.pixels_arena, at).xyz;
     var result = NOT_FINITE;
     if are_finite {

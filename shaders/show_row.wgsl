@@ -10,10 +10,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= job.columns * job.batch {
         return;
     }
-    let column = id.x / job.batch;
-    let image = id.x % job.batch;
-    let pixel = load(job.pixels_arena, job.pixels_base + row_place.index * job.columns * job.batch + id.x);
-    let at = record_at(job.image, i32(row_place.index), i32(column), image);
-    keep(job.image.arena, at, with_ones(pixel, job.channels));
+    let pixel = load(job.pixels_arena, pixel_at(id.x));
+    keep(job.image.arena, record_of(job.image, id.x), with_ones(pixel, job.channels));
     count_run(id.x == 0u);
 }

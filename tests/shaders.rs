@@ -21,10 +21,10 @@ fn variants() -> Vec<Variant> {
             for halves in [1, 2] {
                 for (epilogue, whole_row, from_context) in [
                     (Epilogue::Context, true, false),
-                    (Epilogue::Forms, true, true),
-                    (Epilogue::Forms, false, false),
-                    (Epilogue::Gate, true, false),
-                    (Epilogue::Gate, false, true),
+                    (Epilogue::Forms { has_class: true }, true, true),
+                    (Epilogue::Forms { has_class: false }, false, false),
+                    (Epilogue::Gate { has_class: true }, true, false),
+                    (Epilogue::Gate { has_class: false }, false, true),
                 ] {
                     for precision in [Precision::F32, Precision::F16] {
                         for reduction in REDUCTIONS {

@@ -14,6 +14,11 @@ from typing import BinaryIO
 
 from . import ConversionError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 # What stands in a file's place when its download went wrong.
 NOT_THE_FILE = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: `git lfs pull` fetches that",
@@ -106,11 +111,14 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
                 raise
             # A file that may be changed, in a folder that may not.
             temporary, file = begin(Path(tempfile.gettempdir()))
-        try:
-            with file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
+        with contextlib.ExitStack() as at_end:
+            at_end.callback(temporary.unlink, missing_ok=True)
+            at_end.enter_context(file)
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            if fcntl is None:
+                file.close()  # Windows renames no open file; elsewhere the lock holds until it is done.
             if exists:
                 shutil.copymode(target, temporary)
             try:
@@ -120,14 +128,41 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
                     raise
                 # A mount point, or another file system.
                 shutil.copyfile(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+
+
+# Of the names of files in the making, the program's too.
+PREFIX = ".pixelcnn-"
 
 
 def begin(folder: Path) -> tuple[Path, BinaryIO]:
-    """A new file, with the rights that an ordinary one gets."""
-    path = folder / f".pixelcnn-{secrets.token_hex(6)}.tmp"
-    return path, path.open("xb")
+    """A new file, locked, with the rights that an ordinary one gets. What was abandoned there goes."""
+    remove_abandoned(folder)
+    while True:
+        path = folder / f"{PREFIX}{secrets.token_hex(6)}.tmp"
+        file = path.open("xb")
+        lock(file)
+        # Another's `remove_abandoned` may have been faster.
+        if path.exists():
+            return path, file
+        file.close()
+
+
+def lock(file: BinaryIO) -> bool:
+    """Whether it is ours alone now. Some file systems have no locks."""
+    with contextlib.suppress(OSError):
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Takes away what programs that were killed have left unfinished. Files that another one is still
+    making are locked, and stay."""
+    for path in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            if lock(file):
+                path.unlink()
 
 
 def write_somewhere(path: Path, write: Callable[[BinaryIO], None]) -> None:

@@ -63,7 +63,8 @@ fn addition_at(table: Table, row: u32, column: u32, image: u32) -> u32 {
     return table.base + lanes[image].x * table.of_class + row * table.of_row + column * table.of_column;
 }
 
-// The end of a kernel; one invocation of a dispatch is its first.
+// The end of a kernel; one invocation of a dispatch is its first. Atomic not for the sum's sake, but so that nobody waits
+// for it.
 fn count_run(is_first: bool) {
     if is_first {
         atomicAdd(&health.runs, 1u);

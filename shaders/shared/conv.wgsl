@@ -2,7 +2,7 @@
 // dcolumn) * weights, for positions of one row of a layer's grid. A position is a column and an image.
 //
 // The including kernel gives `layers`, of which it works on the l-th, and what may be a constant of a kernel:
-// `halves_of(l)`, `epilogue_of(l)`, `has_context(l)`.
+// `halves_of(l)`, `epilogue_of(l)`, `has_context(l)`, `has_class(l)`.
 
 // A source as a layer's grid sees it: of_column counts columns of the grid.
 struct Tap {
@@ -105,7 +105,7 @@ fn store(l: u32, place: vec2<u32>, quad: u32, first: vec4<f32>, second: vec4<f32
     }
     for (var half = 0u; half < columns; half += 1u) {
         let column = i32(place.x * columns + half);
-        store_forms(layers[l].target_node, row, column, image, quad, value, second);
+        store_forms(layers[l].target_node, has_class(l), Spot(row, column, image, quad), value, second);
         value = second;
     }
 }

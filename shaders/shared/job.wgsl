@@ -36,6 +36,16 @@ struct Job {
 
 @group(0) @binding(2) var<uniform> job: Job;
 
+// Where the i-th pixel of the row [columns, batch] is, for kernels of which an invocation does one.
+fn pixel_at(i: u32) -> u32 {
+    return job.pixels_base + row_place.index * job.columns * job.batch + i;
+}
+
+// Where its record of a node begins.
+fn record_of(ring: Ring, i: u32) -> u32 {
+    return record_at(ring, i32(row_place.index), i32(i / job.batch), i % job.batch);
+}
+
 // A pixel as the network sees it: with 1 in the channel after its own.
 fn with_ones(pixel: vec4<f32>, channels: u32) -> vec4<f32> {
     return select(vec4(pixel.x, 1.0, 0.0, 0.0), vec4(pixel.xyz, 1.0), channels == 3u);

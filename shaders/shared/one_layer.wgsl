@@ -6,6 +6,8 @@ override WHOLE_ROW: bool;
 // Whether the sum begins with the row's context.
 override FROM_CONTEXT: bool;
 override EPILOGUE: u32;
+// Whether the class adds to any form of the target.
+override HAS_CLASS: bool;
 
 @group(0) @binding(2) var<uniform> layers: array<Layer, 1>;
 
@@ -19,6 +21,10 @@ fn epilogue_of(l: u32) -> u32 {
 
 fn has_context(l: u32) -> bool {
     return FROM_CONTEXT;
+}
+
+fn has_class(l: u32) -> bool {
+    return HAS_CLASS;
 }
 
 // Column and image of a position: position m is column m / batch of the row, image m % batch; a dispatch for one pixel

@@ -134,7 +134,8 @@ fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
             value += x.y * weights[w + width];
             value += x.z * weights[w + 2u * width];
             value += x.w * weights[w + 3u * width];
-            store_forms(job.target_node, i32(row), i32(column) + 1, image, q, value, vec4(0.0));
+            let spot = Spot(i32(row), i32(column) + 1, image, q);
+            store_forms(job.target_node, job.target_node.has_class == 1u, spot, value, vec4(0.0));
         }
     }
 }

@@ -1,6 +1,6 @@
 // Storing a value in every form that has readers.
 
-// A form of the value that nobody reads, or an addition that is not there.
+// A form of the value that nobody reads.
 const NONE = 0xffffffffu;
 
 struct Target {
@@ -12,9 +12,10 @@ struct Target {
     elu: u32,
     class_raw: u32,
     class_phi: u32,
+    // 1: the class adds to the last two.
+    has_class: u32,
     unused_0: u32,
     unused_1: u32,
-    unused_2: u32,
     addition: Table,
 }
 
@@ -34,11 +35,20 @@ fn store_phi(node: Target, at: u32, value: vec4<f32>, negative: vec4<f32>) {
     }
 }
 
-// Stores one quad of channels of a pixel of an image; `gate` is what a sigmoid was taken of for it. NaN or infinity breaks
-// the image, which `health` remembers: activations and drivers may turn them into ordinary numbers again.
-fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value: vec4<f32>, gate: vec4<f32>) {
+// Where a quad of channels of a pixel of an image is.
+struct Spot {
+    row: i32,
+    column: i32,
+    image: u32,
+    quad: u32,
+}
+
+// Stores a quad of channels; `has_class` says whether the class adds to any form, and a sigmoid was taken of `gate` for it.
+// NaN or infinity breaks the image, which `health` remembers: activations and drivers may turn them into ordinary numbers
+// again.
+fn store_forms(node: Target, has_class: bool, spot: Spot, value: vec4<f32>, gate: vec4<f32>) {
     var largest = max(magnitude(value), magnitude(gate));
-    let at = record_at(node.ring, row, column, image) + quad;
+    let at = record_at(node.ring, spot.row, spot.column, spot.image) + spot.quad;
     if node.raw != NONE {
         keep(node.ring.arena, at + node.raw, value);
     }
@@ -49,8 +59,9 @@ fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value
     if node.phi != NONE {
         store_phi(node, at + node.phi, value, negative);
     }
-    if node.addition.base != NONE {
-        let of_class = value + additions[addition_at(node.addition, u32(row), u32(column), image) + quad];
+    if has_class {
+        let addition = addition_at(node.addition, u32(spot.row), u32(spot.column), spot.image);
+        let of_class = value + additions[addition + spot.quad];
         largest = max(largest, magnitude(of_class));
         if node.class_raw != NONE {
             keep(node.ring.arena, at + node.class_raw, of_class);
@@ -60,6 +71,6 @@ fn store_forms(node: Target, row: i32, column: i32, image: u32, quad: u32, value
         }
     }
     if any(largest >= vec4(INFINITY)) {
-        atomicStore(&health.broken[image], 1u);
+        atomicStore(&health.broken[spot.image], 1u);
     }
 }

@@ -143,6 +143,7 @@ def test_kills_at_random_moments_cost_no_more_than_what_is_done_again(undisturbe
     assert steps == sorted(steps) and steps[-1] == step_of(ckpt)
     checkpoint.read(ckpt)
     assert same(model, expected)
+    assert not list(tmp_path.glob(".*")), "what was half-written is removed by the next that writes there"
 
     trained(images, "-o", model, *RUN, "--epochs", 1, "--overwrite")
     assert not same(model, expected)

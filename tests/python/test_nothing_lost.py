@@ -499,6 +499,17 @@ def test_init_of_a_model_with_classes_says_why_labels_are_needed(tmp_path):
     assert result.code == 1 and "m.safetensors has classes, so what goes on from it needs" in result.err
 
 
+@on_unix
+def test_files_that_nobody_makes_any_more_are_removed(tmp_path):
+    (tmp_path / ".pixelcnn-killed").write_bytes(b"half")
+    path, file = files.begin(tmp_path)
+    with file:
+        files.write_whole(tmp_path / "new", lambda new: new.write(b"new"))
+        assert set(tmp_path.iterdir()) == {path, tmp_path / "new"}, "what is being made stays"
+    files.write_whole(tmp_path / "new", lambda new: new.write(b"newer"))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"newer"]
+
+
 @pytest.mark.parametrize("error, said", [
     (OSError(13, "Permission denied", "data/secret"), "error: data/secret: Permission denied"),
     (OSError("no medium"), "error: no medium"),

@@ -8,7 +8,7 @@ use super::plan::{MOST_ARENAS, OTHER_BUFFERS};
 use super::shaders::MOST_THREADS;
 use crate::model::network::{CHANNEL_ALIGN, Form, MAX_TAPS, Node, Table, Tap, padded};
 
-/// A form or an addition that is not there; `NONE` in WGSL.
+/// A form that is not there; `NONE` in WGSL.
 const NONE: u32 = u32::MAX;
 
 /// Channels in quads: vectors of four.
@@ -65,8 +65,8 @@ impl TableUniform {
         Self { base: base as u32, of_class, of_row, of_column }
     }
 
-    /// For what adds nothing.
-    pub const NONE: Self = Self { base: NONE, of_class: 0, of_row: 0, of_column: 0 };
+    /// For what adds nothing, so that nobody looks.
+    pub const NONE: Self = Self { base: 0, of_class: 0, of_row: 0, of_column: 0 };
 }
 
 /// `Target` in `shaders/shared/target.wgsl`.
@@ -79,7 +79,8 @@ pub struct TargetUniform {
     elu: u32,
     class_raw: u32,
     class_phi: u32,
-    unused: [u32; 3],
+    has_class: u32,
+    unused: [u32; 2],
     addition: TableUniform,
 }
 
@@ -88,7 +89,8 @@ impl TargetUniform {
     pub fn new(node: &Node, ring: RingUniform, addition: TableUniform) -> Self {
         let [raw, phi, elu, class_raw, class_phi] =
             Form::ALL.map(|form| node.offset(form).map_or(NONE, quads));
-        Self { ring, raw, phi, elu, class_raw, class_phi, unused: [0; 3], addition }
+        let has_class = node.has_class().into();
+        Self { ring, raw, phi, elu, class_raw, class_phi, has_class, unused: [0; 2], addition }
     }
 }
 

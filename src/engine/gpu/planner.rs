@@ -38,13 +38,14 @@ impl Planner<'_> {
         let positions = columns * self.batch;
         let from_context = part.begins_with_context(layer);
         let mut reads: Vec<_> = part.taps(layer).iter().map(|tap| Place::Node(tap.source)).collect();
+        let has_class = self.network.nodes[layer.target].has_class();
         let (epilogue, write) = match (part, layer.residual) {
             (Part::Early, _) => (Epilogue::Context, Place::Context(l)),
             (_, Some((residual, _))) => {
                 reads.push(Place::Node(residual));
-                (Epilogue::Gate, Place::Node(layer.target))
+                (Epilogue::Gate { has_class }, Place::Node(layer.target))
             }
-            (_, None) => (Epilogue::Forms, Place::Node(layer.target)),
+            (_, None) => (Epilogue::Forms { has_class }, Place::Node(layer.target)),
         };
         reads.extend(from_context.then_some(Place::Context(l)));
         reads.dedup();

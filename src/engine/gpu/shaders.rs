@@ -144,11 +144,28 @@ fn access(arenas: u32) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Epilogue {
     /// Keeps them as row context.
-    Context = 0,
+    Context,
     /// Stores them in the forms of the target.
-    Forms = 1,
+    Forms {
+        /// Whether the class adds to any of them.
+        has_class: bool,
+    },
     /// Adds `a·σ(b)` to the residual, and stores that.
-    Gate = 2,
+    Gate {
+        /// See [`Self::Forms`].
+        has_class: bool,
+    },
+}
+
+impl Epilogue {
+    fn constants(self) -> [(&'static str, u32); 2] {
+        let (epilogue, has_class) = match self {
+            Self::Context => (0, false),
+            Self::Forms { has_class } => (1, has_class),
+            Self::Gate { has_class } => (2, has_class),
+        };
+        [("EPILOGUE", epilogue), ("HAS_CLASS", has_class.into())]
+    }
 }
 
 /// A kernel with its constants: one pipeline.
@@ -224,12 +241,15 @@ impl Shape {
         [quads.div_ceil(tile[0]), positions.div_ceil(tile[1])]
     }
 
-    fn constants(self, reduction: Reduction) -> Vec<(&'static str, u32)> {
+    fn constants(self, halves: u32, reduction: Reduction) -> Vec<(&'static str, u32)> {
         match self {
             Self::Tiled { groups, parts } => {
                 // Two quads at least for each part, and no more memory than there is.
                 let chunk = (2 * parts).max(4);
-                vec![("TILE_X", TILE_X), ("TILE_Y", groups), ("PARTS", parts), ("CHUNK", chunk)]
+                let weights = 4 * chunk * halves * TILE_X;
+                let sums = if parts > 1 { ROWS * parts * groups * TILE_X } else { 0 };
+                let shared = ("SHARED", weights.max(sums));
+                vec![("TILE_X", TILE_X), ("TILE_Y", groups), ("PARTS", parts), ("CHUNK", chunk), shared]
             }
             Self::Split { quads, rows, splits } => {
                 let lanes = match reduction {
@@ -268,9 +288,9 @@ impl Variant {
             Shape::Tiled { .. } => Kernel::Tiled(precision),
             Shape::Split { .. } => Kernel::Split(precision, reduction),
         };
-        let mut constants =
-            vec![nonlinearity_constant(nonlinearity), ("HALVES", halves), ("EPILOGUE", epilogue as u32)];
-        constants.extend(shape.constants(reduction));
+        let mut constants = vec![nonlinearity_constant(nonlinearity), ("HALVES", halves)];
+        constants.extend(epilogue.constants());
+        constants.extend(shape.constants(halves, reduction));
         Self { kernel, arenas: 1, constants }
     }
 

@@ -205,6 +205,11 @@ impl Node {
         self.offsets[form.index()]
     }
 
+    /// Whether the class adds to any of its forms.
+    pub fn has_class(&self) -> bool {
+        self.class.is_some()
+    }
+
     /// What the class adds in the forms that have it, `[K, …, channels]`.
     pub fn addition(&self, model: &Model) -> Option<Table> {
         self.class.as_ref().map(|name| sum_of(model, std::slice::from_ref(name), self.channels))
