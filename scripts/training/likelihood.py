@@ -9,6 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def mixture(params: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Logits [N, M, H, W], and means, logarithms of scales and, for 3 channels, coefficients [N, C, M, H, W]."""
+    n, numbers, height, width = params.shape
+    if channels == 3:
+        mixtures = numbers // 10
+        rest = params[:, mixtures:].reshape(n, 3, 3, mixtures, height, width)
+        return params[:, :mixtures], rest[:, :, 0], rest[:, :, 1], rest[:, :, 2]
+    logits, means, log_scales = params.split(numbers // 3, dim=1)
+    return logits, means[:, None], log_scales[:, None], None
+
+
+def too_wide(params: Tensor, channels: int) -> Tensor:
+    """A penalty [N] for scales beyond 1, with which a logistic is wider than all colours: the mean over channels
+    and pixels of the mixture's mean of log(scale)², where that is over 0.
+
+    A component with a scale of e⁵ says black or white, half each, and nothing between. Where white is common, training
+    can be caught there: it costs one bit, and neither mean nor scale has a gradient any more that would lead on.
+    """
+    logits, _, log_scales, _ = mixture(params, channels)
+    weights = torch.softmax(logits.detach(), dim=1)
+    return (weights[:, None] * F.relu(log_scales).square()).sum(2).mean((1, 2, 3))
+
+
 def bits_per_dim(params: Tensor, x: Tensor, as_reported: bool = False) -> Tensor:
     """Bits per dimension [N] of images [N, C, H, W] in −1…1 under [N, 10M or 3M, H, W].
 
@@ -16,20 +39,14 @@ def bits_per_dim(params: Tensor, x: Tensor, as_reported: bool = False) -> Tensor
     σ(a)·σ(−b)·(1 − exp(b − a)). `as_reported` takes the density at its middle instead where that is at
     most 1e-5, as the published code and `pixelcnn eval` do.
     """
-    n, channels, height, width = x.shape
+    channels, height, width = x.shape[1:]
+    logits, means, log_scales, coefficients = mixture(params, channels)
     if channels == 3:
-        mixtures = params.shape[1] // 10
-        logits = params[:, :mixtures]
-        rest = params[:, mixtures:].reshape(n, 3, 3, mixtures, height, width)
-        m, log_scales, c = rest[:, :, 0], rest[:, :, 1], torch.tanh(rest[:, :, 2])
+        c = torch.tanh(coefficients)
         red, green = x[:, 0:1], x[:, 1:2]
-        means = torch.stack(
-            [m[:, 0], m[:, 1] + c[:, 0] * red, m[:, 2] + c[:, 1] * red + c[:, 2] * green], dim=1
+        means = means + torch.stack(
+            [torch.zeros_like(c[:, 0]), c[:, 0] * red, c[:, 1] * red + c[:, 2] * green], dim=1
         )
-    else:
-        mixtures = params.shape[1] // 3
-        logits, means, log_scales = params.split(mixtures, dim=1)
-        means, log_scales = means[:, None], log_scales[:, None]
     log_scales = log_scales.clamp(min=-7)
 
     x = x[:, :, None]

@@ -23,13 +23,14 @@ from conversion.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load
-from .likelihood import bits_per_dim
+from .likelihood import bits_per_dim, too_wide
 from .network import PixelCNN
 from .outputs import check_outputs, check_room, checkpoint_path, log_path
 from .settings import ARCHITECTURE, flipped_classes, settle
 
 BETAS = (0.95, 0.9995)  # of Adam, as published
 WARM_UP = 100  # steps
+TOO_WIDE = 0.1  # weight of the penalty for scales that are
 REPORTED = 128  # held-out images that are looked at while training goes on
 LINE_EVERY = 15.0  # seconds
 
@@ -224,13 +225,14 @@ class Trainer:
                 x[:] = image[:, dy : dy + self.height, dx : dx + self.width]
         return part
 
-    def loss(self, x: torch.Tensor, h: torch.Tensor | None) -> torch.Tensor:
+    def loss(self, x: torch.Tensor, h: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bits/dim, and what is added to them while training."""
         if self.run["bf16"]:
             with torch.autocast(self.device.type, torch.bfloat16):
                 params = self.net(x, h).float()
         else:
             params = self.net(x, h)
-        return bits_per_dim(params, x).mean()
+        return bits_per_dim(params, x).mean(), TOO_WIDE * too_wide(params, x.shape[1]).mean()
 
     def progress(self) -> float:
         """From 0 to 1, where training ends."""
@@ -248,9 +250,9 @@ class Trainer:
         warm_up = min(1.0, (self.step + 1) / WARM_UP)
         for group in self.optimizer.param_groups:
             group["lr"] = self.run["rate"] * warm_up * 0.5 * (1 + math.cos(math.pi * self.progress()))
-        loss = self.loss(x, h)
+        bits, penalty = self.loss(x, h)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (bits + penalty).backward()
         self.optimizer.step()
         self.step += 1
         # Young averages forget the beginning faster.
@@ -259,7 +261,7 @@ class Trainer:
         with torch.no_grad():
             for average, value in zip(self.average, self.net.parameters()):
                 average.lerp_(value, 1 - decay)
-        value = float(loss.detach())
+        value = float(bits.detach())
         if not math.isfinite(value):
             raise TrainingError(
                 f"the likelihood became {value} at step {self.step}; a lower --rate may help (--resume with "

@@ -92,6 +92,39 @@ def held_out_of(folder, classes: bool) -> data.Part:
     return data.load(folder / "images.npz", wishes(classes=classes, held_out=12)).held_out
 
 
+# Two components that are both wider than all colours, and a white pixel. Plain gradients, as small as they are.
+WIDE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from training.likelihood import bits_per_dim, too_wide
+from training.trainer import TOO_WIDE
+
+for channels, numbers, log_scales in (1, 6, [4, 5]), (3, 20, [4, 5, 10, 11, 16, 17]):
+    for weight in TOO_WIDE, 0:
+        params = torch.zeros(1, numbers, 1, 1)
+        params[:, log_scales] = 5
+        params.requires_grad_()
+        white = torch.ones(1, channels, 1, 1)
+        optimizer = torch.optim.SGD([params], lr=0.5)
+        for _ in range(800):
+            optimizer.zero_grad()
+            bits = bits_per_dim(params, white).mean()
+            (bits + weight * too_wide(params, channels).mean()).backward()
+            optimizer.step()
+        print(float(bits))
+"""
+
+
+@needs_torch
+def test_a_scale_wider_than_all_colours_is_found_back_from():
+    result = run(TORCH, "-c", WIDE, SCRIPTS)
+    assert result.code == 0, result.err
+    grey, grey_without, rgb, rgb_without = map(float, result.out.split())
+    assert max(grey, rgb) < 0.2, "as good as certain"
+    assert min(grey_without, rgb_without) > 0.8, "a guess between black and white"
+
+
 @needs_torch
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_bits_per_dim_is_that_of_the_definition(name, models):
