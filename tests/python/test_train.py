@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import reference
-from conftest import PIXELCNN, ROOT, needs_pixelcnn, run, run_pixelcnn
+from conftest import PIXELCNN, ROOT, SCRIPTS, needs_pixelcnn, run, run_pixelcnn
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from test_torch import TORCH, needs_torch
