@@ -20,7 +20,7 @@ pytestmark = [needs_torch, pytest.mark.skipif(os.name != "posix", reason="needs 
 
 # Children that begin where PyTorch is loaded already, so that there can be many of them.
 LOADED = """
-import json, os, random, signal, sys, time
+import json, os, random, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import train
