@@ -81,7 +81,12 @@ def parse_flags() -> argparse.Namespace:
     group("--filters", type=at_least(1), metavar="N", help="[default: 32]")
     group("--blocks", type=at_least(1), metavar="N", help="a level [default: 2]")
     group("--levels", type=at_least(1), metavar="N", help="resolutions [default: 3]")
-    group("--mixtures", type=at_least(1), metavar="N", help="components of the distribution [default: 10]")
+    group(
+        "--mixtures",
+        type=at_least(1),
+        metavar="N",
+        help="components of the distribution; with --init, a multiple of the model's splits each [default: 10]",
+    )
     group("--nonlinearity", choices=NONLINEARITIES, help="[default: concat_elu]")
     group("--dilations", type=integers, metavar="LIST", help="blocks + 1 integers [default: 1,1,…]")
 

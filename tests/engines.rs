@@ -130,7 +130,7 @@ fn job(config: &Config, first: u64, count: usize) -> Job {
 
 #[test]
 fn an_image_is_the_same_bit_for_bit_at_any_batch_and_thread_count() {
-    let digits = Model::embedded().unwrap();
+    let digits = Model::shipped("mnist").unwrap().unwrap();
     let models = architectures().into_iter().map(|config| Model::synthetic(config, 5));
     for model in models.chain([digits]) {
         let config = &model.config;
@@ -519,7 +519,7 @@ fn class_places_cost_nothing() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn a_batch_beyond_the_devices_limits_is_refused_with_the_largest_that_fits() {
-    let model = Model::embedded().unwrap();
+    let model = Model::shipped("mnist").unwrap().unwrap();
     let mut engine = engine(true, &model);
     match engine.prepare(Room::For(10_000_000)) {
         Err(EngineError::BatchTooLarge { batch: 10_000_000, largest, .. }) => {
@@ -532,7 +532,7 @@ fn a_batch_beyond_the_devices_limits_is_refused_with_the_largest_that_fits() {
 
 #[test]
 fn a_batch_beyond_memory_is_refused_with_the_largest_that_fits() {
-    let model = Model::embedded().unwrap();
+    let model = Model::shipped("mnist").unwrap().unwrap();
     match engine(false, &model).prepare(Room::For(1_000_000_000)) {
         Err(EngineError::BatchTooLarge { largest, .. }) => assert!(largest > 0 && largest < 1_000_000_000),
         other => panic!("{other:?}"),

@@ -312,7 +312,7 @@ fn likelihoods_of_drawn_images_are_right(on_gpu: bool) {
     let colour = Config { width: 16, height: 8, ..Config::published(8, 1) };
     let mut cases = vec![(with_scales(&Model::synthetic(colour, 1), 0.05), 3)];
     if !on_gpu {
-        cases.push((Model::embedded().unwrap(), 8));
+        cases.push((Model::shipped("mnist").unwrap().unwrap(), 8));
     }
     for (model, count) in cases {
         let Config { channels, ref classes, .. } = model.config;
@@ -507,7 +507,7 @@ fn samples_carry_the_models_entropy(on_gpu: bool) {
     let mut cases = vec![(with_scales(&Model::synthetic(config, 1), 0.05), 4)];
     if !on_gpu {
         // Hundreds of digits take minutes on a software adapter.
-        cases.push((Model::embedded().unwrap(), 400));
+        cases.push((Model::shipped("mnist").unwrap().unwrap(), 400));
     }
     for (model, count) in cases {
         let config = &model.config;

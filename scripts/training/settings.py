@@ -60,9 +60,17 @@ def settle(flags: argparse.Namespace) -> tuple[dict[str, Any], Any]:
         if metadata.get("format") != "pixelcnn-1":
             raise TrainingError(f"{flags.init}: is not a model of ours (format {metadata.get('format')!r})")
         stored = settings_of(flags.init, metadata)
+        mixtures = told.pop("mixtures", stored["mixtures"])
+        if mixtures < 1 or mixtures % stored["mixtures"]:
+            raise TrainingError(
+                f"--mixtures {mixtures}: {flags.init} has {stored['mixtures']}, each of which can be split into "
+                f"equally many; expected a multiple, or the flag left out"
+            )
         agree(flags.init, told, stored)
+        run = {**RUN, **told, **stored, "mixtures": mixtures}
         check_architecture(flags.init, stored)
-        return {**RUN, **told, **stored}, (metadata, tensors)
+        check_architecture(None, run)
+        return run, (metadata, tensors)
     run = {**RUN, **told}
     run["dilations"] = run["dilations"] or [1] * (run["blocks"] + 1)
     check_architecture(None, run)

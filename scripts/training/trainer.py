@@ -23,14 +23,14 @@ from conversion.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load
-from .likelihood import bits_per_dim, too_wide
+from .likelihood import bits_per_dim, split_components, too_wide
 from .network import PixelCNN
 from .outputs import check_outputs, check_room, checkpoint_path, log_path
 from .settings import ARCHITECTURE, flipped_classes, settle
 
 BETAS = (0.95, 0.9995)  # of Adam, as published
 WARM_UP = 100  # steps
-TOO_WIDE = 0.1  # weight of the penalty for scales that are
+TOO_WIDE = 1  # weight of the penalty for scales that are
 REPORTED = 128  # held-out images that are looked at while training goes on
 LINE_EVERY = 15.0  # seconds
 
@@ -114,6 +114,9 @@ class Trainer:
                     f"{metadata['classes']}; {self.flags.data} has {self.channels} and "
                     f"{json.dumps(self.data.classes)}"
                 )
+            mixtures = int(metadata["mixtures"])
+            if self.run["mixtures"] > mixtures:
+                tensors = split_components(tensors, mixtures, self.run["mixtures"] // mixtures, self.run["seed"])
             shapes = {name: tensor.shape for name, tensor in self.net.exported(self.values(), "f32").items()}
             found = {name: tensor.shape for name, tensor in tensors.items()}
             if shapes != found:
@@ -255,9 +258,9 @@ class Trainer:
         (bits + penalty).backward()
         self.optimizer.step()
         self.step += 1
-        # Young averages forget the beginning faster.
+        # Young averages forget the beginning faster: they reach back a fiftieth of the steps.
         age = self.steps_before + self.step
-        decay = min(self.run["average"], (1 + age) / (10 + age))
+        decay = min(self.run["average"], (1 + age) / (50 + age))
         with torch.no_grad():
             for average, value in zip(self.average, self.net.parameters()):
                 average.lerp_(value, 1 - decay)

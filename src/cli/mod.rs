@@ -52,8 +52,8 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  pixelcnn sample                          64 handwritten digits, as samples.png
-  pixelcnn sample -n 10 --class 7 -s random
+  pixelcnn sample --scale 5                64 pixel-art faces, as samples.png
+  pixelcnn sample -m mnist -n 10 --class 7 -s random
   pixelcnn sample -m model.safetensors -n 1000 --each pictures
   pixelcnn complete -m model.safetensors pictures --rows 16
   pixelcnn eval -m model.safetensors pictures
@@ -125,7 +125,7 @@ impl ModelArgs {
 
     fn load_as_stored(&self) -> Result<Model> {
         let Some(path) = &self.model else {
-            return Model::embedded().context("the built-in model");
+            return Model::shipped(Model::DEFAULT).expect("it is shipped").context("the built-in model");
         };
         let name = path.to_str().filter(|_| !path.is_file());
         if let Some(model) = name.and_then(Model::shipped) {
@@ -172,9 +172,9 @@ fn is_checkpoint(path: &Path) -> bool {
 
 fn model_help() -> String {
     format!(
-        "Model file (.safetensors), or a built-in model: {}; a file of that name wins [default: mnist, \
-        handwritten digits]",
-        shipped_names()
+        "Model file (.safetensors), or a built-in model: {}; a file of that name wins [default: {}]",
+        shipped_names(),
+        Model::DEFAULT
     )
 }
 
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn class_names_come_before_indices() {
-        let mut model = Model::embedded().unwrap();
+        let mut model = Model::shipped("mnist").unwrap().unwrap();
         model.config.classes = ["1", "0", "cat, or dog", "bird"].map(String::from).to_vec();
         let parse = |list: &str| parse_classes(list, &model);
         assert_eq!(parse("1,0, bird,2,3").unwrap(), [0, 1, 3, 2, 3]);
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn names_are_the_same_in_either_spelling_of_accents() {
-        let mut model = Model::embedded().unwrap();
+        let mut model = Model::shipped("mnist").unwrap().unwrap();
         model.config.classes = ["cr\u{e8}me", "cafe\u{301}", "caf\u{e9}"].map(String::from).to_vec();
         let parse = |list: &str| parse_classes(list, &model);
         assert_eq!(parse("cre\u{300}me,caf\u{e9},cafe\u{301}").unwrap(), [0, 2, 1]);

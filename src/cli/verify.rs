@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn errors_are_found_and_placed_and_nan_fails() {
-        let config = Model::embedded().unwrap().config;
+        let config = Model::shipped("mnist").unwrap().unwrap().config;
         let per_pixel = config.parameters_per_pixel();
         let expected = vec![0.5; 2 * 28 * 28 * per_pixel];
         let compare = |got: &[f32]| compare("", got, &expected, LIMIT, &config);

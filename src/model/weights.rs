@@ -115,10 +115,10 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
-/// The models that are part of the program, by name; the first is the default.
+/// The models that are part of the program, by name.
 const SHIPPED: [(&str, &[u8]); 5] = [
+    (Model::DEFAULT, include_bytes!("../../weights/avatars.safetensors")),
     ("mnist", include_bytes!("../../weights/mnist.safetensors")),
-    ("avatars", include_bytes!("../../weights/avatars.safetensors")),
     ("mnist-dilated", include_bytes!("../../weights/mnist-dilated.safetensors")),
     ("cifar10", include_bytes!("../../weights/cifar10.safetensors")),
     ("emoji", include_bytes!("../../weights/emoji.safetensors")),
@@ -173,11 +173,8 @@ impl Model {
         Self::from_bytes(&std::fs::read(path)?, &name)
     }
 
-    /// The digits model that is part of the program.
-    pub fn embedded() -> Result<Self, ModelError> {
-        let (name, bytes) = SHIPPED[0];
-        Self::from_bytes(bytes, name)
-    }
+    /// The name of the model that is drawn from where none is named.
+    pub const DEFAULT: &str = "avatars";
 
     /// Reads a model that is part of the program, if there is one of this name.
     pub fn shipped(name: &str) -> Option<Result<Self, ModelError>> {
@@ -308,6 +305,5 @@ mod tests {
             assert_eq!(model.name, name);
         }
         assert!(Model::shipped("of no such name").is_none());
-        assert_eq!(Model::embedded().unwrap().name, "mnist");
     }
 }

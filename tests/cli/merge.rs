@@ -154,5 +154,5 @@ fn a_shell_and_a_manual() {
     let devices: serde_json::Value = serde_json::from_str(&shell.ok("devices --json").stdout).unwrap();
     assert_eq!(devices["devices"][0]["device"], "cpu");
     let model: serde_json::Value = serde_json::from_str(&shell.ok("inspect --json").stdout).unwrap();
-    assert_eq!(model["model"], "mnist");
+    assert_eq!(model["model"], "avatars");
 }

@@ -77,19 +77,19 @@ fn sub_folders_named_by_classes_give_them() {
     for name in ["set/3/x.png", "set/test/7/deep/y.png", "set/other/z.png", "set/w.png"] {
         shell.put(name, &png(grey().resize_exact(28, 28, image::imageops::FilterType::Nearest)));
     }
-    let (list, code) = shell.list("set");
+    let (list, code) = shell.list("-m mnist set");
     assert_eq!(code, 0);
     assert_eq!(texts(&list["images"], "class"), ["3", "none", "7", "none"]);
 
     // Without a class there is no likelihood.
-    let Outcome { code, stdout, stderr } = shell.run(&["eval", "set", "--json", "--device", "cpu"]);
+    let Outcome { code, stdout, stderr } = shell.run(&["eval", "-m", "mnist", "set", "--json", "--device", "cpu"]);
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(code, 1);
     assert_eq!(texts(&report["images"], "class"), ["3", "7"]);
     assert_eq!(texts(&report["passed_over"], "path"), ["set/other/z.png", "set/w.png"]);
     assert!(stderr.contains("passed over set/w.png: nothing says its class"), "{stderr}");
     assert!(stderr.ends_with("note: 2 of 4 images were passed over (--strict stops at the first)\n"));
-    assert_eq!(shell.list("set --class 5").0["images"][3]["class"], "5");
+    assert_eq!(shell.list("-m mnist set --class 5").0["images"][3]["class"], "5");
 }
 
 #[test]

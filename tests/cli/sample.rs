@@ -106,7 +106,7 @@ fn flags_that_make_no_sense() {
             "sample --class 3,seven",
             "sample --class 3,",
             "sample -m rgb.safetensors --class 1",
-            "sample --size 30x28",
+            "sample -m mnist --size 30x28",
             "sample --size 0x0",
             "sample --size 28",
             "sample -n 0",

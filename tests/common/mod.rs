@@ -61,7 +61,7 @@ impl Golden {
             let file = folder.join("model.safetensors");
             file.exists().then(|| Self::load(folder, Model::load(&file).unwrap()))
         });
-        let digits = Self::load(&root.join("mnist"), Model::embedded().unwrap());
+        let digits = Self::load(&root.join("mnist"), Model::shipped("mnist").unwrap().unwrap());
         let cases: Vec<_> = cases.chain([digits]).collect();
         assert!(cases.len() >= 9, "golden cases are missing: found {}", cases.len());
         cases

@@ -334,6 +334,33 @@ def test_init_begins_with_the_models_weights(models, tmp_path):
 
 
 @needs_torch
+@pytest.mark.parametrize("name", ["grey, classes", "rgb, one dilated level, f16"])
+def test_more_mixtures_split_those_of_the_model(name, models, tmp_path):
+    folder, model = models[name], tmp_path / "m.safetensors"
+    flags = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--mixtures", 6)
+    result = run(TORCH, SCRIPT, folder / "images.npz", *flags, "--init", folder / "m.safetensors")
+    assert result.code == 0, result.err
+
+    kinds = 10 if name.startswith("rgb") else 3
+    before, after = load_file(folder / "m.safetensors"), load_file(model)
+    for tensor in "output.weight", "output.bias":
+        old, new = before[tensor].astype(np.float32), after[tensor]
+        old, new = old.reshape(*old.shape[:-1], kinds, 2), new.reshape(*new.shape[:-1], kinds, 3, 2)
+        np.testing.assert_allclose(new[..., 0, :], old, rtol=1e-5, atol=1e-7)
+        assert (new[..., 1:, :] != old[..., None, :]).any() == (tensor == "output.weight")
+    before, after = metadata(folder / "m.safetensors"), metadata(model)
+    assert after["mixtures"] == "6"
+    # At worst the copies are of no use, and each component has a third of its weight.
+    lost = float(after["bits_per_dim"]) - float(before["bits_per_dim"])
+    assert lost < np.log2(3) / int(before["channels"]) + 2e-4
+    if PIXELCNN.exists():
+        assert "6 logistics" in run_pixelcnn("inspect", "-m", model).out
+
+    result = run(TORCH, SCRIPT, folder / "images.npz", *flags[:-1], 5, "--init", folder / "m.safetensors")
+    assert result.code == 1 and "--mixtures 5" in result.err and "a multiple" in result.err
+
+
+@needs_torch
 def test_what_contradicts_a_checkpoint_or_model_is_refused(models, tmp_path):
     grey, rgb = models["grey, classes"], models["rgb, elu, dropout"]
     output = ("-o", tmp_path / "m.safetensors")

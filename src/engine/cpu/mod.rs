@@ -403,7 +403,7 @@ mod tests {
     /// What an engine holds itself is no reason to refuse the next batch.
     #[test]
     fn held_memory_counts_as_free() {
-        let model = Model::embedded().unwrap();
+        let model = Model::shipped("mnist").unwrap().unwrap();
         let mut engine = CpuEngine::new(&model, 28, 28, 2);
         let job = Job { pixels: Some(1), ..Job::sample(0, (0..64).map(|i| (i, Some(0)))) };
         engine.run(&job, &mut |_| {}).unwrap();
