@@ -21,7 +21,9 @@ def mixture(params: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tens
     return logits, means[:, None], log_scales[:, None], None
 
 
-def split_components(tensors: dict[str, np.ndarray], mixtures: int, times: int, seed: int) -> dict[str, np.ndarray]:
+def split_components(
+    tensors: dict[str, np.ndarray], mixtures: int, times: int, seed: int
+) -> dict[str, np.ndarray]:
     """A model's tensors with `times` as many of its `mixtures` components: each as it is, and copies beside it whose
     output weights are off by a tenth of their root mean square.
 
@@ -29,16 +31,15 @@ def split_components(tensors: dict[str, np.ndarray], mixtures: int, times: int, 
     gradient that would call them. Its copies share the colours out among themselves.
     """
 
-    def split(tensor: np.ndarray) -> np.ndarray:
-        kinds = tensor.reshape(*tensor.shape[:-1], -1, mixtures)
-        return np.tile(kinds, times).reshape(*tensor.shape[:-1], -1)
+    def joined(copies: list[np.ndarray]) -> np.ndarray:
+        kinds = [copy.reshape(*copy.shape[:-1], -1, mixtures) for copy in copies]
+        return np.concatenate(kinds, axis=-1).reshape(*copies[0].shape[:-1], -1)
 
-    weight, bias = tensors["output.weight"], tensors["output.bias"]
-    noise = np.random.default_rng([seed, 3]).standard_normal([*weight.shape[:-1], weight.shape[-1] // mixtures, times, mixtures])
-    noise[..., 0, :] = 0
-    deviation = 0.1 * np.sqrt(np.square(split(weight)).mean(axis=tuple(range(weight.ndim - 1))))
-    weight = split(weight) + deviation * noise.reshape(*weight.shape[:-1], -1)
-    return tensors | {"output.weight": weight.astype(np.float32), "output.bias": split(bias)}
+    weight, bias = tensors["output.weight"].astype(np.float32), tensors["output.bias"]
+    off = 0.1 * np.sqrt(np.square(weight).mean(axis=tuple(range(weight.ndim - 1))))
+    random = np.random.default_rng([seed, 3])
+    copies = [weight + off * random.standard_normal(weight.shape, np.float32) for _ in range(1, times)]
+    return tensors | {"output.weight": joined([weight, *copies]), "output.bias": joined([bias] * times)}
 
 
 def too_wide(params: Tensor, channels: int) -> Tensor:

@@ -82,7 +82,8 @@ fn sub_folders_named_by_classes_give_them() {
     assert_eq!(texts(&list["images"], "class"), ["3", "none", "7", "none"]);
 
     // Without a class there is no likelihood.
-    let Outcome { code, stdout, stderr } = shell.run(&["eval", "-m", "mnist", "set", "--json", "--device", "cpu"]);
+    let Outcome { code, stdout, stderr } =
+        shell.run(&["eval", "-m", "mnist", "set", "--json", "--device", "cpu"]);
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(code, 1);
     assert_eq!(texts(&report["images"], "class"), ["3", "7"]);
