@@ -108,6 +108,12 @@ def parse_flags() -> argparse.Namespace:
         metavar="X",
         help="decay of the moving average of the weights [default: 0.999]",
     )
+    group(
+        "--anneal",
+        type=fraction,
+        metavar="X",
+        help="part of the training in which components of the mixture narrow: for flat colours [default: 0]",
+    )
     group("--dropout", type=fraction, metavar="X", help="share of values dropped in a block [default: 0]")
     group("--seed", type=at_least(0, 2**64 - 1), metavar="N", help="[default: 0]")
     group(

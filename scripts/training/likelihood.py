@@ -42,6 +42,20 @@ def split_components(
     return tensors | {"output.weight": joined([weight, *copies]), "output.bias": joined([bias] * times)}
 
 
+def annealed(params: Tensor, channels: int, progress: float) -> Tensor:
+    """Parameters with components that are wide and equally likely at progress 0, and all but as they are at 1: logits
+    times the progress, and scales with another added that falls from e⁻¹ to e⁻⁷·⁵.
+
+    Components that are narrow from the start have no gradient from colours that they are far from, and those that are
+    unlikely none at all: they stay where they are. Wide ones divide the colours as they narrow (deterministic annealing,
+    Ueda and Nakano 1998).
+    """
+    logits, means, log_scales, coefficients = mixture(params, channels)
+    log_scales = torch.logaddexp(log_scales, log_scales.new_tensor(-1 - 6.5 * progress))
+    kinds = [means, log_scales] if coefficients is None else [means, log_scales, coefficients]
+    return torch.cat([logits * progress, torch.stack(kinds, dim=2).flatten(1, 3)], dim=1)
+
+
 def too_wide(params: Tensor, channels: int) -> Tensor:
     """A penalty [N] for scales beyond 1, with which a logistic is wider than all colours: the mean over channels
     and pixels of the mixture's mean of log(scale)², where that is over 0.

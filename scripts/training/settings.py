@@ -34,6 +34,7 @@ RUN = {
     "batch": 16,
     "rate": 0.002,
     "average": 0.999,
+    "anneal": 0.0,
     "dropout": 0.0,
     "flip": None,
     "shift": 0,

@@ -23,7 +23,7 @@ from conversion.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load
-from .likelihood import bits_per_dim, split_components, too_wide
+from .likelihood import annealed, bits_per_dim, split_components, too_wide
 from .network import PixelCNN
 from .outputs import check_outputs, check_room, checkpoint_path, log_path
 from .settings import ARCHITECTURE, flipped_classes, settle
@@ -235,6 +235,8 @@ class Trainer:
                 params = self.net(x, h).float()
         else:
             params = self.net(x, h)
+        if self.progress() < self.run["anneal"]:
+            params = annealed(params, x.shape[1], self.progress() / self.run["anneal"])
         return bits_per_dim(params, x).mean(), TOO_WIDE * too_wide(params, x.shape[1]).mean()
 
     def progress(self) -> float:

@@ -125,6 +125,41 @@ def test_a_scale_wider_than_all_colours_is_found_back_from():
     assert min(grey_without, rgb_without) > 0.8, "a guess between black and white"
 
 
+# The six grounds of avatars, equally frequent, and thirty components for them.
+SIX = """
+import math, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from training.likelihood import annealed, bits_per_dim
+
+torch.set_num_threads(1)
+colours = [[244, 244, 244], [255, 223, 191], [255, 213, 220], [182, 227, 244], [192, 174, 222], [209, 212, 249]]
+x = torch.tensor(colours)[:, :, None, None] / 127.5 - 1
+for anneal in 0.5, 0:
+    torch.manual_seed(1)
+    params = (torch.randn(1, 300, 1, 1) / 2).requires_grad_()
+    optimizer = torch.optim.Adam([params], betas=(0.95, 0.9995))
+    for step in range(1200):
+        progress = step / 1200
+        optimizer.param_groups[0]["lr"] = 0.005 * (1 + math.cos(math.pi * progress))
+        now = annealed(params, 3, progress / anneal) if progress < anneal else params
+        loss = bits_per_dim(now.expand(6, -1, -1, -1), x).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(3 * float(bits_per_dim(params.expand(6, -1, -1, -1), x).mean()))
+"""
+
+
+@needs_torch
+def test_annealing_finds_a_component_for_every_colour():
+    result = run(TORCH, "-c", SIX, SCRIPTS)
+    assert result.code == 0, result.err
+    annealed, plain = map(float, result.out.split())
+    assert annealed < np.log2(6) + 0.15, "a sixth each, and as narrow as can be"
+    assert plain > annealed + 1, "several colours in one"
+
+
 @needs_torch
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_bits_per_dim_is_that_of_the_definition(name, models):
@@ -201,7 +236,7 @@ def wait_for_step(process: subprocess.Popen, checkpoint, step: int) -> None:
 @needs_torch
 def test_killed_and_resumed_is_the_same_as_never_stopped(tmp_path):
     source = save_npz(tmp_path / "images.npz", 3, count=40)
-    run_is = ("--classes", "--epochs", 10, "--shift", 1, "--flip", "--dropout", 0.1)
+    run_is = ("--classes", "--epochs", 10, "--shift", 1, "--flip", "--dropout", 0.1, "--anneal", 0.5)
     whole, pieces, other = (tmp_path / f"{name}.safetensors" for name in ("whole", "pieces", "other"))
     trained(source, "-o", whole, *run_is)
 
