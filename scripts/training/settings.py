@@ -61,15 +61,15 @@ def settle(flags: argparse.Namespace) -> tuple[dict[str, Any], Any]:
         if metadata.get("format") != "pixelcnn-1":
             raise TrainingError(f"{flags.init}: is not a model of ours (format {metadata.get('format')!r})")
         stored = settings_of(flags.init, metadata)
+        check_architecture(flags.init, stored)
         mixtures = told.pop("mixtures", stored["mixtures"])
-        if mixtures < 1 or mixtures % stored["mixtures"]:
+        if mixtures % stored["mixtures"]:
             raise TrainingError(
                 f"--mixtures {mixtures}: {flags.init} has {stored['mixtures']}, each of which can be split into "
                 f"equally many; expected a multiple, or the flag left out"
             )
         agree(flags.init, told, stored)
         run = {**RUN, **told, **stored, "mixtures": mixtures}
-        check_architecture(flags.init, stored)
         check_architecture(None, run)
         return run, (metadata, tensors)
     run = {**RUN, **told}

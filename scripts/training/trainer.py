@@ -115,16 +115,18 @@ class Trainer:
                     f"{json.dumps(self.data.classes)}"
                 )
             mixtures = int(metadata["mixtures"])
-            if self.run["mixtures"] > mixtures:
-                tensors = split_components(tensors, mixtures, self.run["mixtures"] // mixtures, self.run["seed"])
+            times = self.run["mixtures"] // mixtures
             shapes = {name: tensor.shape for name, tensor in self.net.exported(self.values(), "f32").items()}
+            for name in "output.weight", "output.bias":
+                *inputs, outputs = shapes[name]
+                shapes[name] = (*inputs, outputs // times)
             found = {name: tensor.shape for name, tensor in tensors.items()}
             if shapes != found:
                 name = next(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
                 raise TrainingError(
                     f"{self.flags.init}: tensor {name}: expected {shapes.get(name)}, found {found.get(name)}"
                 )
-            self.net.take(tensors)
+            self.net.take(split_components(tensors, mixtures, times, self.run["seed"]))
             steps = metadata.get("steps", "")
             self.steps_before = int(steps) if steps.isdecimal() else 0
         else:
