@@ -46,6 +46,7 @@ def plot(log: Path) -> None:
     ):
         axes.plot([row["step"] for row in rows], [row[key] for row in rows], ".-", label=label)
     axes.set(xlabel="step", ylabel="bits/dim", title=log.stem)
+    axes.locator_params(axis="x", nbins=5)  # such that long numbers do not run together
     axes.grid(alpha=0.3)
     axes.legend()
     canvas = FigureCanvasAgg(figure)
