@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,9 @@ GOLDEN = ROOT / "tests" / "golden"
 # The case with the largest checkpoints is not copied into the repository.
 GOLDEN_ELSEWHERE = Path(os.environ.get("PIXELCNN_GOLDEN", ROOT.parent / "shared" / "golden"))
 PIXELCNN = Path(os.environ.get("PIXELCNN", ROOT / "target" / "release" / "pixelcnn")).resolve()
+
+# Shells start what runs in the background with this one ignored, and what the tests start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path.insert(0, str(SCRIPTS))
 import convert as script  # noqa: E402
