@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{floats, kernel, numbers, with_scales};
+use common::{digits, floats, kernel, numbers, with_scales};
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
 use pixelcnn::engine::{Canvas, Draw, Engine, Job, Lane, Want};
@@ -312,7 +312,7 @@ fn likelihoods_of_drawn_images_are_right(on_gpu: bool) {
     let colour = Config { width: 16, height: 8, ..Config::published(8, 1) };
     let mut cases = vec![(with_scales(&Model::synthetic(colour, 1), 0.05), 3)];
     if !on_gpu {
-        cases.push((Model::shipped("mnist").unwrap().unwrap(), 8));
+        cases.push((digits(), 8));
     }
     for (model, count) in cases {
         let Config { channels, ref classes, .. } = model.config;
@@ -507,7 +507,7 @@ fn samples_carry_the_models_entropy(on_gpu: bool) {
     let mut cases = vec![(with_scales(&Model::synthetic(config, 1), 0.05), 4)];
     if !on_gpu {
         // Hundreds of digits take minutes on a software adapter.
-        cases.push((Model::shipped("mnist").unwrap().unwrap(), 400));
+        cases.push((digits(), 400));
     }
     for (model, count) in cases {
         let config = &model.config;

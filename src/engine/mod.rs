@@ -58,8 +58,8 @@ pub enum EngineError {
     },
     /// The batch does not fit.
     #[error(
-        "a batch of {batch} images does not fit: it needs {needed}, {limit}; \
-         the largest batch that fits is {largest}"
+        "a batch of {batch} images does not fit: it needs {needed}, {limit}{}",
+        Largest(*.largest)
     )]
     BatchTooLarge {
         /// The batch asked for.
@@ -68,8 +68,8 @@ pub enum EngineError {
         needed: String,
         /// What there is.
         limit: String,
-        /// The largest batch that fits.
-        largest: usize,
+        /// The largest batch that fits, where it is known.
+        largest: Option<usize>,
     },
     /// A thread could not be started.
     #[error("cannot start a thread: {0} (--threads 1 needs the fewest)")]
@@ -85,6 +85,18 @@ struct At(Option<[usize; 2]>);
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |[row, column]| write!(f, " at row {row}, column {column}"))
+    }
+}
+
+/// The largest batch that fits, in a message.
+struct Largest(Option<usize>);
+
+impl fmt::Display for Largest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(batch) => write!(f, "; the largest batch that fits is {batch}"),
+            None => f.write_str(" (try a smaller --batch)"),
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl Golden {
             let file = folder.join("model.safetensors");
             file.exists().then(|| Self::load(folder, Model::load(&file).unwrap()))
         });
-        let digits = Self::load(&root.join("mnist"), Model::shipped("mnist").unwrap().unwrap());
+        let digits = Self::load(&root.join("mnist"), digits());
         let cases: Vec<_> = cases.chain([digits]).collect();
         assert!(cases.len() >= 9, "golden cases are missing: found {}", cases.len());
         cases
@@ -143,6 +143,11 @@ pub fn test_adapter() -> wgpu::Adapter {
         .into_iter()
         .next()
         .unwrap_or_else(|| panic!("PIXELCNN_TEST_ADAPTER={device} is no GPU adapter"))
+}
+
+/// The built-in model of digits: 28x28, ten classes.
+pub fn digits() -> Model {
+    Model::shipped("mnist").unwrap().unwrap()
 }
 
 /// A tensor of 32-bit floats.

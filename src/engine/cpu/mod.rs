@@ -107,7 +107,7 @@ impl CpuEngine {
             return Ok(());
         }
         let limit = format!("{} of memory are free", mebibytes(available as u64));
-        let largest = largest(batch, |batch| self.batch_bytes(batch) <= available);
+        let largest = Some(largest(batch, |batch| self.batch_bytes(batch) <= available));
         Err(EngineError::BatchTooLarge { batch, needed: mebibytes(needed as u64), limit, largest })
     }
 }
@@ -118,7 +118,7 @@ fn no_memory(job: &Job, packing: &Packing) -> EngineError {
         batch,
         needed: mebibytes(packing.state_bytes(batch) as u64),
         limit: "the system gives less memory".into(),
-        largest: batch / 2,
+        largest: None,
     }
 }
 

@@ -182,7 +182,7 @@ impl GpuEngine {
 
     fn too_large(&self, batch: usize, limit: String, largest: usize) -> EngineError {
         let needed = mebibytes(self.plan(batch).memory.bytes());
-        EngineError::BatchTooLarge { batch, needed, limit, largest }
+        EngineError::BatchTooLarge { batch, needed, limit, largest: Some(largest) }
     }
 }
 
@@ -314,7 +314,9 @@ mod tests {
         let mut engine = GpuEngine::with_options(&model, 8, 4, &adapter, options).unwrap();
         let most = 2 * engine.gpu.target.arenas;
         let refused = engine.prepare(Room::For(most + 1));
-        let Err(EngineError::BatchTooLarge { largest, .. }) = refused else { panic!("{refused:?}") };
+        let Err(EngineError::BatchTooLarge { largest: Some(largest), .. }) = refused else {
+            panic!("{refused:?}")
+        };
         assert!(most / 2 < largest && largest <= most, "{largest} of {most}");
         assert_eq!(engine.prepare(Room::UpTo(most + 1)).unwrap(), largest);
     }
