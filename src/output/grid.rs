@@ -21,22 +21,34 @@ const DELAYS: [u16; 2] = [5, 300];
 /// A grid that fills up image by image.
 #[derive(Clone, Debug)]
 pub struct Grid {
+    rows: usize,
     columns: usize,
+    /// Whether positions count along the columns.
+    by_column: bool,
     width: usize,
     height: usize,
     image: Image,
 }
 
 impl Grid {
-    /// An empty grid for `count` images of a size, as wide as high, or nothing if the picture would be over 1 GiB.
-    pub fn new(count: usize, width: usize, height: usize, channels: usize) -> Option<Self> {
+    /// An empty grid for `count` images of a size, about as wide as high, or nothing if the picture would be over
+    /// 1 GiB. Images of `turns` kinds that take turns have a row a kind, one or more times, if there are enough of
+    /// them: positions count along the columns then, and else along the rows.
+    pub fn new(count: usize, turns: usize, width: usize, height: usize, channels: usize) -> Option<Self> {
         let (cell_width, cell_height) = (width + 1, height + 1);
         // As many columns as make the picture, not the count, as wide as high.
         let columns = (count as f64 * cell_height as f64 / cell_width as f64).sqrt().ceil() as usize;
-        Self::with_columns(columns.clamp(1, count), count, width, height, channels)
+        let columns = columns.clamp(1, count);
+        let rows = count.div_ceil(columns);
+        if turns < 2 || turns > rows + rows / 4 {
+            return Self::with_columns(columns, count, width, height, channels);
+        }
+        let rows = (rows / turns).max(1) * turns;
+        let grid = Self::empty(rows, count.div_ceil(rows), width, height, channels)?;
+        Some(Self { by_column: true, ..grid })
     }
 
-    /// The same with so many columns.
+    /// With so many columns; positions count along the rows.
     pub fn with_columns(
         columns: usize,
         count: usize,
@@ -44,15 +56,19 @@ impl Grid {
         height: usize,
         channels: usize,
     ) -> Option<Self> {
+        Self::empty(count.div_ceil(columns), columns, width, height, channels)
+    }
+
+    fn empty(rows: usize, columns: usize, width: usize, height: usize, channels: usize) -> Option<Self> {
         let full_width = columns.checked_mul(width + 1)? - 1;
-        let full_height = count.div_ceil(columns).checked_mul(height + 1)? - 1;
+        let full_height = rows.checked_mul(height + 1)? - 1;
         let bytes = full_width.checked_mul(full_height)?.checked_mul(channels)?;
         let levels = (bytes <= LIMIT).then(|| vec![GAP; bytes])?;
         let image = Image { width: full_width, height: full_height, channels, levels };
-        Some(Self { columns, width, height, image })
+        Some(Self { rows, columns, by_column: false, width, height, image })
     }
 
-    /// Puts the image of a position, counted along the rows, in its place: `[height, width, channels]`.
+    /// Puts the image of a position in its place: `[height, width, channels]`.
     pub fn place(&mut self, position: usize, levels: &[u8]) {
         self.place_smaller(position, self.width, levels);
     }
@@ -68,8 +84,11 @@ impl Grid {
 
     /// The pixel of the picture where the one of an image is.
     fn pixel(&self, position: usize, row: usize, column: usize) -> usize {
-        let left = position % self.columns * (self.width + 1);
-        let top = position / self.columns * (self.height + 1);
+        let (down, across) = match self.by_column {
+            true => (position % self.rows, position / self.rows),
+            false => (position / self.columns, position % self.columns),
+        };
+        let (top, left) = (down * (self.height + 1), across * (self.width + 1));
         (top + row) * self.image.width + left + column
     }
 
@@ -136,7 +155,7 @@ mod tests {
     #[test]
     fn grids_are_near_square() {
         let size = |count, width, height| {
-            let grid = Grid::new(count, width, height, 1).unwrap();
+            let grid = Grid::new(count, 0, width, height, 1).unwrap();
             (grid.image().width, grid.image().height)
         };
         assert_eq!(size(1, 28, 28), (28, 28));
@@ -145,13 +164,38 @@ mod tests {
         assert_eq!(size(64, 28, 28), (8 * 29 - 1, 8 * 29 - 1));
         // Images twice as wide as high: fewer columns than rows.
         assert_eq!(size(8, 31, 15), (2 * 32 - 1, 4 * 16 - 1));
-        assert!(Grid::new(usize::MAX, 28, 28, 3).is_none());
-        assert!(Grid::new(5_000_000, 28, 28, 1).is_none());
+        assert!(Grid::new(usize::MAX, 0, 28, 28, 3).is_none());
+        assert!(Grid::new(5_000_000, 4, 28, 28, 1).is_none());
+    }
+
+    #[test]
+    fn kinds_that_take_turns_have_rows_of_their_own() {
+        // Of images of one pixel, the places of the positions, and how many rows and columns there are.
+        let places = |count, turns| {
+            let grid = Grid::new(count, turns, 1, 1, 1).unwrap();
+            let place = |position| {
+                let pixel = grid.pixel(position, 0, 0);
+                (pixel / grid.image.width / 2, pixel % grid.image.width / 2)
+            };
+            (grid.rows, grid.columns, (0..count).map(place).collect::<Vec<_>>())
+        };
+        assert_eq!(places(6, 2), (2, 3, vec![(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]));
+        for (count, turns, rows, columns) in
+            [(64, 4, 8, 8), (64, 10, 10, 7), (100, 10, 10, 10), (100, 4, 8, 13), (28, 4, 4, 7)]
+        {
+            let (r, c, places) = places(count, turns);
+            assert_eq!((r, c), (rows, columns));
+            assert!((0..count).all(|i| places[i].0 % turns == i % turns));
+        }
+        // Too few for that, or one kind.
+        assert_eq!(places(4, 4).2, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+        assert_eq!(places(64, 1000).2, places(64, 1).2);
+        assert_eq!(places(64, 1).2[9], (1, 1));
     }
 
     #[test]
     fn images_stand_in_their_cells() {
-        let mut grid = Grid::new(3, 2, 1, 1).unwrap();
+        let mut grid = Grid::new(3, 0, 2, 1, 1).unwrap();
         for (position, levels) in [[1, 2], [3, 4], [5, 6]].iter().enumerate() {
             grid.place(position, levels);
         }
@@ -179,10 +223,10 @@ mod tests {
         assert_eq!((animation.frame)(2).levels, rgb([Some(1), Some(2), g, Some(3), None]));
         assert_eq!((animation.frame)(3).levels, rgb([Some(1), Some(2), g, Some(3), Some(4)]));
         // Nothing to draw.
-        let given = Drawing::new(Grid::new(1, 2, 1, 1).unwrap());
+        let given = Drawing::new(Grid::new(1, 0, 2, 1, 1).unwrap());
         assert_eq!(given.animation(1).count, 1);
         // Many pixels.
-        let mut large = Drawing::new(Grid::new(1, 50, 20, 1).unwrap());
+        let mut large = Drawing::new(Grid::new(1, 0, 50, 20, 1).unwrap());
         large.place(0, 50, &[0; 1000], |pixel| pixel + 1);
         assert_eq!(large.animation(1).count, FRAMES + 1);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use super::target::{Folder, Item, Series, Target, Template, same_images, text};
+use super::target::{Folder, Item, Series, Target, Template, same_images, text, turns};
 use super::{counted, note};
 use part::{Look, Part};
 
@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
         width: look.width,
         height: look.height,
         channels: look.channels,
-        has_classes: whole.parts[0].items[0].class.is_some(),
+        turns: turns(&whole.classes()),
     };
     let mut target = open(args, &series, &whole)?;
     let mut done = 0;
@@ -137,6 +137,12 @@ impl Whole {
             texts.push(("engine".to_owned(), engines.join(" + ")));
         }
         texts
+    }
+
+    /// The classes of the images in order.
+    fn classes(&self) -> Vec<usize> {
+        let items = self.parts.iter().flat_map(|part| &part.items);
+        items.filter_map(|item| Some(item.class.as_ref()?.0)).collect()
     }
 
     /// The indices of all images, of which none may be missing or twice.

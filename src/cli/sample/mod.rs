@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use pixelcnn::engine::{EngineError, Room, Want};
 use pixelcnn::model::Model;
 use pixelcnn::output::Image;
-use pixelcnn::output::grid::{Drawing, Grid};
+use pixelcnn::output::grid::Drawing;
 use pixelcnn::sampling::mixture;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
@@ -75,8 +75,9 @@ pub struct Args {
     #[command(flatten)]
     show: ShowArgs,
 
-    /// File for all images, replaced if it exists: a PNG file, a grid; .npz, what evaluators of generated images
-    /// read: arr_0 [N, H, W, 3], with classes arr_1 [N]; .npy, [N, H, W, channels]; - for a PNG file to stdout
+    /// File for all images, replaced if it exists: a PNG file, a grid, with rows of one class if there are enough
+    /// images; .npz, what evaluators of generated images read: arr_0 [N, H, W, 3], with classes arr_1 [N]; .npy, [N, H,
+    /// W, channels]; - for a PNG file to stdout
     #[arg(short, long, value_name = "OUT", default_value = "samples.png", conflicts_with = "each")]
     output: PathBuf,
 
@@ -217,8 +218,7 @@ impl Outputs {
                 Target::Each(Folder::open(path, &args.name, &series, plan.whole.clone(), &item)?)
             }
         };
-        let grid = || Grid::new(series.count(), series.width, series.height, series.channels);
-        let grid = args.show.animate.as_ref().and_then(|_| grid());
+        let grid = args.show.animate.as_ref().and_then(|_| series.grid());
         let drawing = args.show.begin(grid.as_ref())?;
         Ok(Self { target, drawing, scores: Scores::begin(args.scores.as_deref())? })
     }
@@ -289,17 +289,18 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     let mut plan = plan(&args, model)?;
     let (first, count) = (plan.indices.start, (plan.indices.end - plan.indices.start) as usize);
     let Plan { width, height, .. } = plan;
-    let shown = if one.is_some() { 1 } else { count };
-    let grid = Grid::new(shown, width, height, plan.model.config.channels);
-    let mut grid = grid.context("the grid would take more than 1 GiB")?;
+    let mut series = plan.series();
+    if one.is_some() {
+        series.indices.end = first + 1;
+    }
+    let mut grid = series.grid().context("the grid would take more than 1 GiB")?;
     let mut workers = workers(&args, &mut plan, count)?;
     let bar = super::progress(count, width * height);
     let all = [plan.indices.clone()];
     let work = Work { todo: &all, job: &|indices| plan.job(indices), in_order: false, most_waiting: count };
     let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
-        let position = (drawn.index - first) as usize;
-        if position < shown {
-            grid.place(position, &drawn.levels);
+        if series.indices.contains(&drawn.index) {
+            grid.place((drawn.index - first) as usize, &drawn.levels);
         }
         Ok(())
     });

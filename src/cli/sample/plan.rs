@@ -9,7 +9,7 @@ use super::pool::Worker;
 use super::range::Shard;
 use super::{Args, DEFAULT_NAME};
 use crate::cli::drawing::{Again, draw_texts, file_name, model_texts};
-use crate::cli::target::{Item, Series};
+use crate::cli::target::{Item, Series, turns};
 
 /// What is to be drawn, with everything that was left open decided.
 pub struct Plan {
@@ -59,7 +59,7 @@ impl Plan {
             width: self.width,
             height: self.height,
             channels: self.model.config.channels,
-            has_classes: !self.classes.is_empty(),
+            turns: turns(&self.classes),
         }
     }
 

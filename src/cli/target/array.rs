@@ -41,7 +41,7 @@ impl Array {
     /// Begins the file, with all the room it will take.
     pub fn begin(path: &Path, kind: &str, series: &Series) -> Result<Self> {
         let count = series.count();
-        let Series { width, height, channels, has_classes, .. } = *series;
+        let Series { width, height, channels, turns, .. } = *series;
         let mut file = NewFile::create(path)?;
         let cannot = || format!("cannot write {}", path.display());
         let repeats = if kind == "npz" { 3 / channels } else { 1 };
@@ -60,7 +60,7 @@ impl Array {
         Ok(Self {
             path: path.to_owned(),
             file,
-            has_classes,
+            has_classes: turns > 0,
             labels: Vec::new(),
             nths: Vec::new(),
             names: BTreeMap::new(),

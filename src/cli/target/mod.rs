@@ -1,5 +1,6 @@
 //! Where images go: a grid, a file each, or an array; and what is told of them there.
 
+use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,8 @@ pub struct Series {
     pub width: usize,
     pub height: usize,
     pub channels: usize,
-    pub has_classes: bool,
+    /// How many classes take turns, as [`turns`] counts them.
+    pub turns: usize,
 }
 
 impl Series {
@@ -36,10 +38,22 @@ impl Series {
         self.width * self.height * self.channels
     }
 
+    /// A grid for them, or nothing if it would be too large.
+    pub fn grid(&self) -> Option<Grid> {
+        Grid::new(self.count(), self.turns, self.width, self.height, self.channels)
+    }
+
     /// How many images there are.
     pub fn count(&self) -> usize {
         (self.indices.end - self.indices.start) as usize
     }
+}
+
+/// How many classes take turns in a series: 0 if it has none, 1 if they come in another order.
+pub fn turns(classes: &[usize]) -> usize {
+    let different = classes.iter().collect::<HashSet<_>>().len();
+    let in_turn = classes.iter().skip(different).eq(&classes[..classes.len() - different]);
+    if in_turn { different } else { 1 }
 }
 
 /// Where images go. Files have their names only once they are whole.
@@ -90,9 +104,8 @@ impl Target {
             ),
         };
         let count = series.count();
-        let grid = Grid::new(count, series.width, series.height, series.channels);
         let bytes = |grid: &Grid| grid.image().levels.len().saturating_mul(scale * scale);
-        let grid = grid.filter(|grid| bytes(grid) <= 1 << 30).with_context(|| {
+        let grid = series.grid().filter(|grid| bytes(grid) <= 1 << 30).with_context(|| {
             format!("a grid of {count} images would take more than 1 GiB (use --each DIR, or -o FILE.npz)")
         })?;
         Ok(Self::Grid { path, grid, first: series.indices.start, scale })
