@@ -114,6 +114,12 @@ def parse_flags() -> argparse.Namespace:
         metavar="X",
         help="part of the training in which components of the mixture narrow: for flat colours [default: 0]",
     )
+    group(
+        "--palette",
+        action="store_true",
+        default=None,
+        help="with --init and more --mixtures: put the new ones at the colours that cost the model most",
+    )
     group("--dropout", type=fraction, metavar="X", help="share of values dropped in a block [default: 0]")
     group("--seed", type=at_least(0, 2**64 - 1), metavar="N", help="[default: 0]")
     group(

@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# A pixel of more bits is dear: the model has no component for its colour.
+DEAR = 4
+
 
 def mixture(params: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Logits [N, M, H, W], and means, logarithms of scales and, for 3 channels, coefficients [N, C, M, H, W]."""
@@ -42,6 +45,53 @@ def split_components(
     return tensors | {"output.weight": joined([weight, *copies]), "output.bias": joined([bias] * times)}
 
 
+class Colours:
+    """Which colours cost a model most, and which component says them."""
+
+    def __init__(self, mixtures: int, channels: int) -> None:
+        self.mixtures, self.channels = mixtures, channels
+        self.costs: dict[tuple[int, ...], float] = {}
+
+    def add(self, params: Tensor, x: Tensor) -> None:
+        """Counts images [N, C, H, W] in −1…1 under a model whose components were split."""
+        nats = log_components(params, x)
+        bits = -torch.logsumexp(nats, dim=1) / math.log(2)
+        says = nats.argmax(dim=1) % self.mixtures
+        levels = ((x + 1) * 127.5).round().long().movedim(1, -1)
+        dear = bits > DEAR
+        for pixel, component, cost in zip(levels[dear].tolist(), says[dear].tolist(), bits[dear].tolist()):
+            pair = (component, *pixel)
+            self.costs[pair] = self.costs.get(pair, 0) + cost
+
+    def placed(self, tensors: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """The tensors of a split model, with its copies at the colours that cost most: each has the logit of the
+        component that says the colour now, less so that all of its copies have a tenth of its weight; and the colour as
+        its mean, whatever the image.
+
+        A copy that says the same as its component learns to say another thing only where that is not far. This one
+        is there already, and has only to learn when.
+        """
+        weight, bias = (tensors[name].astype(np.float32) for name in ("output.weight", "output.bias"))
+        kinds = 3 if self.channels == 3 else 2  # mean, scale, coefficient
+        inputs, outputs = weight.shape[-2:]
+        count = outputs // (1 + self.channels * kinds)
+        weight, bias = weight.reshape(inputs, -1, count).copy(), bias.reshape(-1, count).copy()
+        pairs = sorted(self.costs, key=self.costs.__getitem__, reverse=True)[: count - self.mixtures]
+        copies = np.bincount([component for component, *_ in pairs], minlength=self.mixtures)
+        random = np.random.default_rng([seed, 4])
+        for at, (component, *levels) in enumerate(pairs, self.mixtures):
+            logit = weight[:, 0, component]
+            off = 0.05 * np.sqrt(np.square(logit).mean()) * random.standard_normal(inputs, np.float32)
+            weight[:, 0, at] = logit + off
+            bias[0, at] = bias[0, component] + math.log(0.1 / copies[component])
+            weight[:, 1:, at] = 0.002 * random.standard_normal(weight[:, 1:, at].shape, np.float32)
+            bias[1:, at] = 0
+            bias[1::kinds, at] = np.array(levels) / 127.5 - 1
+            bias[2::kinds, at] = -5.5
+        shape = tensors["output.weight"].shape
+        return tensors | {"output.weight": weight.reshape(shape), "output.bias": bias.reshape(-1)}
+
+
 def annealed(params: Tensor, channels: int, progress: float) -> Tensor:
     """Parameters with components that are wide and equally likely at progress 0, and all but as they are at 1: logits
     times the progress, and scales with another added that falls from e⁻¹ to e⁻⁷·⁵.
@@ -68,14 +118,14 @@ def too_wide(params: Tensor, channels: int) -> Tensor:
     return (weights[:, None] * F.relu(log_scales).square()).sum(2).mean((1, 2, 3))
 
 
-def bits_per_dim(params: Tensor, x: Tensor, as_reported: bool = False) -> Tensor:
-    """Bits per dimension [N] of images [N, C, H, W] in −1…1 under [N, 10M or 3M, H, W].
+def log_components(params: Tensor, x: Tensor, as_reported: bool = False) -> Tensor:
+    """Logarithms [N, M, H, W] of what the components, with their weights, say of images [N, C, H, W] in −1…1.
 
     A bin between −1 and 1 has the probability σ(a) − σ(b), computed without cancellation as
     σ(a)·σ(−b)·(1 − exp(b − a)). `as_reported` takes the density at its middle instead where that is at
     most 1e-5, as the published code and `pixelcnn eval` do.
     """
-    channels, height, width = x.shape[1:]
+    channels = x.shape[1]
     logits, means, log_scales, coefficients = mixture(params, channels)
     if channels == 3:
         c = torch.tanh(coefficients)
@@ -95,5 +145,10 @@ def bits_per_dim(params: Tensor, x: Tensor, as_reported: bool = False) -> Tensor
         middle = z - log_scales - 2 * F.softplus(z) - math.log(127.5)
         between = torch.where(between > math.log(1e-5), between, middle)
     log_p = torch.where(x < -0.999, below, torch.where(x > 0.999, above, between))
-    nats = -torch.logsumexp(log_p.sum(1) + F.log_softmax(logits, dim=1), dim=1)
-    return nats.sum((1, 2)) / (channels * height * width * math.log(2))
+    return log_p.sum(1) + F.log_softmax(logits, dim=1)
+
+
+def bits_per_dim(params: Tensor, x: Tensor, as_reported: bool = False) -> Tensor:
+    """Bits per dimension [N] of images [N, C, H, W] in −1…1 under [N, 10M or 3M, H, W]."""
+    nats = -torch.logsumexp(log_components(params, x, as_reported), dim=1)
+    return nats.sum((1, 2)) / (x[0].numel() * math.log(2))

@@ -35,6 +35,7 @@ RUN = {
     "rate": 0.002,
     "average": 0.999,
     "anneal": 0.0,
+    "palette": False,
     "dropout": 0.0,
     "flip": None,
     "shift": 0,
@@ -68,10 +69,14 @@ def settle(flags: argparse.Namespace) -> tuple[dict[str, Any], Any]:
                 f"--mixtures {mixtures}: {flags.init} has {stored['mixtures']}, each of which can be split into "
                 f"equally many; expected a multiple, or the flag left out"
             )
+        if told.get("palette") and mixtures == stored["mixtures"]:
+            raise TrainingError("--palette: places components beyond those of the model: expected more --mixtures")
         agree(flags.init, told, stored)
         run = {**RUN, **told, **stored, "mixtures": mixtures}
         check_architecture(None, run)
         return run, (metadata, tensors)
+    if told.get("palette"):
+        raise TrainingError("--palette: places components beyond those of a model: expected --init MODEL")
     run = {**RUN, **told}
     run["dilations"] = run["dilations"] or [1] * (run["blocks"] + 1)
     check_architecture(None, run)

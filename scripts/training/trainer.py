@@ -23,7 +23,7 @@ from conversion.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load
-from .likelihood import annealed, bits_per_dim, split_components, too_wide
+from .likelihood import Colours, annealed, bits_per_dim, split_components, too_wide
 from .network import PixelCNN
 from .outputs import check_outputs, check_room, checkpoint_path, log_path
 from .settings import ARCHITECTURE, flipped_classes, settle
@@ -126,14 +126,28 @@ class Trainer:
                 raise TrainingError(
                     f"{self.flags.init}: tensor {name}: expected {shapes.get(name)}, found {found.get(name)}"
                 )
-            self.net.take(split_components(tensors, mixtures, times, self.run["seed"]))
+            tensors = split_components(tensors, mixtures, times, self.run["seed"])
+            self.net.take(tensors)
+            if self.run["palette"]:
+                self.net.take(self.dear_colours(mixtures).placed(tensors, self.run["seed"]))
             steps = metadata.get("steps", "")
             self.steps_before = int(steps) if steps.isdecimal() else 0
         else:
-            count = min(len(self.data.train), 128)
-            order = np.random.default_rng([self.run["seed"], 2]).permutation(len(self.data.train))[:count]
-            self.net.initialise_on(*self.tensors(self.data.train.of(np.sort(order))))
+            self.net.initialise_on(*self.tensors(self.some_images(128)))
         self.average = [value.detach().clone() for value in self.net.parameters()]
+
+    def some_images(self, count: int) -> Part:
+        order = np.random.default_rng([self.run["seed"], 2]).permutation(len(self.data.train))[:count]
+        return self.data.train.of(np.sort(order))
+
+    @torch.no_grad()
+    def dear_colours(self, mixtures: int) -> Colours:
+        """Of the model that is gone on from, which had so many components."""
+        colours, some = Colours(mixtures, self.channels), self.some_images(1024)
+        for first in range(0, len(some), self.batch):
+            x, h = self.tensors(some.of(np.arange(first, min(first + self.batch, len(some)))))
+            colours.add(self.net(x, h), x)
+        return colours
 
     # State
 

@@ -34,7 +34,9 @@ pub struct Args {
     json: bool,
 }
 
-/// The largest error that rounding explains, for parameters of the order of 1; of larger ones, a share.
+/// The largest error that rounding explains, for parameters of the order of 1; of larger ones, a share. The parameters of
+/// one kind at a pixel, say its logits, are sums of the same hidden values with weights of like size, so that what is
+/// rounded off one of them is a share of their root mean square, however small that one is.
 const LIMIT: f64 = 1e-4;
 
 /// Of drawn pixels, the share that may differ: where a value lies on the edge between two levels, rounding may fall
@@ -288,9 +290,12 @@ fn small_enough(config: &Config) -> Config {
 /// The largest error, and where it is first. Anything that is not finite is infinitely wrong.
 fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, config: &Config) -> Comparison {
     assert_eq!(got.len(), expected.len(), "{name}");
+    let kind = config.mixtures;
+    let rms = |of: &[f32]| (of.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / kind as f64).sqrt();
+    let sizes: Vec<_> = expected.chunks(kind).map(rms).collect();
     let error = |i: usize| {
         let (got, expected) = (f64::from(got[i]), f64::from(expected[i]));
-        let error = (got - expected).abs() / expected.abs().max(1.0);
+        let error = (got - expected).abs() / expected.abs().max(sizes[i / kind]).max(1.0);
         if error.is_finite() { error } else { f64::INFINITY }
     };
     let worst = (0..got.len()).rev().max_by(|&i, &j| error(i).total_cmp(&error(j))).unwrap_or(0);
@@ -348,5 +353,17 @@ mod tests {
         got[0] = f32::NAN;
         let Comparison { passed, at, .. } = compare(&got);
         assert!(!passed && at.is_some_and(|at| at.row == 0 && at.got.is_nan()));
+    }
+
+    #[test]
+    fn errors_are_small_beside_others_of_their_kind() {
+        let config = Model::shipped("mnist").unwrap().unwrap().config;
+        let mut expected = vec![0.5; 28 * 28 * config.parameters_per_pixel()];
+        expected[1..config.mixtures].fill(30.0);
+        for (parameter, passed) in [(0, true), (config.mixtures, false)] {
+            let mut got = expected.clone();
+            got[parameter] += 0.001;
+            assert_eq!(compare("", &got, &expected, LIMIT, &config).passed, passed);
+        }
     }
 }

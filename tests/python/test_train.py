@@ -396,6 +396,37 @@ def test_more_mixtures_split_those_of_the_model(name, models, tmp_path):
 
 
 @needs_torch
+@pytest.mark.parametrize("name", ["grey, classes", "rgb, one dilated level, f16"])
+def test_more_mixtures_begin_at_colours_of_the_images(name, models, tmp_path):
+    folder, model = models[name], tmp_path / "m.safetensors"
+    flags = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--palette")
+    begin = ("--init", folder / "m.safetensors")
+    result = run(TORCH, SCRIPT, folder / "images.npz", *flags, *begin, "--mixtures", 20)
+    assert result.code == 0, result.err
+
+    channels = int(metadata(model)["channels"])
+    before, after = (load_file(path)["output.bias"] for path in (folder / "m.safetensors", model))
+    old, new = before.reshape(-1, 2).astype(np.float32), after.reshape(-1, 20)
+    np.testing.assert_allclose(new[:, :2], old, rtol=1e-5, atol=1e-7)
+    # The logits of the two, less a tenth of their weight divided by how many copies there are.
+    less = np.exp(new[0, 2:, None] - old[0])
+    assert np.isclose(less[..., None], 0.1 / np.arange(1, 19), rtol=1e-4).any((1, 2)).all()
+    # Means are colours, each once for a component.
+    means = (new[1 :: 3 if channels == 3 else 2, 2:] + 1) * 127.5
+    np.testing.assert_allclose(means, means.round(), atol=1e-3)
+    images = np.load(folder / "images.npz")["x"].reshape(-1, channels)
+    colours = {tuple(colour) for colour in images.tolist()}
+    assert {tuple(mean) for mean in means.round().astype(int).T.tolist()} <= colours
+    lost = float(metadata(model)["bits_per_dim"]) - float(metadata(folder / "m.safetensors")["bits_per_dim"])
+    assert lost < np.log2(1.1) / channels + 2e-4, "at worst a tenth of the weight is of no use"
+
+    result = run(TORCH, SCRIPT, folder / "images.npz", *flags, *begin)
+    assert result.code == 1 and "--palette" in result.err and "more --mixtures" in result.err
+    result = run(TORCH, SCRIPT, folder / "images.npz", *flags)
+    assert result.code == 1 and "--palette" in result.err and "--init" in result.err
+
+
+@needs_torch
 def test_what_contradicts_a_checkpoint_or_model_is_refused(models, tmp_path):
     grey, rgb = models["grey, classes"], models["rgb, elu, dropout"]
     output = ("-o", tmp_path / "m.safetensors")
