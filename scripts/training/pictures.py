@@ -45,6 +45,9 @@ def plot(log: Path) -> None:
         ("held_out_bits_per_dim", "held-out, averaged weights"),
     ):
         axes.plot([row["step"] for row in rows], [row[key] for row in rows], ".-", label=label)
+    drawn = [row[key] for row in rows for key in ("bits_per_dim", "held_out_bits_per_dim")]
+    if max(drawn, default=1) > 10 * min(drawn, default=1) > 0:
+        axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="bits/dim", title=log.stem)
     axes.locator_params(axis="x", nbins=5)  # such that long numbers do not run together
     axes.grid(alpha=0.3)
