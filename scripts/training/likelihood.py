@@ -75,7 +75,7 @@ class Colours:
         kinds = 3 if self.channels == 3 else 2  # mean, scale, coefficient
         inputs, outputs = weight.shape[-2:]
         count = outputs // (1 + self.channels * kinds)
-        weight, bias = weight.reshape(inputs, -1, count).copy(), bias.reshape(-1, count).copy()
+        weight, bias = weight.reshape(inputs, -1, count), bias.reshape(-1, count)
         pairs = sorted(self.costs, key=self.costs.__getitem__, reverse=True)[: count - self.mixtures]
         copies = np.bincount([component for component, *_ in pairs], minlength=self.mixtures)
         random = np.random.default_rng([seed, 4])

@@ -145,7 +145,7 @@ class Trainer:
         """Of the model that is gone on from, which had so many components."""
         colours, some = Colours(mixtures, self.channels), self.some_images(1024)
         for first in range(0, len(some), self.batch):
-            x, h = self.tensors(some.of(np.arange(first, min(first + self.batch, len(some)))))
+            x, h = self.tensors(some.of(slice(first, first + self.batch)))
             colours.add(self.net(x, h), x)
         return colours
 

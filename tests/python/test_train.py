@@ -411,7 +411,7 @@ def test_more_mixtures_begin_at_colours_of_the_images(name, models, tmp_path):
     # The logits of the two, less a tenth of their weight divided by how many copies there are.
     less = np.exp(new[0, 2:, None] - old[0])
     assert np.isclose(less[..., None], 0.1 / np.arange(1, 19), rtol=1e-4).any((1, 2)).all()
-    # Means are colours, each once for a component.
+    # Means are colours of the images.
     means = (new[1 :: 3 if channels == 3 else 2, 2:] + 1) * 127.5
     np.testing.assert_allclose(means, means.round(), atol=1e-3)
     images = np.load(folder / "images.npz")["x"].reshape(-1, channels)
