@@ -85,7 +85,13 @@ def parse_flags() -> argparse.Namespace:
         "--mixtures",
         type=at_least(1),
         metavar="N",
-        help="components of the distribution; with --init, a multiple of the model's splits each [default: 10]",
+        help="components of the distribution [default: 10, or with --palette up to 256]",
+    )
+    group(
+        "--palette",
+        action="store_true",
+        default=None,
+        help="for few flat colours: they are the components, and only which one comes where is learnt",
     )
     group("--nonlinearity", choices=NONLINEARITIES, help="[default: concat_elu]")
     group("--dilations", type=integers, metavar="LIST", help="blocks + 1 integers [default: 1,1,…]")
@@ -108,18 +114,6 @@ def parse_flags() -> argparse.Namespace:
         metavar="X",
         help="decay of the moving average of the weights [default: 0.999]",
     )
-    group(
-        "--anneal",
-        type=fraction,
-        metavar="X",
-        help="part of the training in which components of the mixture narrow: for flat colours [default: 0]",
-    )
-    group(
-        "--palette",
-        action="store_true",
-        default=None,
-        help="with --init and more --mixtures: put the new ones at the colours that cost the model most",
-    )
     group("--dropout", type=fraction, metavar="X", help="share of values dropped in a block [default: 0]")
     group("--seed", type=at_least(0, 2**64 - 1), metavar="N", help="[default: 0]")
     group(
@@ -133,7 +127,7 @@ def parse_flags() -> argparse.Namespace:
 
     group = parser.add_argument_group("going on").add_argument
     group("--resume", type=Path, metavar="CKPT", help="go on from a checkpoint; its settings hold")
-    group("--init", type=Path, metavar="MODEL", help="start from a model's weights, with a new optimizer")
+    group("--init", type=Path, metavar="MODEL", help="start from a model's weights, or beside them, with more --filters")
     group("--overwrite", action="store_true", help="replace what another run left at the names of this one")
     group("--checkpoint-minutes", type=non_negative, default=3.0, metavar="N", help="[default: 3]")
 

@@ -433,7 +433,7 @@ fn draws_can_be_steered(on_gpu: bool) {
     let model = Model::synthetic(config.clone(), 9);
     let mut engine = engine(on_gpu, &model);
     let mut draw = |temperature, truncation| {
-        let draw = Draw { temperature, truncation, continuous: false };
+        let draw = Draw { temperature, truncation, ..Draw::default() };
         sample(&mut *engine, &Job { draw, ..job(&config, 3, 2) })
     };
     let model_itself = draw(1.0, 0.0);

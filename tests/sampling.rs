@@ -232,9 +232,11 @@ fn probabilities(parameters: &[f32], before: &[u8], channels: usize, how: Draw) 
     };
     let mut p = vec![0.0; 256];
     let mut total = 0.0;
-    for i in 0..m {
+    let likelihood = |i| (at(0, i) / temperature).exp();
+    let most = (0..m).map(likelihood).fold(0.0, f64::max);
+    for i in (0..m).filter(|&i| likelihood(i) >= f64::from(how.min_p) * most) {
         let seen = before.iter().map(|&v| usize::from(v)).enumerate();
-        let weight = (at(0, i) / temperature).exp()
+        let weight = likelihood(i)
             * seen.map(|(c, v)| below(i, c, v + 1) - below(i, c, v)).product::<f64>();
         total += weight;
         let edges: Vec<_> = (0..=256).map(|level| below(i, before.len(), level)).collect();
@@ -357,7 +359,7 @@ fn tiny(channels: usize, seed: u64) -> Model {
     with_scales(&Model::synthetic(config, seed), 0.1)
 }
 
-/// Temperature and truncation are what they are defined to be, on either engine: the first pixel of many images.
+/// Temperature, truncation and min-p are what they are defined to be, on either engine: the first pixel of many images.
 fn steered_draws_follow_their_probabilities(on_gpu: bool) {
     for (channels, seed) in [(1, 1), (3, 2)] {
         let model = tiny(channels, seed);
@@ -377,8 +379,10 @@ fn steered_draws_follow_their_probabilities(on_gpu: bool) {
         let itself = Draw::default();
         let (of_model, parameters) = draw(itself);
         assert!(deviation(&parameters, channels, itself, &of_model) < 6.0);
-        for (temperature, truncation) in [(0.7, 0.0), (1.0, 0.05), (0.7, 0.05)] {
-            let how = Draw { temperature, truncation, ..itself };
+        for (temperature, truncation, min_p) in
+            [(0.7, 0.0, 0.0), (1.0, 0.05, 0.0), (0.7, 0.05, 0.0), (1.0, 0.0, 1.0), (0.5, 0.05, 0.97)]
+        {
+            let how = Draw { temperature, truncation, min_p, ..itself };
             let (pixels, _) = draw(how);
             let right = deviation(&parameters, channels, how, &pixels);
             assert!(right < 6.0, "{how:?}: χ² is {right:.1} standard deviations off");

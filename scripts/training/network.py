@@ -35,7 +35,8 @@ def shift_right(x: Tensor) -> Tensor:
 
 
 class PixelCNN(nn.Module):
-    """Weights are kept as a direction and a gain (weight normalisation: W = g·V/‖V‖)."""
+    """Weights are kept as a direction and a gain (weight normalisation: W = g·V/‖V‖). `logits_only`: of the mixture
+    parameters, it gives the first M."""
 
     def __init__(
         self,
@@ -49,11 +50,12 @@ class PixelCNN(nn.Module):
         dilations: Sequence[int],
         classes: int,
         dropout: float = 0.0,
+        logits_only: bool = False,
     ):
         super().__init__()
         self.blocks, self.levels, self.dilations = blocks, levels, tuple(dilations)
         self.phi, self.dropout = PHI[nonlinearity], dropout
-        outputs = outputs_per_mixture(channels) * mixtures
+        outputs = (1 if logits_only else outputs_per_mixture(channels)) * mixtures
         doubles = nonlinearity == "concat_elu"
         self.layers: dict[str, Layer] = {
             layer.name: layer
@@ -202,6 +204,9 @@ class PixelCNN(nn.Module):
             tensors[f"{name}.bias"] = b.astype("<f4")
         return tensors
 
+    def current(self) -> dict[str, np.ndarray]:
+        return self.exported({name: value.detach() for name, value in self.values.items()}, "f32")
+
     @torch.no_grad()
     def take(self, tensors: dict[str, np.ndarray]) -> None:
         """Go on from a model file's tensors: g = ‖W‖, and V as long as in a new network.
@@ -216,9 +221,31 @@ class PixelCNN(nn.Module):
                 self.values[f"{key}/hw"].copy_(torch.from_numpy(weight))
                 continue
             norm = np.sqrt(np.square(weight.astype(np.float64)).sum(axis=tuple(range(weight.ndim - 1))))
-            weight = weight * np.float32(INITIAL * np.sqrt(weight[..., 0].size)) / norm.astype(np.float32)
+            weight = weight * np.float32(INITIAL * np.sqrt(weight[..., 0].size))
+            weight /= np.where(norm, norm, 1).astype(np.float32)
+            weight[..., norm == 0] = INITIAL
             weight = weight.reshape([*([1, 1] if layer.kind == "dense" else []), *layer.shape])
             weight = np.ascontiguousarray(weight.transpose(AXES[layer.kind]))
             self.values[f"{key}/v"].copy_(torch.from_numpy(weight))
             self.values[f"{key}/g"].copy_(torch.from_numpy(norm.astype(np.float32)))
             self.values[f"{key}/b"].copy_(torch.from_numpy(tensors[f"{name}.bias"].astype(np.float32)))
+
+
+def widened(
+    tensors: dict[str, np.ndarray], filters: int, wider: dict[str, np.ndarray], wider_filters: int
+) -> dict[str, np.ndarray]:
+    """A model's tensors with the filters of a new, wider network beside its own, which do not read the new ones yet: the
+    outputs are the same (Net2WiderNet: Chen et al. 2015, arXiv 1511.05641)."""
+    result = {}
+    for name, tensor in tensors.items():
+        new = wider[name].astype(np.float32)
+        # An axis has a block of filters for each input, sign and half of a gate.
+        places = [
+            n if n.size == m else n // filters * wider_filters + n % filters
+            for n, m in zip(map(np.arange, tensor.shape), new.shape)
+        ]
+        new *= np.sqrt(np.square(tensor.astype(np.float32)).mean() / max(np.square(new).mean(), 1e-30))
+        new[..., places[-1]] = 0
+        new[np.ix_(*places)] = tensor
+        result[name] = new
+    return result

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from conversion.console import escaped
-from conversion.model_file import beyond_limits
+from conversion.model_file import LIMITS, beyond_limits
 
 from . import TrainingError, checkpoint
 
@@ -34,7 +34,6 @@ RUN = {
     "batch": 16,
     "rate": 0.002,
     "average": 0.999,
-    "anneal": 0.0,
     "palette": False,
     "dropout": 0.0,
     "flip": None,
@@ -57,26 +56,22 @@ def settle(flags: argparse.Namespace) -> tuple[dict[str, Any], Any]:
         agree(flags.resume, told, state["run"])
         check_architecture(flags.resume, state["run"])
         return state["run"], (state, tensors)
+    if told.get("palette"):
+        told.setdefault("mixtures", LIMITS["mixtures"])  # or as many as there are colours
     if flags.init:
         metadata, tensors = checkpoint.read_safetensors(flags.init)
         if metadata.get("format") != "pixelcnn-1":
             raise TrainingError(f"{flags.init}: is not a model of ours (format {metadata.get('format')!r})")
         stored = settings_of(flags.init, metadata)
         check_architecture(flags.init, stored)
-        mixtures = told.pop("mixtures", stored["mixtures"])
-        if mixtures % stored["mixtures"]:
-            raise TrainingError(
-                f"--mixtures {mixtures}: {flags.init} has {stored['mixtures']}, each of which can be split into "
-                f"equally many; expected a multiple, or the flag left out"
-            )
-        if told.get("palette") and mixtures == stored["mixtures"]:
-            raise TrainingError("--palette: places components beyond those of the model: expected more --mixtures")
+        if told.get("palette"):
+            del stored["mixtures"]
+        if told.get("filters", 0) > stored["filters"]:
+            del stored["filters"]
         agree(flags.init, told, stored)
-        run = {**RUN, **told, **stored, "mixtures": mixtures}
+        run = {**RUN, **told, **stored}
         check_architecture(None, run)
         return run, (metadata, tensors)
-    if told.get("palette"):
-        raise TrainingError("--palette: places components beyond those of a model: expected --init MODEL")
     run = {**RUN, **told}
     run["dilations"] = run["dilations"] or [1] * (run["blocks"] + 1)
     check_architecture(None, run)

@@ -23,9 +23,10 @@ from conversion.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load
-from .likelihood import Colours, annealed, bits_per_dim, split_components, too_wide
-from .network import PixelCNN
+from .likelihood import bits_per_dim, too_wide
+from .network import PixelCNN, widened
 from .outputs import check_outputs, check_room, checkpoint_path, log_path
+from .palette import Palette
 from .settings import ARCHITECTURE, flipped_classes, settle
 
 BETAS = (0.95, 0.9995)  # of Adam, as published
@@ -67,7 +68,12 @@ class Trainer:
             write_held_out(flags.held_out_to, self.data)
 
         torch.manual_seed(run["seed"])
-        self.net, self.judge = self.network().to(self.device), self.network().to(self.device)
+        self.palette = None
+        if run["palette"]:
+            self.palette = Palette(self.data.train.x, run["mixtures"], self.device)
+            run["mixtures"] = self.palette.mixtures
+        self.net = self.network(logits_only=self.palette is not None).to(self.device)
+        self.judge = self.network().to(self.device)
         self.judge.eval()
         self.names = [name for name, _ in self.net.named_parameters()]
         check_room(flags, sum(value.numel() for value in self.net.parameters()))
@@ -94,12 +100,13 @@ class Trainer:
             raise TrainingError(f"{self.flags.data}: two classes have the same name, as far as it is text")
         return data._replace(classes=classes)
 
-    def network(self) -> PixelCNN:
+    def network(self, logits_only: bool = False, **other: int) -> PixelCNN:
         return PixelCNN(
-            **{key: self.run[key] for key in ARCHITECTURE},
+            **{key: self.run[key] for key in ARCHITECTURE} | other,
             channels=self.channels,
             classes=len(self.data.classes),
             dropout=self.run["dropout"],
+            logits_only=logits_only,
         )
 
     def begin(self, model: Any) -> None:
@@ -114,45 +121,38 @@ class Trainer:
                     f"{metadata['classes']}; {self.flags.data} has {self.channels} and "
                     f"{json.dumps(self.data.classes)}"
                 )
-            mixtures = int(metadata["mixtures"])
-            times = self.run["mixtures"] // mixtures
-            shapes = {name: tensor.shape for name, tensor in self.net.exported(self.values(), "f32").items()}
-            for name in "output.weight", "output.bias":
-                *inputs, outputs = shapes[name]
-                shapes[name] = (*inputs, outputs // times)
-            found = {name: tensor.shape for name, tensor in tensors.items()}
-            if shapes != found:
-                name = next(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
-                raise TrainingError(
-                    f"{self.flags.init}: tensor {name}: expected {shapes.get(name)}, found {found.get(name)}"
-                )
-            tensors = split_components(tensors, mixtures, times, self.run["seed"])
-            self.net.take(tensors)
-            if self.run["palette"]:
-                self.net.take(self.dear_colours(mixtures).placed(tensors, self.run["seed"]))
+            self.net.take(self.fitted(tensors, int(metadata["filters"]), int(metadata["mixtures"])))
             steps = metadata.get("steps", "")
             self.steps_before = int(steps) if steps.isdecimal() else 0
         else:
             self.net.initialise_on(*self.tensors(self.some_images(128)))
+            if self.palette:
+                with torch.no_grad():
+                    self.net.values["output/b"] += torch.from_numpy(self.palette.logits).to(self.device)
         self.average = [value.detach().clone() for value in self.net.parameters()]
+
+    def fitted(self, tensors: dict[str, np.ndarray], filters: int, mixtures: int) -> dict[str, np.ndarray]:
+        """The tensors of a model with so many filters and mixtures, for the network that is to be trained."""
+        model = self.network(filters=filters, mixtures=mixtures).current()
+        shapes, found = ({name: tensor.shape for name, tensor in each.items()} for each in (model, tensors))
+        if shapes != found:
+            name = next(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
+            raise TrainingError(
+                f"{self.flags.init}: tensor {name}: expected {shapes.get(name)}, found {found.get(name)}"
+            )
+        own = self.net.current()
+        if self.palette:
+            own["output.bias"] = self.palette.logits
+            tensors = self.palette.without_constants(tensors)
+        if filters < self.run["filters"]:
+            tensors = widened(tensors, filters, own, self.run["filters"])
+        return own | tensors
 
     def some_images(self, count: int) -> Part:
         order = np.random.default_rng([self.run["seed"], 2]).permutation(len(self.data.train))[:count]
         return self.data.train.of(np.sort(order))
 
-    @torch.no_grad()
-    def dear_colours(self, mixtures: int) -> Colours:
-        """Of the model that is gone on from, which had so many components."""
-        colours, some = Colours(mixtures, self.channels), self.some_images(1024)
-        for first in range(0, len(some), self.batch):
-            x, h = self.tensors(some.of(slice(first, first + self.batch)))
-            colours.add(self.net(x, h), x)
-        return colours
-
     # State
-
-    def values(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach() for name, value in self.by_name(self.net.parameters())}
 
     def by_name(self, tensors: Any) -> Any:
         return zip((name.removeprefix("values.") for name in self.names), tensors)
@@ -251,8 +251,8 @@ class Trainer:
                 params = self.net(x, h).float()
         else:
             params = self.net(x, h)
-        if self.progress() < self.run["anneal"]:
-            params = annealed(params, x.shape[1], self.progress() / self.run["anneal"])
+        if self.palette:
+            return self.palette.bits_per_dim(params, x).mean(), params.new_zeros(())
         return bits_per_dim(params, x).mean(), TOO_WIDE * too_wide(params, x.shape[1]).mean()
 
     def progress(self) -> float:
@@ -277,8 +277,7 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         # Young averages forget the beginning faster: they reach back a fiftieth of the steps.
-        age = self.steps_before + self.step
-        decay = min(self.run["average"], (1 + age) / (50 + age))
+        decay = min(self.run["average"], (1 + self.step) / (50 + self.step))
         with torch.no_grad():
             for average, value in zip(self.average, self.net.parameters()):
                 average.lerp_(value, 1 - decay)
@@ -303,7 +302,8 @@ class Trainer:
         return total / len(part)
 
     def exported(self) -> dict[str, np.ndarray]:
-        return self.net.exported(dict(self.by_name(self.average)), self.flags.dtype)
+        tensors = self.net.exported(dict(self.by_name(self.average)), self.flags.dtype)
+        return self.palette.with_constants(tensors) if self.palette else tensors
 
     def train(self) -> None:
         count = sum(tensor.size for tensor in self.exported().values())
@@ -313,6 +313,8 @@ class Trainer:
             f"{count:,} parameters on {self.device}",
             file=sys.stderr,
         )
+        if self.palette:
+            print(self.palette, file=sys.stderr)
         if self.step:
             print(f"going on at step {self.step}", file=sys.stderr)
         self.net.train()

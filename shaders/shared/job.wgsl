@@ -32,6 +32,8 @@ struct Job {
     // For the chain: its layers, and the pixels that it does at once.
     layers: u32,
     span: u32,
+    // How far below the largest logit that of a component may lie.
+    reach: f32,
 }
 
 @group(0) @binding(2) var<uniform> job: Job;

@@ -19,6 +19,8 @@ var<workgroup> sh_draws: array<f32, IMAGES * DRAWS>;
 var<workgroup> sh_pixels: array<vec4<f32>, IMAGES>;
 var<workgroup> sh_broken: array<atomic<u32>, IMAGES>;
 
+const MOST = 3e38;
+
 // Which of the workgroup's images an invocation draws a pixel of.
 var<private> own: u32;
 
@@ -41,11 +43,17 @@ fn channel_of(channel: u32, component: u32, before: vec3<f32>) -> f32 {
 
 // The pixel that its noise draws. One invocation.
 fn draw_pixel() -> vec3<f32> {
+    var largest = parameter(0u);
+    if job.reach < MOST {
+        for (var i = 1u; i < job.mixtures; i += 1u) {
+            largest = max(largest, parameter(i));
+        }
+    }
     var component = 0u;
-    var best = gumbel_score(0u, draw(0u), job.temperature);
-    for (var i = 1u; i < job.mixtures; i += 1u) {
+    var best = -MOST;
+    for (var i = 0u; i < job.mixtures; i += 1u) {
         let score = gumbel_score(i, draw(i), job.temperature);
-        if score > best {
+        if score > best && largest - parameter(i) <= job.reach {
             component = i;
             best = score;
         }

@@ -60,6 +60,11 @@ pub struct DrawArgs {
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_truncation)]
     truncate: f32,
 
+    /// Leave out components of the mixture that are less than P times as likely as the likeliest, against stray
+    /// pixels: 0.02 to 0.1 leave most of the variety, which a low temperature does not
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parse_min_p)]
+    min_p: f32,
+
     /// Let the network see unrounded pixel values, as the published samplers do
     #[arg(long)]
     continuous: bool,
@@ -79,9 +84,17 @@ fn parse_truncation(text: &str) -> Result<f32, String> {
     }
 }
 
+fn parse_min_p(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
+        _ => Err("expected a number from 0 to 1, such as 0.05".to_owned()),
+    }
+}
+
 impl DrawArgs {
     pub fn draw(&self) -> Draw {
-        Draw { continuous: self.continuous, temperature: self.temperature, truncation: self.truncate }
+        let &Self { temperature, truncate, min_p, continuous } = self;
+        Draw { continuous, temperature, truncation: truncate, min_p }
     }
 }
 
@@ -125,9 +138,9 @@ impl Again<'_> {
         }
         add("--device", self.device.to_owned());
         // What draws as the model itself does needs no flag.
-        let Draw { continuous, temperature, truncation } = self.draw;
-        for (flag, value, default) in [("--temperature", temperature, 1.0), ("--truncate", truncation, 0.0)]
-        {
+        let Draw { continuous, temperature, truncation, min_p } = self.draw;
+        let numbers = [("--temperature", temperature, 1.0), ("--truncate", truncation, 0.0), ("--min-p", min_p, 0.0)];
+        for (flag, value, default) in numbers {
             if value != default {
                 add(flag, value.to_string());
             }
@@ -141,11 +154,12 @@ impl Again<'_> {
 }
 
 /// The text chunks that say how pixels are drawn.
-pub fn draw_texts(draw: Draw) -> [(&'static str, String); 3] {
+pub fn draw_texts(draw: Draw) -> [(&'static str, String); 4] {
     [
         ("continuous", if draw.continuous { "yes" } else { "no" }.to_owned()),
         ("temperature", draw.temperature.to_string()),
         ("truncation", draw.truncation.to_string()),
+        ("min_p", draw.min_p.to_string()),
     ]
 }
 

@@ -84,28 +84,39 @@ pub struct Draw {
     pub temperature: f32,
     /// `P`: the uniform number `u` of a logistic draw becomes `P/2 + (1 − P)·u`, which cuts its tails.
     pub truncation: f32,
+    /// Components less than this many times as likely as the likeliest, at this temperature, are left out.
+    pub min_p: f32,
 }
 
 impl Default for Draw {
     fn default() -> Self {
-        Self { continuous: false, temperature: 1.0, truncation: 0.0 }
+        Self { continuous: false, temperature: 1.0, truncation: 0.0, min_p: 0.0 }
+    }
+}
+
+impl Draw {
+    /// How far below the largest logit that of a component may lie.
+    pub fn reach(&self) -> f32 {
+        if self.min_p > 0.0 { -self.temperature * self.min_p.ln() } else { f32::MAX }
     }
 }
 
 /// Draws a pixel: the component by Gumbel-max from `draws[..M]`, then each channel from `draws[M..M + C]`.
 ///
-/// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next. At temperature 1
-/// and truncation 0 no operation on either changes a bit.
+/// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next. At temperature 1,
+/// truncation 0 and min-p 0 no operation on them changes a bit.
 pub fn draw(parameters: &[f32], draws: &[f32], how: Draw, pixel: &mut [f32]) {
-    let Draw { continuous, temperature, truncation } = how;
+    let Draw { continuous, temperature, truncation, .. } = how;
     let mixture = Mixture::new(parameters, pixel.len());
     let (for_mixture, for_channels) = draws.split_at(mixture.mixtures);
+    let largest = mixture.logits().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let reach = how.reach();
     let mut component = 0;
     let mut best = f32::NEG_INFINITY;
     for (i, (logit, u)) in mixture.logits().iter().zip(for_mixture).enumerate() {
         // argmax(logits / T + gumbel), in a form that T = 0 does not break.
         let score = logit - temperature * (-u.ln()).ln();
-        if score > best {
+        if score > best && largest - logit <= reach {
             (component, best) = (i, score);
         }
     }

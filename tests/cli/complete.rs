@@ -198,12 +198,15 @@ fn draws_are_steered_and_drawn_again() {
     let shell = Shell::new();
     let line = "sample -m rgb.safetensors -n 2 --device cpu";
     shell.ok(&format!("{line} -o plain.png"));
-    shell.ok(&format!("{line} --temperature 1 --truncate 0 -o same.png"));
+    shell.ok(&format!("{line} --temperature 1 --truncate 0 --min-p 0 -o same.png"));
     let plain = read_png(&shell.path("plain.png"));
     assert!(pixels(&shell.path("same.png")) == plain.0);
     assert_eq!((&*plain.1["temperature"], &*plain.1["truncation"]), ("1", "0"));
+    assert_eq!(plain.1["min_p"], "0");
     assert!(!plain.1["command"].contains("--t"), "{}", plain.1["command"]);
-    for flags in ["--temperature 0.7", "--truncate 0.05", "--temperature 0 --truncate 0.5"] {
+    assert!(!plain.1["command"].contains("--min-p"), "{}", plain.1["command"]);
+    let steering = ["--temperature 0.7", "--truncate 0.05", "--temperature 0 --truncate 0.5", "--min-p 1"];
+    for flags in steering {
         shell.ok(&format!("{line} {flags} -o steered.png"));
         let steered = read_png(&shell.path("steered.png"));
         assert!(steered.0 != plain.0 && steered.1["command"].ends_with(flags), "{:?}", steered.1);
@@ -293,6 +296,7 @@ fn flags_that_make_no_sense() {
             "sample --temperature inf",
             "sample --truncate 1",
             "sample --truncate -0.1",
+            "sample --min-p 1.1",
             "sample --scale 0",
             "sample --animate a.mp4",
             "sample --animate nowhere/a.gif",

@@ -63,6 +63,7 @@ ARCHITECTURES = {
         ["--levels", 1, "--dilations", "1,2", "--dtype", "f16", "--flip", "--shift", 1],
     ),
     "rgb, elu, dropout": (3, ["--nonlinearity", "elu", "--dropout", 0.2]),
+    "rgb, palette": (3, ["--palette", "--levels", 2]),
 }
 
 
@@ -123,41 +124,6 @@ def test_a_scale_wider_than_all_colours_is_found_back_from():
     grey, grey_without, rgb, rgb_without = map(float, result.out.split())
     assert max(grey, rgb) < 0.2, "as good as certain"
     assert min(grey_without, rgb_without) > 0.8, "a guess between black and white"
-
-
-# The six grounds of avatars, equally frequent, and thirty components for them.
-SIX = """
-import math, sys
-sys.path.insert(0, sys.argv[1])
-import torch
-from training.likelihood import annealed, bits_per_dim
-
-torch.set_num_threads(1)
-colours = [[244, 244, 244], [255, 223, 191], [255, 213, 220], [182, 227, 244], [192, 174, 222], [209, 212, 249]]
-x = torch.tensor(colours)[:, :, None, None] / 127.5 - 1
-for anneal in 0.5, 0:
-    torch.manual_seed(1)
-    params = (torch.randn(1, 300, 1, 1) / 2).requires_grad_()
-    optimizer = torch.optim.Adam([params], betas=(0.95, 0.9995))
-    for step in range(1200):
-        progress = step / 1200
-        optimizer.param_groups[0]["lr"] = 0.005 * (1 + math.cos(math.pi * progress))
-        now = annealed(params, 3, progress / anneal) if progress < anneal else params
-        loss = bits_per_dim(now.expand(6, -1, -1, -1), x).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    print(3 * float(bits_per_dim(params.expand(6, -1, -1, -1), x).mean()))
-"""
-
-
-@needs_torch
-def test_annealing_finds_a_component_for_every_colour():
-    result = run(TORCH, "-c", SIX, SCRIPTS)
-    assert result.code == 0, result.err
-    annealed, plain = map(float, result.out.split())
-    assert annealed < np.log2(6) + 0.15, "a sixth each, and as narrow as can be"
-    assert plain > annealed + 1, "several colours in one"
 
 
 @needs_torch
@@ -236,7 +202,7 @@ def wait_for_step(process: subprocess.Popen, checkpoint, step: int) -> None:
 @needs_torch
 def test_killed_and_resumed_is_the_same_as_never_stopped(tmp_path):
     source = save_npz(tmp_path / "images.npz", 3, count=40)
-    run_is = ("--classes", "--epochs", 10, "--shift", 1, "--flip", "--dropout", 0.1, "--anneal", 0.5)
+    run_is = ("--classes", "--epochs", 10, "--shift", 1, "--flip", "--dropout", 0.1, "--palette")
     whole, pieces, other = (tmp_path / f"{name}.safetensors" for name in ("whole", "pieces", "other"))
     trained(source, "-o", whole, *run_is)
 
@@ -369,61 +335,65 @@ def test_init_begins_with_the_models_weights(models, tmp_path):
 
 
 @needs_torch
-@pytest.mark.parametrize("name", ["grey, classes", "rgb, one dilated level, f16"])
-def test_more_mixtures_split_those_of_the_model(name, models, tmp_path):
+@pytest.mark.parametrize("name", ["grey, classes", "rgb, palette"])
+def test_init_goes_on_with_more_filters(name, models, tmp_path):
     folder, model = models[name], tmp_path / "m.safetensors"
-    flags = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--mixtures", 6)
-    result = run(TORCH, SCRIPT, folder / "images.npz", *flags, "--init", folder / "m.safetensors")
+    flags = ("--held-out", 12, "--minutes", 0, "--threads", 1, *(["--palette", "--mixtures", 2] if "palette" in name else []))
+    begin = ("-o", model, *flags, "--init", folder / "m.safetensors")
+    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--filters", 10)
     assert result.code == 0, result.err
-
-    kinds = 10 if name.startswith("rgb") else 3
-    before, after = load_file(folder / "m.safetensors"), load_file(model)
-    for tensor in "output.weight", "output.bias":
-        old, new = before[tensor].astype(np.float32), after[tensor]
-        old, new = old.reshape(*old.shape[:-1], kinds, 2), new.reshape(*new.shape[:-1], kinds, 3, 2)
-        np.testing.assert_allclose(new[..., 0, :], old, rtol=1e-5, atol=1e-7)
-        assert (new[..., 1:, :] != old[..., None, :]).any() == (tensor == "output.weight")
     before, after = metadata(folder / "m.safetensors"), metadata(model)
-    assert after["mixtures"] == "6"
-    # At worst the copies are of no use, and each component has a third of its weight.
-    lost = float(after["bits_per_dim"]) - float(before["bits_per_dim"])
-    assert lost < np.log2(3) / int(before["channels"]) + 2e-4
-    if PIXELCNN.exists():
-        assert "6 logistics" in run_pixelcnn("inspect", "-m", model).out
+    assert (before["filters"], after["filters"]) == ("6", "10")
+    assert before["bits_per_dim"] == after["bits_per_dim"]
 
-    result = run(TORCH, SCRIPT, folder / "images.npz", *flags[:-1], 5, "--init", folder / "m.safetensors")
-    assert result.code == 1 and "--mixtures 5" in result.err and "a multiple" in result.err
+    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--filters", 4)
+    assert result.code == 1 and "--filters 4" in result.err and "made with 6" in result.err
+
+
+# Flat colours
 
 
 @needs_torch
-@pytest.mark.parametrize("name", ["grey, classes", "rgb, one dilated level, f16"])
-def test_more_mixtures_begin_at_colours_of_the_images(name, models, tmp_path):
-    folder, model = models[name], tmp_path / "m.safetensors"
-    flags = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--palette")
-    begin = ("--init", folder / "m.safetensors")
-    result = run(TORCH, SCRIPT, folder / "images.npz", *flags, *begin, "--mixtures", 20)
-    assert result.code == 0, result.err
+@pytest.mark.parametrize("channels", [1, 3])
+def test_palette_has_the_colours_of_the_images(channels, tmp_path):
+    colours = np.array([[255, 0, 7], [0, 200, 7], [90, 91, 255], [17, 16, 15], [19, 18, 16]])[:, :channels]
+    random = np.random.default_rng(3)
+    images = random.choice(5, (40, 8, 8), p=[0.4, 0.3, 0.2, 0.06, 0.04])
+    images[:, 1::2] = images[:, ::2]
+    np.savez(tmp_path / "images.npz", x=colours[images].astype(np.uint8))
+    flags = ("--filters", 6, "--blocks", 1, "--levels", 1, "--batch", 8, "--threads", 1, "--held-out", 8, "--palette")
 
-    channels = int(metadata(model)["channels"])
-    before, after = (load_file(path)["output.bias"] for path in (folder / "m.safetensors", model))
-    old, new = before.reshape(-1, 2).astype(np.float32), after.reshape(-1, 20)
-    np.testing.assert_allclose(new[:, :2], old, rtol=1e-5, atol=1e-7)
-    # The logits of the two, less a tenth of their weight divided by how many copies there are.
-    less = np.exp(new[0, 2:, None] - old[0])
-    assert np.isclose(less[..., None], 0.1 / np.arange(1, 19), rtol=1e-4).any((1, 2)).all()
-    # Means are colours of the images.
-    means = (new[1 :: 3 if channels == 3 else 2, 2:] + 1) * 127.5
-    np.testing.assert_allclose(means, means.round(), atol=1e-3)
-    images = np.load(folder / "images.npz")["x"].reshape(-1, channels)
-    colours = {tuple(colour) for colour in images.tolist()}
-    assert {tuple(mean) for mean in means.round().astype(int).T.tolist()} <= colours
-    lost = float(metadata(model)["bits_per_dim"]) - float(metadata(folder / "m.safetensors")["bits_per_dim"])
-    assert lost < np.log2(1.1) / channels + 2e-4, "at worst a tenth of the weight is of no use"
+    def mixture(name: str, *more: object) -> tuple[float, np.ndarray, np.ndarray]:
+        """Bits per dimension, means [M, C] as levels, scales [M, C] in levels."""
+        path = tmp_path / f"{name}.safetensors"
+        result = run(TORCH, SCRIPT, tmp_path / "images.npz", "-o", path, *flags, *more)
+        assert result.code == 0, result.err
+        tensors, bits = load_file(path), float(metadata(path)["bits_per_dim"])
+        parameters = tensors["output.bias"].reshape(1 + channels * (3 if channels == 3 else 2), -1)
+        assert not tensors["output.weight"][:, parameters.shape[1] :].any(), "the same at every pixel"
+        kinds = parameters[1:].reshape(channels, -1, parameters.shape[1])
+        return bits, (kinds[:, 0].T + 1) * 127.5, np.exp(kinds[:, 1].T) * 127.5
 
-    result = run(TORCH, SCRIPT, folder / "images.npz", *flags, *begin)
-    assert result.code == 1 and "--palette" in result.err and "more --mixtures" in result.err
-    result = run(TORCH, SCRIPT, folder / "images.npz", *flags)
-    assert result.code == 1 and "--palette" in result.err and "--init" in result.err
+    # Each has a component, the most frequent first, of the narrowest scale.
+    at_first, means, scales = mixture("new", "--minutes", 0)
+    np.testing.assert_allclose(means, colours, atol=1e-4)
+    np.testing.assert_allclose(scales, np.exp(-7) * 127.5, rtol=1e-5)
+    # Half of the rows repeat the one above.
+    bits, *_ = mixture("trained", "--epochs", 60, "--rate", 0.01)
+    entropy = -sum(p * np.log2(p) for p in (0.4, 0.3, 0.2, 0.06, 0.04)) / channels
+    assert bits < 0.85 * entropy + 0.1 < at_first
+
+    # The three dearest, and a group of the others, as wide as it is.
+    _, means, scales = mixture("four", "--minutes", 0, "--mixtures", 4)
+    np.testing.assert_allclose(means[:3], colours[:3], atol=1e-4)
+    assert ((means[3] > colours[3]) & (means[3] < colours[4])).all()
+    assert (scales[3] > 2 * scales[0]).all() and (scales[3] < 1).all()
+
+    # It goes on with the same colours, and begins with the images' own where a model has others.
+    again, *_ = mixture("again", "--init", tmp_path / "trained.safetensors", "--minutes", 0)
+    assert again == bits
+    other, means, _ = mixture("other", "--init", tmp_path / "four.safetensors", "--minutes", 0)
+    assert len(means) == 5 and other < 2 * at_first
 
 
 @needs_torch

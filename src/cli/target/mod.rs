@@ -164,3 +164,22 @@ impl Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_that_take_turns_are_told_from_others() {
+        for (classes, expected) in [
+            (&[][..], 0),
+            (&[2, 2, 2], 1),
+            (&[0, 1, 2, 0, 1, 2, 0], 3),
+            (&[3, 1], 2),
+            (&[0, 0, 1, 0, 0, 1], 1),
+            (&[0, 1, 2, 0, 2, 1], 1),
+        ] {
+            assert_eq!(turns(classes), expected, "{classes:?}");
+        }
+    }
+}

@@ -214,6 +214,10 @@ pub struct JobUniform {
     pub layers: u32,
     /// Pixels that a chain does at once.
     pub span: u32,
+    /// See [`crate::engine::Draw::reach`].
+    pub reach: f32,
+    /// What the size is short of a multiple of 16 bytes.
+    pub padding: [u32; 3],
 }
 
 /// Bindings that are uniforms whose offset is chosen at every dispatch: the row and the column.
@@ -340,6 +344,6 @@ mod tests {
     #[test]
     fn uniforms_have_the_sizes_of_wgsl() {
         assert_eq!((size_of::<TapUniform>(), size_of::<TargetUniform>()), (48, 80));
-        assert_eq!((size_of::<LayerUniform>(), size_of::<JobUniform>()), (592, 256));
+        assert_eq!((size_of::<LayerUniform>(), size_of::<JobUniform>()), (592, 272));
     }
 }

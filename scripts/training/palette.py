@@ -1,0 +1,101 @@
+"""For images of few colours: a mixture whose components are those colours, the same at every pixel.
+
+What is left to learn is which colour comes where. Components that the network may move have to be as exact as their
+scales are narrow, and where they are not, their gradients are a hundred times those of the weights and drown them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from .likelihood import NARROWEST, log_components
+
+GROUPS = 16  # where there are more colours than components, one of so many components is a group's
+
+
+class Palette:
+    def __init__(self, x: np.ndarray, most: int, device: torch.device) -> None:
+        """Of images [N, C, H, W], with so many components at most: the most frequent colours have one each, of the
+        narrowest scale; where that is not all, groups of the others have theirs, as wide as they are."""
+        channels = x.shape[1]
+        codes, counts = np.unique(codes_of(torch.from_numpy(x)).numpy(), return_counts=True)
+        colours = codes[:, None] >> 8 * np.arange(channels) & 255
+        order = np.argsort(-counts, kind="stable")
+        self.exact = len(order) if len(order) <= most else most - -(-most // GROUPS)
+        component = np.empty(len(order), np.int64)
+        component[order[: self.exact]] = np.arange(self.exact)
+        if len(rest := order[self.exact :]):
+            component[rest] = self.exact + grouped(colours[rest], counts[rest], most - self.exact)
+
+        shares = np.bincount(component, counts)
+        self.mixtures, self.colours = len(shares), len(order)
+        self.others = float(shares[self.exact :].sum() / shares.sum())
+
+        def means(values: np.ndarray) -> np.ndarray:
+            return np.stack([np.bincount(component, counts * v) for v in values.T]) / shares
+
+        colours = colours / 127.5 - 1
+        mean = means(colours)
+        # The mean deviation of a logistic is ln 4 times its scale.
+        scale = means(np.abs(colours - mean.T[component])) / math.log(4)
+        log_scale = np.log(np.maximum(scale, math.exp(NARROWEST)))
+        kinds = [mean, log_scale, np.zeros_like(mean)][: 3 if channels == 3 else 2]
+        # All mixture parameters but the logits [C·kinds, M].
+        self.constants = np.stack(kinds, axis=1).reshape(-1, self.mixtures).astype(np.float32)
+
+        params = np.concatenate([np.zeros((1, self.mixtures), np.float32), self.constants])[:, component]
+        x = torch.from_numpy(colours.T.astype(np.float32))
+        nats = log_components(torch.from_numpy(params)[None, :, None], x[None, :, None])[0, 0, 0]
+        tensors = torch.from_numpy(codes), torch.from_numpy(component), nats
+        self.codes, self.component, self.nats = (tensor.to(device) for tensor in tensors)
+        self.logits = np.log(shares / shares.sum()).astype(np.float32)
+
+    def __str__(self) -> str:
+        groups = self.mixtures - self.exact
+        more = f", and {groups} groups of the others ({100 * self.others:.1f} % of all pixels)" if groups else ""
+        return f"components at {self.exact} of {self.colours} colours{more}"
+
+    def bits_per_dim(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Bits per dimension [N] of images [N, C, H, W] in −1…1 under logits [N, M, H, W], as if of all components only
+        the one of the pixel's colour could say it: an upper bound, and a close one."""
+        at = torch.searchsorted(self.codes, codes_of(((x + 1) * 127.5).round()))
+        nats = F.cross_entropy(logits, self.component[at], reduction="none") - self.nats[at]
+        return nats.sum((1, 2)) / (x[0].numel() * math.log(2))
+
+    def with_constants(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A model's tensors, from those of a network that gives the logits alone."""
+        weight, bias = tensors["output.weight"], tensors["output.bias"]
+        zeros = np.zeros((len(weight), self.constants.size), weight.dtype)
+        return tensors | {
+            "output.weight": np.concatenate([weight, zeros], axis=1),
+            "output.bias": np.concatenate([bias, self.constants.reshape(-1)]),
+        }
+
+    def without_constants(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The other way round; without an output layer, if the model has other components."""
+        weight, bias = tensors["output.weight"], tensors["output.bias"]
+        m = self.mixtures
+        if weight[:, m:].any() or not np.array_equal(bias[m:], self.constants.reshape(-1)):
+            return {name: tensor for name, tensor in tensors.items() if not name.startswith("output.")}
+        return tensors | {"output.weight": weight[:, :m], "output.bias": bias[:m]}
+
+
+def codes_of(x: Tensor) -> Tensor:
+    """Colours [N, H, W] of images [N, C, H, W] of levels, as one number each."""
+    return sum(x[:, c].long() << 8 * c for c in range(x.shape[1]))
+
+
+def grouped(colours: np.ndarray, counts: np.ndarray, groups: int) -> np.ndarray:
+    """Which of so many groups of similar colours each is in."""
+    times = np.maximum(1, np.rint(counts * (50_000 / counts.sum()))).astype(int)
+    pixels = np.repeat(np.arange(len(colours)), times)
+    rgb = np.broadcast_to(colours[pixels], (len(pixels), 3)).astype(np.uint8)
+    group = np.empty(len(colours), np.int64)
+    group[pixels] = np.asarray(Image.fromarray(rgb[None]).quantize(groups, kmeans=8))[0]
+    return np.unique(group, return_inverse=True)[1]
