@@ -127,7 +127,12 @@ def parse_flags() -> argparse.Namespace:
 
     group = parser.add_argument_group("going on").add_argument
     group("--resume", type=Path, metavar="CKPT", help="go on from a checkpoint; its settings hold")
-    group("--init", type=Path, metavar="MODEL", help="start from a model's weights, or beside them, with more --filters")
+    group(
+        "--init",
+        type=Path,
+        metavar="MODEL",
+        help="start from a model's weights, with a new optimizer; more --filters come beside the model's",
+    )
     group("--overwrite", action="store_true", help="replace what another run left at the names of this one")
     group("--checkpoint-minutes", type=non_negative, default=3.0, metavar="N", help="[default: 3]")
 

@@ -236,8 +236,8 @@ fn probabilities(parameters: &[f32], before: &[u8], channels: usize, how: Draw) 
     let most = (0..m).map(likelihood).fold(0.0, f64::max);
     for i in (0..m).filter(|&i| likelihood(i) >= f64::from(how.min_p) * most) {
         let seen = before.iter().map(|&v| usize::from(v)).enumerate();
-        let weight = likelihood(i)
-            * seen.map(|(c, v)| below(i, c, v + 1) - below(i, c, v)).product::<f64>();
+        let weight =
+            likelihood(i) * seen.map(|(c, v)| below(i, c, v + 1) - below(i, c, v)).product::<f64>();
         total += weight;
         let edges: Vec<_> = (0..=256).map(|level| below(i, before.len(), level)).collect();
         for (p, edge) in p.iter_mut().zip(edges.windows(2)) {

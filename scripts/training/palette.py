@@ -11,7 +11,6 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from .likelihood import NARROWEST, log_components
@@ -33,12 +32,14 @@ class Palette:
         if len(rest := order[self.exact :]):
             component[rest] = self.exact + grouped(colours[rest], counts[rest], most - self.exact)
 
-        shares = np.bincount(component, counts)
+        weights = counts / counts.sum()
+        shares = np.bincount(component, weights)
         self.mixtures, self.colours = len(shares), len(order)
-        self.others = float(shares[self.exact :].sum() / shares.sum())
+        self.others = shares[self.exact :].sum()
+        self.logits = np.log(shares).astype(np.float32)
 
         def means(values: np.ndarray) -> np.ndarray:
-            return np.stack([np.bincount(component, counts * v) for v in values.T]) / shares
+            return np.stack([np.bincount(component, weights * v) for v in values.T]) / shares
 
         colours = colours / 127.5 - 1
         mean = means(colours)
@@ -54,12 +55,12 @@ class Palette:
         nats = log_components(torch.from_numpy(params)[None, :, None], x[None, :, None])[0, 0, 0]
         tensors = torch.from_numpy(codes), torch.from_numpy(component), nats
         self.codes, self.component, self.nats = (tensor.to(device) for tensor in tensors)
-        self.logits = np.log(shares / shares.sum()).astype(np.float32)
 
     def __str__(self) -> str:
-        groups = self.mixtures - self.exact
-        more = f", and {groups} groups of the others ({100 * self.others:.1f} % of all pixels)" if groups else ""
-        return f"components at {self.exact} of {self.colours} colours{more}"
+        said = f"components at {self.exact} of {self.colours} colours"
+        if groups := self.mixtures - self.exact:
+            said += f", and {groups} groups of the others ({100 * self.others:.1f} % of all pixels)"
+        return said
 
     def bits_per_dim(self, logits: Tensor, x: Tensor) -> Tensor:
         """Bits per dimension [N] of images [N, C, H, W] in −1…1 under logits [N, M, H, W], as if of all components only
@@ -80,8 +81,9 @@ class Palette:
     def without_constants(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The other way round; without an output layer, if the model has other components."""
         weight, bias = tensors["output.weight"], tensors["output.bias"]
-        m = self.mixtures
-        if weight[:, m:].any() or not np.array_equal(bias[m:], self.constants.reshape(-1)):
+        m, constants = self.mixtures, self.constants.reshape(-1)
+        is_same = bias[m:].shape == constants.shape and np.allclose(bias[m:], constants, atol=1e-6)
+        if weight[:, m:].any() or not is_same:
             return {name: tensor for name, tensor in tensors.items() if not name.startswith("output.")}
         return tensors | {"output.weight": weight[:, :m], "output.bias": bias[:m]}
 
@@ -93,6 +95,8 @@ def codes_of(x: Tensor) -> Tensor:
 
 def grouped(colours: np.ndarray, counts: np.ndarray, groups: int) -> np.ndarray:
     """Which of so many groups of similar colours each is in."""
+    from PIL import Image
+
     times = np.maximum(1, np.rint(counts * (50_000 / counts.sum()))).astype(int)
     pixels = np.repeat(np.arange(len(colours)), times)
     rgb = np.broadcast_to(colours[pixels], (len(pixels), 3)).astype(np.uint8)

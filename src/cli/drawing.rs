@@ -139,7 +139,8 @@ impl Again<'_> {
         add("--device", self.device.to_owned());
         // What draws as the model itself does needs no flag.
         let Draw { continuous, temperature, truncation, min_p } = self.draw;
-        let numbers = [("--temperature", temperature, 1.0), ("--truncate", truncation, 0.0), ("--min-p", min_p, 0.0)];
+        let numbers =
+            [("--temperature", temperature, 1.0), ("--truncate", truncation, 0.0), ("--min-p", min_p, 0.0)];
         for (flag, value, default) in numbers {
             if value != default {
                 add(flag, value.to_string());

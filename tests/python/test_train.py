@@ -338,8 +338,8 @@ def test_init_begins_with_the_models_weights(models, tmp_path):
 @pytest.mark.parametrize("name", ["grey, classes", "rgb, palette"])
 def test_init_goes_on_with_more_filters(name, models, tmp_path):
     folder, model = models[name], tmp_path / "m.safetensors"
-    flags = ("--held-out", 12, "--minutes", 0, "--threads", 1, *(["--palette", "--mixtures", 2] if "palette" in name else []))
-    begin = ("-o", model, *flags, "--init", folder / "m.safetensors")
+    begin = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--init", folder / "m.safetensors")
+    begin += ("--palette", "--mixtures", 2) if "palette" in name else ()
     result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--filters", 10)
     assert result.code == 0, result.err
     before, after = metadata(folder / "m.safetensors"), metadata(model)
