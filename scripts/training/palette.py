@@ -55,6 +55,9 @@ class Palette:
         nats = log_components(torch.from_numpy(params)[None, :, None], x[None, :, None])[0, 0, 0]
         tensors = torch.from_numpy(codes), torch.from_numpy(component), nats
         self.codes, self.component, self.nats = (tensor.to(device) for tensor in tensors)
+        self.mean, self.scale = (
+            torch.from_numpy(a.T.astype(np.float32)).to(device) for a in (mean, np.exp(log_scale))
+        )
 
     def __str__(self) -> str:
         said = f"components at {self.exact} of {self.colours} colours"
@@ -65,9 +68,22 @@ class Palette:
     def bits_per_dim(self, logits: Tensor, x: Tensor) -> Tensor:
         """Bits per dimension [N] of images [N, C, H, W] in −1…1 under logits [N, M, H, W], as if of all components only
         the one of the pixel's colour could say it: an upper bound, and a close one."""
-        at = torch.searchsorted(self.codes, codes_of(((x + 1) * 127.5).round()))
+        at = self.at(x)
         nats = F.cross_entropy(logits, self.component[at], reduction="none") - self.nats[at]
         return nats.sum((1, 2)) / (x[0].numel() * math.log(2))
+
+    def as_drawn(self, x: Tensor) -> Tensor:
+        """The images, with every colour that has no component of its own as its group's would draw it: what the network sees
+        of them in its own samples, and has to go on from."""
+        component = self.component[self.at(x)]
+        mean, scale = (of[component].movedim(-1, 1) for of in (self.mean, self.scale))
+        u = torch.rand_like(x).clamp(1e-5, 1 - 1e-5)
+        drawn = (mean + scale * torch.logit(u)).clamp(-1, 1)
+        levels = ((drawn + 1) * 127.5).round()
+        return torch.where((component >= self.exact)[:, None], levels / 127.5 - 1, x)
+
+    def at(self, x: Tensor) -> Tensor:
+        return torch.searchsorted(self.codes, codes_of(((x + 1) * 127.5).round()))
 
     def with_constants(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """A model's tensors, from those of a network that gives the logits alone."""

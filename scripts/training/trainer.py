@@ -246,11 +246,12 @@ class Trainer:
 
     def loss(self, x: torch.Tensor, h: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Bits/dim, and what is added to them while training."""
+        seen = self.palette.as_drawn(x) if self.palette else x
         if self.run["bf16"]:
             with torch.autocast(self.device.type, torch.bfloat16):
-                params = self.net(x, h).float()
+                params = self.net(seen, h).float()
         else:
-            params = self.net(x, h)
+            params = self.net(seen, h)
         if self.palette:
             return self.palette.bits_per_dim(params, x).mean(), params.new_zeros(())
         return bits_per_dim(params, x).mean(), TOO_WIDE * too_wide(params, x.shape[1]).mean()
