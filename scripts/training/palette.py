@@ -62,7 +62,7 @@ class Palette:
     def __str__(self) -> str:
         said = f"components at {self.exact} of {self.colours} colours"
         if groups := self.mixtures - self.exact:
-            said += f", and {groups} groups of the others ({100 * self.others:.1f} % of all pixels)"
+            said += f", and {groups} group{'s' * (groups > 1)} of the others ({100 * self.others:.1f} % of all pixels)"
         return said
 
     def bits_per_dim(self, logits: Tensor, x: Tensor) -> Tensor:

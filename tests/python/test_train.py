@@ -396,6 +396,35 @@ def test_palette_has_the_colours_of_the_images(channels, tmp_path):
     assert len(means) == 5 and other < 2 * at_first
 
 
+# Two frequent colours and two rare ones, for three components: the rare ones are a group.
+GROUPED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np, torch
+from training.palette import Palette
+
+x = np.zeros((1, 1, 1, 1000), np.uint8)
+x[..., 400:] = 200
+x[..., 800:900], x[..., 900:] = 100, 104
+palette = Palette(x, 3, torch.device("cpu"))
+torch.manual_seed(1)
+seen = palette.as_drawn(torch.from_numpy(x) / 127.5 - 1)
+levels = ((seen + 1) * 127.5).flatten()
+print(palette, *np.unique(levels[:800].round().numpy()), sep=";")
+print(float(levels[800:].mean()), float((levels[800:] - 102).abs().mean()), float((levels - levels.round()).abs().max()))
+"""
+
+
+@needs_torch
+def test_colours_of_groups_are_seen_as_they_are_drawn():
+    result = run(TORCH, "-c", GROUPED, SCRIPTS)
+    assert result.code == 0, result.err
+    said, numbers = result.out.splitlines()
+    assert said == "components at 2 of 4 colours, and 1 group of the others (20.0 % of all pixels);0.0;200.0"
+    mean, deviation, off = map(float, numbers.split())
+    assert abs(mean - 102) < 1 and 1.5 < deviation < 2.5 and off < 1e-3
+
+
 @needs_torch
 def test_what_contradicts_a_checkpoint_or_model_is_refused(models, tmp_path):
     grey, rgb = models["grey, classes"], models["rgb, elu, dropout"]
