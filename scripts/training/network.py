@@ -223,7 +223,7 @@ class PixelCNN(nn.Module):
             norm = np.sqrt(np.square(weight.astype(np.float64)).sum(axis=tuple(range(weight.ndim - 1))))
             weight = weight * np.float32(INITIAL * np.sqrt(weight[..., 0].size))
             weight /= np.where(norm, norm, 1).astype(np.float32)
-            weight[..., norm == 0] = INITIAL
+            weight[..., norm == 0] = INITIAL  # any direction will do
             weight = weight.reshape([*([1, 1] if layer.kind == "dense" else []), *layer.shape])
             weight = np.ascontiguousarray(weight.transpose(AXES[layer.kind]))
             self.values[f"{key}/v"].copy_(torch.from_numpy(weight))

@@ -125,7 +125,8 @@ class Trainer:
             steps = metadata.get("steps", "")
             self.steps_before = int(steps) if steps.isdecimal() else 0
         else:
-            self.net.initialise_on(*self.tensors(self.some_images(128)))
+            some = np.random.default_rng([self.run["seed"], 2]).permutation(len(self.data.train))[:128]
+            self.net.initialise_on(*self.tensors(self.data.train.of(np.sort(some))))
             if self.palette:
                 with torch.no_grad():
                     self.net.values["output/b"] += torch.from_numpy(self.palette.logits).to(self.device)
@@ -147,10 +148,6 @@ class Trainer:
         if filters < self.run["filters"]:
             tensors = widened(tensors, filters, own, self.run["filters"])
         return own | tensors
-
-    def some_images(self, count: int) -> Part:
-        order = np.random.default_rng([self.run["seed"], 2]).permutation(len(self.data.train))[:count]
-        return self.data.train.of(np.sort(order))
 
     # State
 

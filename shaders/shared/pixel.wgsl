@@ -19,6 +19,7 @@ var<workgroup> sh_draws: array<f32, IMAGES * DRAWS>;
 var<workgroup> sh_pixels: array<vec4<f32>, IMAGES>;
 var<workgroup> sh_broken: array<atomic<u32>, IMAGES>;
 
+// More than any logit or score; a reach beyond it takes all components.
 const MOST = 3e38;
 
 // Which of the workgroup's images an invocation draws a pixel of.

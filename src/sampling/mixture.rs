@@ -109,8 +109,11 @@ pub fn draw(parameters: &[f32], draws: &[f32], how: Draw, pixel: &mut [f32]) {
     let Draw { continuous, temperature, truncation, .. } = how;
     let mixture = Mixture::new(parameters, pixel.len());
     let (for_mixture, for_channels) = draws.split_at(mixture.mixtures);
-    let largest = mixture.logits().iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let reach = how.reach();
+    let mut largest = f32::NEG_INFINITY;
+    if reach < f32::MAX {
+        largest = mixture.logits().iter().copied().fold(largest, f32::max);
+    }
     let mut component = 0;
     let mut best = f32::NEG_INFINITY;
     for (i, (logit, u)) in mixture.logits().iter().zip(for_mixture).enumerate() {
