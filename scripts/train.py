@@ -30,7 +30,7 @@ if __name__ == "__main__":
     console.prepare()
 
 try:
-    from conversion.model_file import NONLINEARITIES
+    from conversion.model_file import LIMITS, NONLINEARITIES
     from training import TrainingError
     from training.outputs import checkpoint_path
     from training.trainer import STOP, Trainer
@@ -85,7 +85,7 @@ def parse_flags() -> argparse.Namespace:
         "--mixtures",
         type=at_least(1),
         metavar="N",
-        help="components of the distribution [default: 10, or with --palette up to 256]",
+        help=f"components of the distribution [default: 10, or with --palette up to {LIMITS['mixtures']}]",
     )
     group(
         "--palette",

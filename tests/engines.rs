@@ -21,10 +21,22 @@ fn all_architectures() -> Vec<Config> {
     architectures().into_iter().chain(conditional_architectures()).collect()
 }
 
+/// A model of as many components as there may be, which are the same at every pixel: only their logits have weights.
+fn of_constant_components() -> Model {
+    let mixtures = Config::limit("mixtures");
+    let config = Config { mixtures, ..architectures()[0].clone() };
+    let mut model = Model::synthetic(config, 1);
+    let weight = model.tensors.get_mut("output.weight").unwrap();
+    let outputs = weight.shape[1];
+    weight.data.chunks_mut(outputs).for_each(|row| row[mixtures..].fill(0.0));
+    model
+}
+
 /// Every layer at every pixel equals the full network's.
 fn layers_match_the_full_network(on_gpu: bool) {
-    for config in chosen(on_gpu, 8, all_architectures()) {
-        let model = Model::synthetic(config.clone(), 1);
+    let models = chosen(on_gpu, 8, all_architectures()).into_iter().map(|config| Model::synthetic(config, 1));
+    for model in models.chain([of_constant_components()]) {
+        let config = model.config.clone();
         let (image, classes) = random_images(&config, 2, 1);
         // Not the first class, which models without classes have too.
         let class = classes.first().map(|_| 2);
@@ -166,8 +178,9 @@ fn parameters_are_the_same_bit_for_bit_by_row_and_by_pixel() {
 fn sampling_uses_the_parameters_that_evaluation_gives(on_gpu: bool) {
     use pixelcnn::sampling::{mixture, random::Noise};
     for continuous in [false, true] {
-        for config in chosen(on_gpu, 1, architectures()) {
-            let model = Model::synthetic(config.clone(), 9);
+        let models = chosen(on_gpu, 1, architectures()).into_iter().map(|config| Model::synthetic(config, 9));
+        for model in models.chain([of_constant_components()]) {
+            let config = model.config.clone();
             let mut engine = engine(on_gpu, &model);
             let draw = Draw { continuous, ..Draw::default() };
             let job = Job { draw, ..job(&config, 3, 2) };
@@ -176,13 +189,12 @@ fn sampling_uses_the_parameters_that_evaluation_gives(on_gpu: bool) {
             let parameters = parameters(&mut *engine, &config, &images, &classes);
             let per_pixel = config.parameters_per_pixel();
             let pixels = config.height * config.width;
-            let mut draws = vec![0.0; config.mixtures + config.channels];
             let mut flipped = 0;
             for (at, pixel) in images.chunks(config.channels).enumerate() {
                 let noise = Noise::new(job.seed, job.lanes[at / pixels].index);
-                noise.uniforms((at % pixels) as u32, &mut draws);
+                let noise = |block| noise.block((at % pixels) as u32, block);
                 let mut expected = vec![0.0; config.channels];
-                mixture::draw(&parameters[at * per_pixel..][..per_pixel], &draws, draw, &mut expected);
+                mixture::draw(&parameters[at * per_pixel..][..per_pixel], noise, draw, &mut expected);
                 // A rounding may fall the other way on another device.
                 flipped += usize::from(pixel.iter().zip(&expected).any(|(p, e)| (p - e).abs() > 1e-4));
             }

@@ -67,7 +67,8 @@ impl Recorded {
         let parameters = self.parameters.chunks(self.parameters.len() / self.pixels());
         let given = parameters.zip(self.draws.chunks(self.draws_a_pixel()));
         for (pixel, (parameters, draws)) in drawn.chunks_mut(self.channels).zip(given) {
-            mixture::draw(parameters, draws, Draw { continuous, ..Draw::default() }, pixel);
+            let noise = |block| std::array::from_fn(|i| draws.get(4 * block as usize + i).map_or(0.5, |&u| u));
+            mixture::draw(parameters, noise, Draw { continuous, ..Draw::default() }, pixel);
         }
         drawn
     }
@@ -91,7 +92,8 @@ impl Recorded {
                 let first = item * {per_draw}u;
                 var component = 0u;
                 for (var i = 1u; i < {m}u; i += 1u) {{
-                    if gumbel_score(i, draws[first + i], 1.0) > gumbel_score(component, draws[first + component], 1.0) {{
+                    let score = gumbel_score(parameter(i), draws[first + i], 1.0);
+                    if score > gumbel_score(parameter(component), draws[first + component], 1.0) {{
                         component = i;
                     }}
                 }}
@@ -282,11 +284,10 @@ fn chi_square_of_draws(parameters: &[f32], channels: usize, factor: f32) -> f64 
         let scales = (2 + c * of_channel) * m;
         drawn_from[scales..scales + m].iter_mut().for_each(|s| *s = s.max(-7.0) + factor.ln());
     }
-    let mut draws = vec![0.0; m + channels];
     let mut pixels = vec![0.0; 40_000 * channels];
     for (i, pixel) in (0..).zip(pixels.chunks_mut(channels)) {
-        Noise::new(1, i).uniforms(0, &mut draws);
-        mixture::draw(&drawn_from, &draws, Draw::default(), pixel);
+        let noise = |block| Noise::new(1, i).block(0, block);
+        mixture::draw(&drawn_from, noise, Draw::default(), pixel);
     }
     deviation(parameters, channels, Draw::default(), &pixels)
 }
@@ -472,10 +473,10 @@ fn the_edges_of_the_noise_draw_finite_values() {
         let per_pixel = case.parameters.len() / case.pixels();
         for parameters in case.parameters.chunks(per_pixel) {
             for word in [0, u32::MAX] {
-                let draws = vec![random::uniform(word); case.draws_a_pixel()];
+                let noise = |_| [random::uniform(word); 4];
                 let mut pixel = vec![f32::NAN; case.channels];
                 let how = Draw { continuous: true, ..Draw::default() };
-                mixture::draw(parameters, &draws, how, &mut pixel);
+                mixture::draw(parameters, noise, how, &mut pixel);
                 assert!(pixel.iter().all(|x| (-1.0..=1.0).contains(x)), "{}", case.name);
             }
         }

@@ -36,10 +36,10 @@ fn variants() -> Vec<Variant> {
                 }
             }
         }
-        variants.push(Variant::sample(25, 13, nonlinearity));
+        variants.push(Variant::sample([25, 3, 13], nonlinearity));
         for speed in [Speed::DISCRETE, Speed::SOFTWARE] {
             let teams = [1, 200, 1000].map(|batch| speed.team(batch));
-            variants.extend(teams.map(|team| Variant::chain(team, 25, 13, nonlinearity)));
+            variants.extend(teams.map(|team| Variant::chain(team, [25, 3, 13], nonlinearity)));
         }
     }
     variants.extend([Kernel::ShowRow, Kernel::Likelihood].map(Variant::of_row));

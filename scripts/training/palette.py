@@ -47,22 +47,22 @@ class Palette:
         scale = means(np.abs(colours - mean.T[component])) / math.log(4)
         log_scale = np.log(np.maximum(scale, math.exp(NARROWEST)))
         kinds = [mean, log_scale, np.zeros_like(mean)][: 3 if channels == 3 else 2]
-        # All mixture parameters but the logits [C·kinds, M].
-        self.constants = np.stack(kinds, axis=1).reshape(-1, self.mixtures).astype(np.float32)
+        # All mixture parameters but the logits [C, kinds, M].
+        self.constants = np.stack(kinds, axis=1).astype(np.float32)
 
-        params = np.concatenate([np.zeros((1, self.mixtures), np.float32), self.constants])[:, component]
+        params = np.zeros((1 + channels * len(kinds), len(order)), np.float32)
+        params[1:] = self.constants.reshape(-1, self.mixtures)[:, component]
         x = torch.from_numpy(colours.T.astype(np.float32))
         nats = log_components(torch.from_numpy(params)[None, :, None], x[None, :, None])[0, 0, 0]
         tensors = torch.from_numpy(codes), torch.from_numpy(component), nats
         self.codes, self.component, self.nats = (tensor.to(device) for tensor in tensors)
-        self.mean, self.scale = (
-            torch.from_numpy(a.T.astype(np.float32)).to(device) for a in (mean, np.exp(log_scale))
-        )
+        # [M, C]
+        self.mean, self.log_scale = (torch.from_numpy(self.constants[:, i].T.copy()).to(device) for i in (0, 1))
 
     def __str__(self) -> str:
         said = f"components at {self.exact} of {self.colours} colours"
         if groups := self.mixtures - self.exact:
-            said += f", and {groups} group{'s' * (groups > 1)} of the others ({100 * self.others:.1f} % of all pixels)"
+            said += f", and {groups} group{'s' * (groups > 1)} of the others ({100 * self.others:.2g} % of all pixels)"
         return said
 
     def bits_per_dim(self, logits: Tensor, x: Tensor) -> Tensor:
@@ -76,9 +76,9 @@ class Palette:
         """The images, with every colour that has no component of its own as its group's would draw it: what the network sees
         of them in its own samples, and has to go on from."""
         component = self.component[self.at(x)]
-        mean, scale = (of[component].movedim(-1, 1) for of in (self.mean, self.scale))
+        mean, log_scale = (of[component].movedim(-1, 1) for of in (self.mean, self.log_scale))
         u = torch.rand_like(x).clamp(1e-5, 1 - 1e-5)
-        drawn = (mean + scale * torch.logit(u)).clamp(-1, 1)
+        drawn = (mean + log_scale.exp() * torch.logit(u)).clamp(-1, 1)
         levels = ((drawn + 1) * 127.5).round()
         return torch.where((component >= self.exact)[:, None], levels / 127.5 - 1, x)
 
@@ -95,13 +95,21 @@ class Palette:
         }
 
     def without_constants(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The other way round; without an output layer, if the model has other components."""
+        """The other way round. Where the model has another palette, each component begins as the model's nearest one, with
+        its part of that one's probability; where its components are free, there is no output layer to begin with."""
         weight, bias = tensors["output.weight"], tensors["output.bias"]
-        m, constants = self.mixtures, self.constants.reshape(-1)
-        is_same = bias[m:].shape == constants.shape and np.allclose(bias[m:], constants, atol=1e-6)
-        if weight[:, m:].any() or not is_same:
+        channels, kinds, _ = self.constants.shape
+        m = len(bias) // (1 + channels * kinds)
+        if weight[:, m:].any():
             return {name: tensor for name, tensor in tensors.items() if not name.startswith("output.")}
-        return tensors | {"output.weight": weight[:, :m], "output.bias": bias[:m]}
+        means = bias[m:].reshape(channels, kinds, m)[:, 0]
+        nearest = np.square(self.constants[:, 0, :, None] - means[:, None]).sum(axis=0).argmin(axis=1)
+        shares = np.exp(self.logits)
+        parts = shares / np.bincount(nearest, shares, m)[nearest]
+        return tensors | {
+            "output.weight": weight[:, nearest],
+            "output.bias": bias[nearest] + np.log(parts).astype(np.float32),
+        }
 
 
 def codes_of(x: Tensor) -> Tensor:

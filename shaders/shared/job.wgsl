@@ -34,6 +34,8 @@ struct Job {
     span: u32,
     // How far below the largest logit that of a component may lie.
     reach: f32,
+    // Quads of mixture parameters that depend on the image; those after them are constant.
+    changing: u32,
 }
 
 @group(0) @binding(2) var<uniform> job: Job;

@@ -3,8 +3,8 @@
 // logits[M], then for each channel means[M], log_scales[M] and, for RGB, coeffs[M].
 
 // Gumbel-max: the component with the largest score is drawn. At temperature 0 that is the likeliest.
-fn gumbel_score(component: u32, u: f32, temperature: f32) -> f32 {
-    return parameter(component) - temperature * ln(-ln(u));
+fn gumbel_score(logit: f32, u: f32, temperature: f32) -> f32 {
+    return logit - temperature * ln(-ln(u));
 }
 
 // One channel of a component, unrounded; `before` are the channels already drawn.

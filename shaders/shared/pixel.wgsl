@@ -7,14 +7,16 @@
 override NOT_FINITE: f32;
 override THREADS: u32;
 override IMAGES: u32;
-// Quads of parameters, and draws, of a pixel.
+// Quads of parameters, quads that logits are in, and draws, of a pixel.
 override PARAMETERS: u32;
+override LOGITS: u32;
 override DRAWS: u32;
 
 // output weights [F, PARAMETERS], then weights of the pixel to the left [4, F]
 @group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>;
 
-var<workgroup> sh_parameters: array<vec4<f32>, IMAGES * PARAMETERS>;
+var<workgroup> sh_logits: array<vec4<f32>, IMAGES * LOGITS>;
+// Of each component a uniform number, then its score; and uniform numbers for the channels.
 var<workgroup> sh_draws: array<f32, IMAGES * DRAWS>;
 var<workgroup> sh_pixels: array<vec4<f32>, IMAGES>;
 var<workgroup> sh_broken: array<atomic<u32>, IMAGES>;
@@ -22,11 +24,16 @@ var<workgroup> sh_broken: array<atomic<u32>, IMAGES>;
 // More than any logit or score; a reach beyond it takes all components.
 const MOST = 3e38;
 
-// Which of the workgroup's images an invocation draws a pixel of.
+// Which of the workgroup's images an invocation draws a pixel of, and where its parameters are.
 var<private> own: u32;
+var<private> own_record: u32;
+
+fn logit(i: u32) -> f32 {
+    return sh_logits[own * LOGITS + i / 4u][i % 4u];
+}
 
 fn parameter(i: u32) -> f32 {
-    return sh_parameters[own * PARAMETERS + i / 4u][i % 4u];
+    return load(job.parameters.arena, own_record + i / 4u)[i % 4u];
 }
 
 fn draw(i: u32) -> f32 {
@@ -44,17 +51,17 @@ fn channel_of(channel: u32, component: u32, before: vec3<f32>) -> f32 {
 
 // The pixel that its noise draws. One invocation.
 fn draw_pixel() -> vec3<f32> {
-    var largest = parameter(0u);
+    var largest = logit(0u);
     if job.reach < MOST {
         for (var i = 1u; i < job.mixtures; i += 1u) {
-            largest = max(largest, parameter(i));
+            largest = max(largest, logit(i));
         }
     }
     var component = 0u;
     var best = -MOST;
     for (var i = 0u; i < job.mixtures; i += 1u) {
-        let score = gumbel_score(i, draw(i), job.temperature);
-        if score > best && largest - parameter(i) <= job.reach {
+        let score = draw(i);
+        if score > best && largest - logit(i) <= job.reach {
             component = i;
             best = score;
         }
@@ -82,7 +89,9 @@ fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
         let image = first + i / PARAMETERS;
         let at = record_at(job.source, i32(row), i32(column), image);
         var sum = additions[addition_at(job.addition, row, column, image) + q];
-        for (var k = 0u; k < width; k += 1u) {
+        // Those past `changing` are constant.
+        let depth = select(0u, width, q < job.changing);
+        for (var k = 0u; k < depth; k += 1u) {
             let x = load(job.source.arena, at + k);
             let w = k * 4u * PARAMETERS + q;
             sum += x.x * weights[w];
@@ -90,7 +99,9 @@ fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
             sum += x.z * weights[w + 2u * PARAMETERS];
             sum += x.w * weights[w + 3u * PARAMETERS];
         }
-        sh_parameters[i] = sum;
+        if q < LOGITS {
+            sh_logits[i / PARAMETERS * LOGITS + q] = sum;
+        }
         if !is_finite(sum) {
             atomicStore(&sh_broken[i / PARAMETERS], 1u);
             atomicStore(&health.broken[image], 1u);
@@ -109,11 +120,21 @@ fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
         }
     }
     workgroupBarrier();
+    // Scores.
+    for (var i = thread; i < images * job.mixtures; i += THREADS) {
+        own = i / job.mixtures;
+        let component = i % job.mixtures;
+        let score = gumbel_score(logit(component), draw(component), job.temperature);
+        sh_draws[own * DRAWS + component] = score;
+    }
+    workgroupBarrier();
+    storageBarrier();
 
     // The pixel.
     if thread < images {
-        own = thread;
         let image = first + thread;
+        own = thread;
+        own_record = record_at(job.parameters, i32(row), i32(column), image);
         let to = job.pixels_base + pixel_index * job.batch + image;
         var pixel = load(job.pixels_arena, to);
         if pixel.w == 0.0 {

@@ -190,14 +190,13 @@ fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, co
 /// The share of the first `pixels` of each image that are other than parameters and noise give.
 fn share_of_other_draws(drawn: &Images, parameters: &[f32], pixels: usize, config: &Config) -> f64 {
     let (channels, per_pixel) = (config.channels, config.parameters_per_pixel());
-    let mut draws = vec![0.0; config.mixtures + channels];
     let mut expected = vec![0.0; channels];
     let (mut all, mut other) = (0, 0);
     for (image, values) in drawn.values.chunks(config.dimensions()).enumerate() {
         for (pixel, values) in values.chunks(channels).enumerate().take(pixels) {
-            Noise::new(SEED, image as u64).uniforms(pixel as u32, &mut draws);
+            let noise = |block| Noise::new(SEED, image as u64).block(pixel as u32, block);
             let at = (image * config.width * config.height + pixel) * per_pixel;
-            mixture::draw(&parameters[at..at + per_pixel], &draws, Draw::default(), &mut expected);
+            mixture::draw(&parameters[at..at + per_pixel], noise, Draw::default(), &mut expected);
             all += 1;
             other += usize::from(values.iter().zip(&expected).any(|(a, b)| (a - b).abs() > 1e-4));
         }

@@ -101,29 +101,36 @@ impl Draw {
     }
 }
 
-/// Draws a pixel: the component by Gumbel-max from `draws[..M]`, then each channel from `draws[M..M + C]`.
+/// What Gumbel noise, −ln(−ln u), can make up for: uniform numbers are from 1e-5 to 1 − 1e-5.
+const GUMBEL_REACH: f32 = 14.0;
+
+/// Draws a pixel: the component by Gumbel-max from the uniform numbers 0 to M − 1, then each channel from the next;
+/// `noise(b)` gives those from 4b to 4b + 3. What cannot be drawn is not asked for.
 ///
 /// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next. At temperature 1,
 /// truncation 0 and min-p 0 no operation on them changes a bit.
-pub fn draw(parameters: &[f32], draws: &[f32], how: Draw, pixel: &mut [f32]) {
+pub fn draw(parameters: &[f32], noise: impl Fn(u32) -> [f32; 4], how: Draw, pixel: &mut [f32]) {
     let Draw { continuous, temperature, truncation, .. } = how;
     let mixture = Mixture::new(parameters, pixel.len());
-    let (for_mixture, for_channels) = draws.split_at(mixture.mixtures);
-    let reach = how.reach();
-    let mut largest = f32::NEG_INFINITY;
-    if reach < f32::MAX {
-        largest = mixture.logits().iter().copied().fold(largest, f32::max);
-    }
+    let logits = mixture.logits();
+    let (largest, reach) = (largest(logits), how.reach().min(GUMBEL_REACH * temperature));
     let mut component = 0;
     let mut best = f32::NEG_INFINITY;
-    for (i, (logit, u)) in mixture.logits().iter().zip(for_mixture).enumerate() {
-        // argmax(logits / T + gumbel), in a form that T = 0 does not break.
-        let score = logit - temperature * (-u.ln()).ln();
-        if score > best && largest - logit <= reach {
-            (component, best) = (i, score);
+    for (block, logits) in logits.chunks(4).enumerate() {
+        if logits.iter().all(|logit| largest - logit > reach) {
+            continue;
+        }
+        for (i, (logit, u)) in logits.iter().zip(noise(block as u32)).enumerate() {
+            // argmax(logits / T + gumbel), in a form that T = 0 does not break.
+            let score = logit - temperature * (-u.ln()).ln();
+            if score > best && largest - logit <= reach {
+                (component, best) = (4 * block + i, score);
+            }
         }
     }
-    for (channel, u) in for_channels.iter().enumerate() {
+    for channel in 0..pixel.len() {
+        let number = mixture.mixtures + channel;
+        let u = noise((number / 4) as u32)[number % 4];
         let u = 0.5 * truncation + (1.0 - truncation) * u;
         let scale = temperature * mixture.log_scale(channel, component).exp();
         let mut y = mixture.mean(channel, component) + scale * (u.ln() - (1.0 - u).ln());
@@ -133,6 +140,17 @@ pub fn draw(parameters: &[f32], draws: &[f32], how: Draw, pixel: &mut [f32]) {
         let x = y.clamp(-1.0, 1.0);
         pixel[channel] = if continuous { x } else { value(level(x)) };
     }
+}
+
+fn largest(logits: &[f32]) -> f32 {
+    // Eight at a time, as a vector.
+    let mut lanes = [f32::NEG_INFINITY; 8];
+    for logits in logits.chunks(8) {
+        for (lane, &logit) in lanes.iter_mut().zip(logits) {
+            *lane = lane.max(logit);
+        }
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Log-likelihood of an 8-bit pixel in nats, in double precision, as the definition has it;

@@ -24,11 +24,13 @@ impl Noise {
     /// Fills `draws` with the first uniform numbers of pixel `pixel` (`row · width + column`).
     pub fn uniforms(self, pixel: u32, draws: &mut [f32]) {
         for (block, draws) in (0..).zip(draws.chunks_mut(4)) {
-            let words = threefry([pixel, block, 0, 0], self.key);
-            for (draw, word) in draws.iter_mut().zip(words) {
-                *draw = uniform(word);
-            }
+            draws.copy_from_slice(&self.block(pixel, block)[..draws.len()]);
         }
+    }
+
+    /// The uniform numbers 4 · `block` to 4 · `block` + 3 of a pixel.
+    pub fn block(self, pixel: u32, block: u32) -> [f32; 4] {
+        threefry([pixel, block, 0, 0], self.key).map(uniform)
     }
 
     /// A number in (0, 1) with 53 bits, for choices beside pixels: of a counter that no pixel of an image of

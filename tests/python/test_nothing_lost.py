@@ -397,10 +397,10 @@ def test_text_that_a_terminal_does_not_know_is_escaped(encoding, tmp_path):
 
 
 def test_what_the_program_would_refuse_is_refused_at_the_start(tmp_path):
-    network = random_network(filters=4, blocks=1, mixtures=257)
+    network = random_network(filters=4, blocks=1, mixtures=LIMITS["mixtures"] + 1)
     save_file(network, tmp_path / "params.safetensors")
     output = tmp_path / "m.safetensors"
-    assert "mixtures 257" in run_convert(tmp_path / "params.safetensors", "-o", output).err
+    assert f"mixtures {LIMITS['mixtures'] + 1}" in run_convert(tmp_path / "params.safetensors", "-o", output).err
     save_file(random_network(filters=4, blocks=1, mixtures=2), tmp_path / "params.safetensors")
     for flags, problem in ((["--height", 40000], "height 40000"), (["--dilations", "1,1025"], "dilations 1,1025")):
         result = run_convert(tmp_path / "params.safetensors", "-o", output, *flags)
@@ -435,7 +435,7 @@ def test_flags_that_make_no_sense_are_a_line(images, tmp_path):
     for flags, said in {
         ("--seed", "99999999999999999999"): "argument --seed",
         ("--epochs", "1e308"): "argument --epochs",
-        ("--mixtures", 257): "--mixtures 257: the program takes whole numbers from 1 to 256",
+        ("--mixtures", 513): "--mixtures 513: the program takes whole numbers from 1 to 512",
         ("--blocks", 65): "--blocks 65",
         ("--dilations", "1,1025"): "--dilations 1,1025",
         ("--shift", 8): "--shift 8: the images are 8x8",

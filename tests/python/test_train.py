@@ -420,7 +420,7 @@ def test_colours_of_groups_are_seen_as_they_are_drawn():
     result = run(TORCH, "-c", GROUPED, SCRIPTS)
     assert result.code == 0, result.err
     said, numbers = result.out.splitlines()
-    assert said == "components at 2 of 4 colours, and 1 group of the others (20.0 % of all pixels);0.0;200.0"
+    assert said == "components at 2 of 4 colours, and 1 group of the others (20 % of all pixels);0.0;200.0"
     mean, deviation, off = map(float, numbers.split())
     assert abs(mean - 102) < 1 and 1.5 < deviation < 2.5 and off < 1e-3
 

@@ -22,6 +22,8 @@ pub struct Packed {
     data: Vec<Line>,
     /// Vectors of each panel of a half.
     panels: Vec<usize>,
+    /// Of each panel of each half, whether all its weights are zero: its outputs are what a sum begins with.
+    constant: Vec<bool>,
     /// First panel of each member of a team, and the end.
     parts: Vec<usize>,
     inputs: usize,
@@ -125,16 +127,19 @@ impl Packed {
             panels.extend(even_parts(part, part.div_ceil(widest)));
             parts.push(panels.len());
         }
-        let mut packed = Vec::with_capacity(inputs * halves * vectors * lanes);
+        let mut packed: Vec<f32> = Vec::with_capacity(inputs * halves * vectors * lanes);
+        let mut constant = Vec::new();
         for half in 0..halves {
             let mut first = 0;
             for panel in &panels {
+                let start = packed.len();
                 for row in matrix.chunks_exact(outputs) {
                     let row = &row[half * channels..(half + 1) * channels];
                     packed.extend(
                         (first..first + panel * lanes).map(|channel| row.get(channel).unwrap_or(&0.0)),
                     );
                 }
+                constant.push(packed[start..].iter().all(|&w| w == 0.0));
                 first += panel * lanes;
             }
         }
@@ -142,7 +147,7 @@ impl Packed {
             Precision::F32 => lines(packed.iter().copied()),
             Precision::F16 => lines(packed.iter().map(|w| f16::from_f32(*w))),
         };
-        Self { data, panels, parts, inputs, channels, halves, lanes, precision }
+        Self { data, panels, constant, parts, inputs, channels, halves, lanes, precision }
     }
 
     /// Channels of a half with padding to whole vectors.
@@ -215,7 +220,7 @@ pub struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Multiplications with additions that it takes, without the padding of outputs to vectors.
+    /// Multiplications with additions that it stands for, without the padding of outputs to vectors.
     pub fn macs(&self) -> usize {
         let depth: usize = self.runs.iter().map(|run| run.depth).sum();
         let outputs = self.weights.halves * self.weights.channels_of(&self.panels).len();
@@ -269,16 +274,19 @@ impl Product<'_> {
         let of_half = self.weights.width() / S::F32_LANES;
         for half in 0..self.weights.halves {
             let mut first = self.weights.panels[..self.panels.start].iter().sum::<usize>();
-            for &vectors in &self.weights.panels[self.panels.clone()] {
+            for p in self.panels.clone() {
+                let vectors = self.weights.panels[p];
+                let constant = self.weights.constant[half * self.weights.panels.len() + p];
+                let runs = if constant { &[] } else { self.runs };
                 let offset = (half * of_half + first) * vector;
                 // SAFETY: the panels are `inputs` rows of vectors each, one after another.
                 let panel = unsafe { weights.add(offset + self.first_input * vectors * S::F32_LANES) };
                 let column = (half * of_half + first) * S::F32_LANES;
                 match vectors {
-                    1 => self.panel::<S, W, 1>(simd, panel, column),
-                    2 => self.panel::<S, W, 2>(simd, panel, column),
-                    3 => self.panel::<S, W, 3>(simd, panel, column),
-                    _ => self.panel::<S, W, 4>(simd, panel, column),
+                    1 => self.panel::<S, W, 1>(simd, runs, panel, column),
+                    2 => self.panel::<S, W, 2>(simd, runs, panel, column),
+                    3 => self.panel::<S, W, 3>(simd, runs, panel, column),
+                    _ => self.panel::<S, W, 4>(simd, runs, panel, column),
                 }
                 first += vectors;
             }
@@ -287,7 +295,13 @@ impl Product<'_> {
 
     /// All positions of one panel, as many at a time as there are registers for.
     #[inline(always)]
-    fn panel<S: Simd, W: Weight, const V: usize>(&self, simd: S, panel: *const W, column: usize) {
+    fn panel<S: Simd, W: Weight, const V: usize>(
+        &self,
+        simd: S,
+        runs: &[Run],
+        panel: *const W,
+        column: usize,
+    ) {
         let most = if V == 4 || (V == 2 && S::REGISTER_COUNT < 32) { 6 } else { 8 };
         let mut m = self.positions.start;
         while m < self.positions.end {
@@ -295,11 +309,11 @@ impl Product<'_> {
             // what is written is; the panel has a row for every channel of the runs.
             unsafe {
                 m += match most.min(self.positions.end - m) {
-                    8.. => self.tile::<S, W, 8, V>(simd, panel, column, m),
-                    6.. => self.tile::<S, W, 6, V>(simd, panel, column, m),
-                    4.. => self.tile::<S, W, 4, V>(simd, panel, column, m),
-                    2.. => self.tile::<S, W, 2, V>(simd, panel, column, m),
-                    _ => self.tile::<S, W, 1, V>(simd, panel, column, m),
+                    8.. => self.tile::<S, W, 8, V>(simd, runs, panel, column, m),
+                    6.. => self.tile::<S, W, 6, V>(simd, runs, panel, column, m),
+                    4.. => self.tile::<S, W, 4, V>(simd, runs, panel, column, m),
+                    2.. => self.tile::<S, W, 2, V>(simd, runs, panel, column, m),
+                    _ => self.tile::<S, W, 1, V>(simd, runs, panel, column, m),
                 };
             }
         }
@@ -314,6 +328,7 @@ impl Product<'_> {
     unsafe fn tile<S: Simd, W: Weight, const R: usize, const V: usize>(
         &self,
         simd: S,
+        runs: &[Run],
         mut panel: *const W,
         column: usize,
         m: usize,
@@ -329,7 +344,7 @@ impl Product<'_> {
                 let init = at(&self.init, i).add(column).cast::<S::f32s>();
                 std::array::from_fn(|v| init.add(v).read_unaligned())
             });
-            for run in self.runs {
+            for run in runs {
                 let inputs: [*const f32; R] = std::array::from_fn(|i| at(&run.field, i));
                 for k in 0..run.depth {
                     let weights: [S::f32s; V] =

@@ -244,7 +244,6 @@ struct Images<'a> {
     parameters: &'a mut [f32],
     /// For the job's first image.
     trace: Option<&'a mut Trace>,
-    draws: Vec<f32>,
 }
 
 impl<'a> Images<'a> {
@@ -257,7 +256,6 @@ impl<'a> Images<'a> {
             log_likelihood: &mut outcome.log_likelihood,
             parameters: &mut outcome.parameters,
             trace: Some(&mut outcome.trace),
-            draws: vec![0.0; config.mixtures + config.channels],
         }
     }
 
@@ -271,15 +269,13 @@ impl<'a> Images<'a> {
         let (pixels, other_pixels) = cut(self.pixels, count, all);
         let (log_likelihood, other_likelihood) = cut(self.log_likelihood, count, all);
         let (parameters, other_parameters) = cut(self.parameters, count, all);
-        let draws = self.draws.clone();
-        let first = Self { lanes, pixels, log_likelihood, parameters, draws, ..self };
+        let first = Self { lanes, pixels, log_likelihood, parameters, ..self };
         let others = Self {
             lanes: other_lanes,
             pixels: other_pixels,
             log_likelihood: other_likelihood,
             parameters: other_parameters,
             trace: None,
-            draws: self.draws,
             ..first
         };
         (first, others)
@@ -307,7 +303,9 @@ impl<'a> Images<'a> {
             let place = row * width + column;
             for (image, lane) in self.lanes.iter().enumerate() {
                 let parameters = state.parameters(column, image);
-                let is_finite = parameters.iter().all(|p| p.is_finite());
+                // In pieces, each of which is looked through without a branch.
+                let of_piece = |piece: &[f32]| piece.iter().fold(true, |all, p| all & p.is_finite());
+                let is_finite = parameters.chunks(64).all(of_piece);
                 if !is_finite || state.is_broken(image) {
                     let pixel = (!is_finite).then_some([row, column]);
                     return Err(EngineError::NotFinite { image: lane.index, pixel });
@@ -317,8 +315,9 @@ impl<'a> Images<'a> {
                 match lane.canvas.pixel(place, channels) {
                     Some(given) => pixel.copy_from_slice(given),
                     None => {
-                        Noise::new(self.job.seed, lane.index).uniforms(place as u32, &mut self.draws);
-                        mixture::draw(parameters, &self.draws, self.job.draw, pixel);
+                        let noise = Noise::new(self.job.seed, lane.index);
+                        let noise = |block| noise.block(place as u32, block);
+                        mixture::draw(parameters, noise, self.job.draw, pixel);
                     }
                 }
                 if let Some(to) = self.log_likelihood.get_mut(at) {

@@ -204,7 +204,8 @@ impl Batch {
             layers: self.plan.chained().count() as u32,
             span: self.plan.span as u32,
             reach: job.draw.reach(),
-            padding: [0; 3],
+            changing: gpu.weights.changing,
+            padding: [0; 2],
         };
         let queue = &gpu.device.queue;
         queue.write_buffer(&self.job, 0, bytemuck::bytes_of(&uniform));

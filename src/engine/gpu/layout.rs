@@ -216,8 +216,10 @@ pub struct JobUniform {
     pub span: u32,
     /// See [`crate::engine::Draw::reach`].
     pub reach: f32,
+    /// See [`super::weights::Weights::changing`].
+    pub changing: u32,
     /// What the size is short of a multiple of 16 bytes.
-    pub padding: [u32; 3],
+    pub padding: [u32; 2],
 }
 
 /// Bindings that are uniforms whose offset is chosen at every dispatch: the row and the column.

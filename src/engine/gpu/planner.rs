@@ -6,7 +6,7 @@ use super::memory::Place;
 use super::plan::{Dispatch, Operation, Target, horizontal_input, output};
 use super::shaders::{Epilogue, Kernel, Team, Variant};
 use crate::engine::plan::Part;
-use crate::model::Network;
+use crate::model::{Config, Network};
 use crate::model::network::{IMAGE, padded};
 
 /// The node that the horizontal input layer makes: after the image and the first vertical one.
@@ -80,8 +80,7 @@ impl Planner<'_> {
         let output = output(network);
         let (input, input_layer) = horizontal_input(network);
         debug_assert_eq!(input_layer.target, FIRST_HORIZONTAL);
-        let [parameters, draws] = self.drawn();
-        let variant = Variant::sample(parameters, draws, config.nonlinearity).in_arenas(self.arenas);
+        let variant = Variant::sample(self.drawn(), config.nonlinearity).in_arenas(self.arenas);
         let left = &input_layer.taps[input_layer.taps.len() - 1];
         Dispatch {
             operation: Operation::Sample,
@@ -102,21 +101,21 @@ impl Planner<'_> {
         }
     }
 
-    /// Quads of parameters, and draws, of a pixel.
-    fn drawn(&self) -> [u32; 2] {
-        let config = &self.network.config;
-        [quads(output(self.network).outputs()), (config.mixtures + config.channels) as u32]
+    /// Quads of parameters, quads that logits are in, and draws, of a pixel.
+    fn drawn(&self) -> [u32; 3] {
+        let Config { mixtures, channels, .. } = self.network.config;
+        [quads(output(self.network).outputs()), quads(padded(mixtures)), (mixtures + channels) as u32]
     }
 
     /// What does all of `pixel`, the dispatches of a pixel, for a part of a row, and how many pixels that part has;
     /// nothing if that cannot be, or would be slower.
     pub fn chain(&self, pixel: &[Dispatch]) -> Option<(Dispatch, usize)> {
         let (network, config, batch) = (self.network, &self.network.config, self.batch);
-        let [parameters, draws] = self.drawn();
+        let drawn @ [_, logits, draws] = self.drawn();
         let team = self.target.speed.team(batch);
-        let variant = Variant::chain(team, parameters, draws, config.nonlinearity);
+        let variant = Variant::chain(team, drawn, config.nonlinearity);
         let Team { threads, images, quads: at_once } = team;
-        let memory = images * (16 * threads * at_once + 16 * parameters + 4 * draws + 32);
+        let memory = images * (16 * threads * at_once + 16 * logits + 4 * draws + 32);
         let widest = network.layers[..network.layers.len() - 1].iter().map(|l| quads(l.outputs())).max();
         // The table of layers takes a binding of its own.
         let is_possible = self.arenas == 1

@@ -311,15 +311,15 @@ impl Variant {
         Self { kernel, arenas: 1, constants: vec![("THREADS", THREADS)] }
     }
 
-    /// The sampling kernel for a number of parameters, in quads, and of draws a pixel.
-    pub fn sample(parameters: u32, draws: u32, nonlinearity: Nonlinearity) -> Self {
-        Self::drawing(Kernel::Sample, THREADS, 1, [parameters, draws], nonlinearity)
+    /// The sampling kernel for a number of parameters, in quads, of quads that logits are in, and of draws a pixel.
+    pub fn sample(drawn: [u32; 3], nonlinearity: Nonlinearity) -> Self {
+        Self::drawing(Kernel::Sample, THREADS, 1, drawn, nonlinearity)
     }
 
-    /// The chain kernel.
-    pub fn chain(team: Team, parameters: u32, draws: u32, nonlinearity: Nonlinearity) -> Self {
+    /// The chain kernel, for the same.
+    pub fn chain(team: Team, drawn: [u32; 3], nonlinearity: Nonlinearity) -> Self {
         let Team { threads, images, quads } = team;
-        let mut chain = Self::drawing(Kernel::Chain, threads, images, [parameters, draws], nonlinearity);
+        let mut chain = Self::drawing(Kernel::Chain, threads, images, drawn, nonlinearity);
         chain.constants.push(("QUADS", quads));
         chain
     }
@@ -328,7 +328,7 @@ impl Variant {
         kernel: Kernel,
         threads: u32,
         images: u32,
-        [parameters, draws]: [u32; 2],
+        [parameters, logits, draws]: [u32; 3],
         nonlinearity: Nonlinearity,
     ) -> Self {
         let constants = vec![
@@ -336,6 +336,7 @@ impl Variant {
             ("THREADS", threads),
             ("IMAGES", images),
             ("PARAMETERS", parameters),
+            ("LOGITS", logits),
             ("DRAWS", draws),
         ];
         Self { kernel, arenas: 1, constants }

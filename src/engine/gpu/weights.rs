@@ -14,6 +14,8 @@ pub struct Weights {
     pub matrices: Vec<wgpu::Buffer>,
     /// What the sampling kernel reads: the output's matrix, and the last tap of the horizontal input layer.
     pub of_sampling: wgpu::Buffer,
+    /// Quads of mixture parameters up to the last that has weights other than 0: those after it are constant.
+    pub changing: u32,
     /// What a chain reads, if there may be one: the same, and then the matrix of every layer; where each begins, in
     /// quads.
     pub of_chain: Option<(wgpu::Buffer, Vec<usize>)>,
@@ -70,6 +72,12 @@ impl Weights {
         let left = CHANNEL_ALIGN * padded(network.config.filters);
         let last_tap = &matrices[input][matrices[input].len() - left..];
         let of_sampling = [&matrices[matrices.len() - 1][..], last_tap].concat();
+        let output = network.layers[network.layers.len() - 1].outputs();
+        let is_used = |quad: &usize| {
+            let of_quad = |row: &[f32]| row[CHANNEL_ALIGN * quad..][..CHANNEL_ALIGN].iter().any(|&w| w != 0.0);
+            matrices[matrices.len() - 1].chunks(output).any(of_quad)
+        };
+        let changing = (0..output / CHANNEL_ALIGN).rev().find(is_used).map_or(0, |quad| quad as u32 + 1);
         let of_chain = Plan::may_have_chain(network, target).then(|| {
             let mut all = of_sampling.clone();
             let mut starts = Vec::new();
@@ -117,6 +125,7 @@ impl Weights {
         Ok(Self {
             matrices: buffers.collect::<Result<_, _>>()?,
             of_sampling: storage("sample weights", bytemuck::cast_slice(&of_sampling))?,
+            changing,
             of_chain,
             anchors: storage("anchors", bytemuck::cast_slice(&anchors()))?,
             additions: storage("additions", bytemuck::cast_slice(&additions))?,
