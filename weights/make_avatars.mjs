@@ -1,8 +1,8 @@
 // Makes avatars.npz, the faces that the model `avatars` learns: 16x16 RGB, four classes, the same to the last bit
-// at every run.
+// at every run. Of the endless row of such faces it takes COUNT from number FIRST on.
 //
 //     npm install @dicebear/core@9.4.3 @dicebear/pixel-art@9.4.3 @resvg/resvg-js@2.6.2 fflate@0.8
-//     node weights/make_avatars.mjs avatars.npz [COUNT, default 40000]
+//     node weights/make_avatars.mjs avatars.npz [COUNT, default 40000] [FIRST, default 0]
 //
 // The design is "Pixel Art" by DiceBear, CC0 1.0 (https://www.dicebear.com/styles/pixel-art/).
 
@@ -45,15 +45,16 @@ function npy(type, shape, data) {
   return Buffer.concat([Buffer.from('\x93NUMPY\x01\x00', 'latin1'), Buffer.from([header.length, 0]), header, data]);
 }
 
-const [path, count = 40000] = process.argv.slice(2);
-if (!path || !(count > 0)) {
-  console.error('usage: node make_avatars.mjs avatars.npz [COUNT]');
+const [path, count = 40000, first = 0] = process.argv.slice(2);
+if (!path || !(count > 0) || !(first >= 0)) {
+  console.error('usage: node make_avatars.mjs avatars.npz [COUNT] [FIRST]');
   process.exit(2);
 }
 const n = Number(count);
 const names = Object.keys(CLASSES);
-const x = Buffer.concat(Array.from({ length: n }, (_, i) => face(i)));
-const y = Buffer.from(Uint8Array.from({ length: n }, (_, i) => i % 4));
+const numbers = Array.from({ length: n }, (_, i) => Number(first) + i);
+const x = Buffer.concat(numbers.map(face));
+const y = Buffer.from(Uint8Array.from(numbers, (i) => i % 4));
 const letters = names.map((name) => name.padEnd(7, '\0')).join('');
 const classes = new Uint8Array(Uint32Array.from(letters, (letter) => letter.codePointAt(0)).buffer);
 writeFileSync(path, zipSync({
