@@ -34,7 +34,8 @@ fn of_constant_components() -> Model {
 
 /// Every layer at every pixel equals the full network's.
 fn layers_match_the_full_network(on_gpu: bool) {
-    let models = chosen(on_gpu, 8, all_architectures()).into_iter().map(|config| Model::synthetic(config, 1));
+    let models =
+        chosen(on_gpu, 8, all_architectures()).into_iter().map(|config| Model::synthetic(config, 1));
     for model in models.chain([of_constant_components()]) {
         let config = model.config.clone();
         let (image, classes) = random_images(&config, 2, 1);
@@ -178,7 +179,8 @@ fn parameters_are_the_same_bit_for_bit_by_row_and_by_pixel() {
 fn sampling_uses_the_parameters_that_evaluation_gives(on_gpu: bool) {
     use pixelcnn::sampling::{mixture, random::Noise};
     for continuous in [false, true] {
-        let models = chosen(on_gpu, 1, architectures()).into_iter().map(|config| Model::synthetic(config, 9));
+        let models =
+            chosen(on_gpu, 1, architectures()).into_iter().map(|config| Model::synthetic(config, 9));
         for model in models.chain([of_constant_components()]) {
             let config = model.config.clone();
             let mut engine = engine(on_gpu, &model);

@@ -67,7 +67,8 @@ impl Recorded {
         let parameters = self.parameters.chunks(self.parameters.len() / self.pixels());
         let given = parameters.zip(self.draws.chunks(self.draws_a_pixel()));
         for (pixel, (parameters, draws)) in drawn.chunks_mut(self.channels).zip(given) {
-            let noise = |block| std::array::from_fn(|i| draws.get(4 * block as usize + i).map_or(0.5, |&u| u));
+            let noise =
+                |block| std::array::from_fn(|i| draws.get(4 * block as usize + i).map_or(0.5, |&u| u));
             mixture::draw(parameters, noise, Draw { continuous, ..Draw::default() }, pixel);
         }
         drawn

@@ -6,8 +6,8 @@ use super::memory::Place;
 use super::plan::{Dispatch, Operation, Target, horizontal_input, output};
 use super::shaders::{Epilogue, Kernel, Team, Variant};
 use crate::engine::plan::Part;
-use crate::model::{Config, Network};
 use crate::model::network::{IMAGE, padded};
+use crate::model::{Config, Network};
 
 /// The node that the horizontal input layer makes: after the image and the first vertical one.
 pub const FIRST_HORIZONTAL: usize = 2;

@@ -74,7 +74,8 @@ impl Weights {
         let of_sampling = [&matrices[matrices.len() - 1][..], last_tap].concat();
         let output = network.layers[network.layers.len() - 1].outputs();
         let is_used = |quad: &usize| {
-            let of_quad = |row: &[f32]| row[CHANNEL_ALIGN * quad..][..CHANNEL_ALIGN].iter().any(|&w| w != 0.0);
+            let of_quad =
+                |row: &[f32]| row[CHANNEL_ALIGN * quad..][..CHANNEL_ALIGN].iter().any(|&w| w != 0.0);
             matrices[matrices.len() - 1].chunks(output).any(of_quad)
         };
         let changing = (0..output / CHANNEL_ALIGN).rev().find(is_used).map_or(0, |quad| quad as u32 + 1);
