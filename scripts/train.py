@@ -131,7 +131,8 @@ def parse_flags() -> argparse.Namespace:
         "--init",
         type=Path,
         metavar="MODEL",
-        help="start from a model's weights, with a new optimizer; more --filters come beside the model's",
+        help="start from a model's weights, with a new optimizer; more --filters come beside the model's, "
+        "other --dilations are learnt from them",
     )
     group("--overwrite", action="store_true", help="replace what another run left at the names of this one")
     group("--checkpoint-minutes", type=non_negative, default=3.0, metavar="N", help="[default: 3]")

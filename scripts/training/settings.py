@@ -66,6 +66,8 @@ def settle(flags: argparse.Namespace) -> tuple[dict[str, Any], Any]:
         check_architecture(flags.init, stored)
         if told.get("palette"):
             del stored["mixtures"]
+        if "dilations" in told:
+            del stored["dilations"]
         if told.get("filters", 0) > stored["filters"]:
             del stored["filters"]
         agree(flags.init, told, stored)

@@ -350,6 +350,18 @@ def test_init_goes_on_with_more_filters(name, models, tmp_path):
     assert result.code == 1 and "--filters 4" in result.err and "made with 6" in result.err
 
 
+@needs_torch
+def test_init_goes_on_with_other_dilations(models, tmp_path):
+    folder, model = models["grey, classes"], tmp_path / "m.safetensors"
+    begin = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--init", folder / "m.safetensors")
+    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--dilations", "2,1")
+    assert result.code == 0, result.err
+    before, after = load_file(folder / "m.safetensors"), load_file(model)
+    assert before.keys() == after.keys() and metadata(model)["dilations"] == "[2, 1]"
+    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--dilations", "1,2,1", "--overwrite")
+    assert result.code == 1 and "expected blocks + 1 = 2" in result.err
+
+
 # Flat colours
 
 
