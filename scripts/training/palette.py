@@ -83,6 +83,7 @@ class Palette:
         return torch.where((component >= self.exact)[:, None], levels / 127.5 - 1, x)
 
     def at(self, x: Tensor) -> Tensor:
+        """Which of all colours each pixel has [N, H, W]."""
         return torch.searchsorted(self.codes, codes_of(((x + 1) * 127.5).round()))
 
     def with_constants(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

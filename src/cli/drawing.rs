@@ -61,7 +61,7 @@ pub struct DrawArgs {
     truncate: f32,
 
     /// Leave out components of the mixture that are less than P times as likely as the likeliest, against stray
-    /// pixels: 0.02 to 0.1 leave most of the variety, which a low temperature does not
+    /// pixels; the larger P is, the more of what is rare goes with them. 0.02 to 0.1 help
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_min_p)]
     min_p: f32,
 

@@ -16,7 +16,8 @@ pub use job::{Canvas, Job, Lane, Method, Outcome, Trace, Want};
 /// What an engine has issued since it was made, counted from the shapes of what was issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Multiplications with additions in products, padding of channels included.
+    /// Multiplications with additions in products, padding of channels included, and those with weights of 0 that are left
+    /// out.
     pub macs: u64,
     /// Dispatches of GPU kernels.
     pub dispatches: u64,
