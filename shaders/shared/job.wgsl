@@ -19,9 +19,9 @@ struct Job {
     batch: u32,
     // Pixels in a row.
     columns: u32,
-    // 1: values are not rounded to 8-bit levels.
+    // 1: what is drawn is not rounded to levels.
     continuous: u32,
-    // The pixels [H, W, B]; the fourth component of one that is given is not 0.
+    // The pixels [H, W, B], as levels; the fourth component of one that is given is not 0.
     pixels_arena: u32,
     pixels_base: u32,
     // Pixels of each image that are wanted.
@@ -50,7 +50,13 @@ fn record_of(ring: Ring, i: u32) -> u32 {
     return record_at(ring, i32(row_place.index), i32(i / job.batch), i % job.batch);
 }
 
-// A pixel as the network sees it: with 1 in the channel after its own.
+// What levels stand for: from -1 to 1.
+fn value_of(levels: vec3<f32>) -> vec3<f32> {
+    return (levels - 127.5) / 127.5;
+}
+
+// A pixel as the network sees it: its values, and 1 in the channel after its own.
 fn with_ones(pixel: vec4<f32>, channels: u32) -> vec4<f32> {
-    return select(vec4(pixel.x, 1.0, 0.0, 0.0), vec4(pixel.xyz, 1.0), channels == 3u);
+    let values = value_of(pixel.xyz);
+    return select(vec4(values.x, 1.0, 0.0, 0.0), vec4(values, 1.0), channels == 3u);
 }

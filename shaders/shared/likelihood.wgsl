@@ -1,4 +1,4 @@
-// The log-likelihood of an 8-bit pixel under its mixture, as `log_likelihood` of `src/sampling/mixture.rs` defines it. The
+// The log-likelihood of the levels of a pixel under its mixture, as `log_likelihood` of `src/head/logistic_mixture.rs` defines it. The
 // including kernel gives `parameter(i)`, as for `mixture.wgsl`, and `anchor(k)`: atanh(k / ANCHORS) in units of 2^-29.
 //
 // What bounds its error: a scale may be e^-7, so that a logarithm feels an error of a mean 1100 times, more than 32-bit
@@ -112,13 +112,13 @@ fn plus(total: Exponentials, exponent: f32) -> Exponentials {
     return Exponentials(total.largest, total.sum + exp_of(exponent - total.largest));
 }
 
-// The level that a channel's value falls into, as an odd number.
-fn level_of(x: f32) -> i32 {
-    return 2 * i32(clamp(floor(127.5 * x + 128.0), 0.0, 255.0)) - 255;
+// A level, as an odd number; what was drawn may lie between two.
+fn odd_level(level: f32) -> i32 {
+    return 2 * i32(floor(level + 0.5)) - 255;
 }
 
 fn log_likelihood(pixel: vec3<f32>, mixtures: u32, channels: u32) -> f32 {
-    let levels = vec3(level_of(pixel.x), level_of(pixel.y), level_of(pixel.z));
+    let levels = vec3(odd_level(pixel.x), odd_level(pixel.y), odd_level(pixel.z));
     var highest = bounded(0u);
     for (var i = 1u; i < mixtures; i += 1u) {
         highest = max(highest, bounded(i));

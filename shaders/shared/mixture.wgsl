@@ -1,4 +1,4 @@
-// Drawing a pixel from a discretized mixture of logistics, as in `src/sampling/mixture.rs`. The including
+// Drawing a pixel from a discretized mixture of logistics, as in `src/head/logistic_mixture.rs`. The including
 // kernel gives `parameter(i)`, the i-th mixture parameter of its pixel, in the order
 // logits[M], then for each channel means[M], log_scales[M] and, for RGB, coeffs[M].
 
@@ -33,9 +33,4 @@ fn draw_channel(
         }
     }
     return clamp(y, -1.0, 1.0);
-}
-
-// The value of the 8-bit level that x falls into.
-fn rounded(x: f32) -> f32 {
-    return (clamp(floor(127.5 * x + 128.0), 0.0, 255.0) - 127.5) / 127.5;
 }

@@ -3,7 +3,7 @@
 //
 // A workgroup of THREADS invocations does IMAGES images; its invocations share the outputs.
 
-// What is written for a pixel whose parameters are not finite: no value in [-1, 1].
+// What is written for a pixel whose parameters are not finite: no level.
 override NOT_FINITE: f32;
 override THREADS: u32;
 override IMAGES: u32;
@@ -40,16 +40,17 @@ fn draw(i: u32) -> f32 {
     return sh_draws[own * DRAWS + i];
 }
 
-// One channel of the component, rounded if need be.
+// The level of one channel of the component, between levels if it is not rounded; `before` are the values of those already
+// drawn.
 fn channel_of(channel: u32, component: u32, before: vec3<f32>) -> f32 {
     let u = draw(job.mixtures + channel);
     let x = draw_channel(
         channel, component, u, before, job.mixtures, job.channels, job.temperature, job.truncation,
     );
-    return select(rounded(x), x, job.continuous == 1u);
+    return select(clamp(floor(127.5 * x + 128.0), 0.0, 255.0), 127.5 * x + 127.5, job.continuous == 1u);
 }
 
-// The pixel that its noise draws. One invocation.
+// The levels that its noise draws. One invocation.
 fn draw_pixel() -> vec3<f32> {
     var largest = logit(0u);
     if job.reach < MOST {
@@ -68,8 +69,8 @@ fn draw_pixel() -> vec3<f32> {
     }
     var pixel = vec3(channel_of(0u, component, vec3(0.0)), 0.0, 0.0);
     if job.channels == 3u {
-        pixel.y = channel_of(1u, component, pixel);
-        pixel.z = channel_of(2u, component, pixel);
+        pixel.y = channel_of(1u, component, value_of(pixel));
+        pixel.z = channel_of(2u, component, value_of(pixel));
     }
     return pixel;
 }

@@ -4,8 +4,8 @@
 
 use super::gpu::plan::{Plan, Target};
 use super::{Counts, Method, plan};
-use crate::model::Network;
-use crate::model::network::{Layer, depth};
+use crate::graph::Network;
+use crate::graph::network::{Layer, depth};
 
 /// Whose plan is asked: the sampling kernel of a GPU makes the output, and the input layer of its next pixel.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub enum Device {
 
 /// Rows of the image after which the pattern of work repeats: `2^(levels − 1)`.
 pub fn group_of_rows(network: &Network) -> usize {
-    network.config.size_multiple()
+    network.size_multiple
 }
 
 /// What the first `pixels` pixels of each of `batch` images cost.
@@ -33,10 +33,15 @@ pub fn predicted(network: &Network, method: Method, batch: usize, pixels: usize,
 
 /// Products of the CPU engine's steps for an image.
 fn products(network: &Network, method: Method, pixels: usize) -> u64 {
-    let (width, height) = (network.config.width, network.config.height);
+    let (width, height) = (network.width, network.height);
+    let sum = |works: &mut dyn Iterator<Item = plan::Work>| -> u64 { works.map(|work| work.macs(network)).sum() };
     let of_row = |row, columns: usize| -> u64 {
-        let works = plan::of_row(network, row).chain(plan::of_pixels(network, row, 0..columns));
-        works.map(|work| work.macs(network)).sum()
+        let begins = sum(&mut plan::of_row(network, row));
+        if columns == width {
+            return begins + sum(&mut plan::of_known_row(network, row));
+        }
+        let places = (0..columns).flat_map(|column| (0..network.head.steps()).map(move |step| (column, step)));
+        begins + places.map(|(column, step)| sum(&mut plan::of_pixel(network, row, column, step))).sum::<u64>()
     };
     match method {
         Method::Naive => pixels as u64 * (0..height).map(|row| of_row(row, width)).sum::<u64>(),
@@ -55,7 +60,7 @@ fn weights(layer: &Layer) -> [usize; 2] {
 /// Weights that a batch reads, whatever its size, if none stay in a cache from one step to the next. Each
 /// takes four bytes, or two where they are stored so.
 pub fn weights_read(network: &Network, method: Method) -> u64 {
-    let (width, height) = (network.config.width, network.config.height);
+    let (width, height) = (network.width, network.height);
     let of_layer = |layer: &Layer| {
         let [early, late] = weights(layer);
         let rows = height / layer.run_every;
@@ -70,7 +75,7 @@ pub fn weights_read(network: &Network, method: Method) -> u64 {
 /// Values of four bytes that the cached method reads and writes for an image, if every layer reads each of its
 /// inputs once and writes each of its outputs once.
 pub fn values_moved(network: &Network) -> u64 {
-    let (width, height) = (network.config.width, network.config.height);
+    let (width, height) = (network.width, network.height);
     let of_layer = |layer: &Layer| {
         let context = if layer.has_context() { 2 * layer.outputs() } else { 0 };
         let positions = layer.columns(0..width).len() * (height / layer.run_every);
@@ -83,11 +88,15 @@ pub fn values_moved(network: &Network) -> u64 {
 mod tests {
     use super::*;
     use crate::model::Config;
-    use crate::model::network::Kind;
+    use crate::graph::{Kind, pixelcnn_pp};
+
+    fn network(config: &Config) -> Network {
+        Network::new(&pixelcnn_pp::graph(config), None)
+    }
 
     /// Dispatches for a whole image in closed form.
     fn dispatches_of_image(network: &Network) -> u64 {
-        let Config { width, height, .. } = network.config;
+        let Network { width, height, .. } = *network;
         let of_pixels = |layer: &Layer| match layer.kind {
             _ if layer.is_row_work() => 0,
             // The input layer runs with the output of the pixel before, but for the first of a row.
@@ -102,7 +111,7 @@ mod tests {
     #[test]
     fn whole_images_cost_what_the_network_says() {
         for config in [Config::published(160, 5), Config::published(8, 1)] {
-            let network = Network::new(&config);
+            let network = network(&config);
             let pixels = config.width * config.height;
             let of_batch = (3 * network.macs_per_image()) as u64;
             let gpu = Device::Gpu(Target { chain: Some(false), ..Target::SMALLEST });
@@ -120,7 +129,7 @@ mod tests {
 
     #[test]
     fn groups_of_rows_cost_the_same() {
-        let network = Network::new(&Config::published(8, 2));
+        let network = network(&Config::published(8, 2));
         let group = group_of_rows(&network) * network.config.width;
         for device in [Device::Cpu, Device::Gpu(Target::SMALLEST)] {
             let cost = |groups| predicted(&network, Method::Cached, 1, groups * group, device);

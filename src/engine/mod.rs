@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-use crate::model::Network;
+use crate::graph::Network;
 
 pub mod cost;
 pub mod cpu;
 pub mod gpu;
-mod job;
 pub mod plan;
+mod request;
 
-pub use crate::sampling::mixture::Draw;
-pub use job::{Canvas, Job, Lane, Method, Outcome, Trace, Want};
+pub use crate::head::Draw;
+pub use request::{Canvas, Lane, Method, Outcome, Request, RequestError, Shape, Trace, Want};
 
 /// What an engine has issued since it was made, counted from the shapes of what was issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +72,15 @@ pub enum EngineError {
         /// The largest batch that fits, where it is known.
         largest: Option<usize>,
     },
+    /// The request was made for another model, or for images of another size.
+    #[error("the request was made for another model or another size of images")]
+    OtherModel,
+    /// The request does not fit the model.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The GPU engine has no kernels for such a network.
+    #[error("the GPU engine cannot run this network: {0}")]
+    NotOnGpu(String),
     /// A thread could not be started.
     #[error("cannot start a thread: {0} (--threads 1 needs the fewest)")]
     Threads(String),
@@ -110,24 +119,27 @@ pub enum Room {
     UpTo(usize),
 }
 
-/// An engine: a network on a device, ready to run jobs.
+/// An engine: a network on a device, ready to run requests.
 pub trait Engine: Send {
     /// Engine and device, for people.
     fn name(&self) -> String;
 
-    /// Makes room for jobs of so many images, and gives back what larger ones took; returns how many.
+    /// Makes room for requests of so many images, and gives back what larger ones took; returns how many.
     ///
     /// # Errors
     /// [`EngineError::BatchTooLarge`], before anything is allocated where that can be known.
     fn prepare(&mut self, room: Room) -> Result<usize, EngineError>;
 
-    /// Computes a job; one with more lanes than there is room for is made room for first. `watch` is told how many
+    /// What a request to it must fit.
+    fn shape(&self) -> Shape;
+
+    /// Computes a request; one with more lanes than there is room for is made room for first. `watch` is told how many
     /// pixels of each image are done, from time to time. In raster order those are the first ones, so that it needs
     /// to see no pixels: the finished images tell what they were at any time.
     ///
     /// # Errors
     /// Any [`EngineError`].
-    fn run(&mut self, job: &Job, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError>;
+    fn run(&mut self, request: &Request, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError>;
 
     /// What costs are predicted for.
     fn device(&self) -> cost::Device;
@@ -162,8 +174,11 @@ fn trace_row(
     mut ring: impl FnMut(usize) -> Result<Vec<f32>, EngineError>,
 ) -> Result<(), EngineError> {
     for (n, node) in network.nodes.iter().enumerate() {
-        if row.is_multiple_of(1 << node.level) {
-            trace[n].1.extend(node.row(&ring(n)?, row >> node.level, batch, 0));
+        // What was made on this row, and on no row before it.
+        let made = node.newest(row).filter(|of_node| *of_node < network.height >> node.level);
+        let is_new = row == 0 || made != node.newest(row - 1);
+        if let Some(of_node) = made.filter(|_| is_new) {
+            trace[n].1.extend(network.row(n, &ring(n)?, of_node, batch, 0));
         }
     }
     Ok(())

@@ -1,10 +1,10 @@
-//! What is computed when: the layers that a row begins with, and those that wait for pixels. Both engines take
-//! these steps, and costs are their sum.
+//! What is computed when: the layers that a row begins with, those that wait for pixels, and those that lag behind them. Both
+//! engines take these steps, and costs are their sum.
 
 use std::ops::Range;
 
-use crate::model::Network;
-use crate::model::network::{Layer, Tap, depth};
+use crate::graph::Network;
+use crate::graph::network::{Layer, Tap, depth};
 
 /// Which terms of a layer's sum are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,11 @@ impl Part {
             Self::Late => &layer.taps[layer.early..],
             Self::All => &layer.taps,
         }
+    }
+
+    /// Whether it takes the terms that are known when the row begins, or the others.
+    pub fn takes(self, is_early: bool) -> bool {
+        self == Self::All || (self == Self::Early) == is_early
     }
 
     /// Row of the layer's matrix that belongs to the first channel of the first term.
@@ -62,25 +67,59 @@ pub fn part_of_row(layer: &Layer) -> Option<Part> {
     }
 }
 
-/// What begins a row of the image: all that does not depend on its pixels.
-pub fn of_row(network: &Network, row: usize) -> impl Iterator<Item = Work> {
-    network.layers.iter().enumerate().filter(move |(_, layer)| layer.runs_on_row(row)).filter_map(
-        |(index, layer)| {
-            let columns = layer.columns(0..network.config.width);
-            part_of_row(layer).map(|part| Work { layer: index, part, columns })
-        },
-    )
+/// Layers that run on a row of the image and fit, with their indices.
+fn layers(
+    network: &Network,
+    row: usize,
+    fits: impl Fn(&Layer) -> bool,
+) -> impl Iterator<Item = (usize, &Layer)> {
+    let runs = move |layer: &Layer| layer.runs_on_row(row) && row - layer.lag < network.height;
+    network.layers.iter().enumerate().filter(move |(_, layer)| fits(layer) && runs(layer))
 }
 
-/// What some pixels of a row take to their mixture parameters, given all pixels before them.
-pub fn of_pixels(network: &Network, row: usize, columns: Range<usize>) -> impl Iterator<Item = Work> {
-    let layers = network.layers.iter().enumerate();
-    layers.filter(move |(_, layer)| !layer.is_row_work() && layer.runs_on_row(row)).filter_map(
-        move |(index, layer)| {
-            let columns = layer.columns(columns.clone());
-            (!columns.is_empty()).then_some(Work { layer: index, part: Part::Late, columns })
-        },
-    )
+/// The pixels of a layer in some columns of the image, which may lie outside.
+fn late(network: &Network, layer: usize, columns: Range<isize>) -> Option<Work> {
+    let within = |column: isize| column.clamp(0, network.width as isize) as usize;
+    let columns = network.layers[layer].columns(within(columns.start)..within(columns.end));
+    (!columns.is_empty()).then_some(Work { layer, part: Part::Late, columns })
+}
+
+/// What begins a row of the image: all that does not depend on its pixels.
+pub fn of_row(network: &Network, row: usize) -> impl Iterator<Item = Work> {
+    layers(network, row, |_| true).flat_map(move |(layer, spec)| {
+        let columns = spec.columns(0..network.width);
+        let whole = part_of_row(spec).map(|part| Work { layer, part, columns });
+        // Pixels that are made before their own.
+        let is_ahead = !spec.is_row_work() && spec.delay < 0;
+        let ahead = is_ahead.then(|| late(network, layer, 0..-spec.pixels_late(network.head.steps()))).flatten();
+        [whole, ahead].into_iter().flatten()
+    })
+}
+
+/// What a step of a pixel takes to its parameters, given all before it.
+pub fn of_pixel(network: &Network, row: usize, column: usize, step: usize) -> impl Iterator<Item = Work> {
+    let steps = network.head.steps();
+    let is_in_step = move |layer: &Layer| !layer.is_row_work() && layer.step(steps) == step;
+    layers(network, row, is_in_step).filter_map(move |(index, layer)| {
+        let column = column as isize - layer.pixels_late(steps);
+        late(network, index, column..column + 1)
+    })
+}
+
+/// What is left of a row once its pixels are known: values that lag behind their pixels.
+pub fn of_end(network: &Network, row: usize) -> impl Iterator<Item = Work> {
+    let (steps, width) = (network.head.steps(), network.width as isize);
+    layers(network, row, move |layer| !layer.is_row_work() && layer.pixels_late(steps) > 0)
+        .filter_map(move |(index, layer)| late(network, index, width - layer.pixels_late(steps)..width))
+}
+
+/// What is left of a row that has begun and whose pixels are known, all of it.
+pub fn of_known_row(network: &Network, row: usize) -> impl Iterator<Item = Work> {
+    let steps = network.head.steps();
+    layers(network, row, |layer| !layer.is_row_work()).filter_map(move |(index, layer)| {
+        let made = (-layer.pixels_late(steps)).max(0);
+        late(network, index, made..network.width as isize)
+    })
 }
 
 impl Work {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::weights::ModelError;
+use crate::head::Head;
 
 /// The activation φ between convolutions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub struct Config {
     pub class_maps: Vec<String>,
 }
 
-/// A place at which a class adds something of its own; see `network/build.rs` for what each adds to.
+/// A place at which a class adds something of its own; see `graph/pixelcnn_pp.rs` for what each adds to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClassPlace {
     /// What the input layers make.
@@ -261,9 +262,14 @@ impl Config {
         Self { width, height, ..self.clone() }
     }
 
-    /// Numbers that the network gives a pixel: `10·M` for RGB, `3·M` for grey.
+    /// What pixels are drawn from.
+    pub fn head(&self) -> Head {
+        Head::logistic_mixture(self.channels, self.mixtures)
+    }
+
+    /// Numbers that the network gives a pixel.
     pub fn parameters_per_pixel(&self) -> usize {
-        self.mixtures * if self.channels == 3 { 10 } else { 3 }
+        self.head().parameters()
     }
 
     /// Sub-pixels of an image, the divisor of bits per dimension.

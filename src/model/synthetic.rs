@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::weights::Tensor;
-use super::{Config, Model, Network, Precision};
+use super::{Config, Model, Precision};
+use crate::graph::pixelcnn_pp;
 use crate::sampling::random::Noise;
 
 impl Model {
@@ -20,7 +21,7 @@ impl Model {
             (name, Tensor { shape, data })
         };
         let tensors: BTreeMap<_, _> =
-            Network::tensor_shapes(&config).into_iter().enumerate().map(tensor).collect();
+            pixelcnn_pp::graph(&config).tensors.into_iter().enumerate().map(tensor).collect();
         let name = format!("synthetic {}x{}", config.filters, config.blocks);
         Self {
             config,

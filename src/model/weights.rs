@@ -1,12 +1,15 @@
 //! Model files: reading a safetensors file, with every check made before any device is touched.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use super::{Config, Network};
+use super::Config;
+use crate::engine::Shape;
+use crate::graph::{Graph, Network, pixelcnn_pp};
+use crate::head::Head;
 
 /// Why a model file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -202,7 +205,7 @@ impl Model {
         let axes = |name: &str| file.tensor(name).ok().map(|tensor| tensor.shape().len());
         let config = Config::from_metadata(&metadata, axes)?;
 
-        let mut expected = Network::tensor_shapes(&config);
+        let mut expected = pixelcnn_pp::graph(&config).tensors;
         let mut tensors = BTreeMap::new();
         let mut extra = Vec::new();
         for (name, view) in file.iter() {
@@ -240,28 +243,49 @@ impl Model {
         })
     }
 
-    /// The model with its weights rounded to a precision. Biases, and the weights of input and output layers,
-    /// stay as they are.
+    /// The model with its weights rounded to a precision: those of the products that engines may store in it
+    /// ([`Layer::precision`](crate::graph::network::Layer::precision)). All other numbers stay as they are.
     ///
     /// # Errors
     /// [`ModelError::TooLarge`] if a weight is beyond the range of 16-bit floats.
     pub fn with_precision(mut self, precision: Precision) -> Result<Self, ModelError> {
         self.precision = precision;
         if precision == Precision::F16 {
-            let is_rounded = |name: &str| {
-                name.ends_with(".weight") && !name.starts_with("input.") && !name.starts_with("output.")
-            };
-            for (name, tensor) in self.tensors.iter_mut().filter(|(name, _)| is_rounded(name)) {
+            let network = self.network(self.config.width, self.config.height);
+            let layers = network.layers.iter().filter(|layer| layer.precision(precision) == precision);
+            let names: BTreeSet<_> = layers.flat_map(|layer| layer.weights()).collect();
+            for name in names {
+                let tensor = self.tensors.get_mut(name).expect("a layer names it");
                 for w in &mut tensor.data {
                     let rounded = half::f16::from_f32(*w);
                     if !rounded.is_finite() {
-                        return Err(ModelError::TooLarge { name: name.clone(), value: *w });
+                        return Err(ModelError::TooLarge { name: name.to_owned(), value: *w });
                     }
                     *w = rounded.to_f32();
                 }
             }
         }
         Ok(self)
+    }
+
+    /// Its graph, for images of `width` by `height` pixels.
+    pub fn graph(&self, width: usize, height: usize) -> Graph {
+        pixelcnn_pp::graph(&self.config.with_size(width, height))
+    }
+
+    /// The same, scheduled.
+    pub fn network(&self, width: usize, height: usize) -> Network {
+        Network::new(&self.graph(width, height), Some(&self.tensors))
+    }
+
+    /// What images of it are, at a size.
+    pub fn shape(&self, width: usize, height: usize) -> Shape {
+        Shape { height, width, head: self.head(), classes: self.config.classes.len() }
+    }
+
+    /// What its pixels are drawn from.
+    pub fn head(&self) -> Head {
+        self.config.head()
     }
 
     /// Weights and biases, all together.

@@ -1,6 +1,4 @@
-//! From the network's output to pixels and likelihoods: random numbers and the logistic mixture.
+//! Random numbers, and choices by weights.
 
-pub mod likelihood;
-pub mod mixture;
 pub mod random;
 pub mod resampling;

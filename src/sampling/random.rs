@@ -33,12 +33,31 @@ impl Noise {
         threefry([pixel, block, 0, 0], self.key).map(uniform)
     }
 
+    /// The noise of pixel `pixel` (`row · width + column`).
+    pub fn at(self, pixel: usize) -> PixelNoise {
+        PixelNoise { noise: self, pixel: pixel as u32 }
+    }
+
     /// A number in (0, 1) with 53 bits, for choices beside pixels: of a counter that no pixel of an image of
     /// `pixels` pixels has.
     pub fn beyond(self, pixels: usize) -> f64 {
         let [high, low, ..] = threefry([pixels as u32, 0, 0, 0], self.key);
         let bits = u64::from(high) << 21 | u64::from(low) >> 11;
         (bits as f64 + 0.5) / (1_u64 << 53) as f64
+    }
+}
+
+/// The noise of a pixel of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct PixelNoise {
+    noise: Noise,
+    pixel: u32,
+}
+
+impl PixelNoise {
+    /// The uniform numbers 4 · `block` to 4 · `block` + 3.
+    pub fn block(self, block: u32) -> [f32; 4] {
+        self.noise.block(self.pixel, block)
     }
 }
 

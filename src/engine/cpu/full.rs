@@ -9,14 +9,14 @@ use std::cell::RefCell;
 use crate::engine::Trace;
 use crate::model::{Model, Nonlinearity};
 
-/// The network's output `[N, H, W, P]` for images `[N, H, W, C]` of values in [−1, 1].
+/// The network's output `[N, H, W, P]` for images `[N, H, W, C]` of levels.
 ///
 /// `classes` has a class an image, or none for an unconditional model.
 pub fn parameters(
     model: &Model,
     width: usize,
     height: usize,
-    images: &[f32],
+    images: &[u16],
     classes: &[usize],
     threads: usize,
 ) -> Vec<f32> {
@@ -33,9 +33,7 @@ pub fn parameters(
                 for (i, (image, out)) in pairs.enumerate() {
                     let class = classes.get(t * share + i).copied();
                     let network = Network { model, class, trace: None };
-                    let image =
-                        Array { height, width, channels: model.config.channels, data: image.to_vec() };
-                    out.copy_from_slice(&network.forward(&image).data);
+                    out.copy_from_slice(&network.forward(&values(model, width, height, image)).data);
                 }
             });
         }
@@ -44,10 +42,16 @@ pub fn parameters(
 }
 
 /// Every value on the way to the output, for one image, before any activation.
-pub fn trace(model: &Model, width: usize, height: usize, image: &[f32], class: Option<usize>) -> Trace {
+pub fn trace(model: &Model, width: usize, height: usize, image: &[u16], class: Option<usize>) -> Trace {
     let network = Network { model, class, trace: Some(RefCell::default()) };
-    network.forward(&Array { height, width, channels: model.config.channels, data: image.to_vec() });
+    network.forward(&values(model, width, height, image));
     network.trace.map(RefCell::into_inner).unwrap_or_default()
+}
+
+/// An image as the network takes it, in [−1, 1].
+fn values(model: &Model, width: usize, height: usize, image: &[u16]) -> Array {
+    let data = image.iter().map(|&level| (f32::from(level) - 127.5) / 127.5).collect();
+    Array { height, width, channels: model.config.channels, data }
 }
 
 /// `[height, width, channels]`.

@@ -4,11 +4,17 @@
 //! any batch size, with any number of threads, and its parameters evaluated by row or by pixel.
 
 mod conv;
+mod epilogue;
 pub mod full;
 mod math;
+mod memory;
+mod packing;
 pub mod peak;
+mod session;
 mod state;
 mod team;
+
+pub use session::Session;
 
 use std::io;
 use std::ops::Range;
@@ -17,12 +23,14 @@ use std::thread;
 
 use super::cost::Device;
 use super::{
-    Counts, Engine, EngineError, Job, Lane, Method, Outcome, Room, Trace, largest, mebibytes, trace_row,
+    Counts, Engine, EngineError, Lane, Method, Outcome, Request, Room, Shape, Trace, largest, mebibytes, trace_row,
 };
-use crate::model::{Config, Model};
-use crate::sampling::mixture;
+use crate::head::{Head, MOST_CHANNELS};
+use crate::model::Model;
 use crate::sampling::random::Noise;
-use state::{Memory, Packing, State};
+use memory::Memory;
+use packing::Packing;
+use state::{Pixel, Scratch, State};
 use team::Team;
 
 /// Above this many images a thread, larger batches no longer help.
@@ -33,6 +41,7 @@ const MODEST: f64 = 0.8;
 
 /// A network on the CPU.
 pub struct CpuEngine {
+    shape: Shape,
     packing: Packing,
     /// Caches of each thread.
     memories: Vec<Memory>,
@@ -43,33 +52,40 @@ impl CpuEngine {
     pub fn new(model: &Model, width: usize, height: usize, threads: usize) -> Self {
         let memories: Vec<_> = (0..threads.max(1)).map(|_| Memory::default()).collect();
         let threads = memories.len();
-        Self { packing: Packing::new(model, width, height, threads), memories }
+        let packing = Packing::new(model, width, height, threads);
+        Self { shape: model.shape(width, height), packing, memories }
+    }
+
+    /// The same, but with NaN wherever a value has not been made yet: reading it breaks the image. For tests.
+    pub fn poisoned(mut self) -> Self {
+        self.packing.poisoned = true;
+        self
     }
 
     /// Splits the images of a job and their results between teams of threads, which compute them.
     fn share(
         &mut self,
-        job: &Job,
+        request: &Request,
         outcome: &mut Outcome,
         watch: &mut dyn FnMut(usize),
     ) -> Result<(), EngineError> {
         let threads = self.memories.len();
-        let teams = threads.min(job.lanes.len());
+        let teams = threads.min(request.lanes().len());
         let size = if threads / teams >= self.packing.team { self.packing.team } else { 1 };
         let packing = &self.packing;
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
-            let mut rest = Images::new(job, &packing.network.config, outcome);
+            let mut rest = Images::new(request, outcome);
             let mut running = Vec::new();
             for (t, memory) in self.memories.iter_mut().take(teams).enumerate() {
                 let mine;
-                (mine, rest) = rest.split((job.lanes.len() + t) / teams);
+                (mine, rest) = rest.split((request.lanes().len() + t) / teams);
                 let sender = sender.clone();
                 let work = move || {
-                    let classes = mine.lanes.iter().filter_map(|lane| lane.class).collect();
+                    let classes = mine.lanes.iter().map(|lane| lane.class.unwrap_or(0)).collect();
                     memory
                         .begin(packing, mine.lanes.len(), classes)
-                        .map_err(|_| no_memory(job, packing))?;
+                        .map_err(|_| no_memory(request.lanes().len(), packing))?;
                     compute_in_team(packing, memory, size, mine, &|| _ = sender.send(()))
                 };
                 running.push(thread::Builder::new().spawn_scoped(scope, work).map_err(no_thread)?);
@@ -112,8 +128,7 @@ impl CpuEngine {
     }
 }
 
-fn no_memory(job: &Job, packing: &Packing) -> EngineError {
-    let batch = job.lanes.len();
+fn no_memory(batch: usize, packing: &Packing) -> EngineError {
     EngineError::BatchTooLarge {
         batch,
         needed: mebibytes(packing.state_bytes(batch) as u64),
@@ -148,10 +163,11 @@ fn compute_in_team(
     report: &dyn Fn(),
 ) -> Result<(), EngineError> {
     let (whole, alone) = (Team::new(size), Team::new(1));
-    let job = images.job;
+    let request = images.request;
     let run = |team: &Team, member, images, report: &dyn Fn()| {
         let _member = team.member();
-        compute(&mut State::new(packing, memory, team, member), job, images, report)
+        let scratch = Scratch::new(packing);
+        compute(&mut State::new(packing, memory, team, member, scratch), request, images, report)
     };
     let ended = thread::scope(|scope| {
         // All threads of the team begin, or none.
@@ -173,88 +189,104 @@ fn compute_in_team(
     ended.map_err(|error| error.expect("the first thread has its own errors alone"))
 }
 
-/// Computes images in the steps that the job names; `report` is called for every pixel that is done. All threads of
+/// Computes images in the steps that the request names; `report` is called for every pixel that is done. All threads of
 /// a team do it; the first has the images.
 ///
 /// # Errors
 /// Those of the first thread; none, for the others, if it had any.
 fn compute<'a>(
     state: &mut State,
-    job: &Job,
+    request: &Request,
     mut images: Option<Images<'a>>,
     report: &dyn Fn(),
 ) -> Result<(), Option<EngineError>> {
-    let mut first = |state: &mut State, turn: Turn<'a>, row, columns| {
+    let mut first = |state: &mut State, turn: Turn<'a>, row, columns, step| {
         state.try_alone(|state| match &mut images {
-            Some(images) => turn(images, state, row, columns),
+            Some(images) => turn(images, state, row, columns, step),
             None => Ok(()),
         })
     };
-    let config = &state.network().config;
-    let (width, height, last) = (config.width, config.height, job.pixels_of(config));
-    if job.method == Method::Naive {
+    let (shape, last) = (request.shape(), request.pixels());
+    let (width, height) = (shape.width, shape.height);
+    if request.method() == Method::Naive {
         for pixel in 0..last {
             state.alone(State::restart);
             for row in 0..height {
                 state.begin_row(row);
-                first(state, Images::show, row, 0..width)?;
-                state.step(row, 0..width);
+                first(state, Images::show, row, 0..width, None)?;
+                state.known_row(row);
                 if row == pixel / width {
-                    first(state, Images::take, row, pixel % width..pixel % width + 1)?;
+                    first(state, Images::take, row, pixel % width..pixel % width + 1, None)?;
                 }
             }
             report();
         }
         return Ok(());
     }
-    let rows_given = job.rows_given(config);
+    let rows_given = request.rows_given();
     for row in 0..last.div_ceil(width) {
         let end = width.min(last - row * width);
         state.begin_row(row);
         if row < rows_given {
-            first(state, Images::show, row, 0..width)?;
-            state.step(row, 0..width);
-            first(state, Images::take, row, 0..width)?;
+            first(state, Images::show, row, 0..width, None)?;
+            state.known_row(row);
+            first(state, Images::take, row, 0..width, None)?;
             (0..width).for_each(|_| report());
         } else {
             for column in 0..end {
-                state.step(row, column..column + 1);
-                first(state, Images::take, row, column..column + 1)?;
+                for step in 0..shape.head.steps() {
+                    state.step(row, column, step);
+                    first(state, Images::take, row, column..column + 1, Some(step))?;
+                }
                 report();
             }
+            if end == width {
+                state.end_row(row);
+            }
         }
-        if job.want.trace {
-            first(state, Images::trace, row, 0..end)?;
+        if request.want().trace {
+            first(state, Images::trace, row, 0..end, None)?;
+        }
+    }
+    if request.want().trace && last == width * height {
+        // What lags behind the last row.
+        for row in height..height + state.network().largest_lag() {
+            state.begin_row(row);
+            first(state, Images::trace, row, 0..width, None)?;
         }
     }
     Ok(())
 }
 
-/// What the first thread of a team does with its images, for some columns of a row.
-type Turn<'a> = fn(&mut Images<'a>, &mut State, usize, Range<usize>) -> Result<(), EngineError>;
+/// What the first thread of a team does with its images, for some columns of a row, in one step of a pixel or in all.
+type Turn<'a> = fn(&mut Images<'a>, &mut State, usize, Range<usize>, Option<usize>) -> Result<(), EngineError>;
 
-/// Some images of a job, and where their results go.
+/// Some images of a request, and where their results go.
 struct Images<'a> {
-    job: &'a Job,
-    config: &'a Config,
+    request: &'a Request,
     lanes: &'a [Lane],
     /// As in [`Outcome`].
-    pixels: &'a mut [f32],
+    levels: &'a mut [u16],
     log_likelihood: &'a mut [f64],
     parameters: &'a mut [f32],
-    /// For the job's first image.
+    /// What the network has been shown instead of levels: `[N, H, W, C]`, if it is to be shown what is between them.
+    values: Vec<f32>,
+    /// Whether all pixels of the request are given.
+    is_evaluation: bool,
+    /// For the request's first image.
     trace: Option<&'a mut Trace>,
 }
 
 impl<'a> Images<'a> {
-    fn new(job: &'a Job, config: &'a Config, outcome: &'a mut Outcome) -> Self {
+    fn new(request: &'a Request, outcome: &'a mut Outcome) -> Self {
         Self {
-            job,
-            config,
-            lanes: &job.lanes,
-            pixels: &mut outcome.pixels,
+            request,
+            lanes: request.lanes(),
+            levels: &mut outcome.levels,
             log_likelihood: &mut outcome.log_likelihood,
             parameters: &mut outcome.parameters,
+            values: Vec::new(),
+            is_evaluation: request.is_evaluation(),
             trace: Some(&mut outcome.trace),
         }
     }
@@ -266,74 +298,118 @@ impl<'a> Images<'a> {
         }
         let all = self.lanes.len();
         let (lanes, other_lanes) = self.lanes.split_at(count);
-        let (pixels, other_pixels) = cut(self.pixels, count, all);
+        let (levels, other_levels) = cut(self.levels, count, all);
         let (log_likelihood, other_likelihood) = cut(self.log_likelihood, count, all);
         let (parameters, other_parameters) = cut(self.parameters, count, all);
-        let first = Self { lanes, pixels, log_likelihood, parameters, ..self };
+        let values = |levels: &[u16]| match self.request.draw().continuous {
+            true => vec![0.0; levels.len()],
+            false => Vec::new(),
+        };
         let others = Self {
+            request: self.request,
             lanes: other_lanes,
-            pixels: other_pixels,
+            values: values(other_levels),
+            levels: other_levels,
             log_likelihood: other_likelihood,
             parameters: other_parameters,
+            is_evaluation: self.is_evaluation,
             trace: None,
-            ..first
         };
-        (first, others)
+        let values = values(levels);
+        (Self { lanes, levels, log_likelihood, parameters, values, ..self }, others)
+    }
+
+    /// Where a pixel of an image is among all.
+    fn place(&self, image: usize, row: usize, column: usize) -> usize {
+        let Shape { height, width, .. } = *self.request.shape();
+        (image * height + row) * width + column
+    }
+
+    /// Shows the network a pixel, up to channel `known`: as it is given, or as it has been drawn.
+    fn show_pixel(&self, state: &mut State, image: usize, [row, column]: [usize; 2], known: usize) {
+        let (shape, at) = (self.request.shape(), self.place(image, row, column));
+        let channels = shape.head.channels();
+        let here = at * channels..at * channels + known;
+        let pixel = match self.lanes[image].canvas.pixel(row * shape.width + column, channels) {
+            Some(given) => Pixel::Levels(&given[..known]),
+            None if self.values.is_empty() => Pixel::Levels(&self.levels[here]),
+            None => Pixel::Values(&self.values[here]),
+        };
+        state.set_pixel(row, column, image, pixel);
     }
 
     /// Lets the network see the pixels of a row: those that are given, and those that have been drawn.
     #[allow(clippy::unnecessary_wraps, reason = "a turn may fail")]
-    fn show(&mut self, state: &mut State, row: usize, columns: Range<usize>) -> Result<(), EngineError> {
-        let Config { width, height, channels, .. } = *self.config;
+    fn show(&mut self, state: &mut State, row: usize, columns: Range<usize>, _: Option<usize>) -> Result<(), EngineError> {
+        let channels = self.request.shape().head.channels();
         for column in columns {
-            for (image, lane) in self.lanes.iter().enumerate() {
-                let pixel = row * width + column;
-                let drawn = &self.pixels[(image * height * width + pixel) * channels..][..channels];
-                state.set_pixel(row, column, image, lane.canvas.pixel(pixel, channels).unwrap_or(drawn));
-            }
+            (0..self.lanes.len()).for_each(|image| self.show_pixel(state, image, [row, column], channels));
         }
         Ok(())
     }
 
-    /// Takes what the network gave for some pixels of a row, and gives them their values.
-    fn take(&mut self, state: &mut State, row: usize, columns: Range<usize>) -> Result<(), EngineError> {
-        let Config { width, height, channels, .. } = *self.config;
-        let per_pixel = self.config.parameters_per_pixel();
+    /// Takes what the network gave for some pixels of a row, and gives them their levels.
+    fn take(
+        &mut self,
+        state: &mut State,
+        row: usize,
+        columns: Range<usize>,
+        step: Option<usize>,
+    ) -> Result<(), EngineError> {
+        let steps = step.map_or(0..self.request.shape().head.steps(), |step| step..step + 1);
         for column in columns {
-            let place = row * width + column;
-            for (image, lane) in self.lanes.iter().enumerate() {
-                let parameters = state.parameters(column, image);
-                // In pieces, each of which is looked through without a branch.
-                let of_piece = |piece: &[f32]| piece.iter().fold(true, |all, p| all & p.is_finite());
-                let is_finite = parameters.chunks(64).all(of_piece);
-                if !is_finite || state.is_broken(image) {
-                    let pixel = (!is_finite).then_some([row, column]);
-                    return Err(EngineError::NotFinite { image: lane.index, pixel });
-                }
-                let at = image * height * width + place;
-                let pixel = &mut self.pixels[at * channels..][..channels];
-                match lane.canvas.pixel(place, channels) {
-                    Some(given) => pixel.copy_from_slice(given),
-                    None => {
-                        let noise = Noise::new(self.job.seed, lane.index);
-                        let noise = |block| noise.block(place as u32, block);
-                        mixture::draw(parameters, noise, self.job.draw, pixel);
+            steps.clone().try_for_each(|step| self.take_step(state, row, column, step))?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the network gave for a step of a pixel, and gives its channels their levels.
+    fn take_step(&mut self, state: &mut State, row: usize, column: usize, step: usize) -> Result<(), EngineError> {
+        let shape = *self.request.shape();
+        let (head, place) = (shape.head, row * shape.width + column);
+        let (channels, is_last) = (head.channels(), step + 1 == head.steps());
+        let here = head.channels_of(step);
+        for (image, lane) in self.lanes.iter().enumerate() {
+            let parameters = state.parameters(row, column, image);
+            // In pieces, each of which is looked through without a branch.
+            let of_piece = |piece: &[f32]| piece.iter().fold(true, |all, p| all & p.is_finite());
+            let is_finite = parameters[head.parameters_of(step)].chunks(64).all(of_piece);
+            if !is_finite || state.is_broken(image) {
+                let pixel = (!is_finite).then_some([row, column]);
+                return Err(EngineError::NotFinite { image: lane.index, pixel });
+            }
+            let at = self.place(image, row, column);
+            let levels = &mut self.levels[at * channels..][..channels];
+            match lane.canvas.pixel(place, channels) {
+                Some(given) => levels[here.clone()].copy_from_slice(&given[here.clone()]),
+                None => {
+                    let noise = Noise::new(self.request.seed(), lane.index).at(place);
+                    let mut values = [0.0; MOST_CHANNELS];
+                    let values = &mut values[..channels];
+                    head.draw(step, parameters, noise, self.request.draw(), levels, values);
+                    if let Some(kept) = self.values.get_mut(at * channels..(at + 1) * channels) {
+                        kept.copy_from_slice(values);
                     }
                 }
-                if let Some(to) = self.log_likelihood.get_mut(at) {
-                    *to = (self.job.likelihood())(parameters, pixel);
-                }
-                if !self.parameters.is_empty() {
-                    self.parameters[at * per_pixel..][..per_pixel].copy_from_slice(parameters);
-                }
-                state.set_pixel(row, column, image, pixel);
             }
+            if let Some(to) = self.log_likelihood.get_mut(at).filter(|_| is_last) {
+                let log_likelihood = match self.is_evaluation {
+                    true => Head::log_likelihood,
+                    false => Head::fast_log_likelihood,
+                };
+                *to = log_likelihood(&head, parameters, levels);
+            }
+            if is_last && !self.parameters.is_empty() {
+                let per_pixel = head.parameters();
+                self.parameters[at * per_pixel..][..per_pixel].copy_from_slice(parameters);
+            }
+            self.show_pixel(state, image, [row, column], here.end);
         }
         Ok(())
     }
 
-    /// Adds what a row of the job's first image gave to the trace.
-    fn trace(&mut self, state: &mut State, row: usize, _: Range<usize>) -> Result<(), EngineError> {
+    /// Adds what a row of the request's first image gave to the trace.
+    fn trace(&mut self, state: &mut State, row: usize, _: Range<usize>, _: Option<usize>) -> Result<(), EngineError> {
         let Some(trace) = &mut self.trace else { return Ok(()) };
         trace_row(state.network(), trace, row, self.lanes.len(), |node| Ok(state.ring(node).to_vec()))
     }
@@ -371,13 +447,18 @@ impl Engine for CpuEngine {
         Ok(batch)
     }
 
-    fn run(&mut self, job: &Job, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
-        if job.lanes.is_empty() {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn run(&mut self, request: &Request, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
+        request.check(&self.shape)?;
+        if request.lanes().is_empty() {
             return Ok(Outcome::default());
         }
-        self.fits(job.lanes.len())?;
-        let mut outcome = Outcome::new(&self.packing.network, job);
-        self.share(job, &mut outcome, watch)?;
+        self.fits(request.lanes().len())?;
+        let mut outcome = Outcome::new(&self.packing.network, request);
+        self.share(request, &mut outcome, watch)?;
         Ok(outcome)
     }
 
@@ -404,8 +485,9 @@ mod tests {
     fn held_memory_counts_as_free() {
         let model = Model::shipped("mnist").unwrap().unwrap();
         let mut engine = CpuEngine::new(&model, 28, 28, 2);
-        let job = Job { pixels: Some(1), ..Job::sample(0, (0..64).map(|i| (i, Some(0)))) };
-        engine.run(&job, &mut |_| {}).unwrap();
+        let lanes = (0..64).map(|i| (i, Some(0)));
+        let request = Request::sample(engine.shape(), 0, lanes).unwrap().first(1);
+        engine.run(&request, &mut |_| {}).unwrap();
         let held = engine.held();
         assert!(held >= engine.batch_bytes(64), "{held} bytes");
         assert!(engine.available() >= available_memory() / 2 + held);

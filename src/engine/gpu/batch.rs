@@ -5,15 +5,19 @@ use bytemuck::Zeroable;
 use super::device::{Device, Part};
 use super::layout::{JobUniform, LayerUniform, RingUniform, TapUniform, TargetUniform, bind, quads};
 use super::memory::{QUAD, Region};
-use super::plan::{Dispatch, Operation, Plan, horizontal_input, offset, output};
+use super::plan::{Dispatch, Operation, Plan, offset};
+use super::shaders::MAX_TAPS;
+use super::support::{output, phi, pixel_input};
 use super::weights::Weights;
-use super::{EngineError, Gpu, Job};
+use super::{EngineError, Gpu, Request};
 use crate::engine::Method;
 use crate::engine::plan;
-use crate::model::network::{IMAGE, MAX_TAPS, padded};
+use crate::graph::IMAGE;
+use crate::graph::network::padded;
+use crate::head::Kind;
 
-/// What pixels are before they are drawn; no value in [−1, 1].
-const UNTOUCHED: f32 = 4.0;
+/// What pixels are before they are drawn; no level.
+const UNTOUCHED: f32 = -4.0;
 
 /// A dispatch, the same at every step.
 struct Work {
@@ -68,15 +72,15 @@ impl Batch {
     ///
     /// # Errors
     /// What the device reports.
-    pub fn make_ready(&mut self, gpu: &Gpu, job: &Job) -> Result<(), EngineError> {
-        let for_known_rows = job.method == Method::Naive || job.rows_given(&gpu.network.config) > 0;
+    pub fn make_ready(&mut self, gpu: &Gpu, request: &Request) -> Result<(), EngineError> {
+        let for_known_rows = request.method() == Method::Naive || request.rows_given() > 0;
         for (number, dispatch) in self.plan.all() {
             let is_needed = match dispatch.operation {
                 Operation::Conv { whole_row: false, .. } => !self.plan.has_chain(),
                 Operation::Conv { part: plan::Part::Late, .. } | Operation::ShowRow => for_known_rows,
                 Operation::Conv { .. } | Operation::Chain => true,
                 Operation::Sample => !self.plan.has_chain() || for_known_rows,
-                Operation::Likelihood => job.want.likelihood,
+                Operation::Likelihood => request.want().likelihood,
             };
             if is_needed && self.works[number].is_none() {
                 let work = self.work(gpu, number);
@@ -125,7 +129,7 @@ impl Batch {
 
     fn target(&self, gpu: &Gpu, node: usize) -> TargetUniform {
         let addition = gpu.weights.of_nodes[node];
-        TargetUniform::new(&gpu.network.nodes[node], self.ring(gpu, node, 0), addition)
+        TargetUniform::new(&gpu.network.nodes[node], phi(&gpu.network), self.ring(gpu, node, 0), addition)
     }
 
     /// A node, from some quads into its records on.
@@ -147,9 +151,9 @@ impl Batch {
         let mut taps = [TapUniform::zeroed(); MAX_TAPS];
         for (uniform, tap) in taps.iter_mut().zip(part.taps(layer)) {
             let source = self.ring(gpu, tap.source, offset(network, tap.source, tap.form));
-            *uniform = TapUniform::new(tap, source, layer.scale(&network.nodes[tap.source]));
+            *uniform = TapUniform::new(tap, source);
         }
-        let columns = if whole_row { network.config.width >> layer.grid } else { 1 };
+        let columns = if whole_row { network.width >> layer.grid } else { 1 };
         let (residual, form) =
             layer.residual.map_or((layer.target, 0), |(node, form)| (node, offset(network, node, form)));
         let [arena, base] = self.context(l);
@@ -173,52 +177,54 @@ impl Batch {
             row_bits: dispatch.run_every as u32 - 1,
             row_like: dispatch.first_row as u32,
             // Past the first column, a pixel has run the input layer for its next.
-            column_bits: if dispatch.is_input() { u32::MAX } else { dispatch.run_every as u32 - 1 },
+            column_bits: if self.plan.is_input(dispatch) { u32::MAX } else { dispatch.run_every as u32 - 1 },
             unused: [0; 3],
         }
     }
 
     /// Clears the caches and sets what the next batch is to be.
-    pub fn begin(&self, gpu: &Gpu, job: &Job) {
-        let (network, config) = (&gpu.network, &gpu.network.config);
+    pub fn begin(&self, gpu: &Gpu, request: &Request) {
+        let (network, shape) = (&gpu.network, request.shape());
+        let Kind::LogisticMixture { mixtures } = shape.head.kind();
+        let (channels, draw) = (shape.head.channels(), request.draw());
         let tap = &output(network).taps[0];
-        let (input, input_layer) = horizontal_input(network);
+        let (input, input_layer) = pixel_input(network);
         let pixels = self.plan.memory.pixels;
         let uniform = JobUniform {
             source: self.ring(gpu, tap.source, offset(network, tap.source, tap.form)),
             image: self.ring(gpu, IMAGE, 0),
-            parameters: self.ring(gpu, network.parameters(), 0),
+            parameters: self.ring(gpu, network.head_node, 0),
             target: self.target(gpu, input_layer.target),
             addition: gpu.weights.of_layers[network.layers.len() - 1],
-            seed: [job.seed as u32, (job.seed >> 32) as u32],
-            temperature: job.draw.temperature,
-            truncation: job.draw.truncation,
-            mixtures: config.mixtures as u32,
-            channels: config.channels as u32,
+            seed: [request.seed() as u32, (request.seed() >> 32) as u32],
+            temperature: draw.temperature,
+            truncation: draw.truncation,
+            mixtures: mixtures as u32,
+            channels: channels as u32,
             batch: self.size() as u32,
-            columns: config.width as u32,
-            continuous: u32::from(job.draw.continuous),
+            columns: shape.width as u32,
+            continuous: u32::from(draw.continuous),
             pixels: [pixels.arena as u32, pixels.start as u32],
-            wanted: job.pixels_of(config) as u32,
+            wanted: request.pixels() as u32,
             context: self.context(input),
             layers: self.plan.chained().count() as u32,
             span: self.plan.span as u32,
-            reach: job.draw.reach(),
+            reach: draw.reach(),
             changing: gpu.weights.changing,
             padding: [0; 2],
         };
         let queue = &gpu.device.queue;
         queue.write_buffer(&self.job, 0, bytemuck::bytes_of(&uniform));
-        // Images past the job's are drawn with the rest, for nobody.
+        // Padding lanes: computed with the rest, and discarded.
         let mut lanes = vec![[0u32; 4]; self.size()];
         let mut canvas = vec![[UNTOUCHED, UNTOUCHED, UNTOUCHED, 0.0]; pixels.length];
-        for (image, lane) in job.lanes.iter().enumerate() {
+        for (image, lane) in request.lanes().iter().enumerate() {
             let class = lane.class.unwrap_or(0) as u32;
             lanes[image] = [class, lane.index as u32, (lane.index >> 32) as u32, 0];
-            for pixel in 0..config.width * config.height {
-                if let Some(given) = lane.canvas.pixel(pixel, config.channels) {
+            for pixel in 0..shape.pixels() {
+                if let Some(given) = lane.canvas.pixel(pixel, channels) {
                     let to = &mut canvas[pixel * self.size() + image];
-                    to[..given.len()].copy_from_slice(given);
+                    to.iter_mut().zip(given).for_each(|(to, level)| *to = f32::from(*level));
                     to[3] = 1.0;
                 }
             }

@@ -5,8 +5,10 @@ use bytemuck::{Pod, Zeroable};
 
 use super::memory::Region;
 use super::plan::{MOST_ARENAS, OTHER_BUFFERS};
-use super::shaders::MOST_THREADS;
-use crate::model::network::{CHANNEL_ALIGN, Form, MAX_TAPS, Node, Table, Tap, padded};
+use super::shaders::{MAX_TAPS, MOST_THREADS};
+use super::support::slots;
+use crate::graph::network::{CHANNEL_ALIGN, Node, Tap, padded};
+use crate::graph::{Activation, Table};
 
 /// A form that is not there; `NONE` in WGSL.
 const NONE: u32 = u32::MAX;
@@ -85,11 +87,11 @@ pub struct TargetUniform {
 }
 
 impl TargetUniform {
-    /// Describes a node that is stored in a ring; `addition` is what its class adds for some readers.
-    pub fn new(node: &Node, ring: RingUniform, addition: TableUniform) -> Self {
+    /// Describes a node that is stored in a ring, in a network with an activation φ; `addition` is what its class adds for some readers.
+    pub fn new(node: &Node, phi: Activation, ring: RingUniform, addition: TableUniform) -> Self {
         let [raw, phi, elu, class_raw, class_phi] =
-            Form::ALL.map(|form| node.offset(form).map_or(NONE, quads));
-        let has_class = node.has_class().into();
+            slots(node, phi).map(|offset| offset.map_or(NONE, quads));
+        let has_class = node.is_modulated().into();
         Self { ring, raw, phi, elu, class_raw, class_phi, has_class, unused: [0; 2], addition }
     }
 }
@@ -111,9 +113,9 @@ pub struct TapUniform {
 }
 
 impl TapUniform {
-    /// Describes a tap that reads `source`; `scale` is 2 where that is one level finer than the layer's grid, else 1.
-    pub fn new(tap: &Tap, source: RingUniform, scale: usize) -> Self {
-        let scale = scale as u32;
+    /// Describes a tap that reads `source`.
+    pub fn new(tap: &Tap, source: RingUniform) -> Self {
+        let scale = tap.scale as u32;
         Self {
             arena: source.arena,
             // To the left of the first column there is padding.
@@ -124,7 +126,7 @@ impl TapUniform {
             of_image: source.of_image,
             row: tap.row as i32,
             scale,
-            depth: quads(tap.depth()),
+            depth: quads(tap.depth),
             unused: [0; 3],
         }
     }

@@ -1,7 +1,7 @@
 //! Where nodes, row contexts and pixels lie: regions of a few buffers, the arenas.
 
 use super::layout::quads;
-use crate::model::Network;
+use crate::graph::Network;
 
 /// A part of an arena, in quads: vectors of four numbers, 16 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,11 +43,11 @@ impl Memory {
         }
         memory.cleared.clone_from(&memory.arenas);
         for layer in &network.layers {
-            let length = (network.config.width >> layer.grid) * batch * quads(layer.outputs()) as usize;
+            let length = (network.width >> layer.grid) * batch * quads(layer.outputs()) as usize;
             let region = layer.has_context().then(|| memory.take(length, limit));
             memory.contexts.push(region);
         }
-        memory.pixels = memory.take(network.config.height * network.config.width * batch, limit);
+        memory.pixels = memory.take(network.height * network.width * batch, limit);
         memory.cleared.resize(memory.arenas.len(), 0);
         memory
     }

@@ -16,14 +16,16 @@ mod planner;
 pub mod profile;
 mod run;
 pub mod shaders;
+pub mod support;
 mod weights;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::cost;
-use super::{Counts, Engine, EngineError, Job, Outcome, Room, largest, mebibytes};
-use crate::model::{Model, Network};
+use super::{Counts, Engine, EngineError, Outcome, Request, Room, Shape, largest, mebibytes};
+use crate::graph::Network;
+use crate::model::Model;
 use batch::Batch;
 use choice::Speed;
 use device::Device;
@@ -71,6 +73,7 @@ impl Options {
 
 /// A network on a GPU.
 pub struct GpuEngine {
+    shape: Shape,
     gpu: Gpu,
     batch: Option<Batch>,
     pace: Pace,
@@ -136,7 +139,10 @@ impl GpuEngine {
         adapter: &wgpu::Adapter,
         options: Options,
     ) -> Result<Self, EngineError> {
-        let network = Network::new(&model.config.with_size(width, height));
+        let network = model.network(width, height);
+        if let Some(reason) = support::reason_against(&network) {
+            return Err(EngineError::NotOnGpu(reason));
+        }
         let device = Device::open(adapter, options)?;
         let limits = device.handle.limits();
         let buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
@@ -153,7 +159,7 @@ impl GpuEngine {
         let pipelines = RefCell::new(Pipelines::new(options.checked));
         let gpu = Gpu { network, device, weights, target, layouts: RefCell::default(), pipelines };
         gpu.device.check()?;
-        Ok(Self { gpu, batch: None, pace: Pace::default(), counts: Counts::default() })
+        Ok(Self { shape: model.shape(width, height), gpu, batch: None, pace: Pace::default(), counts: Counts::default() })
     }
 
     fn plan(&self, batch: usize) -> Plan {
@@ -218,22 +224,29 @@ impl Engine for GpuEngine {
             drop(batch);
             return Err(self.too_large(wanted, limit(), size));
         }
-        batch.make_ready(&self.gpu, &Job::default())?;
+        let usual = Request::new(self.shape, 0, Vec::new()).expect("it has no lanes");
+        batch.make_ready(&self.gpu, &usual)?;
         self.batch = Some(batch);
         Ok(size)
     }
 
-    fn run(&mut self, job: &Job, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
-        if job.lanes.is_empty() {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn run(&mut self, request: &Request, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
+        request.check(&self.shape)?;
+        let lanes = request.lanes().len();
+        if lanes == 0 {
             return Ok(Outcome::default());
         }
-        if self.batch.as_ref().is_none_or(|batch| batch.size() < job.lanes.len()) {
-            self.prepare(Room::For(job.lanes.len()))?;
+        if self.batch.as_ref().is_none_or(|batch| batch.size() < lanes) {
+            self.prepare(Room::For(lanes))?;
         }
-        let Self { gpu, batch, pace, counts } = self;
+        let Self { gpu, batch, pace, counts, .. } = self;
         let batch = batch.as_mut().expect("prepared before");
-        batch.make_ready(gpu, job)?;
-        Run::new(gpu, batch, job, counts, pace).run(watch)
+        batch.make_ready(gpu, request)?;
+        Run::new(gpu, batch, request, counts, pace).run(watch)
     }
 
     fn device(&self) -> cost::Device {

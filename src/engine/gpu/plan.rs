@@ -6,12 +6,13 @@
 use super::choice::Speed;
 use super::layout::quads;
 use super::memory::{Memory, Place, QUAD};
-use super::planner::{FIRST_HORIZONTAL, Planner};
+use super::planner::Planner;
 use super::shaders::{Kernel, Reduction, Variant};
 use crate::engine::plan::{Part, part_of_row};
 use crate::engine::{Counts, Method};
-use crate::model::network::{Form, Kind, Layer, Stream};
-use crate::model::{Network, Precision};
+use super::support::pixel_input;
+use crate::graph::Network;
+use crate::model::Precision;
 
 /// Read-write buffers for nodes, contexts and pixels, at most. Kernels bind four other storage buffers, and WebGPU
 /// promises eight.
@@ -115,6 +116,8 @@ pub struct Plan {
     /// Pixels in a row.
     width: usize,
     height: usize,
+    /// The layer that the sampling kernel runs for its next pixel.
+    input: usize,
     /// What a row begins with, layer by layer.
     rows: Vec<Dispatch>,
     /// What a pixel takes; the last draws it.
@@ -133,7 +136,6 @@ impl Plan {
     /// Plans batches of `batch` images.
     pub fn new(network: &Network, batch: usize, target: Target) -> Self {
         let memory = Memory::new(network, batch, target.buffer);
-        let config = &network.config;
         let planner = Planner { network, batch, target, arenas: memory.arenas.len() as u32 };
         let (mut rows, mut pixels, mut whole_rows) = (Vec::new(), Vec::new(), Vec::new());
         for (l, layer) in network.layers.iter().enumerate() {
@@ -141,9 +143,9 @@ impl Plan {
             if !layer.is_row_work() {
                 whole_rows.push(planner.conv(l, Part::Late, true));
                 // The output layer of a pixel is a part of the sampling kernel.
-                pixels.push(match layer.kind {
-                    Kind::Output => planner.sample(),
-                    _ => planner.conv(l, Part::Late, false),
+                pixels.push(match layer.target == network.head_node {
+                    true => planner.sample(),
+                    false => planner.conv(l, Part::Late, false),
                 });
             }
         }
@@ -151,8 +153,9 @@ impl Plan {
         Self {
             batch,
             memory,
-            width: config.width,
-            height: config.height,
+            width: network.width,
+            height: network.height,
+            input: pixel_input(network).0,
             rows,
             pixels,
             whole_rows,
@@ -203,9 +206,14 @@ impl Plan {
     fn parts(&self, row: usize, column: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
         self.all().skip(self.rows.len()).take(self.pixels.len()).filter(move |(_, dispatch)| {
             // Past the first column, the sampling kernel has run the input layer for its next pixel.
-            let is_done = dispatch.is_input() && column > 0;
+            let is_done = self.is_input(dispatch) && column > 0;
             dispatch.runs_on_row(row) && column.is_multiple_of(dispatch.run_every) && !is_done
         })
+    }
+
+    /// Whether it is the layer that a pixel runs for its next.
+    pub fn is_input(&self, dispatch: &Dispatch) -> bool {
+        matches!(dispatch.operation, Operation::Conv { layer, part: Part::Late, .. } if layer == self.input)
     }
 
     /// Whether a chain does what pixels take.
@@ -283,28 +291,9 @@ impl Plan {
     }
 }
 
-impl Dispatch {
-    /// Whether it is the horizontal input layer, which a pixel runs for its next.
-    pub fn is_input(&self) -> bool {
-        matches!(self.operation, Operation::Conv { .. }) && self.writes == [Place::Node(FIRST_HORIZONTAL)]
-    }
-}
-
-/// The layer that makes the mixture parameters.
-pub fn output(network: &Network) -> &Layer {
-    &network.layers[network.layers.len() - 1]
-}
-
-/// The layer that reads the pixel to the left, with its index.
-pub fn horizontal_input(network: &Network) -> (usize, &Layer) {
-    let is_it = |layer: &Layer| layer.kind == Kind::Input && layer.stream == Stream::Horizontal;
-    let index = network.layers.iter().position(is_it).expect("every network has an input layer");
-    (index, &network.layers[index])
-}
-
 /// Where a form begins in a node's record, in quads.
-pub fn offset(network: &Network, node: usize, form: Form) -> u32 {
-    quads(network.nodes[node].offset(form).expect("the network stores what is read"))
+pub fn offset(network: &Network, node: usize, form: usize) -> u32 {
+    quads(network.nodes[node].offsets[form])
 }
 
 /// The kernel, for people.
@@ -323,7 +312,8 @@ pub fn kernel_name(kernel: Kernel) -> &'static str {
 mod tests {
     use super::*;
     use crate::model::Config;
-    use crate::model::network::depth;
+    use crate::graph::network::depth;
+    use crate::graph::pixelcnn_pp;
 
     /// Layer by layer, and as a chain.
     const TARGETS: [Target; 2] = [
@@ -331,8 +321,12 @@ mod tests {
         Target { chain: Some(true), ..Target::SMALLEST },
     ];
 
+    fn network(config: &Config) -> Network {
+        Network::new(&pixelcnn_pp::graph(config), None)
+    }
+
     fn small() -> Network {
-        Network::new(&Config { width: 12, height: 8, ..Config::published(8, 1) })
+        network(&Config { width: 12, height: 8, ..Config::published(8, 1) })
     }
 
     /// Everything that is read has been written, once rows above are no longer zeros; nothing is read and written at
@@ -389,7 +383,7 @@ mod tests {
     /// A row of so many positions that one axis of a grid does not hold its workgroups is refused, not dispatched.
     #[test]
     fn grids_have_limits() {
-        let network = Network::new(&Config { width: 8196, height: 4, ..Config::published(4, 1) });
+        let network = network(&Config { width: 8196, height: 4, ..Config::published(4, 1) });
         let target = Target { buffer: u64::MAX, ..Target::SMALLEST };
         assert!(Plan::new(&network, 255, target).fits(target));
         assert!(!Plan::new(&network, 256, target).fits(target));
@@ -444,7 +438,7 @@ mod tests {
         ] {
             for (batch, speed) in [1, 16, 256].into_iter().flat_map(|batch| speeds.map(|s| (batch, s))) {
                 let target = Target { buffer: 1 << 34, speed, ..Target::SMALLEST };
-                let plan = Plan::new(&Network::new(&config), batch, target);
+                let plan = Plan::new(&network(&config), batch, target);
                 assert_eq!(plan.has_chain(), expected, "{}, batch {batch}, {speed:?}", config.filters);
             }
         }
@@ -461,7 +455,7 @@ mod tests {
         ];
         let target = Target { buffer: 1 << 34, chain: Some(false), ..Target::SMALLEST };
         let is_enough = |config: &Config, speed| {
-            let network = Network::new(config);
+            let network = network(config);
             (1..=256).all(|batch| {
                 let plan = Plan::new(&network, batch, Target { speed, ..target });
                 let short = plan.chained().any(|dispatch| {

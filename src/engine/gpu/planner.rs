@@ -3,14 +3,13 @@
 use super::choice::choose;
 use super::layout::quads;
 use super::memory::Place;
-use super::plan::{Dispatch, Operation, Target, horizontal_input, output};
+use super::plan::{Dispatch, Operation, Target};
 use super::shaders::{Epilogue, Kernel, Team, Variant};
 use crate::engine::plan::Part;
-use crate::model::network::{IMAGE, padded};
-use crate::model::{Config, Network};
-
-/// The node that the horizontal input layer makes: after the image and the first vertical one.
-pub const FIRST_HORIZONTAL: usize = 2;
+use super::support::{output, phi, pixel_input};
+use crate::graph::network::padded;
+use crate::graph::{IMAGE, Network};
+use crate::head::Kind;
 
 /// What dispatches are made from.
 pub struct Planner<'a> {
@@ -34,11 +33,11 @@ impl Planner<'_> {
     /// A part of a layer, for a whole row or for one pixel.
     pub fn conv(&self, l: usize, part: Part, whole_row: bool) -> Dispatch {
         let layer = &self.network.layers[l];
-        let columns = if whole_row { self.network.config.width >> layer.grid } else { 1 };
+        let columns = if whole_row { self.network.width >> layer.grid } else { 1 };
         let positions = columns * self.batch;
         let from_context = part.begins_with_context(layer);
         let mut reads: Vec<_> = part.taps(layer).iter().map(|tap| Place::Node(tap.source)).collect();
-        let has_class = self.network.nodes[layer.target].has_class();
+        let has_class = self.network.nodes[layer.target].is_modulated();
         let (epilogue, write) = match (part, layer.residual) {
             (Part::Early, _) => (Epilogue::Context, Place::Context(l)),
             (_, Some((residual, _))) => {
@@ -55,7 +54,7 @@ impl Planner<'_> {
             shape,
             layer.halves as u32,
             epilogue,
-            self.network.config.nonlinearity,
+            phi(self.network),
             layer.precision(self.target.precision),
             self.target.reduction,
         );
@@ -76,11 +75,10 @@ impl Planner<'_> {
 
     /// Output, drawing, and the next pixel's input.
     pub fn sample(&self) -> Dispatch {
-        let (network, config) = (self.network, &self.network.config);
+        let network = self.network;
         let output = output(network);
-        let (input, input_layer) = horizontal_input(network);
-        debug_assert_eq!(input_layer.target, FIRST_HORIZONTAL);
-        let variant = Variant::sample(self.drawn(), config.nonlinearity).in_arenas(self.arenas);
+        let (input, input_layer) = pixel_input(network);
+        let variant = Variant::sample(self.drawn(), phi(network)).in_arenas(self.arenas);
         let left = &input_layer.taps[input_layer.taps.len() - 1];
         Dispatch {
             operation: Operation::Sample,
@@ -88,13 +86,13 @@ impl Planner<'_> {
             variant,
             reads: vec![Place::Node(output.taps[0].source), Place::Context(input), Place::Pixels],
             writes: vec![
-                Place::Node(network.parameters()),
+                Place::Node(network.head_node),
                 Place::Pixels,
                 Place::Node(IMAGE),
                 Place::Node(input_layer.target),
             ],
-            macs: (self.batch * output.taps[0].depth() * output.outputs()) as u64,
-            macs_of_next: (self.batch * left.depth() * input_layer.outputs()) as u64,
+            macs: (self.batch * output.taps[0].depth * output.outputs()) as u64,
+            macs_of_next: (self.batch * left.depth * input_layer.outputs()) as u64,
             run_every: 1,
             first_row: 0,
             level: 0,
@@ -103,17 +101,19 @@ impl Planner<'_> {
 
     /// Quads of parameters, quads that logits are in, and draws, of a pixel.
     fn drawn(&self) -> [u32; 3] {
-        let Config { mixtures, channels, .. } = self.network.config;
+        let head = self.network.head;
+        let Kind::LogisticMixture { mixtures } = head.kind();
+        let channels = head.channels();
         [quads(output(self.network).outputs()), quads(padded(mixtures)), (mixtures + channels) as u32]
     }
 
     /// What does all of `pixel`, the dispatches of a pixel, for a part of a row, and how many pixels that part has;
     /// nothing if that cannot be, or would be slower.
     pub fn chain(&self, pixel: &[Dispatch]) -> Option<(Dispatch, usize)> {
-        let (network, config, batch) = (self.network, &self.network.config, self.batch);
+        let (network, batch) = (self.network, self.batch);
         let drawn @ [_, logits, draws] = self.drawn();
         let team = self.target.speed.team(batch);
-        let variant = Variant::chain(team, drawn, config.nonlinearity);
+        let variant = Variant::chain(team, drawn, phi(network));
         let Team { threads, images, quads: at_once } = team;
         let memory = images * (16 * threads * at_once + 16 * logits + 4 * draws + 32);
         let widest = network.layers[..network.layers.len() - 1].iter().map(|l| quads(l.outputs())).max();
@@ -131,7 +131,7 @@ impl Planner<'_> {
         if !is_possible || !self.target.chain.unwrap_or(is_faster) {
             return None;
         }
-        let span = (MOST_OF_CHAIN / (macs as u64).max(1)).clamp(1, config.width as u64) as usize;
+        let span = (MOST_OF_CHAIN / (macs as u64).max(1)).clamp(1, network.width as u64) as usize;
         let places = |of: fn(&Dispatch) -> &[Place]| {
             let mut places: Vec<_> = pixel.iter().flat_map(of).copied().collect();
             places.dedup();
@@ -159,13 +159,13 @@ impl Planner<'_> {
 
     /// How likely the pixels of a row are.
     pub fn likelihood(&self) -> Dispatch {
-        let reads = [Place::Node(self.network.parameters()), Place::Pixels];
+        let reads = [Place::Node(self.network.head_node), Place::Pixels];
         self.of_row(Operation::Likelihood, Kernel::Likelihood, &reads, Place::Pixels)
     }
 
     fn of_row(&self, operation: Operation, kernel: Kernel, reads: &[Place], write: Place) -> Dispatch {
         let variant = Variant::of_row(kernel).in_arenas(self.arenas);
-        let positions = (self.network.config.width * self.batch) as u32;
+        let positions = (self.network.width * self.batch) as u32;
         let threads = variant.constant("THREADS").expect("it has them");
         Dispatch {
             operation,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::device::Part;
 use super::plan::{Dispatch, Operation, kernel_name};
-use super::{Engine, EngineError, GpuEngine, Job, Room};
+use super::{Engine, EngineError, GpuEngine, Request, Room};
 
 /// Dispatches that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,16 +47,16 @@ impl GpuEngine {
     ///
     /// # Errors
     /// Any [`EngineError`]; [`EngineError::Device`] where [`Self::can_profile`] says no.
-    pub fn profile(&mut self, job: &Job, rows: usize) -> Result<BTreeMap<Class, Total>, EngineError> {
+    pub fn profile(&mut self, request: &Request, rows: usize) -> Result<BTreeMap<Class, Total>, EngineError> {
         if !self.gpu.device.handle.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(self.gpu.device.error("it has no timestamps"));
         }
-        let (width, height) = (self.gpu.network.config.width, self.gpu.network.config.height);
+        let (width, height) = (self.gpu.network.width, self.gpu.network.height);
         let rows = rows.min(height);
-        self.prepare(Room::For(job.lanes.len()))?;
-        self.run(&Job { pixels: Some(rows * width), ..job.clone() }, &mut |_| {})?;
+        self.prepare(Room::For(request.lanes().len()))?;
+        self.run(&request.clone().first(rows * width), &mut |_| {})?;
         let batch = self.batch.as_ref().expect("prepared before");
-        batch.begin(&self.gpu, job);
+        batch.begin(&self.gpu, request);
         let queries = self.gpu.device.handle.create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("pixelcnn timestamps"),
             ty: wgpu::QueryType::Timestamp,

@@ -7,9 +7,8 @@ use super::device::Fetch;
 use super::memory::Region;
 use super::shaders::NOT_FINITE;
 use super::{EngineError, Gpu};
-use crate::engine::{Counts, Job, Method, Outcome, trace_row};
-use crate::model::Config;
-use crate::model::network::{Node, padded};
+use crate::engine::{Counts, Method, Outcome, Request, Shape, trace_row};
+use crate::graph::network::{Node, padded};
 
 /// A submission should take no longer, in seconds: drivers reset a device that does not answer for some.
 const SUBMISSION: f64 = 0.5;
@@ -55,7 +54,7 @@ impl Pace {
 pub struct Run<'a> {
     gpu: &'a Gpu,
     batch: &'a Batch,
-    job: &'a Job,
+    request: &'a Request,
     counts: &'a mut Counts,
     /// Dispatches of earlier jobs.
     dispatched_before: u64,
@@ -78,16 +77,16 @@ impl<'a> Run<'a> {
     pub fn new(
         gpu: &'a Gpu,
         batch: &'a Batch,
-        job: &'a Job,
+        request: &'a Request,
         counts: &'a mut Counts,
         pace: &'a mut Pace,
     ) -> Self {
-        batch.begin(gpu, job);
-        let outcome = Outcome::new(&gpu.network, job);
+        batch.begin(gpu, request);
+        let outcome = Outcome::new(&gpu.network, request);
         Self {
             gpu,
             batch,
-            job,
+            request,
             dispatched_before: counts.dispatches,
             counts,
             pace,
@@ -104,8 +103,8 @@ impl<'a> Run<'a> {
     /// # Errors
     /// Any [`EngineError`].
     pub fn run(mut self, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
-        let last = self.job.pixels_of(self.config());
-        match self.job.method {
+        let last = self.request.pixels();
+        match self.request.method() {
             Method::Cached | Method::ByPixel => self.cached(last, watch)?,
             Method::Naive => self.naive(last, watch)?,
         }
@@ -118,13 +117,13 @@ impl<'a> Run<'a> {
         Ok(self.outcome)
     }
 
-    fn config(&self) -> &'a Config {
-        &self.gpu.network.config
+    fn shape(&self) -> &'a Shape {
+        self.request.shape()
     }
 
     fn cached(&mut self, last: usize, watch: &mut dyn FnMut(usize)) -> Result<(), EngineError> {
-        let (plan, width) = (&self.batch.plan, self.config().width);
-        let rows_given = self.job.rows_given(self.config());
+        let (plan, width) = (&self.batch.plan, self.shape().width);
+        let rows_given = self.request.rows_given();
         let at = |row, column| move |(number, _)| (number, row, column);
         for row in 0..last.div_ceil(width) {
             let end = width.min(last - row * width);
@@ -145,7 +144,7 @@ impl<'a> Run<'a> {
     }
 
     fn naive(&mut self, last: usize, watch: &mut dyn FnMut(usize)) -> Result<(), EngineError> {
-        let (plan, Config { width, height, .. }) = (&self.batch.plan, self.config());
+        let (plan, Shape { width, height, .. }) = (&self.batch.plan, self.shape());
         for pixel in 0..last {
             self.batch.restart(self.gpu);
             for row in 0..*height {
@@ -166,13 +165,13 @@ impl<'a> Run<'a> {
 
     /// The step that says how likely the pixels of a row are, if that is wanted.
     fn likelihood(&self, row: usize) -> Option<Step> {
-        self.job.want.likelihood.then(|| (self.batch.plan.likelihood().0, row, 0))
+        self.request.want().likelihood.then(|| (self.batch.plan.likelihood().0, row, 0))
     }
 
     /// What is to be read back of a row: the mixture parameters, then every node that is made on it.
     fn wanted(&self, row: usize) -> Vec<Region> {
-        let (network, nodes, want) = (&self.gpu.network, &self.batch.plan.memory.nodes, self.job.want);
-        let parameters = want.parameters.then(|| nodes[network.parameters()]);
+        let (network, nodes, want) = (&self.gpu.network, &self.batch.plan.memory.nodes, self.request.want());
+        let parameters = want.parameters.then(|| nodes[network.head_node]);
         let is_made = |node: &Node| row.is_multiple_of(1 << node.level);
         let traced = network.nodes.iter().zip(nodes).filter(|(node, _)| want.trace && is_made(node));
         parameters.into_iter().chain(traced.map(|(_, &region)| region)).collect()
@@ -248,9 +247,9 @@ impl<'a> Run<'a> {
         let mut parts = self.collect(fetch, submission)?;
         let mut next = || parts.next().expect("all that is wanted was fetched");
         let (network, size) = (&self.gpu.network, self.batch.size());
-        let Config { width, height, .. } = *self.config();
-        let (per_pixel, count) = (self.config().parameters_per_pixel(), self.job.lanes.len());
-        if self.job.want.parameters {
+        let Shape { width, height, head, .. } = *self.shape();
+        let (per_pixel, count, want) = (head.parameters(), self.request.lanes().len(), self.request.want());
+        if want.parameters {
             for (at, parameters) in next().chunks(padded(per_pixel)).enumerate() {
                 let (column, image) = (at / size, at % size);
                 if image >= count {
@@ -264,7 +263,7 @@ impl<'a> Run<'a> {
                 self.outcome.parameters[to..to + per_pixel].copy_from_slice(parameters);
             }
         }
-        if self.job.want.trace {
+        if want.trace {
             trace_row(network, &mut self.outcome.trace, row, size, |_| Ok(next()))?;
         }
         Ok(())
@@ -272,9 +271,10 @@ impl<'a> Run<'a> {
 
     /// Reads back the first `last` pixels, with how likely they are, and whether all went well.
     fn take_pixels(&mut self, last: usize) -> Result<(), EngineError> {
-        let Config { width, height, channels, .. } = *self.config();
+        let Shape { width, height, head, .. } = *self.shape();
+        let channels = head.channels();
         let (batch, device) = (self.batch, &self.gpu.device);
-        let (count, size, want) = (self.job.lanes.len(), batch.size(), self.job.want);
+        let (count, size, want) = (self.request.lanes().len(), batch.size(), self.request.want());
         let pixels = Region { length: last * size, ..batch.plan.memory.pixels };
         let mut encoder = device.encoder("pixelcnn end");
         let fetch = device.fetch(&mut encoder, &[batch.part(pixels), batch.health()]);
@@ -290,12 +290,14 @@ impl<'a> Run<'a> {
                 let (row, column) = (p / width, p % width);
                 if pixel.contains(&NOT_FINITE) || want.likelihood && log_likelihood == NOT_FINITE {
                     self.not_finite.get_or_insert((image, [row, column]));
-                } else if !pixel.iter().all(|x| (-1.0..=1.0).contains(x)) {
+                } else if !pixel.iter().all(|x| (0.0..=255.0).contains(x)) {
                     let what = format!("pixel {row}, {column} of image {image} was left as {pixel:?}");
                     return Err(device.error(what));
                 }
                 let to = image * height * width + p;
-                self.outcome.pixels[to * channels..][..channels].copy_from_slice(pixel);
+                let levels = self.outcome.levels[to * channels..][..channels].iter_mut();
+                // Unrounded, if the draw was.
+                levels.zip(pixel).for_each(|(level, x)| *level = (x + 0.5).floor() as u16);
                 if want.likelihood {
                     self.outcome.log_likelihood[to] = f64::from(log_likelihood);
                 }
@@ -315,13 +317,13 @@ impl<'a> Run<'a> {
 
     /// Whether every value of every image was finite, which the device remembers wherever it stores one.
     fn check_finite(&self, broken: &[f32]) -> Result<(), EngineError> {
-        let first_broken = broken.iter().take(self.job.lanes.len()).position(|flag| flag.to_bits() != 0);
+        let first_broken = broken.iter().take(self.request.lanes().len()).position(|flag| flag.to_bits() != 0);
         let (image, pixel) = match (self.not_finite, first_broken) {
             (Some((image, pixel)), _) => (image, Some(pixel)),
             (None, Some(image)) => (image, None),
             (None, None) => return Ok(()),
         };
-        Err(EngineError::NotFinite { image: self.job.lanes[image].index, pixel })
+        Err(EngineError::NotFinite { image: self.request.lanes()[image].index, pixel })
     }
 }
 

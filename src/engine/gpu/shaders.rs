@@ -4,8 +4,11 @@
 
 use std::collections::HashMap;
 
-use crate::model::network::MAX_TAPS;
-use crate::model::{Nonlinearity, Precision};
+use crate::graph::Activation;
+use crate::model::Precision;
+
+/// Taps of a layer, at most: 2×3, and two skips.
+pub const MAX_TAPS: usize = 8;
 
 /// A file of `shaders/`.
 macro_rules! wgsl {
@@ -262,14 +265,14 @@ impl Shape {
     }
 }
 
-/// What is written as a pixel, or as its log-likelihood, where the parameters are not finite.
-pub const NOT_FINITE: f32 = 2.0;
+/// What is written as a level, or as a log-likelihood, where the parameters are not finite: neither can be so large.
+pub const NOT_FINITE: f32 = 512.0;
 
-fn nonlinearity_constant(nonlinearity: Nonlinearity) -> (&'static str, u32) {
-    let value = match nonlinearity {
-        Nonlinearity::ConcatElu => 0,
-        Nonlinearity::Elu => 1,
-        Nonlinearity::Relu => 2,
+fn nonlinearity_constant(phi: Activation) -> (&'static str, u32) {
+    let value = match phi {
+        Activation::ConcatElu => 0,
+        Activation::Elu => 1,
+        _ => 2,
     };
     ("NONLINEARITY", value)
 }
@@ -280,7 +283,7 @@ impl Variant {
         shape: Shape,
         halves: u32,
         epilogue: Epilogue,
-        nonlinearity: Nonlinearity,
+        phi: Activation,
         precision: Precision,
         reduction: Reduction,
     ) -> Self {
@@ -288,7 +291,7 @@ impl Variant {
             Shape::Tiled { .. } => Kernel::Tiled(precision),
             Shape::Split { .. } => Kernel::Split(precision, reduction),
         };
-        let mut constants = vec![nonlinearity_constant(nonlinearity), ("HALVES", halves)];
+        let mut constants = vec![nonlinearity_constant(phi), ("HALVES", halves)];
         constants.extend(epilogue.constants());
         constants.extend(shape.constants(halves, reduction));
         Self { kernel, arenas: 1, constants }
@@ -312,14 +315,14 @@ impl Variant {
     }
 
     /// The sampling kernel for a number of parameters, in quads, of quads that logits are in, and of draws a pixel.
-    pub fn sample(drawn: [u32; 3], nonlinearity: Nonlinearity) -> Self {
-        Self::drawing(Kernel::Sample, THREADS, 1, drawn, nonlinearity)
+    pub fn sample(drawn: [u32; 3], phi: Activation) -> Self {
+        Self::drawing(Kernel::Sample, THREADS, 1, drawn, phi)
     }
 
     /// The chain kernel, for the same.
-    pub fn chain(team: Team, drawn: [u32; 3], nonlinearity: Nonlinearity) -> Self {
+    pub fn chain(team: Team, drawn: [u32; 3], phi: Activation) -> Self {
         let Team { threads, images, quads } = team;
-        let mut chain = Self::drawing(Kernel::Chain, threads, images, drawn, nonlinearity);
+        let mut chain = Self::drawing(Kernel::Chain, threads, images, drawn, phi);
         chain.constants.push(("QUADS", quads));
         chain
     }
@@ -329,10 +332,10 @@ impl Variant {
         threads: u32,
         images: u32,
         [parameters, logits, draws]: [u32; 3],
-        nonlinearity: Nonlinearity,
+        phi: Activation,
     ) -> Self {
         let constants = vec![
-            nonlinearity_constant(nonlinearity),
+            nonlinearity_constant(phi),
             ("THREADS", threads),
             ("IMAGES", images),
             ("PARAMETERS", parameters),

@@ -3,10 +3,12 @@
 use super::EngineError;
 use super::device::Device;
 use super::layout::TableUniform;
-use super::plan::{Plan, Target, horizontal_input};
+use super::plan::{Plan, Target};
 use super::shaders::anchors;
-use crate::model::network::{CHANNEL_ALIGN, Table, padded};
-use crate::model::{Model, Network, Precision};
+use super::support::pixel_input;
+use crate::graph::network::{CHANNEL_ALIGN, Layer, Node, padded};
+use crate::graph::{Network, Table};
+use crate::model::{Model, Precision};
 
 /// A model's numbers on a device.
 pub struct Weights {
@@ -67,9 +69,9 @@ impl Weights {
             }
             Ok(device.filled(what, bytes, wgpu::BufferUsages::STORAGE))
         };
-        let matrices: Vec<_> = network.layers.iter().map(|layer| layer.matrix(model)).collect();
-        let (input, _) = horizontal_input(network);
-        let left = CHANNEL_ALIGN * padded(network.config.filters);
+        let matrices: Vec<_> = network.layers.iter().map(|layer| layer.matrix(&model.tensors)).collect();
+        let (input, input_layer) = pixel_input(network);
+        let left = CHANNEL_ALIGN * input_layer.outputs();
         let last_tap = &matrices[input][matrices[input].len() - left..];
         let of_sampling = [&matrices[matrices.len() - 1][..], last_tap].concat();
         let output = network.layers[network.layers.len() - 1].outputs();
@@ -108,9 +110,11 @@ impl Weights {
             additions.extend(table.data);
             uniform
         };
-        let of_layers = network.layers.iter().map(|layer| add(layer.addition(model))).collect();
-        let of_nodes = network.nodes.iter().map(|node| match node.addition(model) {
-            Some(table) => add(table.padded(1, padded(node.channels))),
+        let sum = |layer: &Layer| Table::sum(&layer.additions(&model.tensors), layer.outputs());
+        let of_layers = network.layers.iter().map(|layer| add(sum(layer))).collect();
+        let shift = |node: &Node| node.forms.iter().find_map(|form| form.shift.clone());
+        let of_nodes = network.nodes.iter().map(|node| match shift(node) {
+            Some(name) => add(Table::of(&model.tensors[&name]).padded(1, padded(node.channels))),
             None => TableUniform::NONE,
         });
         let of_nodes = of_nodes.collect();
@@ -132,8 +136,8 @@ impl Weights {
             additions: storage("additions", bytemuck::cast_slice(&additions))?,
             of_layers,
             of_nodes,
-            rows: places(network.config.height),
-            columns: places(network.config.width),
+            rows: places(network.height),
+            columns: places(network.width),
             stride,
         })
     }

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::mixture::{self, MIN_LOG_SCALE, Mixture};
+use super::logistic_mixture::{self as mixture, MIN_LOG_SCALE, Mixture};
 
 /// Components at once.
 const LANES: usize = 16;
@@ -24,29 +24,17 @@ static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 /// Sums below this may have lost their precision.
 const SMALLEST: f32 = 1e-25;
 
-/// Log-likelihood, in nats, of the 8-bit levels that a pixel in [−1, 1] falls into, as it is told while drawing.
-pub fn approximate(parameters: &[f32], pixel: &[f32]) -> f64 {
-    let (levels, channels) = levels(pixel);
-    let x = levels.map(mixture::value);
-    let mixture = Mixture::new(parameters, channels);
-    let [joint, weights] = ARCH.dispatch(Sums { mixture, x: &x[..channels] });
+/// Log-likelihood of a pixel in nats, as it is told while drawing.
+pub fn log_likelihood(parameters: &[f32], levels: &[u16]) -> f64 {
+    let mut x = [0.0; 3];
+    x.iter_mut().zip(levels).for_each(|(x, level)| *x = mixture::value(*level));
+    let mixture = Mixture::new(parameters, levels.len());
+    let [joint, weights] = ARCH.dispatch(Sums { mixture, x: &x[..levels.len()] });
     if joint > SMALLEST {
         (f64::from(joint) / f64::from(weights)).ln()
     } else {
-        mixture::log_likelihood(parameters, &levels[..channels])
+        mixture::log_likelihood(parameters, levels)
     }
-}
-
-/// The same, exactly.
-pub fn exact(parameters: &[f32], pixel: &[f32]) -> f64 {
-    let (levels, channels) = levels(pixel);
-    mixture::log_likelihood(parameters, &levels[..channels])
-}
-
-fn levels(pixel: &[f32]) -> ([u8; 3], usize) {
-    let mut levels = [0; 3];
-    levels.iter_mut().zip(pixel).for_each(|(to, x)| *to = mixture::level(*x));
-    (levels, pixel.len())
 }
 
 impl Mixture<'_> {
@@ -217,8 +205,9 @@ mod tests {
                 let (draws, pixel) = draws.split_at(kinds * mixtures);
                 let spread = [2.0, 5.0, 15.0][i as usize % 3];
                 let parameters: Vec<_> = draws.iter().map(|u| spread * (u - 0.6)).collect();
-                let pixel: Vec<_> = pixel.iter().map(|u| (3.0 * u - 1.5).clamp(-1.0, 1.0)).collect();
-                let (expected, got) = (exact(&parameters, &pixel), approximate(&parameters, &pixel));
+                let levels: Vec<_> = pixel.iter().map(|u| mixture::level(3.0 * u - 1.5)).collect();
+                let expected = mixture::log_likelihood(&parameters, &levels);
+                let got = log_likelihood(&parameters, &levels);
                 by_logarithms += usize::from(expected < f64::from(SMALLEST).ln());
                 all += 1;
                 assert!((got - expected).abs() < 1e-3, "{got}, expected {expected}");

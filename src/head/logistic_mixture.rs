@@ -4,6 +4,16 @@
 //! Parameters of a pixel are `logits[M]`, then for each channel `means[M], log_scales[M]` and, for RGB,
 //! `coeffs[M]`. `shaders/shared/mixture.wgsl` draws in the same way.
 
+use super::Draw;
+
+/// Levels of a channel.
+pub const LEVELS: usize = 256;
+
+/// Parameters of a pixel: `10·M` for 3 channels, `3·M` for 1.
+pub fn parameters(channels: usize, mixtures: usize) -> usize {
+    mixtures * if channels == 3 { 10 } else { 3 }
+}
+
 /// Scales are at least `exp(MIN_LOG_SCALE)`.
 pub(super) const MIN_LOG_SCALE: f32 = -7.0;
 
@@ -65,40 +75,13 @@ pub(super) fn terms(channel: usize) -> &'static [(usize, usize)] {
 }
 
 /// The 8-bit level of a value in [−1, 1]: `⌊127.5x + 128⌋`.
-pub fn level(x: f32) -> u8 {
-    (127.5 * x + 128.0).floor().clamp(0.0, 255.0) as u8
+pub fn level(x: f32) -> u16 {
+    (127.5 * x + 128.0).floor().clamp(0.0, 255.0) as u16
 }
 
 /// The network's input for an 8-bit level: `(v − 127.5) / 127.5`.
-pub fn value(level: u8) -> f32 {
+pub fn value(level: u16) -> f32 {
     (f32::from(level) - 127.5) / 127.5
-}
-
-/// How pixels are drawn. The default is the model itself.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
-    /// Feed back unrounded values, as the published samplers do.
-    pub continuous: bool,
-    /// `T`: the component is drawn from softmax(logits / T), and its logistic noise is multiplied by T. At 0 it is
-    /// the likeliest component's mean.
-    pub temperature: f32,
-    /// `P`: the uniform number `u` of a logistic draw becomes `P/2 + (1 − P)·u`, which cuts its tails.
-    pub truncation: f32,
-    /// Components less than this many times as likely as the likeliest, at this temperature, are left out.
-    pub min_p: f32,
-}
-
-impl Default for Draw {
-    fn default() -> Self {
-        Self { continuous: false, temperature: 1.0, truncation: 0.0, min_p: 0.0 }
-    }
-}
-
-impl Draw {
-    /// How far below the largest logit that of a component may lie.
-    pub fn reach(&self) -> f32 {
-        if self.min_p > 0.0 { -self.temperature * self.min_p.ln() } else { f32::MAX }
-    }
 }
 
 /// What Gumbel noise, −ln(−ln u), can make up for: uniform numbers are from 1e-5 to 1 − 1e-5.
@@ -155,7 +138,7 @@ fn largest(logits: &[f32]) -> f32 {
 
 /// Log-likelihood of an 8-bit pixel in nats, in double precision, as the definition has it;
 /// [`super::likelihood`] is faster, and `shaders/shared/likelihood.wgsl` follows it on a GPU.
-pub fn log_likelihood(parameters: &[f32], pixel: &[u8]) -> f64 {
+pub fn log_likelihood(parameters: &[f32], pixel: &[u16]) -> f64 {
     let mixture = Mixture::new(parameters, pixel.len());
     let x: Vec<f64> = pixel.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();
     let joint = (0..mixture.mixtures).map(|i| {
@@ -204,18 +187,4 @@ fn softplus(x: f64) -> f64 {
 fn log_sum_exp(values: Vec<f64>) -> f64 {
     let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     max + values.iter().map(|v| (v - max).exp()).sum::<f64>().ln()
-}
-
-/// Bits per dimension of one image: `parameters` `[H·W, P]`, `levels` `[H·W, C]`.
-pub fn bits_per_dim(parameters: &[f32], levels: &[u8], channels: usize) -> f64 {
-    let pixels = levels.len() / channels;
-    let pairs = parameters.chunks(parameters.len() / pixels).zip(levels.chunks(channels));
-    let of_pixels: Vec<_> = pairs.map(|(parameters, pixel)| log_likelihood(parameters, pixel)).collect();
-    bits_per_dim_of(&of_pixels, channels)
-}
-
-/// Bits per dimension of one image from the log-likelihoods of its pixels, `[H·W]` in nats.
-pub fn bits_per_dim_of(log_likelihood: &[f64], channels: usize) -> f64 {
-    -log_likelihood.iter().sum::<f64>()
-        / ((log_likelihood.len() * channels) as f64 * std::f64::consts::LN_2)
 }

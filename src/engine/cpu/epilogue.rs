@@ -1,0 +1,219 @@
+//! The epilogue: from a layer's sums to the forms of its target.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::conv::Field;
+use super::math::{all_finite, apply, elu_both, gate};
+use super::memory::{Gathered, GatheredPair};
+use super::packing::Modulation;
+use super::team::Buffer;
+use crate::graph::Activation;
+use crate::graph::network::{Layer, Node, padded};
+
+/// Where column `column` of a row begins in a node's ring, for image 0.
+pub fn address(node: &Node, row: isize, column: isize, batch: usize) -> usize {
+    let row = row.rem_euclid(node.rows as isize) as usize;
+    let column = (node.left as isize + column) as usize;
+    (row * node.columns() + column) * batch * node.record
+}
+
+/// A node that values are stored in.
+pub struct Target<'a> {
+    pub node: &'a Node,
+    pub ring: &'a Buffer,
+    /// What comes between the value and an activation.
+    pub modulations: &'a [Modulation],
+    /// Their numbers on this row.
+    pub gathered: &'a [GatheredPair],
+    /// Which of them each form has.
+    pub modulated: &'a [Option<usize>],
+}
+
+/// The epilogue of a layer on a row.
+pub struct Store<'a> {
+    pub layer: &'a Layer,
+    pub target: Target<'a>,
+    /// The node that keeps the sums.
+    pub pre: Option<Target<'a>>,
+    /// Row of the target.
+    pub row: isize,
+    /// What is added to the result.
+    pub residual: Option<Field<'a>>,
+    pub batch: usize,
+    /// From a position to the next, and from a half to the next, in the sums.
+    pub stride: usize,
+    pub half: usize,
+    /// The channels of each half that are stored.
+    pub channels: Range<usize>,
+    /// By image.
+    pub broken: &'a [AtomicBool],
+}
+
+/// The epilogue of some positions, in the best instructions. A closure would not be inlined into them, and so not be
+/// made of them.
+pub struct Stored<'a> {
+    pub store: &'a Store<'a>,
+    pub positions: Range<usize>,
+    /// `[positions, stride]`.
+    pub sums: &'a [f32],
+    /// Room for what is between, three times the channels.
+    pub scratch: &'a mut [f32],
+}
+
+impl Stored<'_> {
+    /// # Safety
+    /// No other thread may access these channels of the target at these positions.
+    pub unsafe fn run(self, arch: Arch) {
+        arch.dispatch(self);
+    }
+}
+
+impl WithSimd for Stored<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // SAFETY: as promised to `run`, the only one who dispatches this.
+        unsafe { self.store.run(self.positions, self.sums, self.scratch) };
+    }
+}
+
+/// Where a value goes.
+#[derive(Clone, Copy)]
+struct Spot {
+    /// Where the record begins.
+    record: usize,
+    column: usize,
+    image: usize,
+    /// The first of the node's channels.
+    channel: usize,
+}
+
+impl<'a> Store<'a> {
+    /// Stores the results of some positions, `sums` `[positions, stride]`.
+    ///
+    /// # Safety
+    /// No other thread may access these channels of the target at these positions.
+    #[inline(always)]
+    unsafe fn run(&self, positions: Range<usize>, sums: &[f32], scratch: &mut [f32]) {
+        let (batch, layer) = (self.batch, self.layer);
+        let channels = self.channels.clone();
+        let (value, scratch) = scratch.split_at_mut(scratch.len() / 3);
+        let (value, room) = (&mut value[..channels.len()], scratch);
+        for (m, sums) in positions.zip(sums.chunks_exact(self.stride)) {
+            let (position, image) = (m / batch, m % batch);
+            let halves = |half: usize| &sums[half * self.half..][channels.clone()];
+            if let Some(pre) = &self.pre {
+                for half in 0..layer.halves {
+                    let column = layer.target_column(position, 0);
+                    let channel = half * pre.node.channels / layer.halves + layer.first_channel;
+                    let spot = self.spot(pre, column, image, channel);
+                    // SAFETY: as promised by the caller.
+                    unsafe { self.store(pre, halves(half), room, spot) };
+                }
+            }
+            for half in 0..if layer.gate.is_some() { 1 } else { layer.halves } {
+                let column = layer.target_column(position, half);
+                let mut made = halves(half);
+                if let Some(functions) = layer.gate {
+                    let [a, b] = [halves(0), halves(1)];
+                    if functions[0] != Activation::Raw {
+                        self.check(image, a);
+                    }
+                    self.check(image, b);
+                    gate(functions, a, b, value, &mut room[..channels.len()]);
+                    made = value;
+                }
+                if let Some(x) = &self.residual {
+                    let x = &x.data[x.start + position * x.column + image * x.image..][channels.clone()];
+                    if layer.gate.is_none() {
+                        value.copy_from_slice(halves(half));
+                    }
+                    value.iter_mut().zip(x).for_each(|(value, x)| *value += x);
+                    made = value;
+                }
+                let spot = self.spot(&self.target, column, image, layer.first_channel);
+                // SAFETY: as promised by the caller.
+                unsafe { self.store(&self.target, made, room, spot) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn spot(&self, target: &Target, column: usize, image: usize, channel: usize) -> Spot {
+        let row = address(target.node, self.row, 0, self.batch);
+        let record = row + (column * self.batch + image) * target.node.record;
+        Spot { record, column, image, channel: channel + self.channels.start }
+    }
+
+    /// Remembers an image with a value that is not finite.
+    #[inline(always)]
+    fn check(&self, image: usize, value: &[f32]) {
+        if !all_finite(value) {
+            self.broken[image].store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes all forms of a pixel's value.
+    ///
+    /// # Safety
+    /// No other thread may access these channels of the pixel.
+    #[inline(always)]
+    unsafe fn store(&self, target: &Target<'a>, value: &[f32], room: &mut [f32], spot: Spot) {
+        self.check(spot.image, value);
+        // SAFETY: as promised by the caller.
+        unsafe { self.forms(target, value, None, spot) };
+        for (m, modulation) in target.modulations.iter().enumerate() {
+            let modulated = &mut room[..value.len()];
+            modulated.copy_from_slice(value);
+            let numbers = |gathered: &'a Gathered| {
+                // SAFETY: these numbers are written while a row begins, by one thread alone.
+                let field = unsafe { gathered.field(0, 1) };
+                let start = field.start + spot.column * field.column + spot.image * field.image;
+                &field.data[start + spot.channel..][..value.len()]
+            };
+            let GatheredPair { scale, shift } = &target.gathered[m];
+            if modulation.scale.is_some() {
+                modulated.iter_mut().zip(numbers(scale)).for_each(|(x, scale)| *x *= scale);
+            }
+            if modulation.shift.is_some() {
+                modulated.iter_mut().zip(numbers(shift)).for_each(|(x, shift)| *x += shift);
+            }
+            if modulation.negate {
+                modulated.iter_mut().for_each(|x| *x = -*x);
+            }
+            self.check(spot.image, modulated);
+            // SAFETY: as promised by the caller.
+            unsafe { self.forms(target, modulated, Some(m), spot) };
+        }
+    }
+
+    /// Writes the forms that have a modulation, or none.
+    ///
+    /// # Safety
+    /// No other thread may access these channels of the record.
+    #[inline(always)]
+    unsafe fn forms(&self, target: &Target, value: &[f32], modulation: Option<usize>, spot: Spot) {
+        let node = target.node;
+        // SAFETY: as promised by the caller; the forms of a record do not overlap.
+        let room =
+            |offset: usize| unsafe { target.ring.write(spot.record + offset + spot.channel, value.len()) };
+        for ((form, offset), of_form) in node.forms.iter().zip(&node.offsets).zip(target.modulated) {
+            if *of_form != modulation {
+                continue;
+            }
+            match form.activation {
+                Activation::ConcatElu => {
+                    let (plus, minus) = (room(*offset), room(offset + padded(node.channels)));
+                    for (x, (plus, minus)) in value.iter().zip(plus.iter_mut().zip(minus)) {
+                        (*plus, *minus) = elu_both(*x);
+                    }
+                }
+                activation => apply(activation, value, room(*offset)),
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A network with its weights packed; shared by all threads.
+
+use pulp::Arch;
+
+use super::conv::Packed;
+use super::memory::Gathered;
+use crate::graph::network::{Layer, depth, padded};
+use crate::graph::{Network, Table};
+use crate::model::Model;
+
+/// Threads of a team, at most: waiting for each other costs more with every one.
+const LARGEST_TEAM: usize = 4;
+
+/// Bytes of weights that a pixel reads from which on a team pays: they no longer fit a core's own cache.
+const TEAM_PAYS: usize = 2 << 20;
+
+/// What comes between a node's value and an activation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Modulation {
+    /// `[…, padded channels]`
+    pub scale: Option<Table>,
+    /// `[…, padded channels]`
+    pub shift: Option<Table>,
+    pub negate: bool,
+}
+
+/// A network with its weights packed; shared by all threads.
+pub struct Packing {
+    pub network: Network,
+    pub arch: Arch,
+    pub weights: Vec<Packed>,
+    /// What each layer adds to its sum, `[…, stride]`.
+    pub additions: Vec<Vec<Table>>,
+    /// What comes between the values of each node and its activations.
+    pub modulations: Vec<Vec<Modulation>>,
+    /// For each form of each node, which of its modulations it has.
+    pub modulated: Vec<Vec<Option<usize>>>,
+    /// The numbers of each encoding, by level.
+    pub encodings: Vec<Vec<f32>>,
+    /// Whether any numbers differ from row to row.
+    pub has_maps: bool,
+    /// Threads that may share an image.
+    pub team: usize,
+    /// Whether values that have not been made are NaN, which a test would see.
+    pub poisoned: bool,
+}
+
+impl Packing {
+    /// Packs a model's weights for images of `width` by `height` pixels, and for `threads` threads.
+    pub fn new(model: &Model, width: usize, height: usize, threads: usize) -> Self {
+        let network = model.network(width, height);
+        let arch = Arch::new();
+        let of_pixel = |layer: &Layer| 4 * depth(&layer.taps[layer.early..]) * layer.outputs();
+        let pays = network.layers.iter().map(of_pixel).sum::<usize>() >= TEAM_PAYS;
+        let team = if pays { threads.clamp(1, LARGEST_TEAM) } else { 1 };
+        let pack = |layer: &Layer| {
+            Packed::new(
+                arch,
+                &layer.matrix(&model.tensors),
+                layer.outputs(),
+                layer.halves,
+                team,
+                layer.precision(model.precision),
+            )
+        };
+        let weights: Vec<_> = network.layers.iter().map(pack).collect();
+        let padded_for = |layer: &Layer, packed: &Packed| -> Vec<Table> {
+            let tables = layer.additions(&model.tensors).into_iter();
+            tables.map(|table| table.padded(layer.halves, packed.width())).collect()
+        };
+        let additions: Vec<_> =
+            network.layers.iter().zip(&weights).map(|(layer, packed)| padded_for(layer, packed)).collect();
+        let (mut modulations, mut modulated) = (Vec::new(), Vec::new());
+        for node in &network.nodes {
+            let mut own: Vec<Modulation> = Vec::new();
+            let table = |name: &String| Table::of(&model.tensors[name]).padded(1, padded(node.channels));
+            let mut index = |form: &crate::graph::Form| {
+                let (scale, shift) = (form.scale.as_ref().map(table), form.shift.as_ref().map(table));
+                let modulation = Modulation { scale, shift, negate: form.negate };
+                let is_plain = modulation.scale.is_none() && modulation.shift.is_none() && !form.negate;
+                let place = own.iter().position(|other| *other == modulation).unwrap_or(own.len());
+                if place == own.len() && !is_plain {
+                    own.push(modulation);
+                }
+                (!is_plain).then_some(place)
+            };
+            modulated.push(node.forms.iter().map(&mut index).collect());
+            modulations.push(own);
+        }
+        let tables = modulations.iter().flatten().flat_map(|m: &Modulation| m.scale.iter().chain(&m.shift));
+        let has_maps = additions.iter().flatten().chain(tables).any(|table| table.axes[1] > 1);
+        let encodings = network.encodings.iter().map(|e| e.table.iter().map(|x| *x as f32).collect()).collect();
+        Self {
+            network,
+            arch,
+            weights,
+            additions,
+            modulations,
+            modulated,
+            encodings,
+            has_maps,
+            team,
+            poisoned: false,
+        }
+    }
+
+    /// Bytes of caches for a batch.
+    pub fn state_bytes(&self, batch: usize) -> usize {
+        let nodes: usize = self.network.nodes.iter().map(|node| node.len(batch)).sum();
+        let contexts = self.network.layers.iter().zip(&self.weights).map(|(layer, packed)| {
+            let columns = if layer.has_context() { self.network.width >> layer.grid } else { 0 };
+            columns * batch * packed.stride()
+        });
+        let modulations = self.modulations.iter().flatten();
+        let modulations = modulations.flat_map(|m| [m.scale.as_slice(), m.shift.as_slice()]);
+        let tables = self.additions.iter().map(|tables| &tables[..]).chain(modulations);
+        4 * (nodes + contexts.sum::<usize>() + tables.map(|tables| Gathered::len(tables, batch)).sum::<usize>())
+    }
+
+    /// Bytes of weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.iter().map(Packed::bytes).sum()
+    }
+}

@@ -1,0 +1,362 @@
+//! From a graph to what engines read: which parts of a layer run when, what is kept of a node, and where.
+
+use super::network::{CHANNEL_ALIGN, Layer, Network, Node, Selection, Tap, padded};
+use super::schedule::{NotCausal, Times, When, offset};
+use super::{Graph, IMAGE, LayerSpec, Slice, TapSpec, Tensors, Term};
+
+impl Network {
+    /// Schedules a graph; `tensors` are needed where channels are drawn one after another.
+    ///
+    /// # Panics
+    /// If the graph is not causal, which [`Graph::check`](super::check) finds.
+    pub fn new(graph: &Graph, tensors: Option<&Tensors>) -> Self {
+        Self::try_new(graph, tensors).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`Self::new`].
+    ///
+    /// # Errors
+    /// [`NotCausal`]
+    pub fn try_new(graph: &Graph, tensors: Option<&Tensors>) -> Result<Self, NotCausal> {
+        let times = Times::new(graph, tensors)?;
+        let compiler = Compiler { graph, tensors, times: &times };
+        let mut network = Self {
+            height: graph.height,
+            width: graph.width,
+            head: graph.head,
+            head_node: graph.head_node,
+            encodings: graph.encodings.clone(),
+            nodes: (0..graph.nodes.len()).map(|node| compiler.node(node)).collect(),
+            layers: graph.layers.iter().flat_map(|layer| compiler.parts(layer)).collect(),
+            size_multiple: graph.size_multiple(),
+        };
+        network.make_room();
+        Ok(network)
+    }
+
+    /// Widens every node to what its readers see.
+    fn make_room(&mut self) {
+        // As many rows as show every period, whatever lags.
+        let rows = 4 * self.size_multiple + self.largest_lag();
+        for layer in &self.layers {
+            let taps = layer.taps.iter().map(|tap| (tap.source, tap.row, tap.column, tap.scale));
+            let selections = layer.selections.iter().map(|s| (s.source, s.row, s.column, s.scale));
+            let residual = layer.residual.iter().map(|&(node, _)| {
+                let scale = 1 << (layer.grid - layer.level);
+                (node, layer.row_parity.unwrap_or(0) as isize, layer.column_parity.unwrap_or(0) as isize, scale)
+            });
+            for (source, row, column, scale) in taps.chain(selections).chain(residual) {
+                let node = &mut self.nodes[source];
+                node.left = node.left.max((-column).max(0) as usize);
+                node.right = node.right.max(column.max(0) as usize);
+                for at in (0..rows).filter(|&at| layer.runs_on_row(at)) {
+                    let read = (((at - layer.lag) >> layer.grid) * scale) as isize + row;
+                    if let Some(newest) = node.newest(at) {
+                        node.rows = node.rows.max((newest as isize - read + 1).max(1) as usize);
+                    }
+                }
+                node.made_every = node.made_every.max(1);
+            }
+        }
+        for layer in &self.layers {
+            for node in [Some(layer.target), layer.pre].into_iter().flatten() {
+                self.nodes[node].made_every = layer.run_every;
+            }
+        }
+        for node in &mut self.nodes {
+            // A ring's row is then found without a division.
+            node.rows = node.rows.next_power_of_two();
+        }
+    }
+}
+
+struct Compiler<'a> {
+    graph: &'a Graph,
+    tensors: Option<&'a Tensors>,
+    times: &'a Times,
+}
+
+/// The part of a layer that makes the rows and columns of a parity, and some channels.
+#[derive(Clone)]
+struct Part {
+    /// One level coarser than the target for a parity.
+    grid: usize,
+    row_parity: Option<usize>,
+    column_parity: Option<usize>,
+    /// Channels of the target.
+    channels: std::ops::Range<usize>,
+    delay: isize,
+}
+
+impl Compiler<'_> {
+    fn node(&self, index: usize) -> Node {
+        let spec = &self.graph.nodes[index];
+        let sizes: Vec<_> = match index {
+            IMAGE => {
+                let channels = self.graph.head.channels();
+                self.graph.encodings.iter().map(|encoding| padded(encoding.len(channels))).collect()
+            }
+            _ => spec.forms.iter().map(|form| form.activation.groups() * padded(spec.channels)).collect(),
+        };
+        let mut record = 0;
+        let mut offsets = Vec::with_capacity(sizes.len());
+        for size in sizes {
+            offsets.push(record);
+            record += size;
+        }
+        Node {
+            name: spec.name.clone(),
+            when: self.times.nodes[index].clone(),
+            level: spec.level,
+            width: self.graph.width >> spec.level,
+            channels: spec.channels,
+            rows: 1,
+            left: 0,
+            right: 0,
+            forms: spec.forms.clone(),
+            offsets,
+            record: record.max(CHANNEL_ALIGN),
+            made_every: 1,
+        }
+    }
+
+    /// The parts of a layer: by row parity and column parity, where it reads a coarser level, and by channels that are
+    /// made at different times.
+    fn parts(&self, layer: &LayerSpec) -> Vec<Layer> {
+        let level = self.graph.nodes[layer.target].level;
+        let channels = self.graph.nodes[layer.target].channels;
+        let whole = Part { grid: level, row_parity: None, column_parity: None, channels: 0..channels, delay: 0 };
+        let mut parts = vec![whole];
+        if layer.taps.iter().any(|tap| tap.phase.is_some()) {
+            // Both columns at once, where nothing is read but the coarser level.
+            let is_plain = layer.taps.iter().all(|tap| tap.phase.is_some() && matches!(tap.term, Term::Product(_)))
+                && layer.gate.is_none()
+                && layer.residual.is_none()
+                && layer.pre.is_none()
+                && self.graph.head.steps() == 1;
+            let columns = if is_plain { vec![None] } else { vec![Some(0), Some(1)] };
+            let of_row = |row| columns.iter().map(move |&column| (Some(row), column));
+            let parities = (0..2).flat_map(of_row);
+            let part = |(row_parity, column_parity)| Part {
+                grid: level + 1,
+                row_parity,
+                column_parity,
+                ..parts[0].clone()
+            };
+            parts = parities.map(part).collect();
+        }
+        if let When::Pixel { delays } = &self.times.nodes[layer.target] {
+            let split = |part: Part| -> Vec<Part> {
+                let delay = |channel: usize| delays[if delays.len() > 1 { channel } else { 0 }];
+                let mut parts = Vec::new();
+                let mut first = 0;
+                for channel in 1..=channels {
+                    if channel == channels || delay(channel) != delay(first) {
+                        parts.push(Part { channels: first..channel, delay: delay(first), ..part.clone() });
+                        first = channel;
+                    }
+                }
+                parts
+            };
+            parts = parts.into_iter().flat_map(split).collect();
+        }
+        parts.iter().map(|part| self.part(layer, part)).collect()
+    }
+
+    fn part(&self, layer: &LayerSpec, part: &Part) -> Layer {
+        let graph = self.graph;
+        let level = graph.nodes[layer.target].level;
+        let is_both_columns = part.grid > level && part.column_parity.is_none();
+        let halves = if layer.gate.is_some() || is_both_columns { 2 } else { 1 };
+        let lag = match self.times.nodes[layer.target] {
+            When::Row { lag } => lag,
+            When::Pixel { .. } => 0,
+        };
+        let mut selections = Vec::new();
+        // With whether they are known when the row begins.
+        let mut taps: Vec<(bool, Tap)> = Vec::new();
+        for spec in &layer.taps {
+            let phase_fits = spec.phase.is_none_or(|[row, column]| {
+                part.row_parity == Some(row) && part.column_parity.is_none_or(|parity| parity == column)
+            });
+            if !phase_fits {
+                continue;
+            }
+            let is_early = self.is_early(layer, spec, part, lag);
+            match &spec.term {
+                Term::Select { channels, outputs } => {
+                    selections.extend(self.selections(layer, spec, part, (channels, *outputs, is_early)));
+                }
+                Term::Product(slice) => {
+                    let both = spec.phase.filter(|_| is_both_columns);
+                    for tap in self.taps(layer, spec, slice, part, both) {
+                        // Two columns of a transposed convolution read the same through different slices.
+                        let same = |(_, other): &&mut (bool, Tap)| {
+                            is_both_columns
+                                && (other.source, other.form, other.row, other.column)
+                                    == (tap.source, tap.form, tap.row, tap.column)
+                        };
+                        match taps.iter_mut().find(same) {
+                            Some((_, other)) => {
+                                let pairs = other.halves.iter_mut().zip(tap.halves);
+                                pairs.for_each(|(to, from)| *to = from.or(*to));
+                            }
+                            None => taps.push((is_early, tap)),
+                        }
+                    }
+                }
+            }
+        }
+        let (early, late): (Vec<_>, Vec<_>) = taps.into_iter().partition(|(is_early, _)| *is_early);
+        let reads_image = layer.taps.iter().any(|tap| tap.source == IMAGE);
+        Layer {
+            name: layer.name.clone(),
+            kind: layer.kind,
+            target: layer.target,
+            level,
+            grid: part.grid,
+            row_parity: part.row_parity,
+            column_parity: part.column_parity,
+            early: early.len(),
+            taps: early.into_iter().chain(late).map(|(_, tap)| tap).collect(),
+            selections,
+            channels: part.channels.len(),
+            first_channel: part.channels.start,
+            halves,
+            gate: layer.gate,
+            residual: layer.residual,
+            pre: layer.pre,
+            run_every: 1 << part.grid,
+            lag,
+            delay: part.delay,
+            additions: layer.additions.clone(),
+            of_half: graph.nodes[layer.target].channels,
+            may_be_halved: !reads_image && layer.target != graph.head_node,
+        }
+    }
+
+    /// Whether what a tap reads is known for a whole row when the row begins: rows above, rows that are made as a whole, and a
+    /// coarser row that is read once more by the odd row below it.
+    fn is_early(&self, layer: &LayerSpec, tap: &TapSpec, part: &Part, lag: usize) -> bool {
+        let row = offset(self.graph, layer, tap, 0);
+        debug_assert!(tap.phase.is_none() || tap.phase.map(|phase| phase[0]) == part.row_parity);
+        let made = match self.times.nodes[tap.source] {
+            When::Row { lag } => lag as isize,
+            When::Pixel { .. } => 1,
+        };
+        row + made <= lag as isize
+    }
+
+    /// From a tap's offset to that of a part's positions, on the source.
+    fn place(&self, tap: &TapSpec, part: &Part) -> (isize, isize, usize) {
+        let level = self.graph.nodes[tap.source].level;
+        let scale = 1 << (part.grid - level);
+        // Position p of a parity is row 2p + parity of the target.
+        let parity = |parity: Option<usize>| match tap.phase {
+            None => (parity.unwrap_or(0) * scale / 2) as isize,
+            Some(_) => 0,
+        };
+        (tap.row + parity(part.row_parity), tap.column + parity(part.column_parity), scale)
+    }
+
+    /// The products of a tap in a part of a layer; `both` is the tap's phase where the part makes both columns.
+    fn taps(&self, layer: &LayerSpec, spec: &TapSpec, slice: &Slice, part: &Part, both: Option<[usize; 2]>) -> Vec<Tap> {
+        let graph = self.graph;
+        let (row, column, scale) = self.place(spec, part);
+        let groups = match spec.source {
+            IMAGE => 1,
+            source => graph.nodes[source].forms[spec.form].activation.groups(),
+        };
+        let all = graph.form_len(spec.source, spec.form) / groups;
+        let of_half = graph.nodes[layer.target].channels;
+        let halves = match both {
+            // The half of a column.
+            Some([_, parity]) => (0..2).map(|half| (half == parity).then_some((slice.kernel, 0))).collect(),
+            None => {
+                let halves = if layer.gate.is_some() { 2 } else { 1 };
+                (0..halves).map(|half| Some((slice.kernel, half * of_half + part.channels.start))).collect()
+            }
+        };
+        let whole = Tap {
+            source: spec.source,
+            form: spec.form,
+            row,
+            column,
+            scale,
+            first: 0,
+            depth: slice.groups.len() * padded(all),
+            channels: all,
+            slice: slice.clone(),
+            halves,
+        };
+        if graph.head.steps() == 1 {
+            return vec![whole];
+        }
+        // Channels that come before others must not read what those are made of, be it with weights of 0.
+        let group = |(group, &first): (usize, &usize)| {
+            let inputs = self.inputs(slice, &whole, part, first..first + all);
+            let slice = Slice { groups: vec![first], ..slice.clone() };
+            (inputs > 0).then(|| Tap {
+                first: group * padded(all),
+                depth: inputs,
+                channels: inputs,
+                slice,
+                ..whole.clone()
+            })
+        };
+        slice.groups.iter().enumerate().filter_map(group).collect()
+    }
+
+    /// How many of some inputs of a slice there are up to the last that the outputs of a part have weights for.
+    fn inputs(&self, slice: &Slice, tap: &Tap, part: &Part, range: std::ops::Range<usize>) -> usize {
+        let tensor = &self.tensors.expect("given where channels are drawn one after another")[&slice.tensor];
+        let columns = tensor.shape[tensor.shape.len() - 1];
+        let is_used = |input: &usize| {
+            let outputs = tap.halves.iter().flatten().flat_map(|(_, first)| *first..first + part.channels.len());
+            outputs.clone().any(|output| tensor.data[input * columns + output] != 0.0)
+        };
+        range.clone().rev().find(is_used).map_or(0, |last| last + 1 - range.start)
+    }
+
+    /// A selection in a part of a layer: split where its numbers come from two groups of a form, or go to two halves.
+    fn selections(
+        &self,
+        layer: &LayerSpec,
+        spec: &TapSpec,
+        part: &Part,
+        (channels, outputs, is_early): (&std::ops::Range<usize>, usize, bool),
+    ) -> Vec<Selection> {
+        let (row, column, scale) = self.place(spec, part);
+        let graph = self.graph;
+        let of_half = graph.nodes[layer.target].channels;
+        let of_group = match spec.source {
+            IMAGE => graph.form_len(IMAGE, spec.form),
+            source => graph.nodes[source].channels,
+        };
+        let mut selections: Vec<Selection> = Vec::new();
+        for (i, number) in channels.clone().enumerate() {
+            let (half, output) = ((outputs + i) / of_half, (outputs + i) % of_half);
+            if !part.channels.contains(&output) {
+                continue;
+            }
+            let (first, output) = (number / of_group * padded(of_group) + number % of_group, output - part.channels.start);
+            let goes_on = |s: &&mut Selection| s.half == half && s.output + s.count == output && s.first + s.count == first;
+            match selections.last_mut().filter(goes_on) {
+                Some(selection) => selection.count += 1,
+                None => selections.push(Selection {
+                    source: spec.source,
+                    form: spec.form,
+                    row,
+                    column,
+                    scale,
+                    first,
+                    count: 1,
+                    half,
+                    output,
+                    is_early,
+                }),
+            }
+        }
+        selections
+    }
+}

@@ -1,0 +1,244 @@
+//! Graphs: a causal convolutional network as plain data.
+//!
+//! A graph has *nodes*, values at every pixel, and *layers* that make them. Every layer is the same operation: a sum
+//! over *taps* (which node, in which form, at which pixel relative to this one, times which weights), then an
+//! epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`]), a model file may hold one;
+//! [`Network`] is what engines make of it, with its schedule.
+
+pub mod activation;
+pub mod check;
+mod compile;
+pub mod network;
+pub mod pixelcnn_pp;
+pub mod schedule;
+pub mod table;
+
+pub use activation::Activation;
+pub use network::Network;
+pub use table::Table;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::head::Head;
+use crate::model::weights::Tensor;
+
+/// Tensors by name.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// Index of the image among a graph's nodes.
+pub const IMAGE: usize = 0;
+
+/// A network as it is declared: nothing in it says when anything is computed.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// Image height in pixels.
+    pub height: usize,
+    /// Image width in pixels.
+    pub width: usize,
+    /// Number of classes; 0 for an unconditional network.
+    pub classes: usize,
+    /// How taps read the levels of a pixel: the forms of the image.
+    pub encodings: Vec<Encoding>,
+    /// The image, then every value that a layer makes.
+    pub nodes: Vec<NodeSpec>,
+    /// The layers. Sources come before the layers that read them.
+    pub layers: Vec<LayerSpec>,
+    /// What a pixel is drawn from.
+    pub head: Head,
+    /// The node that holds its parameters.
+    pub head_node: usize,
+    /// Shapes of the tensors that layers and forms name.
+    pub tensors: BTreeMap<String, Vec<usize>>,
+}
+
+/// Numbers that stand for the level of a channel, and numbers that are the same at every pixel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoding {
+    /// `[levels, width]`: what each level stands for.
+    pub table: Vec<f64>,
+    /// Numbers a level stands for.
+    pub width: usize,
+    /// The channel that is encoded; all of them, one after another, if it is not named.
+    pub channel: Option<usize>,
+    /// Follow the encoded channels at every pixel of the image, but not in its padding.
+    pub constants: Vec<f64>,
+}
+
+impl Encoding {
+    /// Numbers of a pixel of `channels` channels.
+    pub fn len(&self, channels: usize) -> usize {
+        self.width * if self.channel.is_some() { 1 } else { channels } + self.constants.len()
+    }
+
+    /// The numbers of a pixel.
+    pub fn of_pixel<'a>(&'a self, levels: &'a [u16]) -> impl Iterator<Item = f64> + 'a {
+        let levels = match self.channel {
+            Some(channel) => &levels[channel..channel + 1],
+            None => levels,
+        };
+        let numbers = levels.iter().flat_map(|&level| &self.table[usize::from(level) * self.width..][..self.width]);
+        numbers.chain(&self.constants).copied()
+    }
+}
+
+/// In what form a value is stored, and read by taps: `activation(±(scale · value + shift))`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Form {
+    /// Applied last.
+    pub activation: Activation,
+    /// Whether its argument changes sign.
+    pub negate: bool,
+    /// A tensor `[F]`, `[K, F]` or `[K, H, W, F]`; axes other than F may have length 1.
+    pub scale: Option<String>,
+    /// As [`Self::scale`].
+    pub shift: Option<String>,
+}
+
+impl Form {
+    /// The activation of the value as it is.
+    pub fn of(activation: Activation) -> Self {
+        Self { activation, negate: false, scale: None, shift: None }
+    }
+
+    /// The activation of the value with a tensor added.
+    pub fn shifted(activation: Activation, shift: &str) -> Self {
+        Self { shift: Some(shift.to_owned()), ..Self::of(activation) }
+    }
+}
+
+/// A value at every pixel of a level.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// Unique among the nodes.
+    pub name: String,
+    /// Resolution: `1/2^level` of the image.
+    pub level: usize,
+    /// Channels before any activation.
+    pub channels: usize,
+    /// The forms that taps and residuals read. Those of the image are [`Graph::encodings`] instead.
+    pub forms: Vec<Form>,
+}
+
+/// One term of a layer's sum.
+#[derive(Clone, Debug)]
+pub struct TapSpec {
+    /// The node that is read.
+    pub source: usize,
+    /// Index of the form that is read.
+    pub form: usize,
+    /// Δrow, in pixels of the source.
+    pub row: isize,
+    /// Δcolumn, in pixels of the source.
+    pub column: isize,
+    /// For a source one level coarser than the target, the remainders by 2 of the target's row and column at which
+    /// the tap counts.
+    pub phase: Option<[usize; 2]>,
+    /// What is done with the numbers that are read.
+    pub term: Term,
+}
+
+/// What a tap adds to the sum.
+#[derive(Clone, Debug)]
+pub enum Term {
+    /// The numbers that are read times a slice of a tensor.
+    Product(Slice),
+    /// Some of the numbers, as they are, to the outputs from `outputs` on.
+    Select {
+        /// Which numbers of the form.
+        channels: Range<usize>,
+        /// The output to which the first is added.
+        outputs: usize,
+    },
+}
+
+/// A matrix in a tensor `[inputs, outputs]` or `[rows, columns, inputs, outputs]`.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// The tensor's name.
+    pub tensor: String,
+    /// Position within a tensor of four axes.
+    pub kernel: [usize; 2],
+    /// For each group of the form's channels that is read (`concat_elu` makes two), its first row among the tensor's
+    /// inputs.
+    pub groups: Vec<usize>,
+    /// A tensor added to the weights of the last number that is read, which then must be 1.
+    pub bias: Option<String>,
+}
+
+/// A sum over taps with its epilogue.
+///
+/// The result is the sum, or `f(a) · g(b)` of its two halves where there is a gate, plus the residual if any.
+#[derive(Clone, Debug)]
+pub struct LayerSpec {
+    /// Its place in the model, for people.
+    pub name: String,
+    /// What it does, for people.
+    pub kind: Kind,
+    /// The node it makes.
+    pub target: usize,
+    /// The terms.
+    pub taps: Vec<TapSpec>,
+    /// Tensors added to the sum, each `[F]`, `[K, F]` or `[K, H, W, F]`; one of half the outputs counts for each half.
+    pub additions: Vec<String>,
+    /// `[f, g]`.
+    pub gate: Option<[Activation; 2]>,
+    /// A node and the index of its form.
+    pub residual: Option<(usize, usize)>,
+    /// A node that keeps the sum as it is before the gate.
+    pub pre: Option<usize>,
+}
+
+/// What a layer does, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Reads the image.
+    Input,
+    /// First convolution of a gated block, with its skip.
+    ConvIn,
+    /// Second convolution of a gated block: gate and residual.
+    ConvOut,
+    /// Convolution with stride 2.
+    Strided,
+    /// Transposed convolution with stride 2.
+    Transposed,
+    /// Makes the parameters of the head.
+    Output,
+    /// Any other.
+    Convolution,
+}
+
+impl Kind {
+    /// For tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::ConvIn => "conv in",
+            Self::ConvOut => "conv out",
+            Self::Strided => "strided",
+            Self::Transposed => "transposed",
+            Self::Output => "output",
+            Self::Convolution => "convolution",
+        }
+    }
+}
+
+impl Graph {
+    /// Numbers that a tap reads of a form.
+    pub fn form_len(&self, node: usize, form: usize) -> usize {
+        match node {
+            IMAGE => self.encodings[form].len(self.head.channels()),
+            _ => self.nodes[node].channels * self.nodes[node].forms[form].activation.groups(),
+        }
+    }
+
+    /// Outputs of a layer's sum.
+    pub fn outputs(&self, layer: &LayerSpec) -> usize {
+        self.nodes[layer.target].channels * if layer.gate.is_some() { 2 } else { 1 }
+    }
+
+    /// What height and width must be multiples of.
+    pub fn size_multiple(&self) -> usize {
+        1 << self.nodes.iter().map(|node| node.level).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,192 @@
+//! Heads: what a pixel is drawn from, given the parameters that a network makes for it.
+//!
+//! A head says how many parameters a pixel takes, draws levels from them, and tells how likely levels are. What is
+//! particular to a kind of head is in its own file, and its WGSL fragment in `shaders/shared`.
+
+pub mod fast_likelihood;
+pub mod logistic_mixture;
+
+use std::ops::Range;
+
+use crate::sampling::random::PixelNoise;
+
+/// Channels of a pixel, at most.
+pub const MOST_CHANNELS: usize = 4;
+
+/// What a pixel is drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    kind: Kind,
+    channels: usize,
+    levels: usize,
+}
+
+/// The kinds of heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A mixture of logistics over 256 levels, its channels one after another.
+    LogisticMixture {
+        /// Components.
+        mixtures: usize,
+    },
+}
+
+/// How levels are drawn. The default is the model itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// `T`: logits are divided by T, and the noise of a logistic is multiplied by T. At 0 the likeliest is drawn.
+    pub temperature: f32,
+    /// What is less than this many times as likely as the likeliest, at this temperature, is left out.
+    pub min_p: f32,
+    /// `P`: the uniform number `u` of a logistic draw becomes `P/2 + (1 − P)·u`, which cuts its tails.
+    pub truncation: f32,
+    /// The network sees the unrounded values of a mixture of logistics, as with the published samplers.
+    pub continuous: bool,
+}
+
+impl Default for Draw {
+    fn default() -> Self {
+        Self { temperature: 1.0, min_p: 0.0, truncation: 0.0, continuous: false }
+    }
+}
+
+impl Draw {
+    /// How far below the largest logit that of another may lie.
+    pub fn reach(&self) -> f32 {
+        if self.min_p > 0.0 { -self.temperature * self.min_p.ln() } else { f32::MAX }
+    }
+}
+
+/// Why a [`Draw`] cannot be had from a head.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum DrawError {
+    /// A number is out of its range.
+    #[error("{setting}: expected {expected}, found {found}")]
+    Range {
+        /// The setting.
+        setting: &'static str,
+        /// The range.
+        expected: &'static str,
+        /// The number.
+        found: f32,
+    },
+    /// The head has no such thing.
+    #[error("{setting} is for mixtures of logistics; this model draws from {head}")]
+    Other {
+        /// The setting.
+        setting: &'static str,
+        /// The kind of head.
+        head: &'static str,
+    },
+}
+
+impl Head {
+    /// A mixture of logistics for images of 1 or 3 channels.
+    pub fn logistic_mixture(channels: usize, mixtures: usize) -> Self {
+        Self { kind: Kind::LogisticMixture { mixtures }, channels, levels: logistic_mixture::LEVELS }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its kind, for people.
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::LogisticMixture { .. } => "a mixture of logistics",
+        }
+    }
+
+    /// Channels of a pixel.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Levels of a channel.
+    pub fn levels(&self) -> usize {
+        self.levels
+    }
+
+    /// Numbers that the network gives a pixel.
+    pub fn parameters(&self) -> usize {
+        match self.kind {
+            Kind::LogisticMixture { mixtures } => logistic_mixture::parameters(self.channels, mixtures),
+        }
+    }
+
+    /// Parameters of like meaning that follow one another, and so are of like size.
+    pub fn group(&self) -> usize {
+        match self.kind {
+            Kind::LogisticMixture { mixtures } => mixtures,
+        }
+    }
+
+    /// Steps of a pixel: in each, the network makes parameters anew.
+    pub fn steps(&self) -> usize {
+        1
+    }
+
+    /// Refuses what cannot be drawn.
+    ///
+    /// # Errors
+    /// [`DrawError`]
+    pub fn check(&self, draw: &Draw) -> Result<(), DrawError> {
+        let range = |setting, expected, found, is_good| match is_good {
+            true => Ok(()),
+            false => Err(DrawError::Range { setting, expected, found }),
+        };
+        let Draw { temperature, min_p, truncation, .. } = *draw;
+        range("temperature", "a finite number from 0", temperature, temperature >= 0.0 && temperature.is_finite())?;
+        range("min-p", "a number from 0 to 1", min_p, (0.0..=1.0).contains(&min_p))?;
+        range("truncation", "a number from 0, less than 1", truncation, (0.0..1.0).contains(&truncation))
+    }
+
+    /// The channels that a step draws.
+    pub fn channels_of(&self, _step: usize) -> Range<usize> {
+        0..self.channels
+    }
+
+    /// The parameters that a step's channels are drawn from.
+    pub fn parameters_of(&self, _step: usize) -> Range<usize> {
+        0..self.parameters()
+    }
+
+    /// Draws the channels of a step from a pixel's parameters and the noise of its place. `values` are what an unrounded
+    /// draw gives, where the head has such a thing.
+    pub fn draw(
+        &self,
+        _step: usize,
+        parameters: &[f32],
+        noise: PixelNoise,
+        how: &Draw,
+        levels: &mut [u16],
+        values: &mut [f32],
+    ) {
+        match self.kind {
+            Kind::LogisticMixture { .. } => {
+                logistic_mixture::draw(parameters, |block| noise.block(block), *how, values);
+                levels.iter_mut().zip(values).for_each(|(level, x)| *level = logistic_mixture::level(*x));
+            }
+        }
+    }
+
+    /// Log-likelihood of a pixel in nats, in double precision, as the definition has it.
+    pub fn log_likelihood(&self, parameters: &[f32], levels: &[u16]) -> f64 {
+        match self.kind {
+            Kind::LogisticMixture { .. } => logistic_mixture::log_likelihood(parameters, levels),
+        }
+    }
+
+    /// The same in the time that drawing has to spare: within 1e-4 bits per dimension.
+    pub fn fast_log_likelihood(&self, parameters: &[f32], levels: &[u16]) -> f64 {
+        match self.kind {
+            Kind::LogisticMixture { .. } => fast_likelihood::log_likelihood(parameters, levels),
+        }
+    }
+}
+
+/// Bits per dimension of one image from the log-likelihoods of its pixels, `[H·W]` in nats.
+pub fn bits_per_dim(log_likelihood: &[f64], channels: usize) -> f64 {
+    -log_likelihood.iter().sum::<f64>() / ((log_likelihood.len() * channels) as f64 * std::f64::consts::LN_2)
+}
