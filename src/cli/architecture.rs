@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use pixelcnn::model::{ClassPlace, Config, Model, Network, Nonlinearity};
+use crate::model::{ClassPlace, Config, Model, Network, Nonlinearity};
 
 use super::ModelArgs;
 

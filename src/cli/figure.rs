@@ -6,10 +6,10 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use pixelcnn::model::Network;
-use pixelcnn::model::network::Stream;
-use pixelcnn::model::schedule::Timeline;
-use pixelcnn::output::animation::{Animation, Kind};
+use crate::model::Network;
+use crate::model::network::Stream;
+use crate::model::schedule::Timeline;
+use crate::output::animation::{Animation, Kind};
 
 use super::chart::{self, Area, Chart, Drawn};
 

@@ -5,10 +5,10 @@ use std::f64::consts::LN_2;
 
 use anyhow::{Result, ensure};
 
-use pixelcnn::engine::{Canvas, EngineError, Job, Lane, Room, Want};
-use pixelcnn::model::Model;
-use pixelcnn::output::{NewFile, npy};
-use pixelcnn::sampling::mixture;
+use crate::engine::{Canvas, EngineError, Job, Lane, Room, Want};
+use crate::model::Model;
+use crate::output::{NewFile, npy};
+use crate::sampling::mixture;
 
 use super::EngineArgs;
 use super::input::Input;

@@ -6,14 +6,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use pixelcnn::engine::cpu::{CpuEngine, full};
-use pixelcnn::engine::gpu::{GpuEngine, adapter};
-use pixelcnn::engine::{Draw, Engine, EngineError, Job, Method, Outcome, Want};
-use pixelcnn::model::{Config, Model};
-use pixelcnn::sampling::random::Noise;
-use pixelcnn::sampling::{likelihood, mixture};
+use crate::engine::cpu::{CpuEngine, full};
+use crate::engine::{Draw, Engine, EngineError, Job, Method, Outcome, Want};
+use crate::model::{Config, Model};
+use crate::sampling::random::Noise;
+use crate::sampling::{likelihood, mixture};
 
-use super::EngineArgs;
+use super::{EngineArgs, gpu};
 use super::architecture::ArchitectureArgs;
 
 /// Check that the cached engines agree with the whole network on this machine
@@ -98,7 +97,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.load()?;
     let config = small_enough(&model.config);
     let (width, height, threads) = (config.width, config.height, args.engine.threads());
-    let (gpu, not_made) = gpu(args, &model, &config)?;
+    let (gpu, not_made) = gpu_engine(args, &model, &config)?;
 
     let mut cpu = CpuEngine::new(&model, width, height, threads);
     let images = Images::random(IN_FULL, &config);
@@ -116,7 +115,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     ];
     if let Some(mut gpu) = gpu {
         for batch in GPU_BATCHES {
-            comparisons.extend(on_gpu(&mut gpu, &mut cpu, batch, &config)?);
+            comparisons.extend(on_gpu(&mut *gpu, &mut cpu, batch, &config)?);
         }
     }
     let passed = comparisons.iter().all(|c| c.passed);
@@ -132,7 +131,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Compares a batch on a GPU with the CPU: parameters by row and by pixel; likelihoods with what parameters give; and what is
 /// drawn with what parameters and noise give.
 fn on_gpu(
-    gpu: &mut GpuEngine,
+    gpu: &mut dyn Engine,
     cpu: &mut CpuEngine,
     batch: usize,
     config: &Config,
@@ -259,11 +258,11 @@ impl Images {
 }
 
 /// The engine on the chosen GPU, or why there is none.
-fn gpu(args: &Args, model: &Model, config: &Config) -> Result<(Option<GpuEngine>, Vec<String>)> {
-    let (adapters, pick) = adapter::choose(&args.engine.device, None)?;
+fn gpu_engine(args: &Args, model: &Model, config: &Config) -> Result<(Option<Box<dyn Engine>>, Vec<String>)> {
+    let (adapters, pick) = gpu::choose(&args.engine.device)?;
     match adapters.first() {
         Some(adapter) => {
-            let engine = GpuEngine::new(model, config.width, config.height, adapter)?;
+            let engine = gpu::start(model, config.width, config.height, adapter)?;
             Ok((Some(engine), Vec::new()))
         }
         None => {

@@ -6,6 +6,7 @@ use crate::model::Network;
 
 pub mod cost;
 pub mod cpu;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 mod job;
 pub mod plan;
@@ -48,7 +49,7 @@ pub enum EngineError {
     /// The network gave NaN or infinity.
     #[error(
         "the network gave NaN or infinity for image {image}{}; \
-         the weights are broken or too large for 32-bit floats (check them with `pixelcnn verify`)",
+         the weights are broken or too large for 32-bit floats",
         At(*.pixel)
     )]
     NotFinite {
@@ -73,10 +74,10 @@ pub enum EngineError {
         largest: Option<usize>,
     },
     /// A thread could not be started.
-    #[error("cannot start a thread: {0} (--threads 1 needs the fewest)")]
+    #[error("cannot start a thread: {0}")]
     Threads(String),
     /// The GPU failed.
-    #[error("the GPU failed: {0} (try again, a smaller --batch, or --device cpu)")]
+    #[error("the GPU failed: {0}")]
     Device(String),
 }
 
@@ -96,7 +97,7 @@ impl fmt::Display for Largest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(batch) => write!(f, "; the largest batch that fits is {batch}"),
-            None => f.write_str(" (try a smaller --batch)"),
+            None => Ok(()),
         }
     }
 }

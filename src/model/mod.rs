@@ -8,4 +8,4 @@ pub mod weights;
 
 pub use config::{ClassPlace, Config, Nonlinearity};
 pub use network::Network;
-pub use weights::{Model, ModelError, Precision};
+pub use weights::{Model, ModelError, Precision, StandIn};

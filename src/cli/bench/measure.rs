@@ -6,9 +6,9 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use pixelcnn::engine::cost::{self, Device};
-use pixelcnn::engine::{Counts, Engine, EngineError, Job, Method, Room};
-use pixelcnn::model::Network;
+use crate::engine::cost::{self, Device};
+use crate::engine::{Counts, Engine, EngineError, Job, Method, Room};
+use crate::model::Network;
 
 /// How much of a run is timed.
 #[derive(Clone, Copy)]
@@ -240,7 +240,7 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pixelcnn::model::Config;
+    use crate::model::Config;
 
     #[test]
     fn quantiles_lie_between_neighbours() {

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use pixelcnn::engine::{Canvas, Engine, Job, Lane, Room, Want};
-use pixelcnn::model::Model;
-use pixelcnn::sampling::mixture;
-use pixelcnn::sampling::random::Noise;
-use pixelcnn::sampling::resampling::{choose, effective_sample_size};
+use crate::engine::{Canvas, Engine, Job, Lane, Room, Want};
+use crate::model::Model;
+use crate::sampling::mixture;
+use crate::sampling::random::Noise;
+use crate::sampling::resampling::{choose, effective_sample_size};
 
 use super::drawing::{Again, DrawArgs, Seed, ShowArgs, draw_texts, file_name, model_texts, parse_seed};
 use super::input::{Classes, Input, InputArgs, Inputs};

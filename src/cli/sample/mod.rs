@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use pixelcnn::engine::{EngineError, Room, Want};
-use pixelcnn::model::Model;
-use pixelcnn::output::Image;
-use pixelcnn::output::grid::Drawing;
-use pixelcnn::sampling::mixture;
+use crate::engine::{EngineError, Room, Want};
+use crate::model::Model;
+use crate::output::Image;
+use crate::output::grid::Drawing;
+use crate::sampling::mixture;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::target::{Folder, Target, Template, Texts};

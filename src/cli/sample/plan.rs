@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use pixelcnn::engine::{Draw, Job, Want};
-use pixelcnn::model::Model;
+use crate::engine::{Draw, Job, Want};
+use crate::model::Model;
 
 use super::pool::Worker;
 use super::range::Shard;

@@ -8,8 +8,8 @@ use std::thread;
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-use pixelcnn::engine::{Engine, EngineError, Job};
-use pixelcnn::sampling::mixture;
+use crate::engine::{Engine, EngineError, Job};
+use crate::sampling::mixture;
 
 use crate::cli::say;
 
@@ -279,7 +279,7 @@ mod tests {
     use std::time::Duration;
 
     use anyhow::ensure;
-    use pixelcnn::engine::{Counts, Outcome, Room};
+    use crate::engine::{Counts, Outcome, Room};
 
     use super::*;
 
@@ -294,8 +294,8 @@ mod tests {
             "fake".to_owned()
         }
 
-        fn device(&self) -> pixelcnn::engine::cost::Device {
-            pixelcnn::engine::cost::Device::Cpu
+        fn device(&self) -> crate::engine::cost::Device {
+            crate::engine::cost::Device::Cpu
         }
 
         fn prepare(&mut self, room: Room) -> Result<usize, EngineError> {
@@ -311,7 +311,7 @@ mod tests {
                 return Err(EngineError::Device("it fell off the bus".to_owned()));
             }
             self.jobs_before_failure -= 1;
-            let pixel = |lane: &pixelcnn::engine::Lane| mixture::value(lane.index as u8);
+            let pixel = |lane: &crate::engine::Lane| mixture::value(lane.index as u8);
             Ok(Outcome { pixels: job.lanes.iter().map(pixel).collect(), ..Outcome::default() })
         }
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use pixelcnn::engine::{Engine, EngineError, Job, Room};
-use pixelcnn::model::Model;
+use crate::engine::{Engine, EngineError, Job, Room};
+use crate::model::Model;
 
 use crate::cli::note;
 

@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use super::cost;
 use super::{Counts, Engine, EngineError, Job, Outcome, Room, largest, mebibytes};
 use crate::model::{Model, Network};
+use adapter::Adapter;
 use batch::Batch;
 use choice::Speed;
 use device::Device;
@@ -51,10 +52,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// From the words of the environment variable `PIXELCNN_SHADERS`: `checked`, `subgroups`, `chain`, `no-chain`,
-    /// `workgroups=128`, with commas between them.
-    pub fn from_environment() -> Self {
-        let words = std::env::var("PIXELCNN_SHADERS").unwrap_or_default();
+    /// From words with commas between them: `checked`, `subgroups`, `chain`, `no-chain`, `workgroups=128`.
+    pub fn from_words(words: &str) -> Self {
         let words: Vec<_> = words.split(',').map(str::trim).collect();
         let has = |word| words.contains(&word);
         let workgroups = words.iter().find_map(|word| word.strip_prefix("workgroups=")?.parse().ok());
@@ -120,12 +119,12 @@ impl GpuEngine {
         model: &Model,
         width: usize,
         height: usize,
-        adapter: &wgpu::Adapter,
+        adapter: &Adapter,
     ) -> Result<Self, EngineError> {
-        Self::with_options(model, width, height, adapter, Options::from_environment())
+        Self::with_options(model, width, height, adapter, Options::default())
     }
 
-    /// As [`Self::new`], with options that are otherwise taken from the environment.
+    /// As [`Self::new`], with options.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -133,7 +132,7 @@ impl GpuEngine {
         model: &Model,
         width: usize,
         height: usize,
-        adapter: &wgpu::Adapter,
+        adapter: &Adapter,
         options: Options,
     ) -> Result<Self, EngineError> {
         let network = Network::new(&model.config.with_size(width, height));
@@ -256,9 +255,10 @@ mod tests {
     use crate::model::Config;
 
     /// As tests elsewhere choose it (`tests/common`).
-    pub(super) fn test_adapter() -> wgpu::Adapter {
+    pub(super) fn test_adapter() -> Adapter {
         let device = std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned());
-        adapter::choose(&device, None).unwrap().0.remove(0)
+        let search = adapter::Search { wgpu_environment: true, ..Default::default() };
+        adapter::choose(&device, None, &search).unwrap().0.remove(0)
     }
 
     /// A row that takes several submissions gives what one of a single one does.
