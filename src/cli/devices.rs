@@ -20,7 +20,8 @@ pub fn run(args: &Args) -> Result<()> {
     let taken = auto.indices.first().map_or("cpu".to_owned(), |i| i.to_string());
     if args.json {
         let cpu = json!({"device": "cpu", "type": "cpu", "threads": super::machine_threads()});
-        let devices: Vec<_> = [cpu].into_iter().chain(adapters.iter().enumerate().map(gpu::facts)).collect();
+        let devices: Vec<_> =
+            [cpu].into_iter().chain(adapters.iter().enumerate().map(gpu::facts)).collect();
         let report = json!({"devices": devices, "auto": taken, "reason": auto.reason});
         return super::print(&(serde_json::to_string_pretty(&report)? + "\n"));
     }

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use crate::engine::cpu::{CpuEngine, startable_threads};
 use crate::engine::Engine;
+use crate::engine::cpu::{CpuEngine, startable_threads};
 use crate::model::Model;
 
 use super::gpu::{self, Adapter};

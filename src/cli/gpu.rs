@@ -98,7 +98,12 @@ pub fn dispatches(network: &Network, method: Method) -> Option<u64> {
 }
 
 /// Where the time of each job goes, in its first `rows` rows.
-pub fn profile(model: &Model, adapter: &Adapter, jobs: &[Job], rows: usize) -> Result<Vec<Vec<KernelTotal>>> {
+pub fn profile(
+    model: &Model,
+    adapter: &Adapter,
+    jobs: &[Job],
+    rows: usize,
+) -> Result<Vec<Vec<KernelTotal>>> {
     let mut engine = open(model, model.config.width, model.config.height, adapter)?;
     let mut of_job = |job| {
         let totals = engine.profile(job, rows)?.into_iter();

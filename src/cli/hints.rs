@@ -41,9 +41,7 @@ fn of_model(error: &ModelError) -> Option<&'static str> {
         ModelError::NotSafetensors(_) => {
             Some("; expected a model converted with scripts/convert.py (download or convert it again)")
         }
-        ModelError::MissingMetadata { .. } => {
-            Some("; expected a model converted with scripts/convert.py")
-        }
+        ModelError::MissingMetadata { .. } => Some("; expected a model converted with scripts/convert.py"),
         ModelError::TooLarge { .. } => Some(" (leave out --precision f16)"),
         ModelError::NotFinite { .. } => Some(" (convert the model again)"),
         _ => None,

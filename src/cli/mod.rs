@@ -141,7 +141,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
 }
 
 #[derive(clap::Args)]
-pub struct ModelArgs {
+struct ModelArgs {
     #[arg(short, long, value_name = "MODEL", help = model_help())]
     model: Option<PathBuf>,
 

@@ -9,11 +9,12 @@ use crate::model::{Model, Network};
 use super::bench::KernelTotal;
 
 /// There is none.
-pub enum Adapter {}
+pub struct Adapter(Never);
 
-/// Why the CPU engine.
+enum Never {}
+
+/// The CPU engine, and why.
 pub struct Pick {
-    /// An adapter that `--device auto` means: none.
     pub indices: Vec<usize>,
     pub reason: String,
     pub is_surprise: bool,
@@ -49,23 +50,23 @@ pub fn list() -> Result<(Vec<Adapter>, Pick)> {
 }
 
 pub fn start(_: &Model, _: usize, _: usize, adapter: &Adapter) -> Result<Box<dyn Engine>, EngineError> {
-    match *adapter {}
+    match adapter.0 {}
 }
 
 pub fn name(adapter: &Adapter) -> String {
-    match *adapter {}
+    match adapter.0 {}
 }
 
 pub fn driver(adapter: &Adapter) -> String {
-    match *adapter {}
+    match adapter.0 {}
 }
 
 pub fn argument(adapter: &Adapter) -> String {
-    match *adapter {}
+    match adapter.0 {}
 }
 
 pub fn has_timestamps(adapter: &Adapter) -> bool {
-    match *adapter {}
+    match adapter.0 {}
 }
 
 /// Dispatches are what kernels of a GPU take: without them, nothing is known.
@@ -74,13 +75,13 @@ pub fn dispatches(_: &Network, _: Method) -> Option<u64> {
 }
 
 pub fn profile(_: &Model, adapter: &Adapter, _: &[Job], _: usize) -> Result<Vec<Vec<KernelTotal>>> {
-    match *adapter {}
+    match adapter.0 {}
 }
 
 pub fn row(adapter: &Adapter) -> [String; 4] {
-    match *adapter {}
+    match adapter.0 {}
 }
 
 pub fn facts((_, adapter): (usize, &Adapter)) -> Value {
-    match *adapter {}
+    match adapter.0 {}
 }

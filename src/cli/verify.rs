@@ -12,8 +12,8 @@ use crate::model::{Config, Model};
 use crate::sampling::random::Noise;
 use crate::sampling::{likelihood, mixture};
 
-use super::{EngineArgs, gpu};
 use super::architecture::ArchitectureArgs;
+use super::{EngineArgs, gpu};
 
 /// Check that the cached engines agree with the whole network on this machine
 ///
@@ -258,7 +258,11 @@ impl Images {
 }
 
 /// The engine on the chosen GPU, or why there is none.
-fn gpu_engine(args: &Args, model: &Model, config: &Config) -> Result<(Option<Box<dyn Engine>>, Vec<String>)> {
+fn gpu_engine(
+    args: &Args,
+    model: &Model,
+    config: &Config,
+) -> Result<(Option<Box<dyn Engine>>, Vec<String>)> {
     let (adapters, pick) = gpu::choose(&args.engine.device)?;
     match adapters.first() {
         Some(adapter) => {

@@ -170,7 +170,12 @@ pub fn numbers<const N: usize, T>(bytes: &[u8], read: fn([u8; N]) -> T) -> impl 
 
 /// The best adapter of this machine, software ones included.
 pub fn gpu(model: &Model, width: usize, height: usize) -> GpuEngine {
-    gpu_with(model, width, height, Options::from_words(&std::env::var("PIXELCNN_SHADERS").unwrap_or_default()))
+    gpu_with(
+        model,
+        width,
+        height,
+        Options::from_words(&std::env::var("PIXELCNN_SHADERS").unwrap_or_default()),
+    )
 }
 
 /// The same, with a variant of the shaders.

@@ -126,7 +126,6 @@ const COLUMNS: [&str; 23] = [
 ];
 
 /// What the dispatches of a kernel that begin rows, or that are steps of pixels, took at a level.
-#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "a GPU makes it"))]
 pub struct KernelTotal {
     pub kernel: &'static str,
     pub is_row_work: bool,

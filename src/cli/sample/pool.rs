@@ -278,8 +278,8 @@ impl State {
 mod tests {
     use std::time::Duration;
 
-    use anyhow::ensure;
     use crate::engine::{Counts, Outcome, Room};
+    use anyhow::ensure;
 
     use super::*;
 

@@ -302,8 +302,9 @@ pub fn enumerate(search: &Search) -> Vec<Adapter> {
     // Where the driver tells how much there is, a buffer that would take the last of it is refused.
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
     let found = pollster::block_on(Instance::new(descriptor).enumerate_adapters(backends));
-    let describe = |handle: wgpu::Adapter| {
-        Adapter { description: Description::new(handle.get_info(), search.saves_power), handle }
+    let describe = |handle: wgpu::Adapter| Adapter {
+        description: Description::new(handle.get_info(), search.saves_power),
+        handle,
     };
     let mut adapters: Vec<_> = found.into_iter().map(describe).collect();
     if let Some(name) = search.name.as_ref().map(|name| name.to_lowercase()) {

@@ -115,12 +115,7 @@ impl GpuEngine {
     ///
     /// # Errors
     /// [`EngineError::Device`] if the adapter gives no device that can hold the model.
-    pub fn new(
-        model: &Model,
-        width: usize,
-        height: usize,
-        adapter: &Adapter,
-    ) -> Result<Self, EngineError> {
+    pub fn new(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result<Self, EngineError> {
         Self::with_options(model, width, height, adapter, Options::default())
     }
 
