@@ -97,7 +97,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.load()?;
     let config = small_enough(&model.config);
     let (width, height, threads) = (config.width, config.height, args.engine.threads());
-    let (gpu, not_made) = gpu_engine(args, &model, &config)?;
+    let (gpu, not_made) = match gpu_engine(args, &model, &config)? {
+        Ok(engine) => (Some(engine), Vec::new()),
+        Err(why) => (None, vec![why]),
+    };
 
     let mut cpu = CpuEngine::new(&model, width, height, threads);
     let images = Images::random(IN_FULL, &config);
@@ -258,25 +261,16 @@ impl Images {
 }
 
 /// The engine on the chosen GPU, or why there is none.
-fn gpu_engine(
-    args: &Args,
-    model: &Model,
-    config: &Config,
-) -> Result<(Option<Box<dyn Engine>>, Vec<String>)> {
+fn gpu_engine(args: &Args, model: &Model, config: &Config) -> Result<Result<Box<dyn Engine>, String>> {
     let (adapters, pick) = gpu::choose(&args.engine.device)?;
-    match adapters.first() {
-        Some(adapter) => {
-            let engine = gpu::start(model, config.width, config.height, adapter)?;
-            Ok((Some(engine), Vec::new()))
-        }
-        None => {
-            let why = format!(
-                "GPU cached, against CPU full: {} (--device gpu takes any adapter, a software one too)",
-                pick.reason
-            );
-            Ok((None, vec![why]))
-        }
-    }
+    let Some(adapter) = adapters.first() else {
+        let else_way = match cfg!(feature = "gpu") {
+            true => " (--device gpu takes any adapter, a software one too)",
+            false => "",
+        };
+        return Ok(Err(format!("GPU cached, against CPU full: {}{else_way}", pick.reason)));
+    };
+    Ok(Ok(gpu::start(model, config.width, config.height, adapter)?))
 }
 
 /// The size to check at: as trained, up to where every kind of cache has turned over several times.
