@@ -65,7 +65,7 @@ fn arrays() {
         fs::write(&path[0], bytes).unwrap();
         let found = input::find(&Request { paths: &path, recursive: false, array: None });
         match found.passed_over.first() {
-            Some(passed_over) => Err(passed_over.reason.clone()),
+            Some(passed_over) => Err(passed_over.error.to_string()),
             None => found
                 .items
                 .iter()

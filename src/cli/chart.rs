@@ -8,7 +8,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use pixelcnn::output::{self, Image, file, png};
+use crate::output::{self, Image, file, png};
 
 pub type Area<'a, B> = DrawingArea<B, Shift>;
 pub type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use pixelcnn::engine::Draw;
-use pixelcnn::model::{Model, Precision};
-use pixelcnn::output::animation;
-use pixelcnn::output::grid::{Drawing, Grid};
-use pixelcnn::output::{OutputError, file};
+use crate::engine::Draw;
+use crate::model::{Model, Precision};
+use crate::output::animation;
+use crate::output::grid::{Drawing, Grid};
+use crate::output::{OutputError, file};
 
 use super::{class_argument, quoted};
 

@@ -2,14 +2,11 @@
 
 use anyhow::{Result, bail};
 
-use pixelcnn::engine::cost::{Device, predicted};
-use pixelcnn::engine::cpu::{CpuEngine, startable_threads};
-use pixelcnn::engine::gpu::adapter::{self, Description, Workload};
-use pixelcnn::engine::gpu::plan::Target;
-use pixelcnn::engine::gpu::{GpuEngine, LARGEST_HELPFUL_BATCH};
-use pixelcnn::engine::{Engine, Method};
-use pixelcnn::model::{Model, Network};
+use crate::engine::Engine;
+use crate::engine::cpu::{CpuEngine, startable_threads};
+use crate::model::Model;
 
+use super::gpu::{self, Adapter};
 use super::text::{note, say};
 
 #[derive(clap::Args)]
@@ -62,7 +59,7 @@ impl EngineArgs {
         if self.device.trim() == ALL_GPUS {
             let one =
                 |adapter| Devices { adapters: vec![adapter], is_auto: false, threads: self.threads() };
-            return Ok(adapter::all_gpus()?.into_iter().map(one).collect());
+            return Ok(gpu::all()?.into_iter().map(one).collect());
         }
         let names = device_list(&self.device);
         if names.len() > 1
@@ -77,26 +74,21 @@ impl EngineArgs {
     }
 
     fn choose_one(&self, device: &str, threads: usize, model: &Model, images: usize) -> Result<Devices> {
-        let work = (device == "auto").then(|| self.workload(model, images));
-        let (adapters, pick) = adapter::choose(device, work.as_ref())?;
+        let is_auto = device == "auto";
+        let (adapters, pick) = match is_auto {
+            true => gpu::choose_for(model, images, self.threads())?,
+            false => gpu::choose(device)?,
+        };
         if pick.is_surprise {
             match adapters[..] {
-                [] => note(&format!("using the CPU engine: {}", pick.reason)),
+                [] => {
+                    let else_way = if pick.leaves_gpu { "; --device gpu takes that" } else { "" };
+                    note(&format!("using the CPU engine: {}{else_way}", pick.reason));
+                }
                 _ => say(&format!("warning: {}", pick.reason)),
             }
         }
-        Ok(Devices { adapters, is_auto: work.is_some(), threads })
-    }
-
-    fn workload(&self, model: &Model, images: usize) -> Workload {
-        let network = Network::new(&model.config);
-        let pixels = model.config.width * model.config.height;
-        // As many batches as the largest that helps takes.
-        let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
-        let batch = images.div_ceil(batches.max(1));
-        let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
-        let of_all = |count| count * batches as u64;
-        Workload { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads: self.threads() }
+        Ok(Devices { adapters, is_auto, threads })
     }
 }
 
@@ -116,7 +108,7 @@ fn device_list(list: &str) -> Vec<&str> {
 /// Devices to run on.
 pub struct Devices {
     /// The first is tried first; the CPU engine if there is none.
-    adapters: Vec<wgpu::Adapter>,
+    adapters: Vec<Adapter>,
     /// Whether the next is tried where one cannot be opened.
     is_auto: bool,
     threads: usize,
@@ -124,20 +116,20 @@ pub struct Devices {
 
 impl Devices {
     /// The GPU that is used, if any.
-    pub fn adapter(&self) -> Option<&wgpu::Adapter> {
+    pub fn adapter(&self) -> Option<&Adapter> {
         self.adapters.first()
     }
 
     /// What to give `--device` to get the same.
     pub fn argument(&self) -> String {
-        self.adapter().map_or("cpu".to_owned(), |adapter| Description::new(adapter).to_string())
+        self.adapter().map_or("cpu".to_owned(), gpu::argument)
     }
 
     /// An engine on the first device that can be opened.
     pub fn start(&mut self, model: &Model, width: usize, height: usize) -> Result<Box<dyn Engine>> {
         while let Some(adapter) = self.adapters.first() {
-            match GpuEngine::new(model, width, height, adapter) {
-                Ok(engine) => return Ok(Box::new(engine)),
+            match gpu::start(model, width, height, adapter) {
+                Ok(engine) => return Ok(engine),
                 Err(error) if self.is_auto => {
                     self.adapters.remove(0);
                     let next = if self.adapters.is_empty() { "the CPU engine" } else { "the next device" };

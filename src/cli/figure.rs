@@ -6,10 +6,9 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use pixelcnn::model::Network;
-use pixelcnn::model::network::Stream;
-use pixelcnn::model::schedule::Timeline;
-use pixelcnn::output::animation::{Animation, Kind};
+use crate::graph::Network;
+use crate::graph::schedule::Timeline;
+use crate::output::animation::{Animation, Kind};
 
 use super::chart::{self, Area, Chart, Drawn};
 
@@ -40,8 +39,8 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
     let (title, lines): (_, Vec<_>) = match network {
         Some((network, name)) => {
             let nodes = network.nodes.iter().enumerate();
-            // The vertical stream is whole when the row begins.
-            let of_row = nodes.filter(|(_, node)| node.stream == Stream::Horizontal);
+            // What is made by rows is whole when the row begins.
+            let of_row = nodes.filter(|(_, node)| !node.when.is_row());
             let lines = of_row.map(|(i, node)| (i, node.name.clone(), 1 << node.level));
             (format!("Model {name}: the horizontal stream along a row"), lines.collect())
         }
@@ -52,7 +51,7 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
                 _ => format!("transposed {}", layer - 2),
             };
             let stride = |layer| timeline.steps(0).len() / timeline.steps(layer).len();
-            let lines = (0..timeline.layers()).map(|layer| (layer, name(layer), stride(layer)));
+            let lines = (0..timeline.nodes()).map(|layer| (layer, name(layer), stride(layer)));
             ("Two strided and two transposed convolutions".to_owned(), lines.collect())
         }
     };

@@ -9,8 +9,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::drawing::file_name;
-use pixelcnn::input::{self, Item, Labels, LeftOut, Request};
-use pixelcnn::model::Model;
+use crate::input::{self, Item, Labels, LeftOut, Request};
+use crate::model::Model;
 
 /// Which images.
 #[derive(clap::Args)]
@@ -127,8 +127,8 @@ impl InputArgs {
             passed_over.push(PassedOver { path, reason });
             Ok(())
         };
-        for input::PassedOver { name, reason } in found.passed_over {
-            pass_over(name, reason)?;
+        for input::PassedOver { name, error } in found.passed_over {
+            pass_over(name, super::hints::told(&error))?;
         }
         for (item, class) in found.items.iter().zip(of_items) {
             match class.and_then(|class| read(item, class, model)) {

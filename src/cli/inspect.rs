@@ -6,15 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use pixelcnn::engine::Method;
-use pixelcnn::engine::cost::{Device, predicted, values_moved, weights_read};
-use pixelcnn::engine::gpu::plan::Target;
-use pixelcnn::model::network::{IMAGE, Kind, Layer, Network};
-use pixelcnn::model::{Config, Model};
-use pixelcnn::output::file;
+use crate::engine::Method;
+use crate::engine::cost::{values_moved, weights_read};
+use crate::graph::network::{Layer, Network};
+use crate::graph::schedule::When;
+use crate::graph::IMAGE;
+use crate::model::{Config, Model};
+use crate::output::file;
 
 use super::architecture::ArchitectureArgs;
-use super::{figure, images, picture};
+use super::{figure, gpu, images, picture};
 
 /// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]
@@ -77,7 +78,7 @@ fn model(args: &Args) -> Result<()> {
         }
     }
     let model = args.model.load()?;
-    let network = Network::new(&model.config);
+    let network = model.network(model.config.width, model.config.height);
     if args.json {
         let said = said(&model).into_iter().map(|(key, value)| (key.to_owned(), value.into()));
         let said = serde_json::Value::Object(said.collect());
@@ -153,13 +154,18 @@ fn said(model: &Model) -> Vec<(&str, String)> {
 
 /// What drawing costs; see docs/performance.md.
 fn cost(network: &Network) -> String {
-    let pixels = network.config.width * network.config.height;
+    let pixels = network.width * network.height;
     let of_pixel = |total: f64| total / pixels as f64;
     let macs = network.macs_per_image() as f64;
     let weights = weights_read(network, Method::Cached) as f64;
     let values = values_moved(network) as f64;
-    let dispatches =
-        |method| predicted(network, method, 1, pixels, Device::Gpu(Target::SMALLEST)).dispatches as f64;
+    let dispatches = |method| Some(of_pixel(gpu::dispatches(network, method)? as f64));
+    let dispatches = match (dispatches(Method::Cached), dispatches(Method::Naive)) {
+        (Some(cached), Some(naive)) => format!(
+            "dispatches     {cached:.1} a pixel of all images together, on a discrete GPU; naive {naive:.0}\n"
+        ),
+        _ => String::new(),
+    };
     let products = |macs: f64| match macs {
         small if small < 1e9 => format!("{:.1} MMAC", small / 1e6),
         medium if medium < 1e12 => format!("{:.1} GMAC", medium / 1e9),
@@ -169,20 +175,18 @@ fn cost(network: &Network) -> String {
         "products       {} an image, {} a pixel; naive {} an image\n\
          weights read   {:.2} M a pixel, for all images of a batch together\n\
          values moved   {:.2} M a pixel, for each image\n\
-         dispatches     {:.1} a pixel of all images together, on a discrete GPU; naive {:.0}\n",
+         {dispatches}",
         products(macs),
         products(of_pixel(macs)),
         products(macs * pixels as f64),
         of_pixel(weights) / 1e6,
         of_pixel(values) / 1e6,
-        of_pixel(dispatches(Method::Cached)),
-        of_pixel(dispatches(Method::Naive)),
     )
 }
 
 /// A row for the image and for every layer, and their sum.
 fn schedule(network: &Network, batch: usize) -> Vec<[String; 8]> {
-    let header = ["LAYER", "KIND", "STREAM", "LEVEL", "CACHE EVERY", "RUN EVERY", "CACHE ROWS", "MEMORY"];
+    let header = ["LAYER", "KIND", "MADE BY", "LEVEL", "CACHE EVERY", "RUN EVERY", "CACHE ROWS", "MEMORY"];
     let mut rows = vec![header.map(str::to_owned)];
     let memory = |node: usize| size(bytes(network.nodes[node].len(batch)));
     let image = &network.nodes[IMAGE];
@@ -197,8 +201,8 @@ fn schedule(network: &Network, batch: usize) -> Vec<[String; 8]> {
         };
         rows.push([
             layer.name.clone(),
-            kind(layer).to_owned(),
-            format!("{:?}", layer.stream).to_lowercase(),
+            kind(layer),
+            made_by(&network.nodes[layer.target].when),
             layer.level.to_string(),
             cache_every.unwrap_or(0).to_string(),
             layer.run_every.to_string(),
@@ -209,15 +213,18 @@ fn schedule(network: &Network, batch: usize) -> Vec<[String; 8]> {
     rows
 }
 
-fn kind(layer: &Layer) -> &'static str {
-    match (layer.kind, layer.row_parity) {
-        (Kind::Input, _) => "input",
-        (Kind::ConvIn, _) => "conv in",
-        (Kind::ConvOut, _) => "conv out",
-        (Kind::Strided, _) => "strided",
-        (Kind::Transposed, Some(1)) => "transposed, odd rows",
-        (Kind::Transposed, _) => "transposed, even rows",
-        (Kind::Output, _) => "output",
+fn kind(layer: &Layer) -> String {
+    let parity = |parity| if parity == 1 { "odd" } else { "even" };
+    let rows = layer.row_parity.map(|p| format!(", {} rows", parity(p))).unwrap_or_default();
+    let columns = layer.column_parity.map(|p| format!(", {} columns", parity(p))).unwrap_or_default();
+    format!("{}{rows}{columns}", layer.kind.name())
+}
+
+fn made_by(when: &When) -> String {
+    match when {
+        When::Row { lag: 0 } => "row".to_owned(),
+        When::Row { lag } => format!("row, {lag} late"),
+        When::Pixel { .. } => "pixel".to_owned(),
     }
 }
 

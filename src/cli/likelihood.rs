@@ -5,10 +5,9 @@ use std::f64::consts::LN_2;
 
 use anyhow::{Result, ensure};
 
-use pixelcnn::engine::{Canvas, EngineError, Job, Lane, Room, Want};
-use pixelcnn::model::Model;
-use pixelcnn::output::{NewFile, npy};
-use pixelcnn::sampling::mixture;
+use crate::engine::{Canvas, EngineError, Lane, Request, Room, Want};
+use crate::model::Model;
+use crate::output::{NewFile, npy};
 
 use super::EngineArgs;
 use super::input::Input;
@@ -49,8 +48,8 @@ pub fn log_likelihoods(
         let batch = super::even(of_size.len(), engine.prepare(Room::UpTo(of_size.len().min(most)))?);
         let want = Want { likelihood: true, parameters: params.is_some(), ..Want::default() };
         for indices in of_size.chunks(batch) {
-            let job = Job { lanes: lanes(inputs, cases, indices), want, ..Job::default() };
-            let outcome = engine.run(&job, &mut |_| {}).map_err(|error| of_input(error, inputs))?;
+            let request = Request::new(engine.shape(), 0, lanes(inputs, cases, indices))?.wanting(want);
+            let outcome = engine.run(&request, &mut |_| {}).map_err(|error| of_input(error, inputs))?;
             for (&i, of_pixels) in indices.iter().zip(outcome.log_likelihood.chunks(width * height)) {
                 nats[i] = of_pixels.iter().sum();
                 let name = &inputs[cases[i].input].name;
@@ -72,8 +71,7 @@ fn lanes(inputs: &[Input], cases: &[Case], indices: &[usize]) -> Vec<Lane> {
     let mut canvas = |input: usize| match &last {
         Some((same, canvas)) if *same == input => canvas.clone(),
         _ => {
-            let values = inputs[input].levels.iter().map(|&level| mixture::value(level)).collect();
-            let canvas = Canvas::full(values);
+            let canvas = Canvas::full(inputs[input].levels.iter().map(|&level| level.into()).collect());
             last = Some((input, canvas.clone()));
             canvas
         }

@@ -1,21 +1,23 @@
-//! The subcommands, and what they share: which model, which engine, which class, how to speak.
+//! The command line: parse, validate, run, exit code. Here is what the subcommands share: which model, which class,
+//! how to speak.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use pixelcnn::model::{self, Config, Model, ModelError};
-use pixelcnn::output::file;
+use crate::model::{self, Config, Model, ModelError};
+use crate::output::file;
 
 use engine::{EngineArgs, machine_threads};
-use text::{is_quiet, note, print, printable, quoted, table};
-pub use text::{one_line, say};
+use text::{is_quiet, note, one_line, print, printable, quoted, say, table};
 
 mod architecture;
 mod bench;
@@ -27,6 +29,9 @@ mod drawing;
 mod engine;
 mod eval;
 mod figure;
+#[cfg_attr(not(feature = "gpu"), path = "no_gpu.rs")]
+mod gpu;
+mod hints;
 mod input;
 mod inspect;
 mod likelihood;
@@ -41,9 +46,9 @@ mod verify;
 /// Draw images from PixelCNN++ models, fast, on a GPU or without one.
 #[derive(Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
 
     /// Say nothing but results, warnings and errors; no progress
     #[arg(short, long, global = true, display_order = 900)]
@@ -61,7 +66,7 @@ Examples:
   pixelcnn bench --plot bench.png          how fast this machine draws";
 
 #[derive(Subcommand)]
-pub enum Command {
+enum Command {
     Sample(sample::Args),
     Complete(complete::Args),
     Merge(merge::Args),
@@ -76,8 +81,48 @@ pub enum Command {
     Man(shell::ManArgs),
 }
 
+/// Runs the program: parses its arguments, of which the first is its own name, does what they say, and returns its
+/// exit code. What it has to say goes to stdout and stderr.
+///
+/// Call it once a process where that is possible: temporary files are taken away on signals from then on.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader that has gone is no reason to fail otherwise.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    quiet_mesa();
+    static TIDY: Once = Once::new();
+    TIDY.call_once(|| {
+        if let Err(error) = file::tidy_on_signals() {
+            say(&format!("warning: signals will leave temporary files: {error}"));
+        }
+    });
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("error: {}", one_line(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Keeps Mesa's device selection layer from looking for a Wayland compositor where there is none: it
+/// finds nothing to select by, and writes lines to stderr that begin with "error:" like our own.
+fn quiet_mesa() {
+    // Another thread may be reading the environment, for example one of a Python process.
+    let is_alone = || std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() && is_alone() {
+        // SAFETY: there are no other threads.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}
+
 /// Runs a subcommand.
-pub fn run(cli: &Cli) -> Result<ExitCode> {
+fn run(cli: &Cli) -> Result<ExitCode> {
     text::be_quiet(cli.quiet);
     match &cli.command {
         Command::Sample(args) => sample::run(args)?,
@@ -96,7 +141,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
 }
 
 #[derive(clap::Args)]
-pub struct ModelArgs {
+struct ModelArgs {
     #[arg(short, long, value_name = "MODEL", help = model_help())]
     model: Option<PathBuf>,
 
@@ -125,14 +170,19 @@ impl ModelArgs {
 
     fn load_as_stored(&self) -> Result<Model> {
         let Some(path) = &self.model else {
-            return Model::shipped(Model::DEFAULT).expect("it is shipped").context("the built-in model");
+            return Model::shipped(Model::DEFAULT)
+                .with_context(|| format!("{NO_BUILT_IN}; name a model file (-m MODEL.safetensors)"))?
+                .context("the built-in model");
         };
         let name = path.to_str().filter(|_| !path.is_file());
         if let Some(model) = name.and_then(Model::shipped) {
             return model.with_context(|| format!("the built-in model {}", path.display()));
         }
         if path.extension().is_none() && !path.exists() && !is_checkpoint(path) {
-            bail!("model {}: neither a file nor a built-in model: {}", path.display(), shipped_names());
+            match shipped_names() {
+                names if names.is_empty() => bail!("model {}: not a file; {NO_BUILT_IN}", path.display()),
+                names => bail!("model {}: neither a file nor a built-in model: {names}", path.display()),
+            }
         }
         if path.is_dir() {
             bail!("model {}: is a folder (name the .safetensors file in it)", path.display());
@@ -171,12 +221,17 @@ fn is_checkpoint(path: &Path) -> bool {
 }
 
 fn model_help() -> String {
-    format!(
-        "Model file (.safetensors), or a built-in model: {}; a file of that name wins [default: {}]",
-        shipped_names(),
-        Model::DEFAULT
-    )
+    match shipped_names() {
+        names if names.is_empty() => format!("Model file (.safetensors); {NO_BUILT_IN}"),
+        names => format!(
+            "Model file (.safetensors), or a built-in model: {names}; a file of that name wins [default: {}]",
+            Model::DEFAULT
+        ),
+    }
 }
+
+/// What the program says without the feature `builtin-models`.
+const NO_BUILT_IN: &str = "this program was built without built-in models";
 
 fn shipped_names() -> String {
     Model::shipped_names().collect::<Vec<_>>().join(", ")
@@ -185,6 +240,11 @@ fn shipped_names() -> String {
 /// The size of batches that `count` images fall into evenly, none larger than `most`.
 fn even(count: usize, most: usize) -> usize {
     count.div_ceil(count.div_ceil(most))
+}
+
+/// Levels of a model with at most 256 of them.
+fn bytes(levels: &[u16]) -> Vec<u8> {
+    levels.iter().map(|&level| level as u8).collect()
 }
 
 fn counted(images: usize) -> String {
@@ -223,7 +283,7 @@ fn parse_classes(list: &str, model: &Model) -> Result<Vec<usize>> {
 /// The class of this name, or, where no class has that name, of this index.
 fn class_named(text: &str, names: &[String]) -> Option<usize> {
     let by_index = || text.parse().ok().filter(|i| *i < names.len());
-    pixelcnn::input::class_named(text, names).or_else(by_index)
+    crate::input::class_named(text, names).or_else(by_index)
 }
 
 /// What to give `--class` for a class: its name, unless that would be read as something else.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
-use pixelcnn::output::{Image, png};
+use crate::output::{Image, png};
 
 use super::target::{Item, Texts, text};
 use super::{Cli, Command, sample};

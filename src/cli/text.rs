@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
+use super::hints::hint;
+
 /// Writes a line to stderr. A stderr that takes no more is no reason to stop.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", shown(line));
@@ -59,14 +61,15 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// An error with its causes in one line. A cause that the message before it quotes is not repeated.
+/// An error with its causes in one line, and what to do about each. A cause that the message before it quotes is not
+/// repeated.
 pub fn one_line(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |line, cause| {
-        let cause = cause.to_string();
+        let (text, hint) = (cause.to_string(), hint(cause).unwrap_or_default());
         match line.as_str() {
-            "" => cause,
-            line if line.ends_with(&cause) => line.to_owned(),
-            line => format!("{line}: {cause}"),
+            "" => text + hint,
+            line if line.ends_with(&text) => format!("{line}{hint}"),
+            line => format!("{line}: {text}{hint}"),
         }
     })
 }
@@ -93,6 +96,7 @@ pub fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::EngineError;
 
     #[test]
     fn names_do_not_steer_the_terminal() {
@@ -113,5 +117,10 @@ mod tests {
     fn causes_stand_in_one_line_once() {
         let error = anyhow::anyhow!("no such file").context("cannot read: no such file").context("model x");
         assert_eq!(one_line(&error), "model x: cannot read: no such file");
+        let error = anyhow::Error::from(EngineError::Threads("no room".to_owned())).context("image y");
+        assert_eq!(
+            one_line(&error),
+            "image y: cannot start a thread: no room (--threads 1 needs the fewest)"
+        );
     }
 }

@@ -6,15 +6,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use pixelcnn::engine::cpu::{CpuEngine, full};
-use pixelcnn::engine::gpu::{GpuEngine, adapter};
-use pixelcnn::engine::{Draw, Engine, EngineError, Job, Method, Outcome, Want};
-use pixelcnn::model::{Config, Model};
-use pixelcnn::sampling::random::Noise;
-use pixelcnn::sampling::{likelihood, mixture};
+use crate::engine::cpu::{CpuEngine, full};
+use crate::engine::{Draw, Engine, EngineError, Method, Outcome, Request, Want};
+use crate::model::{Config, Model};
+use crate::head::MOST_CHANNELS;
+use crate::sampling::random::Noise;
 
-use super::EngineArgs;
 use super::architecture::ArchitectureArgs;
+use super::{EngineArgs, gpu};
 
 /// Check that the cached engines agree with the whole network on this machine
 ///
@@ -98,14 +97,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.load()?;
     let config = small_enough(&model.config);
     let (width, height, threads) = (config.width, config.height, args.engine.threads());
-    let (gpu, not_made) = gpu(args, &model, &config)?;
+    let (gpu, not_made) = match gpu_engine(args, &model, &config)? {
+        Ok(engine) => (Some(engine), Vec::new()),
+        Err(why) => (None, vec![why]),
+    };
 
     let mut cpu = CpuEngine::new(&model, width, height, threads);
     let images = Images::random(IN_FULL, &config);
     let [mut full, mut by_row, mut by_pixel] = [const { Vec::new() }; 3];
     for first in (0..IN_FULL).step_by(AT_ONCE) {
         let some = images.part(first, AT_ONCE, &config);
-        full.extend(full::parameters(&model, width, height, &some.values, &some.classes, threads));
+        full.extend(full::parameters(&model, width, height, &some.levels, &some.classes, threads));
         by_row.extend(some.parameters(&mut cpu, Method::Cached, None, &config)?);
         by_pixel.extend(some.parameters(&mut cpu, Method::ByPixel, None, &config)?);
     }
@@ -116,7 +118,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     ];
     if let Some(mut gpu) = gpu {
         for batch in GPU_BATCHES {
-            comparisons.extend(on_gpu(&mut gpu, &mut cpu, batch, &config)?);
+            comparisons.extend(on_gpu(&mut *gpu, &mut cpu, batch, &config)?);
         }
     }
     let passed = comparisons.iter().all(|c| c.passed);
@@ -132,7 +134,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Compares a batch on a GPU with the CPU: parameters by row and by pixel; likelihoods with what parameters give; and what is
 /// drawn with what parameters and noise give.
 fn on_gpu(
-    gpu: &mut GpuEngine,
+    gpu: &mut dyn Engine,
     cpu: &mut CpuEngine,
     batch: usize,
     config: &Config,
@@ -158,8 +160,8 @@ fn on_gpu(
     }
     let classes = &images.classes;
     let lanes = (0..batch).map(|i| (i as u64, classes.get(i).copied()));
-    let job = Job { pixels: Some(pixels), ..Job::sample(SEED, lanes) };
-    let drawn = Images { values: gpu.run(&job, &mut |_| {})?.pixels, classes: classes.clone() };
+    let request = Request::sample(gpu.shape(), SEED, lanes)?.first(pixels);
+    let drawn = Images { levels: gpu.run(&request, &mut |_| {})?.levels, classes: classes.clone() };
     let parameters = drawn.parameters(cpu, Method::Cached, Some(pixels), config)?;
     let what = format!(
         "{} drawing, batch {batch}: pixels that are not what parameters and noise give",
@@ -174,14 +176,14 @@ fn on_gpu(
 /// than `LIMIT`. Where a bin is on the edge between the definition's two forms, rounding may choose either.
 fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, config: &Config) -> f64 {
     let parameters = told.parameters.chunks(config.parameters_per_pixel());
-    let values = images.values.chunks(config.channels);
+    let levels = images.levels.chunks(config.channels);
     let of_image = config.width * config.height;
-    let is_other = |((told, parameters), values): &((&f64, &[f32]), &[f32])| {
-        let expected = likelihood::exact(parameters, values);
+    let is_other = |((told, parameters), levels): &((&f64, &[f32]), &[u16])| {
+        let expected = config.head().log_likelihood(parameters, levels);
         let error = (*told - expected).abs() / expected.abs().max(1.0);
         !error.is_finite() || error > LIMIT
     };
-    let all = told.log_likelihood.iter().zip(parameters).zip(values).enumerate();
+    let all = told.log_likelihood.iter().zip(parameters).zip(levels).enumerate();
     let wanted = all.filter(|(at, _)| at % of_image < pixels).map(|(_, pixel)| pixel);
     let other = wanted.filter(is_other).count();
     other as f64 / (pixels * (told.log_likelihood.len() / of_image)) as f64
@@ -190,15 +192,16 @@ fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, co
 /// The share of the first `pixels` of each image that are other than parameters and noise give.
 fn share_of_other_draws(drawn: &Images, parameters: &[f32], pixels: usize, config: &Config) -> f64 {
     let (channels, per_pixel) = (config.channels, config.parameters_per_pixel());
-    let mut expected = vec![0.0; channels];
+    let (head, draw) = (config.head(), Draw::default());
+    let (mut expected, mut values) = (vec![0; channels], vec![0.0; channels]);
     let (mut all, mut other) = (0, 0);
-    for (image, values) in drawn.values.chunks(config.dimensions()).enumerate() {
-        for (pixel, values) in values.chunks(channels).enumerate().take(pixels) {
-            let noise = |block| Noise::new(SEED, image as u64).block(pixel as u32, block);
+    for (image, levels) in drawn.levels.chunks(config.dimensions()).enumerate() {
+        for (pixel, levels) in levels.chunks(channels).enumerate().take(pixels) {
+            let noise = Noise::new(SEED, image as u64).at(pixel);
             let at = (image * config.width * config.height + pixel) * per_pixel;
-            mixture::draw(&parameters[at..at + per_pixel], noise, Draw::default(), &mut expected);
+            head.draw(0, &parameters[at..at + per_pixel], noise, &draw, &mut expected, &mut values);
             all += 1;
-            other += usize::from(values.iter().zip(&expected).any(|(a, b)| (a - b).abs() > 1e-4));
+            other += usize::from(levels != expected);
         }
     }
     f64::from(other as u32) / f64::from(all)
@@ -207,30 +210,31 @@ fn share_of_other_draws(drawn: &Images, parameters: &[f32], pixels: usize, confi
 /// Images, and a class for each if the model has any.
 struct Images {
     /// `[N, H, W, C]`
-    values: Vec<f32>,
+    levels: Vec<u16>,
     classes: Vec<usize>,
 }
 
 impl Images {
     /// Images of random 8-bit levels.
     fn random(count: usize, config: &Config) -> Self {
-        let mut values = vec![0.0; count * config.dimensions()];
-        for (i, image) in values.chunks_mut(config.dimensions()).enumerate() {
+        let mut levels = vec![0; count * config.dimensions()];
+        for (i, image) in levels.chunks_mut(config.dimensions()).enumerate() {
             let noise = Noise::new(SEED, i as u64);
-            for (pixel, values) in (0..).zip(image.chunks_mut(config.channels)) {
-                noise.uniforms(pixel, values);
-                values.iter_mut().for_each(|u| *u = mixture::value((*u * 256.0) as u8));
+            for (pixel, levels) in (0..).zip(image.chunks_mut(config.channels)) {
+                let mut uniforms = [0.0; MOST_CHANNELS];
+                noise.uniforms(pixel, &mut uniforms);
+                levels.iter_mut().zip(uniforms).for_each(|(level, u)| *level = (u * 256.0) as u16);
             }
         }
         let classes = config.classes.len();
-        Self { values, classes: (0..count).filter_map(|i| i.checked_rem(classes)).collect() }
+        Self { levels, classes: (0..count).filter_map(|i| i.checked_rem(classes)).collect() }
     }
 
     fn part(&self, first: usize, count: usize, config: &Config) -> Self {
         let dimensions = config.dimensions();
-        let values = self.values[first * dimensions..(first + count) * dimensions].to_vec();
+        let levels = self.levels[first * dimensions..(first + count) * dimensions].to_vec();
         let classes = self.classes.iter().skip(first).take(count).copied().collect();
-        Self { values, classes }
+        Self { levels, classes }
     }
 
     /// An engine's parameters for them, `[N, H, W, P]`; those after the first `pixels` mean nothing.
@@ -253,27 +257,23 @@ impl Images {
         config: &Config,
     ) -> Result<Outcome, EngineError> {
         let want = Want { parameters: true, likelihood: true, trace: false };
-        let job = Job { method, pixels, ..Job::evaluate(config, &self.values, &self.classes, want) };
-        engine.run(&job, &mut |_| {})
+        let request = Request::evaluate(engine.shape(), &self.levels, &self.classes, want)?.by(method);
+        let pixels = pixels.unwrap_or(config.width * config.height);
+        engine.run(&request.first(pixels), &mut |_| {})
     }
 }
 
 /// The engine on the chosen GPU, or why there is none.
-fn gpu(args: &Args, model: &Model, config: &Config) -> Result<(Option<GpuEngine>, Vec<String>)> {
-    let (adapters, pick) = adapter::choose(&args.engine.device, None)?;
-    match adapters.first() {
-        Some(adapter) => {
-            let engine = GpuEngine::new(model, config.width, config.height, adapter)?;
-            Ok((Some(engine), Vec::new()))
-        }
-        None => {
-            let why = format!(
-                "GPU cached, against CPU full: {} (--device gpu takes any adapter, a software one too)",
-                pick.reason
-            );
-            Ok((None, vec![why]))
-        }
-    }
+fn gpu_engine(args: &Args, model: &Model, config: &Config) -> Result<Result<Box<dyn Engine>, String>> {
+    let (adapters, pick) = gpu::choose(&args.engine.device)?;
+    let Some(adapter) = adapters.first() else {
+        let else_way = match cfg!(feature = "gpu") {
+            true => " (--device gpu takes any adapter, a software one too)",
+            false => "",
+        };
+        return Ok(Err(format!("GPU cached, against CPU full: {}{else_way}", pick.reason)));
+    };
+    Ok(Ok(gpu::start(model, config.width, config.height, adapter)?))
 }
 
 /// The size to check at: as trained, up to where every kind of cache has turned over several times.
@@ -289,7 +289,7 @@ fn small_enough(config: &Config) -> Config {
 /// The largest error, and where it is first. Anything that is not finite is infinitely wrong.
 fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, config: &Config) -> Comparison {
     assert_eq!(got.len(), expected.len(), "{name}");
-    let kind = config.mixtures;
+    let kind = config.head().group();
     let rms = |of: &[f32]| (of.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / kind as f64).sqrt();
     let sizes: Vec<_> = expected.chunks(kind).map(rms).collect();
     let error = |i: usize| {

@@ -2,6 +2,7 @@
 //!
 //! Engines count what they issue, and these are the sums of what they plan to issue. The two agree.
 
+#[cfg(feature = "gpu")]
 use super::gpu::plan::{Plan, Target};
 use super::{Counts, Method, plan};
 use crate::graph::Network;
@@ -13,6 +14,7 @@ pub enum Device {
     /// Layers alone.
     Cpu,
     /// Dispatches of kernels, as they are planned for a device.
+    #[cfg(feature = "gpu")]
     Gpu(Target),
 }
 
@@ -27,6 +29,7 @@ pub fn predicted(network: &Network, method: Method, batch: usize, pixels: usize,
         Device::Cpu => {
             Counts { macs: batch as u64 * products(network, method, pixels), ..Counts::default() }
         }
+        #[cfg(feature = "gpu")]
         Device::Gpu(target) => Plan::new(network, batch, target).cost(method, pixels),
     }
 }
@@ -84,7 +87,7 @@ pub fn values_moved(network: &Network) -> u64 {
     network.layers.iter().map(|layer| of_layer(layer) as u64).sum()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "gpu"))]
 mod tests {
     use super::*;
     use crate::model::Config;

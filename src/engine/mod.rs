@@ -6,6 +6,7 @@ use crate::graph::Network;
 
 pub mod cost;
 pub mod cpu;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod plan;
 mod request;
@@ -48,7 +49,7 @@ pub enum EngineError {
     /// The network gave NaN or infinity.
     #[error(
         "the network gave NaN or infinity for image {image}{}; \
-         the weights are broken or too large for 32-bit floats (check them with `pixelcnn verify`)",
+         the weights are broken or too large for 32-bit floats",
         At(*.pixel)
     )]
     NotFinite {
@@ -82,10 +83,10 @@ pub enum EngineError {
     #[error("the GPU engine cannot run this network: {0}")]
     NotOnGpu(String),
     /// A thread could not be started.
-    #[error("cannot start a thread: {0} (--threads 1 needs the fewest)")]
+    #[error("cannot start a thread: {0}")]
     Threads(String),
     /// The GPU failed.
-    #[error("the GPU failed: {0} (try again, a smaller --batch, or --device cpu)")]
+    #[error("the GPU failed: {0}")]
     Device(String),
 }
 
@@ -105,7 +106,7 @@ impl fmt::Display for Largest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(batch) => write!(f, "; the largest batch that fits is {batch}"),
-            None => f.write_str(" (try a smaller --batch)"),
+            None => Ok(()),
         }
     }
 }

@@ -64,10 +64,7 @@ fn read_npz(file: BufReader<File>, name: Option<&str>) -> Result<Array, InputErr
         (Some(name), images) if images.contains(&name) => name,
         (None, [only]) => only,
         (None, [_, ..]) => {
-            let list = images.join(", ");
-            return Err(InputError::Arrays(format!(
-                "holds several arrays of images; --array names one of {list}"
-            )));
+            return Err(InputError::SeveralArrays(images.iter().map(|name| name.to_string()).collect()));
         }
         (_, _) => {
             let list: Vec<_> = headers.iter().map(|(name, h)| format!("{name} ({})", h.shown())).collect();

@@ -1,8 +1,8 @@
 //! Images to measure: which ones are meant, what class each has, and their pixels.
 //!
 //! [`find`] turns what a user names (images, folders, arrays) into an ordered list of [`Item`]s, and says
-//! of everything else why it is none. Pixels are decoded when they are asked for. `scripts/training`
-//! follows the same rules; a test gives both the same files.
+//! of everything else why it is none. Pixels are decoded when they are asked for. Training in
+//! Python follows the same rules; a test gives both the same files.
 
 mod arrays;
 mod decode;
@@ -48,8 +48,8 @@ pub struct Found {
 pub struct PassedOver {
     /// As [`Item::name`].
     pub name: String,
-    /// A sentence whose subject is the name.
-    pub reason: String,
+    /// As text, a sentence whose subject is the name.
+    pub error: InputError,
 }
 
 /// How many entries of folders are not meant to be images.
@@ -110,6 +110,9 @@ pub enum InputError {
     /// Width and height.
     #[error("is {0}x{1}, which is more than {max} pixels", max = decode::MOST_PIXELS)]
     Large(u32, u32),
+    /// An `.npz` with several arrays of images, of which none was asked for: their names.
+    #[error("holds several arrays of images: {}", .0.join(", "))]
+    SeveralArrays(Vec<String>),
     /// Something is wrong with an `.npz`, an `.npy`, or a table of labels.
     #[error("{0}")]
     Arrays(String),
@@ -121,7 +124,7 @@ pub fn find(request: &Request) -> Found {
     for (root, path) in request.paths.iter().enumerate() {
         let before = found.items.len();
         if let Err(error) = found.add(path, request) {
-            found.pass_over(path, &error);
+            found.pass_over(path, error);
         }
         found.items[before..].iter_mut().for_each(|item| item.root = root);
     }
@@ -145,8 +148,8 @@ impl Found {
         Ok(())
     }
 
-    fn pass_over(&mut self, path: &Path, error: &InputError) {
-        self.passed_over.push(PassedOver { name: shown(path), reason: error.to_string() });
+    fn pass_over(&mut self, path: &Path, error: InputError) {
+        self.passed_over.push(PassedOver { name: shown(path), error });
     }
 }
 

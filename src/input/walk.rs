@@ -31,7 +31,7 @@ pub fn walk(root: &Path, recursive: bool, found: &mut Found) -> Result<(), Input
                 let path = error.path().unwrap_or(root).to_owned();
                 match is_hidden(&path) {
                     true => found.left_out.hidden += 1,
-                    false => found.pass_over(&path, &why(&path, error)),
+                    false => found.pass_over(&path, why(&path, error)),
                 }
                 continue;
             }
@@ -49,7 +49,7 @@ pub fn walk(root: &Path, recursive: bool, found: &mut Found) -> Result<(), Input
         } else if kind.is_file() {
             found.items.push(item(root, entry));
         } else {
-            found.pass_over(entry.path(), &InputError::Special);
+            found.pass_over(entry.path(), InputError::Special);
         }
     }
     if found.items.len() == before { Err(InputError::Empty) } else { Ok(()) }

@@ -1,7 +1,6 @@
 //! The architecture of a model, as its file's metadata describes it.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
 use super::weights::ModelError;
 use crate::head::Head;
@@ -100,13 +99,6 @@ impl ClassPlace {
         }
     }
 }
-
-/// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work. The scripts read
-/// the same file, so that they make no model that is refused here.
-static LIMITS: LazyLock<HashMap<String, usize>> = LazyLock::new(|| {
-    let text = include_str!("../../scripts/conversion/limits.json");
-    serde_json::from_str(text).expect("limits.json holds names and numbers")
-});
 
 /// Class tensors that may differ from pixel to pixel.
 const CLASS_MAPS: [&str; 4] = [
@@ -232,10 +224,24 @@ impl Config {
         }
     }
 
+    /// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work.
+    pub const LIMITS: [(&str, usize); 7] = [
+        ("height", 16384),
+        ("width", 16384),
+        ("filters", 4096),
+        ("blocks", 64),
+        ("levels", 8),
+        ("mixtures", 512),
+        ("dilations", 1024),
+    ];
+
     /// The most that is taken of `height`, `width`, `filters`, `blocks`, `levels`, `mixtures`, and each of
     /// `dilations`.
+    ///
+    /// # Panics
+    /// If `key` is none of those.
     pub fn limit(key: &str) -> usize {
-        LIMITS[key]
+        Self::LIMITS.iter().find(|limit| limit.0 == key).expect("it has a limit").1
     }
 
     /// The same network with classes of these names, conditional in the published way.

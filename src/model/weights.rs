@@ -1,6 +1,7 @@
 //! Model files: reading a safetensors file, with every check made before any device is touched.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
@@ -17,17 +18,14 @@ pub enum ModelError {
     /// The file could not be read.
     #[error("cannot read the model file")]
     Read(#[from] std::io::Error),
-    /// What a download leaves in the place of a file.
+    /// A file that stands for the model.
     #[error("is {0}")]
-    StandIn(&'static str),
+    StandIn(StandIn),
     /// Not safetensors at all, or cut short.
-    #[error(
-        "not a complete safetensors file ({0}); expected a model converted with scripts/convert.py \
-         (download or convert it again)"
-    )]
+    #[error("not a complete safetensors file ({0})")]
     NotSafetensors(String),
     /// A key of `__metadata__` is not there.
-    #[error("the file's metadata lacks \"{key}\"; expected a model converted with scripts/convert.py")]
+    #[error("the file's metadata lacks \"{key}\"")]
     MissingMetadata {
         /// The metadata key.
         key: &'static str,
@@ -81,7 +79,7 @@ pub enum ModelError {
         found: String,
     },
     /// A weight is too large for 16-bit floats.
-    #[error("tensor \"{name}\" holds {value}, too large for 16-bit floats (leave out --precision f16)")]
+    #[error("tensor \"{name}\" holds {value}, too large for 16-bit floats")]
     TooLarge {
         /// The tensor.
         name: String,
@@ -89,9 +87,7 @@ pub enum ModelError {
         value: f32,
     },
     /// A weight is NaN or infinite.
-    #[error(
-        "tensor \"{name}\": value {index} is {value}; expected finite weights (convert the model again)"
-    )]
+    #[error("tensor \"{name}\": value {index} is {value}; expected finite weights")]
     NotFinite {
         /// The tensor.
         name: String,
@@ -100,6 +96,24 @@ pub enum ModelError {
         /// The value found.
         value: f32,
     },
+}
+
+/// What a download can leave in the place of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandIn {
+    /// A text that names the file which Git LFS keeps elsewhere.
+    GitLfs,
+    /// A web page, perhaps one about the file.
+    WebPage,
+}
+
+impl fmt::Display for StandIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::GitLfs => "a pointer of Git LFS, not the model itself",
+            Self::WebPage => "a web page, not a model",
+        })
+    }
 }
 
 fn others(more: usize) -> String {
@@ -118,14 +132,17 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
-/// The models that are part of the program, by name.
-const SHIPPED: [(&str, &[u8]); 5] = [
+/// The built-in models, by name.
+#[cfg(feature = "builtin-models")]
+const SHIPPED: &[(&str, &[u8])] = &[
     (Model::DEFAULT, include_bytes!("../../weights/avatars.safetensors")),
     ("mnist", include_bytes!("../../weights/mnist.safetensors")),
     ("mnist-dilated", include_bytes!("../../weights/mnist-dilated.safetensors")),
     ("cifar10", include_bytes!("../../weights/cifar10.safetensors")),
     ("emoji", include_bytes!("../../weights/emoji.safetensors")),
 ];
+#[cfg(not(feature = "builtin-models"))]
+const SHIPPED: &[(&str, &[u8])] = &[];
 
 /// The precision of the weights of blocks and between levels, most of all bytes. Sums are always taken in 32
 /// bits.
@@ -140,7 +157,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// As the command line calls it.
+    /// Its short name.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -179,13 +196,13 @@ impl Model {
     /// The name of the model that is drawn from where none is named.
     pub const DEFAULT: &str = "avatars";
 
-    /// Reads a model that is part of the program, if there is one of this name.
+    /// Reads the built-in model of this name, if there is one; without the feature `builtin-models` there is none.
     pub fn shipped(name: &str) -> Option<Result<Self, ModelError>> {
         let (name, bytes) = SHIPPED.iter().find(|model| model.0 == name)?;
         Some(Self::from_bytes(bytes, name))
     }
 
-    /// Names of the models that are part of the program.
+    /// Names of the built-in models.
     pub fn shipped_names() -> impl Iterator<Item = &'static str> {
         SHIPPED.iter().map(|model| model.0)
     }
@@ -295,14 +312,14 @@ impl Model {
 }
 
 /// What a file is that stands for another one, if it is such a file.
-fn stand_in(bytes: &[u8]) -> Option<&'static str> {
+fn stand_in(bytes: &[u8]) -> Option<StandIn> {
     let start = bytes.trim_ascii_start();
     let begins =
         |text: &str| start.get(..text.len()).is_some_and(|s| s.eq_ignore_ascii_case(text.as_bytes()));
     if begins("version https://git-lfs") {
-        Some("a pointer of Git LFS, not the model itself (`git lfs pull` fetches that)")
+        Some(StandIn::GitLfs)
     } else if begins("<!doctype html") || begins("<html") {
-        Some("a web page, not a model (download it again, by its link for raw files)")
+        Some(StandIn::WebPage)
     } else {
         None
     }

@@ -49,7 +49,7 @@ fn on_a_gpu() {
     assert!(said.contains("NaN or infinity for image"), "{said}");
     shell.ok("sample -m grey.safetensors -n 3");
     let (_, texts) = read_png(&shell.path("samples.png"));
-    assert_eq!(texts["engine"], format!("GPU ({})", test_adapter().get_info().name));
+    assert_eq!(texts["engine"], format!("GPU ({})", test_adapter().description().name));
     let verify = shell.ok("verify -m grey.safetensors --json").stdout;
     let report: serde_json::Value = serde_json::from_str(&verify).unwrap();
     // Two on the CPU; by row, by pixel, likelihoods and drawing at three sizes of batches.

@@ -332,7 +332,7 @@ fn arrays_bring_their_classes() {
 
     shell.put("two.npz", &npz(&[images(), ("z", npy("|u1", &[1, 4, 8], &x[..32]))]));
     let said = shell.error("eval -m grey.safetensors two.npz --class 0");
-    assert!(said.contains("--array names one of x, z"), "{said}");
+    assert!(said.contains("several arrays of images: x, z (--array names the one to read)"), "{said}");
     let (list, _) = shell.list("-m grey.safetensors two.npz --array z --class 0");
     assert_eq!(texts(&list["images"], "path"), ["two.npz#0"]);
     shell.put("one.npy", &npy("<f4", &[1, 4, 8], &[0; 128]));

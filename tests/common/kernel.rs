@@ -5,7 +5,7 @@ use wgpu::util::DeviceExt;
 /// Runs `source`, whose `main` works on `items` items in workgroups of 64. `inputs` are bindings 0, 1, …
 /// (read-only storage); the binding after them is the output, of `outputs` 32-bit words, which is returned.
 pub fn run(source: &str, inputs: &[&[u8]], items: usize, outputs: usize) -> Vec<u32> {
-    let opened = super::test_adapter().request_device(&Default::default());
+    let opened = super::test_adapter().handle().request_device(&Default::default());
     let (device, queue) = pollster::block_on(opened).unwrap();
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: None,

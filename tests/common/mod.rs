@@ -7,7 +7,8 @@ pub mod kernel;
 use std::path::{Path, PathBuf};
 
 use pixelcnn::engine::cpu::CpuEngine;
-use pixelcnn::engine::gpu::{GpuEngine, Options, adapter};
+use pixelcnn::engine::gpu::adapter::{self, Adapter, Search};
+use pixelcnn::engine::gpu::{GpuEngine, Options};
 use pixelcnn::engine::{Engine, Job, Method, Outcome, Trace, Want};
 use pixelcnn::model::network::Activation;
 use pixelcnn::model::{ClassPlace, Config, Model, Network, Nonlinearity};
@@ -136,9 +137,14 @@ pub fn test_device() -> String {
 }
 
 /// The adapter itself.
-pub fn test_adapter() -> wgpu::Adapter {
+pub fn test_adapter() -> Adapter {
     let device = test_device();
-    let (adapters, _) = adapter::choose(&device, None).unwrap_or_else(|error| panic!("{error}"));
+    let search = Search {
+        name: std::env::var("WGPU_ADAPTER_NAME").ok(),
+        wgpu_environment: true,
+        ..Search::default()
+    };
+    let (adapters, _) = adapter::choose(&device, None, &search).unwrap_or_else(|error| panic!("{error}"));
     adapters
         .into_iter()
         .next()
@@ -164,7 +170,12 @@ pub fn numbers<const N: usize, T>(bytes: &[u8], read: fn([u8; N]) -> T) -> impl 
 
 /// The best adapter of this machine, software ones included.
 pub fn gpu(model: &Model, width: usize, height: usize) -> GpuEngine {
-    gpu_with(model, width, height, Options::from_environment())
+    gpu_with(
+        model,
+        width,
+        height,
+        Options::from_words(&std::env::var("PIXELCNN_SHADERS").unwrap_or_default()),
+    )
 }
 
 /// The same, with a variant of the shaders.
@@ -228,7 +239,7 @@ pub const VARIANTS: [Options; 7] = [
 /// Whether the adapter of the GPU tests is one on which they would take too long: SwiftShader, which needs more than a
 /// second of processor time to make an engine, and 210 s for the recorded cases in a single variant each.
 fn is_slow() -> bool {
-    test_adapter().get_info().driver.starts_with("SwiftShader")
+    test_adapter().description().driver.starts_with("SwiftShader")
 }
 
 /// What to test on the adapter of the GPU tests: all, or on a slow one what is in turn.

@@ -6,9 +6,9 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use pixelcnn::engine::cost::{self, Device};
-use pixelcnn::engine::{Counts, Engine, EngineError, Job, Method, Room};
-use pixelcnn::model::Network;
+use crate::engine::cost::{self, Device};
+use crate::engine::{Counts, Engine, EngineError, Method, Request, RequestError, Room, Shape};
+use crate::graph::Network;
 
 /// How much of a run is timed.
 #[derive(Clone, Copy)]
@@ -128,11 +128,11 @@ impl Sweep<'_> {
 
     /// Pixels of the rows after which the pattern of work repeats.
     fn group(&self) -> usize {
-        cost::group_of_rows(self.network) * self.network.config.width
+        cost::group_of_rows(self.network) * self.network.width
     }
 
     fn all(&self) -> usize {
-        self.network.config.width * self.network.config.height
+        self.network.width * self.network.height
     }
 
     /// How many pixels to time, from a run that warms up and is not counted.
@@ -148,7 +148,7 @@ impl Sweep<'_> {
             let groups = match self.effort {
                 Effort::Full => all / group,
                 Effort::Seconds(seconds) => ((seconds.max(SHORTEST) / first_group) as usize).max(2),
-                Effort::Rows { rows, .. } => 1 + (rows * self.network.config.width).div_ceil(group),
+                Effort::Rows { rows, .. } => 1 + (rows * self.network.width).div_ceil(group),
             };
             return Ok(groups.min(all / group) * group);
         }
@@ -178,11 +178,11 @@ impl Sweep<'_> {
         batch: usize,
         pixels: usize,
     ) -> Result<Times, EngineError> {
-        let job = Job { method, pixels: Some(pixels), ..job(self.network, batch) };
+        let request = request(engine.shape(), batch)?.by(method).first(pixels);
         let group = self.group();
         let (mut head, mut body) = (None, None);
         let start = Instant::now();
-        engine.run(&job, &mut |done| {
+        engine.run(&request, &mut |done| {
             let now = start.elapsed().as_secs_f64();
             if done >= group {
                 head.get_or_insert(now);
@@ -223,9 +223,9 @@ struct Times {
 }
 
 /// Images to draw, of one class after the other if the network has any.
-pub fn job(network: &Network, batch: usize) -> Job {
-    let classes = network.config.classes.len() as u64;
-    Job::sample(0, (0..batch as u64).map(|i| (i, i.checked_rem(classes).map(|class| class as usize))))
+pub fn request(shape: Shape, batch: usize) -> Result<Request, RequestError> {
+    let class = |i: u64| i.checked_rem(shape.classes as u64).map(|class| class as usize);
+    Request::sample(shape, 0, (0..batch as u64).map(|i| (i, class(i))))
 }
 
 /// The value below which a share of the values lie, between neighbours in proportion.
@@ -240,7 +240,8 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pixelcnn::model::Config;
+    use crate::graph::pixelcnn_pp;
+    use crate::model::Config;
 
     #[test]
     fn quantiles_lie_between_neighbours() {
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn start_and_end_are_not_multiplied() {
-        let network = Network::new(&Config::published(8, 1));
+        let network = Network::new(&pixelcnn_pp::graph(&Config::published(8, 1)), None);
         let sweep = Sweep {
             network: &network,
             device: Device::Cpu,

@@ -5,18 +5,19 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use pixelcnn::engine::Method;
-use pixelcnn::engine::cost;
-use pixelcnn::engine::cpu::peak;
-use pixelcnn::engine::gpu::GpuEngine;
-use pixelcnn::engine::gpu::adapter::Description;
-use pixelcnn::model::{Model, Network};
-use pixelcnn::output;
+use crate::engine::Method;
+use crate::engine::cost;
+use crate::engine::cpu::peak;
+use crate::graph::Network;
+use crate::model::Model;
+use crate::output;
 
 use super::architecture::ArchitectureArgs;
 use super::chart;
+use super::gpu::{self, Adapter};
 use super::{EngineArgs, images, say};
 use measure::{Effort, Sweep};
+pub use report::KernelTotal;
 use report::Report;
 
 mod measure;
@@ -108,12 +109,12 @@ pub fn run(args: &Args) -> Result<()> {
     let mut devices = args.engine.choose(&model, largest)?;
     match devices.adapter() {
         None if args.profile => bail!("--profile: the CPU engine has no timestamps (leave --profile out)"),
-        Some(adapter) if args.profile && !GpuEngine::can_profile(adapter) => {
-            bail!("--profile: {} has no timestamps (leave --profile out)", adapter.get_info().name)
+        Some(adapter) if args.profile && !gpu::has_timestamps(adapter) => {
+            bail!("--profile: {} has no timestamps (leave --profile out)", gpu::name(adapter))
         }
         _ => {}
     }
-    let network = Network::new(&model.config);
+    let network = model.network(model.config.width, model.config.height);
     let start = Instant::now();
     let mut engine = devices.start(&model, model.config.width, model.config.height)?;
     let adapter = devices.adapter();
@@ -147,7 +148,7 @@ pub fn run(args: &Args) -> Result<()> {
         name: engine.name(),
         kind: if adapter.is_some() { "gpu" } else { "cpu" },
         threads: adapter.is_none().then(|| args.engine.threads()),
-        driver: adapter.map(|adapter| Description::new(adapter).driver),
+        driver: adapter.map(gpu::driver),
         peak_gflops,
     };
     drop(engine);
@@ -188,7 +189,7 @@ fn check_outputs(args: &Args) -> Result<()> {
 
 /// Where the time of each batch size goes, in the rows after which the pattern of work repeats.
 fn profiles(
-    adapter: &wgpu::Adapter,
+    adapter: &Adapter,
     model: &Model,
     network: &Network,
     mut batches: Vec<usize>,
@@ -196,11 +197,10 @@ fn profiles(
     batches.sort_unstable();
     batches.dedup();
     let rows = cost::group_of_rows(network);
-    let mut engine = GpuEngine::new(model, model.config.width, model.config.height, adapter)?;
-    let mut profiles = Vec::new();
-    for batch in batches {
-        let totals = engine.profile(&measure::job(network, batch), rows)?;
-        profiles.push(report::Profile::new(batch, rows * model.config.width, &totals));
-    }
-    Ok(profiles)
+    let shape = model.shape(network.width, network.height);
+    let requests = batches.iter().map(|&batch| measure::request(shape, batch)).collect::<Result<Vec<_>, _>>()?;
+    let totals = gpu::profile(model, adapter, &requests, rows)?;
+    let pixels = rows * model.config.width;
+    let of_batch = batches.into_iter().zip(totals);
+    Ok(of_batch.map(|(batch, totals)| report::Profile::new(batch, pixels, &totals)).collect())
 }

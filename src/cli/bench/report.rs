@@ -9,14 +9,13 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use pixelcnn::engine::Method;
-use pixelcnn::engine::cost::{self, predicted, values_moved, weights_read};
-use pixelcnn::engine::cpu::peak::PRODUCT;
-use pixelcnn::engine::gpu::plan::Target;
-use pixelcnn::engine::gpu::profile::{Class, Total};
-use pixelcnn::model::Model;
-use pixelcnn::output::{OutputError, file};
+use crate::engine::Method;
+use crate::engine::cost::{predicted, values_moved, weights_read};
+use crate::engine::cpu::peak::PRODUCT;
+use crate::model::Model;
+use crate::output::{OutputError, file};
 
+use super::super::gpu;
 use super::measure::{Row, Stopped, Sweep, quantile};
 
 /// A row is marked as noisy if its interquartile range is a larger share of its median.
@@ -53,8 +52,8 @@ pub struct Architecture {
     precision: &'static str,
     macs_per_image: u64,
     naive_macs_per_image: u64,
-    gpu_dispatches_per_batch: u64,
-    naive_gpu_dispatches_per_batch: u64,
+    gpu_dispatches_per_batch: Option<u64>,
+    naive_gpu_dispatches_per_batch: Option<u64>,
     weights_read_per_batch: u64,
     values_moved_per_image: u64,
 }
@@ -126,6 +125,15 @@ const COLUMNS: [&str; 23] = [
     "dispatches_predicted",
 ];
 
+/// What the dispatches of a kernel that begin rows, or that are steps of pixels, took at a level.
+pub struct KernelTotal {
+    pub kernel: &'static str,
+    pub is_row_work: bool,
+    pub level: usize,
+    pub dispatches: u64,
+    pub nanoseconds: f64,
+}
+
 /// Where the time of a batch goes on a GPU.
 #[derive(Serialize)]
 pub struct Profile {
@@ -159,8 +167,6 @@ impl Report {
         let (config, network) = (&model.config, sweep.network);
         let pixels = config.width * config.height;
         let of_device = |method| predicted(network, method, 1, pixels, sweep.device);
-        let on_gpu =
-            |method| predicted(network, method, 1, pixels, cost::Device::Gpu(Target::SMALLEST)).dispatches;
         let architecture = Architecture {
             name: model.name.clone(),
             width: config.width,
@@ -177,8 +183,8 @@ impl Report {
             precision: model.precision.name(),
             macs_per_image: of_device(Method::Cached).macs,
             naive_macs_per_image: of_device(Method::Naive).macs,
-            gpu_dispatches_per_batch: on_gpu(Method::Cached),
-            naive_gpu_dispatches_per_batch: on_gpu(Method::Naive),
+            gpu_dispatches_per_batch: gpu::dispatches(network, Method::Cached),
+            naive_gpu_dispatches_per_batch: gpu::dispatches(network, Method::Naive),
             weights_read_per_batch: weights_read(network, Method::Cached),
             values_moved_per_image: values_moved(network),
         };
@@ -378,12 +384,12 @@ pub fn significant(value: f64) -> String {
 }
 
 impl Profile {
-    pub fn new(batch: usize, pixels: usize, totals: &BTreeMap<Class, Total>) -> Self {
-        let all: f64 = totals.values().map(|total| total.nanoseconds).sum();
-        let kernels = totals.iter().map(|(class, total)| KernelTime {
-            kernel: class.kernel,
-            work: if class.is_row_work { "row" } else { "pixel" },
-            level: class.level,
+    pub fn new(batch: usize, pixels: usize, totals: &[KernelTotal]) -> Self {
+        let all: f64 = totals.iter().map(|total| total.nanoseconds).sum();
+        let kernels = totals.iter().map(|total| KernelTime {
+            kernel: total.kernel,
+            work: if total.is_row_work { "row" } else { "pixel" },
+            level: total.level,
             dispatches: total.dispatches,
             microseconds_per_dispatch: total.nanoseconds / 1e3 / total.dispatches as f64,
             microseconds_per_pixel: total.nanoseconds / 1e3 / pixels as f64,

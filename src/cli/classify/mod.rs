@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
-use pixelcnn::model::Model;
-use pixelcnn::output::{self, file, npy};
+use crate::model::Model;
+use crate::output::{self, file, npy};
 
 use super::input::{Classes, InputArgs, Inputs, Others};
 use super::likelihood::{Case, bits_per_dim, log_likelihoods};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use pixelcnn::input::{Pixels, decode};
+use crate::input::{Pixels, decode};
 
 use crate::cli::drawing::file_name;
 

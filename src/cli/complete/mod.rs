@@ -7,11 +7,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use pixelcnn::engine::{Canvas, Engine, Job, Lane, Room, Want};
-use pixelcnn::model::Model;
-use pixelcnn::sampling::mixture;
-use pixelcnn::sampling::random::Noise;
-use pixelcnn::sampling::resampling::{choose, effective_sample_size};
+use crate::engine::{Canvas, Engine, Lane, Request, Room, Want};
+use crate::model::Model;
+use crate::sampling::random::Noise;
+use crate::sampling::resampling::{choose, effective_sample_size};
 
 use super::drawing::{Again, DrawArgs, Seed, ShowArgs, draw_texts, file_name, model_texts, parse_seed};
 use super::input::{Classes, Input, InputArgs, Inputs};
@@ -95,8 +94,8 @@ impl Task<'_> {
     }
 
     fn canvas(&self) -> Canvas {
-        let values = self.input.levels.iter().map(|&level| mixture::value(level)).collect();
-        Canvas::partial(values, self.known.clone())
+        let levels = self.input.levels.iter().map(|&level| level.into()).collect();
+        Canvas::partial(levels, self.known.clone())
     }
 
     /// The known pixels that come after an unknown one.
@@ -259,7 +258,7 @@ impl Work<'_> {
         let Args { count, particles, .. } = *self.args;
         let canvases: Vec<_> = tasks.iter().map(|task| task.canvas()).collect();
         let later: Vec<Vec<_>> = tasks.iter().map(|task| task.known_later().collect()).collect();
-        let pixels = tasks[0].known.len();
+        let (pixels, dimensions) = (tasks[0].known.len(), engine.shape().dimensions());
         let lane = |n: usize| {
             let (task, of_task) = (tasks[n / self.lanes], n % self.lanes);
             Lane {
@@ -271,18 +270,13 @@ impl Work<'_> {
         let all: Vec<_> = (0..tasks.len() * self.lanes).collect();
         let (mut candidates, mut weights) = (Vec::new(), Vec::new());
         for lanes in all.chunks(batch) {
-            let job = Job {
-                seed: self.seed,
-                lanes: lanes.iter().map(|&n| lane(n)).collect(),
-                draw: self.args.draw.draw(),
-                want: Want { likelihood: particles > 1, ..Want::default() },
-                ..Job::default()
-            };
-            let outcome = engine.run(&job, &mut |_| {})?;
+            let of_lanes = lanes.iter().map(|&n| lane(n)).collect();
+            let request = Request::new(engine.shape(), self.seed, of_lanes)?
+                .drawing(self.args.draw.draw())?
+                .wanting(Want { likelihood: particles > 1, ..Want::default() });
+            let outcome = engine.run(&request, &mut |_| {})?;
             for (i, &n) in lanes.iter().enumerate() {
-                let values = &outcome.pixels[i * pixels * self.model.config.channels..]
-                    [..pixels * self.model.config.channels];
-                let levels: Vec<_> = values.iter().map(|&x| mixture::level(x)).collect();
+                let levels = crate::cli::bytes(&outcome.levels[i * dimensions..][..dimensions]);
                 let likelihood = |&pixel: &usize| outcome.log_likelihood[i * pixels + pixel];
                 weights.push(if particles > 1 {
                     later[n / self.lanes].iter().map(likelihood).sum()

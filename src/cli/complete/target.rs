@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use pixelcnn::output::file::NewFolder;
-use pixelcnn::output::grid::{Drawing, Grid};
-use pixelcnn::output::{self, Image, png};
+use crate::output::file::NewFolder;
+use crate::output::grid::{Drawing, Grid};
+use crate::output::{self, Image, png};
 
 use super::{Args, Completion, Task, Texts};
 

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use pixelcnn::model::Model;
-use pixelcnn::output::{self, NewFile, npy};
+use crate::model::Model;
+use crate::output::{self, NewFile, npy};
 
 use super::input::{Classes, Input, InputArgs, Inputs, Others};
 use super::likelihood::{Case, bits_per_dim, log_likelihoods};

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use walkdir::WalkDir;
 
-use pixelcnn::output::npy::Type;
-use pixelcnn::output::npz::NpzReader;
-use pixelcnn::output::png;
+use crate::output::npy::Type;
+use crate::output::npz::NpzReader;
+use crate::output::png;
 
 use crate::cli::target::{self, IMAGES, Item, LABELS, NTHS, Texts, own_texts, text};
 

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use pixelcnn::engine::{EngineError, Room, Want};
-use pixelcnn::model::Model;
-use pixelcnn::output::Image;
-use pixelcnn::output::grid::Drawing;
-use pixelcnn::sampling::mixture;
+use crate::engine::{EngineError, Room, Want};
+use crate::model::Model;
+use crate::output::Image;
+use crate::output::grid::Drawing;
+use crate::head;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::target::{Folder, Target, Template, Texts};
@@ -169,7 +169,7 @@ pub fn run(args: &Args) -> Result<()> {
     let told: Vec<_> = workers.iter().map(|worker| (plan.settings(&[worker]), worker.batch)).collect();
     let work = Work {
         todo: &todo,
-        job: &|indices| plan.job(indices),
+        request: &|indices| plan.request(indices),
         in_order: outputs.target.needs_order() || outputs.scores.is_some(),
         most_waiting: (MOST_WAITING / series.bytes()).max(1),
     };
@@ -236,7 +236,7 @@ impl Outputs {
         let Some(scores) = &mut self.scores else {
             return self.target.put(&item, levels, settings).map(drop);
         };
-        let bits = mixture::bits_per_dim_of(&log_likelihood, plan.model.config.channels);
+        let bits = head::bits_per_dim(&log_likelihood, plan.model.config.channels);
         let file = self.target.put(&item, levels, &[settings, &[bits_text(bits)]].concat())?;
         scores.put(index, item.class.as_ref().map(|(_, name)| name.as_str()), bits, &file)
     }
@@ -297,7 +297,7 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     let mut workers = workers(&args, &mut plan, count)?;
     let bar = super::progress(count, width * height);
     let all = [plan.indices.clone()];
-    let work = Work { todo: &all, job: &|indices| plan.job(indices), in_order: false, most_waiting: count };
+    let work = Work { todo: &all, request: &|indices| plan.request(indices), in_order: false, most_waiting: count };
     let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
         if series.indices.contains(&drawn.index) {
             grid.place((drawn.index - first) as usize, &drawn.levels);

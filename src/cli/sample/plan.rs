@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use pixelcnn::engine::{Draw, Job, Want};
-use pixelcnn::model::Model;
+use crate::engine::{Draw, Request, RequestError, Want};
+use crate::model::Model;
 
 use super::pool::Worker;
 use super::range::Shard;
@@ -48,9 +48,10 @@ impl Plan {
     }
 
     /// What draws images of these indices.
-    pub fn job(&self, indices: &[u64]) -> Job {
+    pub fn request(&self, indices: &[u64]) -> Result<Request, RequestError> {
         let images = indices.iter().map(|&index| (index, self.class(index)));
-        Job { draw: self.draw, want: self.want, ..Job::sample(self.seed, images) }
+        let shape = self.model.shape(self.width, self.height);
+        Ok(Request::sample(shape, self.seed, images)?.drawing(self.draw)?.wanting(self.want))
     }
 
     pub fn series(&self) -> Series {

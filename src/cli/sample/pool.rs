@@ -8,8 +8,7 @@ use std::thread;
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-use pixelcnn::engine::{Engine, EngineError, Job};
-use pixelcnn::sampling::mixture;
+use crate::engine::{Engine, EngineError, Request, RequestError};
 
 use crate::cli::say;
 
@@ -26,7 +25,7 @@ pub struct Work<'a> {
     /// Indices of the images, ascending.
     pub todo: &'a [Range<u64>],
     /// The job that draws images of some indices.
-    pub job: &'a (dyn Fn(&[u64]) -> Job + Sync),
+    pub request: &'a (dyn Fn(&[u64]) -> Result<Request, RequestError> + Sync),
     /// Whether images are to come in order.
     pub in_order: bool,
     /// Images that may wait for an earlier one.
@@ -141,22 +140,22 @@ impl Worker {
     ) {
         while let Some(indices) = queue.next(self.batch) {
             let count = indices.len();
-            let job = (work.job)(&indices);
+            let request = (work.request)(&indices).map_err(EngineError::from);
             let mut shown = 0;
             let mut watch = |done: usize| {
                 bar.inc((done.saturating_sub(shown) * count) as u64);
                 shown = shown.max(done);
             };
-            match self.engine.run(&job, &mut watch) {
+            match request.and_then(|request| self.engine.run(&request, &mut watch)) {
                 Ok(outcome) => {
                     queue.done(count);
-                    let images = outcome.pixels.chunks(outcome.pixels.len() / count);
+                    let images = outcome.levels.chunks(outcome.levels.len() / count);
                     let mut likelihoods =
                         outcome.log_likelihood.chunks((outcome.log_likelihood.len() / count).max(1));
-                    for (index, values) in indices.into_iter().zip(images) {
+                    for (index, levels) in indices.into_iter().zip(images) {
                         emit(Event::Drawn(Drawn {
                             index,
-                            levels: values.iter().map(|&x| mixture::level(x)).collect(),
+                            levels: crate::cli::bytes(levels),
                             log_likelihood: likelihoods.next().unwrap_or_default().to_vec(),
                             by: number,
                         }));
@@ -278,10 +277,15 @@ impl State {
 mod tests {
     use std::time::Duration;
 
+    use crate::engine::{Counts, Outcome, Room, Shape};
+    use crate::head::Head;
     use anyhow::ensure;
-    use pixelcnn::engine::{Counts, Outcome, Room};
 
     use super::*;
+
+    fn shape() -> Shape {
+        Shape { height: 1, width: 1, head: Head::logistic_mixture(1, 1), classes: 0 }
+    }
 
     /// Draws the low bits of an image's index, one pixel, until it fails.
     struct Fake {
@@ -294,8 +298,8 @@ mod tests {
             "fake".to_owned()
         }
 
-        fn device(&self) -> pixelcnn::engine::cost::Device {
-            pixelcnn::engine::cost::Device::Cpu
+        fn device(&self) -> crate::engine::cost::Device {
+            crate::engine::cost::Device::Cpu
         }
 
         fn prepare(&mut self, room: Room) -> Result<usize, EngineError> {
@@ -304,15 +308,19 @@ mod tests {
             })
         }
 
-        fn run(&mut self, job: &Job, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
+        fn shape(&self) -> Shape {
+            shape()
+        }
+
+        fn run(&mut self, request: &Request, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError> {
             thread::sleep(Duration::from_millis(self.milliseconds));
             watch(1);
             if self.jobs_before_failure == 0 {
                 return Err(EngineError::Device("it fell off the bus".to_owned()));
             }
             self.jobs_before_failure -= 1;
-            let pixel = |lane: &pixelcnn::engine::Lane| mixture::value(lane.index as u8);
-            Ok(Outcome { pixels: job.lanes.iter().map(pixel).collect(), ..Outcome::default() })
+            let level = |lane: &crate::engine::Lane| u16::from(lane.index as u8);
+            Ok(Outcome { levels: request.lanes().iter().map(level).collect(), ..Outcome::default() })
         }
 
         fn counts(&self) -> Counts {
@@ -334,7 +342,7 @@ mod tests {
         let mut workers: Vec<_> = workers.iter().enumerate().map(worker).collect();
         let work = Work {
             todo: &[0..50, 60..71],
-            job: &|indices| Job::sample(0, indices.iter().map(|&i| (i, None))),
+            request: &|indices| Request::sample(shape(), 0, indices.iter().map(|&i| (i, None))),
             in_order,
             most_waiting: 8,
         };
@@ -390,7 +398,7 @@ mod tests {
         let mut workers = [0, 1].map(|_| Worker { engine: engine(), name: String::new(), batch: 2 });
         let work = Work {
             todo: &[0..u64::MAX],
-            job: &|indices| Job::sample(0, indices.iter().map(|&i| (i, None))),
+            request: &|indices| Request::sample(shape(), 0, indices.iter().map(|&i| (i, None))),
             in_order: true,
             most_waiting: 8,
         };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use pixelcnn::output::{self, NewFile, OutputError};
+use crate::output::{self, NewFile, OutputError};
 
 /// A table that grows as images are drawn.
 pub struct Scores {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use pixelcnn::engine::{Engine, EngineError, Job, Room};
-use pixelcnn::model::Model;
+use crate::engine::{Engine, EngineError, Request, Room};
+use crate::model::Model;
 
 use crate::cli::note;
 
@@ -47,17 +47,16 @@ fn first_rows(
     pixels: usize,
 ) -> Result<f64, EngineError> {
     let class = (!model.config.classes.is_empty()).then_some(0);
-    let mut job = Job::sample(0, (0..batch as u64).map(|i| (i, class)));
-    job.pixels = Some(0);
+    let request = Request::sample(engine.shape(), 0, (0..batch as u64).map(|i| (i, class)))?;
     // Makes room and kernels.
     engine.prepare(Room::For(batch))?;
-    engine.run(&job, &mut |_| {})?;
-    job.pixels = Some(pixels);
+    engine.run(&request.clone().first(0), &mut |_| {})?;
+    let request = request.first(pixels);
     let start = Instant::now();
     let mut least = f64::INFINITY;
     while least.is_infinite() || start.elapsed() < TRIAL / 40 {
         let start = Instant::now();
-        engine.run(&job, &mut |_| {})?;
+        engine.run(&request, &mut |_| {})?;
         least = start.elapsed().as_secs_f64().min(least);
     }
     Ok(least / batch as f64)

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use pixelcnn::output::NewFile;
-use pixelcnn::output::npy::{self, Type};
-use pixelcnn::output::npz::{NpzReader, NpzWriter};
+use crate::output::NewFile;
+use crate::output::npy::{self, Type};
+use crate::output::npz::{NpzReader, NpzWriter};
 
 use super::{Item, Series, Texts};
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use pixelcnn::output::file::{self, NewFile, NewFolder, OutputError};
-use pixelcnn::output::{Image, png};
+use crate::output::file::{self, NewFile, NewFolder, OutputError};
+use crate::output::{Image, png};
 
 use super::{Item, Series, Template, Texts, same_images};
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use pixelcnn::output::grid::Grid;
-use pixelcnn::output::{self, png};
+use crate::output::grid::Grid;
+use crate::output::{self, png};
 
 pub use array::{Array, IMAGES, LABELS, NTHS, class_names, read_about};
 pub use folder::Folder;

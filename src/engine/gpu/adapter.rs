@@ -3,9 +3,68 @@
 
 use std::fmt;
 
-use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor};
+use wgpu::{Backends, Instance, InstanceDescriptor};
 
 use super::choice::Speed;
+
+/// An adapter of this machine: a device by one of the interfaces that reach it.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    handle: wgpu::Adapter,
+    description: Description,
+}
+
+impl Adapter {
+    /// What is known of it.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// As wgpu knows it, for what this program alone asks.
+    #[doc(hidden)]
+    pub fn handle(&self) -> &wgpu::Adapter {
+        &self.handle
+    }
+}
+
+/// What kind of device an adapter says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceType {
+    /// With memory of its own.
+    DiscreteGpu,
+    /// Shares the memory of the CPU.
+    IntegratedGpu,
+    /// A part of a GPU, through a hypervisor.
+    VirtualGpu,
+    /// A driver in software.
+    Cpu,
+    /// Unknown.
+    Other,
+}
+
+impl From<wgpu::DeviceType> for DeviceType {
+    fn from(device_type: wgpu::DeviceType) -> Self {
+        match device_type {
+            wgpu::DeviceType::DiscreteGpu => Self::DiscreteGpu,
+            wgpu::DeviceType::IntegratedGpu => Self::IntegratedGpu,
+            wgpu::DeviceType::VirtualGpu => Self::VirtualGpu,
+            wgpu::DeviceType::Cpu => Self::Cpu,
+            wgpu::DeviceType::Other => Self::Other,
+        }
+    }
+}
+
+/// Which adapters are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// A part of their names, in upper or lower case; any name without it.
+    pub name: Option<String>,
+    /// Whether integrated GPUs are preferred.
+    pub saves_power: bool,
+    /// Whether wgpu follows its own environment variables, such as `WGPU_BACKEND` (which interfaces to look at) and
+    /// its flags for debugging.
+    pub wgpu_environment: bool,
+}
 
 /// What is known of an adapter before it is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,19 +77,17 @@ pub struct Description {
     pub backend: String,
     /// The driver with its version, if it says.
     pub driver: String,
-    /// Whether the environment asks for its kind (`WGPU_POWER_PREF`).
+    /// Whether its kind is preferred ([`Search::saves_power`]).
     pub is_preferred: bool,
 }
 
 impl Description {
-    /// Describes an adapter.
-    pub fn new(adapter: &wgpu::Adapter) -> Self {
-        let info = adapter.get_info();
-        let saves_power = wgpu::PowerPreference::from_env() == Some(wgpu::PowerPreference::LowPower);
+    fn new(info: wgpu::AdapterInfo, saves_power: bool) -> Self {
+        let device_type = info.device_type.into();
         Self {
-            is_preferred: saves_power && info.device_type == DeviceType::IntegratedGpu,
+            is_preferred: saves_power && device_type == DeviceType::IntegratedGpu,
             name: info.name,
-            device_type: info.device_type,
+            device_type,
             backend: format!("{:?}", info.backend),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         }
@@ -114,7 +171,7 @@ pub enum DeviceError {
     /// A GPU was asked for, and there is none.
     #[error(
         "no GPU adapter was found; a Vulkan, Metal or DirectX 12 driver makes one \
-         (on Debian and Ubuntu, mesa-vulkan-drivers), and --device cpu needs none"
+         (on Debian and Ubuntu, mesa-vulkan-drivers)"
     )]
     NoAdapter,
     /// No device goes by that index or name.
@@ -144,6 +201,8 @@ pub struct Pick {
     pub reason: String,
     /// Whether it is other than what one would expect, so that the reason must be said.
     pub is_surprise: bool,
+    /// Whether a hardware GPU is left idle, for the CPU engine is expected to be faster.
+    pub leaves_gpu: bool,
 }
 
 /// The rule: which of the adapters `found` a request means.
@@ -167,7 +226,7 @@ pub fn pick(request: &str, found: &[Description], work: Option<&Workload>) -> Re
         meant
     };
     let best = described("").first().map(|&i| (i, &found[i]));
-    let pick = |indices, reason: String, is_surprise| Pick { indices, reason, is_surprise };
+    let pick = |indices, reason, is_surprise| Pick { indices, reason, is_surprise, leaves_gpu: false };
     Ok(match request.as_str() {
         "cpu" => pick(vec![], "the CPU engine was asked for".into(), false),
         "auto" => match best {
@@ -182,7 +241,7 @@ pub fn pick(request: &str, found: &[Description], work: Option<&Workload>) -> Re
                         let (on_cpu, on_gpu) = (work.seconds_on_cpu(), gpu.seconds(work));
                         let what = "is expected to be faster for so little work";
                         let than = format!("about {on_cpu:.2} s, and {on_gpu:.2} s on {}", gpu.name);
-                        pick(vec![], format!("it {what} ({than}; --device gpu takes that)"), true)
+                        Pick { leaves_gpu: true, ..pick(vec![], format!("it {what} ({than})"), true) }
                     }
                 }
             }
@@ -220,30 +279,36 @@ fn pick_all(found: &[Description]) -> Result<Vec<usize>, DeviceError> {
 ///
 /// # Errors
 /// [`DeviceError::NoAdapter`].
-pub fn all_gpus() -> Result<Vec<wgpu::Adapter>, DeviceError> {
-    let adapters = enumerate();
-    let found: Vec<_> = adapters.iter().map(Description::new).collect();
+pub fn all_gpus(search: &Search) -> Result<Vec<Adapter>, DeviceError> {
+    let adapters = enumerate(search);
+    let found: Vec<_> = adapters.iter().map(|adapter| adapter.description.clone()).collect();
     let indices = pick_all(&found)?;
     Ok(indices.into_iter().map(|i| adapters[i].clone()).collect())
 }
 
-/// All adapters of this machine, in the order of their indices; none where there is no driver.
-///
-/// The environment variables of wgpu are followed: `WGPU_BACKEND` (which interfaces to look at), `WGPU_ADAPTER_NAME`
-/// (a part of the name), `WGPU_POWER_PREF` (`low` for integrated ones) and its flags for debugging.
-pub fn enumerate() -> Vec<wgpu::Adapter> {
+/// All adapters of this machine that are looked for, in the order of their indices; none where there is no driver.
+pub fn enumerate(search: &Search) -> Vec<Adapter> {
     // OpenGL is left out: it shows the same devices once more, with less than we need.
-    let backends = Backends::PRIMARY.with_env();
+    let mut backends = Backends::PRIMARY;
+    let mut descriptor = InstanceDescriptor::new_without_display_handle();
+    if search.wgpu_environment {
+        backends = backends.with_env();
+        descriptor = descriptor.with_env();
+    }
     if !Instance::enabled_backend_features().intersects(backends) {
         return Vec::new();
     }
-    let mut descriptor = InstanceDescriptor::new_without_display_handle().with_env();
     descriptor.backends = backends;
     // Where the driver tells how much there is, a buffer that would take the last of it is refused.
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
-    let mut adapters = pollster::block_on(Instance::new(descriptor).enumerate_adapters(backends));
-    if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
-        adapters.retain(|adapter| adapter.get_info().name.to_lowercase().contains(&name.to_lowercase()));
+    let found = pollster::block_on(Instance::new(descriptor).enumerate_adapters(backends));
+    let describe = |handle: wgpu::Adapter| Adapter {
+        description: Description::new(handle.get_info(), search.saves_power),
+        handle,
+    };
+    let mut adapters: Vec<_> = found.into_iter().map(describe).collect();
+    if let Some(name) = search.name.as_ref().map(|name| name.to_lowercase()) {
+        adapters.retain(|adapter| adapter.description.name.to_lowercase().contains(&name));
     }
     adapters
 }
@@ -255,9 +320,13 @@ pub fn enumerate() -> Vec<wgpu::Adapter> {
 ///
 /// # Errors
 /// Any [`DeviceError`].
-pub fn choose(request: &str, work: Option<&Workload>) -> Result<(Vec<wgpu::Adapter>, Pick), DeviceError> {
-    let adapters = if request.eq_ignore_ascii_case("cpu") { Vec::new() } else { enumerate() };
-    let found: Vec<_> = adapters.iter().map(Description::new).collect();
+pub fn choose(
+    request: &str,
+    work: Option<&Workload>,
+    search: &Search,
+) -> Result<(Vec<Adapter>, Pick), DeviceError> {
+    let adapters = if request.eq_ignore_ascii_case("cpu") { Vec::new() } else { enumerate(search) };
+    let found: Vec<_> = adapters.iter().map(|adapter| adapter.description.clone()).collect();
     let pick = pick(request, &found, work)?;
     Ok((pick.indices.iter().map(|&i| adapters[i].clone()).collect(), pick))
 }

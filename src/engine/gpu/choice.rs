@@ -1,7 +1,6 @@
 //! Which kernel does what: by the shape of a product and by how much a device does at once.
 
-use wgpu::DeviceType;
-
+use super::adapter::DeviceType;
 use super::shaders::{MOST_THREADS, Shape, Team};
 
 /// What a kind of device is taken to be capable of: for which kernel does what, and for whether a GPU is worth it at all.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::adapter::Adapter;
 use super::choice::Speed;
 use super::layout::required_limits;
 use super::memory::QUAD;
@@ -73,7 +74,8 @@ impl Device {
     ///
     /// # Errors
     /// [`EngineError::Device`] if the adapter gives none.
-    pub fn open(adapter: &wgpu::Adapter, options: Options) -> Result<Self, EngineError> {
+    pub fn open(adapter: &Adapter, options: Options) -> Result<Self, EngineError> {
+        let adapter = adapter.handle();
         let info = adapter.get_info();
         let subgroups = options.subgroups
             && adapter.features().contains(wgpu::Features::SUBGROUP)
@@ -101,7 +103,7 @@ impl Device {
             true => Reduction::Subgroup(info.subgroup_min_size),
             false => Reduction::Memory,
         };
-        let speed = Speed::of(info.device_type);
+        let speed = Speed::of(info.device_type.into());
         Ok(Self {
             name: info.name,
             handle,

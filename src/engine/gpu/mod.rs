@@ -26,6 +26,7 @@ use super::cost;
 use super::{Counts, Engine, EngineError, Outcome, Request, Room, Shape, largest, mebibytes};
 use crate::graph::Network;
 use crate::model::Model;
+use adapter::Adapter;
 use batch::Batch;
 use choice::Speed;
 use device::Device;
@@ -53,10 +54,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// From the words of the environment variable `PIXELCNN_SHADERS`: `checked`, `subgroups`, `chain`, `no-chain`,
-    /// `workgroups=128`, with commas between them.
-    pub fn from_environment() -> Self {
-        let words = std::env::var("PIXELCNN_SHADERS").unwrap_or_default();
+    /// From words with commas between them: `checked`, `subgroups`, `chain`, `no-chain`, `workgroups=128`.
+    pub fn from_words(words: &str) -> Self {
         let words: Vec<_> = words.split(',').map(str::trim).collect();
         let has = |word| words.contains(&word);
         let workgroups = words.iter().find_map(|word| word.strip_prefix("workgroups=")?.parse().ok());
@@ -119,16 +118,11 @@ impl GpuEngine {
     ///
     /// # Errors
     /// [`EngineError::Device`] if the adapter gives no device that can hold the model.
-    pub fn new(
-        model: &Model,
-        width: usize,
-        height: usize,
-        adapter: &wgpu::Adapter,
-    ) -> Result<Self, EngineError> {
-        Self::with_options(model, width, height, adapter, Options::from_environment())
+    pub fn new(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result<Self, EngineError> {
+        Self::with_options(model, width, height, adapter, Options::default())
     }
 
-    /// As [`Self::new`], with options that are otherwise taken from the environment.
+    /// As [`Self::new`], with options.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -136,7 +130,7 @@ impl GpuEngine {
         model: &Model,
         width: usize,
         height: usize,
-        adapter: &wgpu::Adapter,
+        adapter: &Adapter,
         options: Options,
     ) -> Result<Self, EngineError> {
         let network = model.network(width, height);
@@ -269,9 +263,10 @@ mod tests {
     use crate::model::Config;
 
     /// As tests elsewhere choose it (`tests/common`).
-    pub(super) fn test_adapter() -> wgpu::Adapter {
+    pub(super) fn test_adapter() -> Adapter {
         let device = std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned());
-        adapter::choose(&device, None).unwrap().0.remove(0)
+        let search = adapter::Search { wgpu_environment: true, ..Default::default() };
+        adapter::choose(&device, None, &search).unwrap().0.remove(0)
     }
 
     /// A row that takes several submissions gives what one of a single one does.

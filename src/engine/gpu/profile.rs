@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::adapter::Adapter;
 use super::device::Part;
 use super::plan::{Dispatch, Operation, kernel_name};
 use super::{Engine, EngineError, GpuEngine, Request, Room};
@@ -38,8 +39,8 @@ const AT_ONCE: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
 impl GpuEngine {
     /// Whether the adapter can tell how long a dispatch took.
-    pub fn can_profile(adapter: &wgpu::Adapter) -> bool {
-        adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    pub fn can_profile(adapter: &Adapter) -> bool {
+        adapter.handle().features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
     /// Draws the first `rows` rows of a batch with every dispatch timed, once without and once for the

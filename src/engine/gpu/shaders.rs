@@ -361,7 +361,7 @@ impl Variant {
 }
 
 /// Compiled kernels of a device.
-pub struct Pipelines {
+pub(super) struct Pipelines {
     /// Whether shaders check their indices.
     checked: bool,
     modules: HashMap<(Kernel, u32), wgpu::ShaderModule>,

@@ -1,0 +1,154 @@
+//! GPUs, as the command line uses them; `no_gpu.rs` has the same names for a program without them.
+
+use std::env;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::engine::cost::{Device, predicted};
+use crate::engine::gpu::adapter::{self, Search, Workload};
+use crate::engine::gpu::plan::Target;
+use crate::engine::gpu::{GpuEngine, LARGEST_HELPFUL_BATCH, Options};
+use crate::engine::{Engine, EngineError, Method, Request};
+use crate::graph::Network;
+use crate::model::Model;
+
+use super::bench::KernelTotal;
+
+pub use crate::engine::gpu::adapter::{Adapter, Pick};
+
+/// What the environment variables say: those of wgpu, and `PIXELCNN_SHADERS`.
+fn search() -> Search {
+    Search {
+        name: env::var("WGPU_ADAPTER_NAME").ok(),
+        saves_power: wgpu::PowerPreference::from_env() == Some(wgpu::PowerPreference::LowPower),
+        wgpu_environment: true,
+    }
+}
+
+fn open(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result<GpuEngine, EngineError> {
+    let options = Options::from_words(&env::var("PIXELCNN_SHADERS").unwrap_or_default());
+    GpuEngine::with_options(model, width, height, adapter, options)
+}
+
+/// The adapters that `--device` means, the first to be tried first, or none for the CPU engine; and why.
+pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
+    Ok(adapter::choose(device, None, &search())?)
+}
+
+/// The same for `--device auto`, for drawing so many images with so many threads on the CPU.
+pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<Adapter>, Pick)> {
+    let network = model.network(model.config.width, model.config.height);
+    let pixels = model.config.width * model.config.height;
+    // As many batches as the largest that helps takes.
+    let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
+    let batch = images.div_ceil(batches.max(1));
+    let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
+    let of_all = |count| count * batches as u64;
+    let work = Workload { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads };
+    Ok(adapter::choose("auto", Some(&work), &search())?)
+}
+
+/// The adapters of all hardware GPUs.
+pub fn all() -> Result<Vec<Adapter>> {
+    Ok(adapter::all_gpus(&search())?)
+}
+
+/// All adapters, and what `--device auto` means.
+pub fn list() -> Result<(Vec<Adapter>, Pick)> {
+    let adapters = adapter::enumerate(&search());
+    let found: Vec<_> = adapters.iter().map(|adapter| adapter.description().clone()).collect();
+    let auto = adapter::pick("auto", &found, None)?;
+    Ok((adapters, auto))
+}
+
+/// An engine on an adapter.
+pub fn start(
+    model: &Model,
+    width: usize,
+    height: usize,
+    adapter: &Adapter,
+) -> Result<Box<dyn Engine>, EngineError> {
+    Ok(Box::new(open(model, width, height, adapter)?))
+}
+
+/// Its name.
+pub fn name(adapter: &Adapter) -> String {
+    adapter.description().name.clone()
+}
+
+/// Its driver.
+pub fn driver(adapter: &Adapter) -> String {
+    adapter.description().driver.clone()
+}
+
+/// What to give `--device` to get it.
+pub fn argument(adapter: &Adapter) -> String {
+    adapter.description().to_string()
+}
+
+/// Whether it can tell how long a dispatch took.
+pub fn has_timestamps(adapter: &Adapter) -> bool {
+    GpuEngine::can_profile(adapter)
+}
+
+/// Dispatches for a batch of a method on a discrete GPU; none if the program cannot tell.
+pub fn dispatches(network: &Network, method: Method) -> Option<u64> {
+    let pixels = network.width * network.height;
+    Some(predicted(network, method, 1, pixels, Device::Gpu(Target::SMALLEST)).dispatches)
+}
+
+/// Where the time of each request goes, in its first `rows` rows.
+pub fn profile(
+    model: &Model,
+    adapter: &Adapter,
+    requests: &[Request],
+    rows: usize,
+) -> Result<Vec<Vec<KernelTotal>>> {
+    let mut engine = open(model, model.config.width, model.config.height, adapter)?;
+    let mut of_request = |request| {
+        let totals = engine.profile(request, rows)?.into_iter();
+        let total = totals.map(|(class, total)| KernelTotal {
+            kernel: class.kernel,
+            is_row_work: class.is_row_work,
+            level: class.level,
+            dispatches: total.dispatches,
+            nanoseconds: total.nanoseconds,
+        });
+        Ok(total.collect())
+    };
+    requests.iter().map(&mut of_request).collect()
+}
+
+/// Name, type, interface and driver, for a table.
+pub fn row(adapter: &Adapter) -> [String; 4] {
+    let description = adapter.description();
+    let of_type = description.type_name().to_owned();
+    [description.name.clone(), of_type, description.backend.clone(), description.driver.clone()]
+}
+
+/// The adapter of an index, with what it offers.
+pub fn facts((index, adapter): (usize, &Adapter)) -> Value {
+    let description = adapter.description();
+    let adapter = adapter.handle();
+    let (info, limits) = (adapter.get_info(), adapter.limits());
+    json!({
+        "device": index.to_string(),
+        "name": description.name,
+        "type": description.type_name(),
+        "backend": description.backend,
+        "driver": description.driver,
+        "vendor_id": info.vendor,
+        "device_id": info.device,
+        "timestamps": adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),
+        "subgroups": adapter.features().contains(wgpu::Features::SUBGROUP),
+        "subgroup_min_size": info.subgroup_min_size,
+        "subgroup_max_size": info.subgroup_max_size,
+        "max_buffer_size": limits.max_buffer_size,
+        "max_storage_buffer_binding_size": limits.max_storage_buffer_binding_size,
+        "max_storage_buffers_per_shader_stage": limits.max_storage_buffers_per_shader_stage,
+        "max_compute_workgroup_storage_size": limits.max_compute_workgroup_storage_size,
+        "max_compute_invocations_per_workgroup": limits.max_compute_invocations_per_workgroup,
+        "max_compute_workgroups_per_dimension": limits.max_compute_workgroups_per_dimension,
+    })
+}

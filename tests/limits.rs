@@ -1,0 +1,12 @@
+//! What the library takes of a model's architecture is what the Python scripts take of it.
+
+use std::collections::BTreeMap;
+
+use pixelcnn::model::Config;
+
+#[test]
+fn the_scripts_have_the_same_limits() {
+    let text = include_str!("../scripts/conversion/limits.json");
+    let of_scripts: BTreeMap<&str, usize> = serde_json::from_str(text).unwrap();
+    assert_eq!(of_scripts, BTreeMap::from(Config::LIMITS));
+}
