@@ -70,8 +70,8 @@ fn cases() -> impl Strategy<Value = Case> {
 /// Where an engine, shown `images`, first differs from the whole network that is shown `truth`.
 fn first_difference(
     case: &Case,
-    images: &[f32],
-    truth: &[f32],
+    images: &[u16],
+    truth: &[u16],
     classes: &[usize],
     on_gpu: bool,
 ) -> Option<String> {
@@ -154,7 +154,7 @@ fn a_disturbed_cache_is_seen() {
         let mut images = truth.clone();
         // The first pixel of the last image, which all others of it may read.
         let at = (case.batch - 1) * case.config.dimensions();
-        images[at] = if images[at] > 0.0 { -1.0 } else { 1.0 };
+        images[at] = if images[at] > 127 { 0 } else { 255 };
         let Config { width, height, .. } = case.config;
         let model = Model::synthetic(case.config.clone(), case.seed);
         let full = |images| full::parameters(&model, width, height, images, &classes, 1);

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use image::{DynamicImage, ImageFormat, RgbImage};
 use pixelcnn::input::{self, Request};
-use pixelcnn::model::{Config, Model, Network};
+use pixelcnn::graph::pixelcnn_pp;
+use pixelcnn::model::{Config, Model};
 use pixelcnn::output::{Image, png};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -259,7 +260,7 @@ fn model_files() -> Vec<Vec<u8>> {
 
 fn model_file(config: &Config) -> Vec<u8> {
     let tensors = Model::synthetic(config.clone(), 0).tensors;
-    assert_eq!(tensors.len(), Network::tensor_shapes(config).len());
+    assert_eq!(tensors.len(), pixelcnn_pp::graph(config).tensors.len());
     let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
         .into_iter()
         .map(|(name, t)| (name, t.shape, t.data.iter().flat_map(|v| v.to_le_bytes()).collect()))

@@ -25,7 +25,7 @@ fn check_bits(case: &Golden, bits_per_dim: &[f64]) {
 #[test]
 fn full_network_on_the_cpu() {
     for case in Golden::all() {
-        let got = full::parameters(&case.model, case.width, case.height, &case.images(), &case.classes, 2);
+        let got = full::parameters(&case.model, case.width, case.height, &case.levels, &case.classes, 2);
         check(&case, &got);
     }
 }
@@ -68,8 +68,8 @@ fn cached_network_on_the_gpu() {
 fn weights_in_16_bits_on_the_gpu() {
     for case in in_turn(6, &Golden::all()) {
         let model = case.model.clone().with_precision(Precision::F16).unwrap();
-        let (images, classes) = (case.images(), &case.classes);
-        let expected = full::parameters(&model, case.width, case.height, &images, classes, 2);
+        let (images, classes) = (&case.levels, &case.classes);
+        let expected = full::parameters(&model, case.width, case.height, images, classes, 2);
         for subgroups in [false, true] {
             let options = Options { subgroups, ..Options::default() };
             let mut engine = gpu_with(&model, case.width, case.height, options);
@@ -85,11 +85,11 @@ fn weights_in_16_bits_on_the_gpu() {
 #[test]
 fn a_wrong_weight_or_pixel_is_noticed() {
     let case = Golden::case("rgb_classes10_r1_f12_m3_8x8");
-    let parameters = |model: &Model, images: &[f32]| {
+    let parameters = |model: &Model, images: &[u16]| {
         let mut engine = CpuEngine::new(model, case.width, case.height, 2);
         common::parameters(&mut engine, &case.config(), images, &case.classes)
     };
-    let (images, right) = (case.images(), parameters(&case.model, &case.images()));
+    let (images, right) = (case.levels.clone(), parameters(&case.model, &case.levels));
     assert_eq!(case.mismatch(&right, &case.parameters, TOLERANCE), None);
     for tensor in [
         "input.vertical.weight",
@@ -109,7 +109,7 @@ fn a_wrong_weight_or_pixel_is_noticed() {
         assert!(case.mismatch(&got, &case.parameters, TOLERANCE).is_some(), "{tensor}");
     }
     let mut wrong = images.clone();
-    wrong[0] += 0.1;
+    wrong[0] = if wrong[0] < 128 { wrong[0] + 13 } else { wrong[0] - 13 };
     let got = parameters(&case.model, &wrong);
     assert!(case.mismatch(&got, &case.parameters, TOLERANCE).is_some(), "a wrong pixel");
 }

@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{architectures, chosen, engine, gpu_with, kernel, random_images, with_scales};
+use common::{architectures, chosen, engine, evaluation, gpu_with, kernel, random_images, with_scales};
 use pixelcnn::engine::gpu::Options;
 use pixelcnn::engine::gpu::shaders::{MATH, anchors, likelihood};
-use pixelcnn::engine::{Engine, Job, Method, Want};
+use pixelcnn::engine::{Engine, Method, Want};
 use pixelcnn::model::{Config, Model};
-use pixelcnn::sampling::mixture;
+use pixelcnn::head::logistic_mixture as mixture;
 use pixelcnn::sampling::random::Noise;
 
 /// Pixels with parameters: `[N, P]`, `[N, C]`.
@@ -16,7 +16,7 @@ struct Pixels {
     channels: usize,
     mixtures: usize,
     parameters: Vec<f32>,
-    levels: Vec<u8>,
+    levels: Vec<u16>,
 }
 
 /// In nats. The bound that the kernel states.
@@ -66,7 +66,7 @@ impl Pixels {
                 let level = match chance {
                     ..0.05 => 0,
                     0.05..0.1 => 255,
-                    0.1..0.5 => (256.0 * u) as u8,
+                    0.1..0.5 => (256.0 * u) as u16,
                     // Up to two levels beside it.
                     _ => mixture::level((at(c, 0) + shift) as f32 + (u - 0.5) / 25.0),
                 };
@@ -78,7 +78,7 @@ impl Pixels {
         Self { channels, mixtures, parameters, levels }
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (&[f32], &[u8])> {
+    fn pairs(&self) -> impl Iterator<Item = (&[f32], &[u16])> {
         let kinds = if self.channels == 3 { 10 } else { 3 };
         self.parameters.chunks(kinds * self.mixtures).zip(self.levels.chunks(self.channels))
     }
@@ -109,7 +109,7 @@ impl Pixels {
         );
         let mut values = vec![[0.0f32; 4]; pixels];
         for (value, levels) in values.iter_mut().zip(self.levels.chunks(c)) {
-            value.iter_mut().zip(levels).for_each(|(x, &level)| *x = mixture::value(level));
+            value.iter_mut().zip(levels).for_each(|(x, &level)| *x = f32::from(level));
         }
         let inputs = [
             bytemuck::cast_slice(&self.parameters),
@@ -122,7 +122,7 @@ impl Pixels {
 
     /// Whether a bin of a pixel has a probability of 1e-5 to within rounding: the definition takes one of two forms there,
     /// which differ.
-    fn is_on_the_edge(&self, parameters: &[f32], levels: &[u8]) -> bool {
+    fn is_on_the_edge(&self, parameters: &[f32], levels: &[u16]) -> bool {
         let (m, of_channel) = (self.mixtures, if self.channels == 3 { 3 } else { 2 });
         let x: Vec<f64> = levels.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
@@ -227,11 +227,10 @@ fn told_is_what_parameters_say(on_gpu: bool) {
         let want = Want { likelihood: true, parameters: true, trace: false };
         let mut engine = engine(on_gpu, &model);
         for method in [Method::Cached, Method::ByPixel] {
-            let job = Job { method, ..Job::evaluate(&config, &images, &classes, want) };
-            let outcome = engine.run(&job, &mut |_| {}).unwrap();
+            let request = evaluation(&config, &images, &classes, want).by(method);
+            let outcome = engine.run(&request, &mut |_| {}).unwrap();
             let parameters = outcome.parameters.chunks(config.parameters_per_pixel());
-            let levels: Vec<_> = images.iter().map(|&x| mixture::level(x)).collect();
-            let pixels = parameters.zip(levels.chunks(config.channels));
+            let pixels = parameters.zip(images.chunks(config.channels));
             let expected: Vec<_> = pixels.map(|(p, l)| mixture::log_likelihood(p, l)).collect();
             let differ = |told: &[f64]| {
                 let close =
@@ -270,8 +269,8 @@ fn the_naive_method_tells_the_same(on_gpu: bool) {
     let want = Want { likelihood: true, ..Want::default() };
     let mut engine = engine(on_gpu, &model);
     let mut told = |method, pixels| {
-        let job = Job { method, pixels: Some(pixels), ..Job::evaluate(&config, &images, &classes, want) };
-        engine.run(&job, &mut |_| {}).unwrap().log_likelihood
+        let request = evaluation(&config, &images, &classes, want).by(method).first(pixels);
+        engine.run(&request, &mut |_| {}).unwrap().log_likelihood
     };
     let expected = told(Method::Cached, 96);
     for pixels in [15, 24] {
@@ -307,8 +306,8 @@ fn no_more_is_read_back_than_is_wanted() {
         let mut cost = |likelihood, parameters, method| {
             let want = Want { likelihood, parameters, trace: false };
             let before = engine.counts();
-            let job = Job { method, ..Job::evaluate(&config, &images, &classes, want) };
-            engine.run(&job, &mut |_| {}).unwrap();
+            let request = evaluation(&config, &images, &classes, want).by(method);
+            engine.run(&request, &mut |_| {}).unwrap();
             engine.counts().since(before)
         };
         for method in [Method::Cached, Method::ByPixel] {

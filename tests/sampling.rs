@@ -5,14 +5,15 @@ mod common;
 
 use std::path::Path;
 
-use common::{digits, floats, kernel, numbers, with_scales};
+use common::{bits_of, digits, evaluation, floats, kernel, numbers, shape, with_scales};
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
-use pixelcnn::engine::{Canvas, Draw, Engine, Job, Lane, Want};
+use pixelcnn::engine::{Canvas, Draw, Engine, Lane, Request, Want};
+use pixelcnn::head::{bits_per_dim, logistic_mixture as mixture};
 use pixelcnn::model::{Config, Model};
 use pixelcnn::sampling::random::{Noise, threefry, uniform};
 use pixelcnn::sampling::resampling::choose;
-use pixelcnn::sampling::{mixture, random};
+use pixelcnn::sampling::random;
 use safetensors::SafeTensors;
 
 /// Pixels with given parameters and draws, and what the published sampler made of them.
@@ -24,7 +25,7 @@ struct Recorded {
     /// For each pixel, M draws for the mixture and C for the channels.
     draws: Vec<f32>,
     sample: Vec<f32>,
-    value: Vec<u8>,
+    value: Vec<u16>,
     nll: Vec<f64>,
 }
 
@@ -44,7 +45,7 @@ fn recorded() -> Vec<Recorded> {
             parameters: floats(&file, "params"),
             draws: pairs.flat_map(|(m, c)| [m, c].concat()).collect(),
             sample: floats(&file, "sample"),
-            value: file.tensor("value").unwrap().data().to_vec(),
+            value: file.tensor("value").unwrap().data().iter().map(|&v| v.into()).collect(),
             nll: numbers(file.tensor("nll").unwrap().data(), f64::from_le_bytes).collect(),
         }
     };
@@ -78,7 +79,8 @@ impl Recorded {
     fn drawn_on_the_gpu(&self, continuous: bool) -> Vec<f32> {
         let (m, c) = (self.mixtures, self.channels);
         let per_pixel = self.parameters.len() / self.pixels();
-        let round = if continuous { "x" } else { "rounded(x)" };
+        let level = "(clamp(floor(127.5 * x + 128.0), 0.0, 255.0) - 127.5) / 127.5";
+        let round = if continuous { "x" } else { level };
         let source = format!(
             "{MATH}\n{MIXTURE}
             @group(0) @binding(0) var<storage, read> parameters: array<f32>;
@@ -206,7 +208,7 @@ fn noise_has_the_same_bits_on_the_gpu() {
 
 /// Probabilities of the 256 levels of the channel after `before`, given the levels of the channels before, of
 /// pixels that are drawn at a temperature above 0.
-fn probabilities(parameters: &[f32], before: &[u8], channels: usize, how: Draw) -> Vec<f64> {
+fn probabilities(parameters: &[f32], before: &[u16], channels: usize, how: Draw) -> Vec<f64> {
     let (temperature, truncation) = (f64::from(how.temperature), f64::from(how.truncation));
     // u' = P/2 + (1 − P)·u leaves the middle of the logistic, as large as 1.
     let cumulative = |z: f64| {
@@ -285,18 +287,19 @@ fn chi_square_of_draws(parameters: &[f32], channels: usize, factor: f32) -> f64 
         let scales = (2 + c * of_channel) * m;
         drawn_from[scales..scales + m].iter_mut().for_each(|s| *s = s.max(-7.0) + factor.ln());
     }
-    let mut pixels = vec![0.0; 40_000 * channels];
-    for (i, pixel) in (0..).zip(pixels.chunks_mut(channels)) {
+    let mut levels = Vec::new();
+    for i in 0..40_000 {
         let noise = |block| Noise::new(1, i).block(0, block);
-        mixture::draw(&drawn_from, noise, Draw::default(), pixel);
+        let mut pixel = vec![0.0; channels];
+        mixture::draw(&drawn_from, noise, Draw::default(), &mut pixel);
+        levels.extend(pixel.iter().map(|x| mixture::level(*x)));
     }
-    deviation(parameters, channels, Draw::default(), &pixels)
+    deviation(parameters, channels, Draw::default(), &levels)
 }
 
 /// How many standard deviations χ² is above its mean, for pixels that are said to be drawn from these parameters.
-fn deviation(parameters: &[f32], channels: usize, how: Draw, pixels: &[f32]) -> f64 {
+fn deviation(parameters: &[f32], channels: usize, how: Draw, levels: &[u16]) -> f64 {
     let mut counts = vec![[0; 256]; channels];
-    let levels: Vec<u8> = pixels.iter().map(|&x| mixture::level(x)).collect();
     let first = &levels[..channels];
     for levels in levels.chunks(channels) {
         // Later channels: only draws whose first channels are those of the first draw.
@@ -322,20 +325,19 @@ fn likelihoods_of_drawn_images_are_right(on_gpu: bool) {
         let Config { channels, ref classes, .. } = model.config;
         let want = Want { likelihood: true, parameters: true, ..Want::default() };
         let images = (0..count).map(|i| (i as u64, (!classes.is_empty()).then_some(i % 10)));
-        let job = Job { want, ..Job::sample(3, images) };
-        let drawn = common::engine(on_gpu, &model).run(&job, &mut |_| {}).unwrap();
-        let levels: Vec<_> = drawn.pixels.iter().map(|&x| mixture::level(x)).collect();
-        let (told, parameters) = (&drawn.log_likelihood, &drawn.parameters);
+        let request = Request::sample(shape(&model.config), 3, images).unwrap().wanting(want);
+        let drawn = common::engine(on_gpu, &model).run(&request, &mut |_| {}).unwrap();
+        let (levels, told, parameters) = (&drawn.levels, &drawn.log_likelihood, &drawn.parameters);
         let bits = |levels_of: usize, parameters_of: usize| {
             let (l, p) = (levels.len() / count, parameters.len() / count);
-            mixture::bits_per_dim(
+            bits_of(
                 &parameters[p * parameters_of..][..p],
                 &levels[l * levels_of..][..l],
                 channels,
             )
         };
         for (i, told) in told.chunks(told.len() / count).enumerate() {
-            let told = mixture::bits_per_dim_of(told, channels);
+            let told = bits_per_dim(told, channels);
             let difference = (told - bits(i, i)).abs();
             assert!(difference <= 1e-4, "{}, image {i}: {told} is off by {difference}", model.name);
             assert!((told - bits((i + 1) % count, i)).abs() > 1e-3, "another image is not noticed");
@@ -371,9 +373,10 @@ fn steered_draws_follow_their_probabilities(on_gpu: bool) {
             let (mut pixels, mut parameters) = (Vec::new(), Vec::new());
             for first in (0..20_000).step_by(2000) {
                 let images = (first..first + 2000).map(|i| (i, None));
-                let job = Job { draw: how, want, pixels: Some(1), ..Job::sample(5, images) };
-                let outcome = engine.run(&job, &mut |_| {}).unwrap();
-                pixels.extend(outcome.pixels.chunks(4 * channels).flat_map(|image| &image[..channels]));
+                let request = Request::sample(shape(&model.config), 5, images).unwrap();
+                let request = request.drawing(how).unwrap().wanting(want).first(1);
+                let outcome = engine.run(&request, &mut |_| {}).unwrap();
+                pixels.extend(outcome.levels.chunks(4 * channels).flat_map(|image| &image[..channels]));
                 parameters = outcome.parameters[..model.config.parameters_per_pixel()].to_vec();
             }
             (pixels, parameters)
@@ -421,28 +424,28 @@ fn particles_follow_the_exact_posterior() {
         }
     }
     let mut engine = CpuEngine::new(&model, 2, 2, 2);
-    let known = [90, 160, 120].map(mixture::value);
+    let known = [90, 160, 120];
     let want = Want { likelihood: true, ..Want::default() };
-    let images: Vec<_> = (0..=255).flat_map(|v| [&[mixture::value(v)], &known[..]].concat()).collect();
-    let all = engine.run(&Job::evaluate(&model.config, &images, &[], want), &mut |_| {}).unwrap();
+    let images: Vec<_> = (0..=255).flat_map(|v| [&[v], &known[..]].concat()).collect();
+    let all = engine.run(&evaluation(&model.config, &images, &[], want), &mut |_| {}).unwrap();
     let joint: Vec<f64> = all.log_likelihood.chunks(4).map(|pixels| pixels.iter().sum()).collect();
     let highest = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let posterior: Vec<_> = joint.iter().map(|l| (l - highest).exp()).collect();
     let total: f64 = posterior.iter().sum();
     let posterior: Vec<_> = posterior.iter().map(|p| p / total).collect();
 
-    let canvas = Canvas::partial([&[0.0], &known[..]].concat(), vec![false, true, true, true]);
+    let canvas = Canvas::partial([&[0], &known[..]].concat(), vec![false, true, true, true]);
     let mut deviation = |particles: u64, completions| {
         let mut counts = [0; 256];
         for completion in 0..completions {
             let indices = completion * particles..(completion + 1) * particles;
             let lane = |index| Lane { index, canvas: canvas.clone(), ..Lane::default() };
-            let job = Job { seed: 3, lanes: indices.map(lane).collect(), want, ..Job::default() };
-            let drawn = engine.run(&job, &mut |_| {}).unwrap();
+            let request = Request::new(shape(&model.config), 3, indices.map(lane).collect()).unwrap();
+            let drawn = engine.run(&request.wanting(want), &mut |_| {}).unwrap();
             let weights: Vec<f64> =
                 drawn.log_likelihood.chunks(4).map(|pixels| pixels[1..].iter().sum()).collect();
             let chosen = choose(&weights, Noise::new(3, completion).beyond(4));
-            counts[usize::from(mixture::level(drawn.pixels[4 * chosen]))] += 1;
+            counts[usize::from(drawn.levels[4 * chosen])] += 1;
         }
         let (chi, freedom) = chi_square(&counts, &posterior);
         (chi - freedom) / (2.0 * freedom).sqrt()
@@ -486,14 +489,13 @@ fn the_edges_of_the_noise_draw_finite_values() {
 
 /// By how many standard deviations the information of sampled images differs from the entropy of the
 /// distributions that they were drawn from. Exact: both are sums over the 256 levels of every sub-pixel.
-fn information_deviation(model: &Model, images: &[f32], classes: &[usize]) -> f64 {
+fn information_deviation(model: &Model, images: &[u16], classes: &[usize]) -> f64 {
     let config = &model.config;
     let mut engine = CpuEngine::new(model, config.width, config.height, 2);
     let parameters = common::parameters(&mut engine, config, images, classes);
     let per_pixel = config.parameters_per_pixel();
     let (mut difference, mut variance) = (0.0, 0.0);
-    for (parameters, pixel) in parameters.chunks(per_pixel).zip(images.chunks(config.channels)) {
-        let levels: Vec<u8> = pixel.iter().map(|&x| mixture::level(x)).collect();
+    for (parameters, levels) in parameters.chunks(per_pixel).zip(images.chunks(config.channels)) {
         for c in 0..config.channels {
             let p = probabilities(parameters, &levels[..c], config.channels, Draw::default());
             let information = |p: f64| if p > 0.0 { -p.ln() } else { 0.0 };
@@ -518,8 +520,9 @@ fn samples_carry_the_models_entropy(on_gpu: bool) {
     for (model, count) in cases {
         let config = &model.config;
         let classes: Vec<_> = (0..count).filter(|_| !config.classes.is_empty()).map(|i| i % 10).collect();
-        let job = Job::sample(3, (0..count).map(|i| (i as u64, classes.get(i).copied())));
-        let draw = |model: &Model| common::sample(&mut *common::engine(on_gpu, model), &job);
+        let images = (0..count).map(|i| (i as u64, classes.get(i).copied()));
+        let request = Request::sample(shape(config), 3, images).unwrap();
+        let draw = |model: &Model| common::sample(&mut *common::engine(on_gpu, model), &request);
         let right = information_deviation(&model, &draw(&model), &classes);
         assert!(right.abs() < 4.0, "{}: {right:.2} standard deviations", model.name);
         let wrong = information_deviation(&model, &draw(&with_scales(&model, 1.1)), &classes);

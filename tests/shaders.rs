@@ -9,14 +9,15 @@ use std::process::Command;
 use naga::{back, front};
 use pixelcnn::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE, Speed};
 use pixelcnn::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
-use pixelcnn::model::{Nonlinearity, Precision};
+use pixelcnn::graph::Activation;
+use pixelcnn::model::Precision;
 
 const REDUCTIONS: [Reduction; 4] =
     [Reduction::Memory, Reduction::Subgroup(4), Reduction::Subgroup(32), Reduction::Subgroup(128)];
 
 fn variants() -> Vec<Variant> {
     let mut variants = Vec::new();
-    for nonlinearity in [Nonlinearity::ConcatElu, Nonlinearity::Elu, Nonlinearity::Relu] {
+    for nonlinearity in [Activation::ConcatElu, Activation::Elu, Activation::Relu] {
         for shape in SHAPES.into_iter().chain(SHAPES_IN_SOFTWARE) {
             for halves in [1, 2] {
                 for (epilogue, whole_row, from_context) in [

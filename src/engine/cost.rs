@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn groups_of_rows_cost_the_same() {
         let network = network(&Config::published(8, 2));
-        let group = group_of_rows(&network) * network.config.width;
+        let group = group_of_rows(&network) * network.width;
         for device in [Device::Cpu, Device::Gpu(Target::SMALLEST)] {
             let cost = |groups| predicted(&network, Method::Cached, 1, groups * group, device);
             let whole = cost(8);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::common::{Golden, numbers};
+use crate::common::{Golden, bytes, numbers};
 use crate::shell::Shell;
 use pixelcnn::model::Model;
 use safetensors::SafeTensors;
@@ -35,8 +35,8 @@ fn write_images(shell: &Shell, golden: &Golden) {
         let path = shell.path(&format!("images/{class}/{i:03}.png"));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         match golden.model.config.channels {
-            1 => image::GrayImage::from_raw(width, height, levels.to_vec()).unwrap().save(path).unwrap(),
-            _ => image::RgbImage::from_raw(width, height, levels.to_vec()).unwrap().save(path).unwrap(),
+            1 => image::GrayImage::from_raw(width, height, bytes(levels)).unwrap().save(path).unwrap(),
+            _ => image::RgbImage::from_raw(width, height, bytes(levels)).unwrap().save(path).unwrap(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::Golden;
+use crate::common::{Golden, bytes};
 use crate::shell::{GREY, Shell};
 
 #[test]
@@ -16,7 +16,7 @@ fn eval_gives_the_recorded_bits_per_dim_and_parameters() {
     for (i, levels) in case.levels.chunks(case.width * case.height).enumerate() {
         // Later names for earlier images, to see that the order is by name.
         let name = format!("images/{}.png", 9 - i);
-        image::GrayImage::from_raw(width, height, levels.to_vec())
+        image::GrayImage::from_raw(width, height, bytes(levels))
             .unwrap()
             .save(shell.path(&name))
             .unwrap();

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use pixelcnn::engine::cpu::CpuEngine;
 use pixelcnn::engine::gpu::adapter::{self, Adapter, Search};
 use pixelcnn::engine::gpu::{GpuEngine, Options};
-use pixelcnn::engine::{Engine, Job, Method, Outcome, Trace, Want};
-use pixelcnn::model::network::Activation;
-use pixelcnn::model::{ClassPlace, Config, Model, Network, Nonlinearity};
-use pixelcnn::sampling::mixture;
+use pixelcnn::engine::{Engine, Method, Outcome, Request, Shape, Trace, Want};
+use pixelcnn::graph::{Activation, Network, pixelcnn_pp};
+use pixelcnn::head::{bits_per_dim, logistic_mixture};
+use pixelcnn::model::{ClassPlace, Config, Model, Nonlinearity};
 use pixelcnn::sampling::random::Noise;
 use safetensors::SafeTensors;
 
@@ -22,8 +22,8 @@ pub struct Golden {
     pub model: Model,
     pub width: usize,
     pub height: usize,
-    /// 8-bit levels `[N, H, W, C]`.
-    pub levels: Vec<u8>,
+    /// Levels `[N, H, W, C]`.
+    pub levels: Vec<u16>,
     /// Classes of the images, if the model has any.
     pub classes: Vec<usize>,
     /// `[N, H, W, P]`
@@ -41,7 +41,7 @@ impl Golden {
             model,
             height: image.shape()[1],
             width: image.shape()[2],
-            levels: image.data().to_vec(),
+            levels: image.data().iter().map(|&level| level.into()).collect(),
             classes: match file.tensor("label") {
                 Ok(label) => numbers(label.data(), i32::from_le_bytes).map(|c| c as usize).collect(),
                 Err(_) => vec![],
@@ -72,11 +72,6 @@ impl Golden {
         Self::all().into_iter().find(|case| case.name == name).unwrap()
     }
 
-    /// Values in [−1, 1].
-    pub fn images(&self) -> Vec<f32> {
-        self.levels.iter().map(|&v| mixture::value(v)).collect()
-    }
-
     /// The architecture, for the size of the images.
     pub fn config(&self) -> Config {
         self.model.config.with_size(self.width, self.height)
@@ -85,10 +80,10 @@ impl Golden {
     /// What an engine gives for the images: parameters, and bits per dimension of each.
     pub fn outcome_of(&self, engine: &mut dyn Engine, method: Method) -> (Vec<f32>, Vec<f64>) {
         let (config, want) = (self.config(), Want { parameters: true, likelihood: true, trace: false });
-        let job = Job { method, ..Job::evaluate(&config, &self.images(), &self.classes, want) };
-        let Outcome { parameters, log_likelihood, .. } = engine.run(&job, &mut |_| {}).unwrap();
+        let request = evaluation(&config, &self.levels, &self.classes, want).by(method);
+        let Outcome { parameters, log_likelihood, .. } = engine.run(&request, &mut |_| {}).unwrap();
         let of_images = log_likelihood.chunks(config.width * config.height);
-        (parameters, of_images.map(|told| mixture::bits_per_dim_of(told, config.channels)).collect())
+        (parameters, of_images.map(|told| bits_per_dim(told, config.channels)).collect())
     }
 
     /// The network's output for them alone.
@@ -104,7 +99,7 @@ impl Golden {
     pub fn bits_under(&self, parameters: &[f32]) -> Vec<f64> {
         let (n, channels) = (self.count(), self.model.config.channels);
         let pairs = parameters.chunks(parameters.len() / n).zip(self.levels.chunks(self.levels.len() / n));
-        pairs.map(|(p, levels)| mixture::bits_per_dim(p, levels, channels)).collect()
+        pairs.map(|(p, levels)| bits_of(p, levels, channels)).collect()
     }
 
     /// Describes the first difference above a tolerance between parameters `[N, H, W, P]`.
@@ -184,7 +179,7 @@ pub fn gpu_with(model: &Model, width: usize, height: usize, options: Options) ->
 }
 
 /// The network's output for given images, `[N, H, W, P]`.
-pub fn parameters(engine: &mut dyn Engine, config: &Config, images: &[f32], classes: &[usize]) -> Vec<f32> {
+pub fn parameters(engine: &mut dyn Engine, config: &Config, images: &[u16], classes: &[usize]) -> Vec<f32> {
     parameters_by(Method::Cached, engine, config, images, classes)
 }
 
@@ -193,12 +188,12 @@ pub fn parameters_by(
     method: Method,
     engine: &mut dyn Engine,
     config: &Config,
-    images: &[f32],
+    images: &[u16],
     classes: &[usize],
 ) -> Vec<f32> {
     let want = Want { parameters: true, ..Want::default() };
-    let job = Job { method, ..Job::evaluate(config, images, classes, want) };
-    engine.run(&job, &mut |_| {}).unwrap().parameters
+    let request = evaluation(config, images, classes, want).by(method);
+    engine.run(&request, &mut |_| {}).unwrap().parameters
 }
 
 /// Every value on the way to the output, for one given image.
@@ -206,18 +201,18 @@ pub fn trace(
     method: Method,
     engine: &mut dyn Engine,
     config: &Config,
-    image: &[f32],
+    image: &[u16],
     class: Option<usize>,
 ) -> Trace {
     let classes: Vec<_> = class.into_iter().collect();
     let want = Want { trace: true, ..Want::default() };
-    let job = Job { method, ..Job::evaluate(config, image, &classes, want) };
-    engine.run(&job, &mut |_| {}).unwrap().trace
+    let request = evaluation(config, image, &classes, want).by(method);
+    engine.run(&request, &mut |_| {}).unwrap().trace
 }
 
-/// Draws images: `[N, H, W, C]` in [−1, 1].
-pub fn sample(engine: &mut dyn Engine, job: &Job) -> Vec<f32> {
-    engine.run(job, &mut |_| {}).unwrap().pixels
+/// Draws images: levels `[N, H, W, C]`.
+pub fn sample(engine: &mut dyn Engine, request: &Request) -> Vec<u16> {
+    engine.run(request, &mut |_| {}).unwrap().levels
 }
 
 /// What a device without anything special does.
@@ -335,11 +330,40 @@ pub fn conditional_architectures() -> Vec<Config> {
     configs
 }
 
-/// Random images of a model, values in [−1, 1], and classes for them if the model has any.
-pub fn random_images(config: &Config, seed: u64, count: usize) -> (Vec<f32>, Vec<usize>) {
+/// What images of an architecture are.
+pub fn shape(config: &Config) -> Shape {
+    let Config { height, width, ref classes, .. } = *config;
+    Shape { height, width, head: config.head(), classes: classes.len() }
+}
+
+/// What `want` says of given images.
+pub fn evaluation(config: &Config, levels: &[u16], classes: &[usize], want: Want) -> Request {
+    Request::evaluate(shape(config), levels, classes, want).unwrap()
+}
+
+/// Levels as bytes.
+pub fn bytes(levels: &[u16]) -> Vec<u8> {
+    levels.iter().map(|&level| u8::try_from(level).unwrap()).collect()
+}
+
+/// The network of an architecture.
+pub fn network(config: &Config) -> Network {
+    Network::new(&pixelcnn_pp::graph(config), None)
+}
+
+/// Bits per dimension of one image: `parameters` `[H·W, P]`, `levels` `[H·W, C]`.
+pub fn bits_of(parameters: &[f32], levels: &[u16], channels: usize) -> f64 {
+    let pixels = levels.len() / channels;
+    let pairs = parameters.chunks(parameters.len() / pixels).zip(levels.chunks(channels));
+    let of_pixels: Vec<_> = pairs.map(|(p, pixel)| logistic_mixture::log_likelihood(p, pixel)).collect();
+    bits_per_dim(&of_pixels, channels)
+}
+
+/// Random images of a model, and classes for them if the model has any.
+pub fn random_images(config: &Config, seed: u64, count: usize) -> (Vec<u16>, Vec<usize>) {
     let mut images = vec![0.0; count * config.dimensions()];
     Noise::new(seed, 0).uniforms(0, &mut images);
-    images.iter_mut().for_each(|x| *x = mixture::value((*x * 256.0) as u8));
+    let images = images.iter().map(|x| (*x * 256.0) as u16).collect();
     let classes = config.classes.len();
     (images, if classes > 0 { (0..count).map(|i| i % classes).collect() } else { vec![] })
 }
@@ -359,14 +383,14 @@ fn phi(nonlinearity: Nonlinearity, value: &[f32], channels: usize) -> Vec<f32> {
 
 /// Describes the first difference above a tolerance between an engine's trace and the full network's.
 pub fn first_difference(config: &Config, got: &Trace, expected: &Trace, tolerance: f32) -> Option<String> {
-    let nodes = Network::new(config).nodes;
+    let nodes = network(config).nodes;
     assert_eq!((got.len(), expected.len()), (nodes.len(), nodes.len()));
     for (node, ((name, got), (expected_name, expected))) in nodes.iter().zip(got.iter().zip(expected)) {
         assert_eq!(name, expected_name);
-        let expected = match node.shown().activation {
+        let expected = match node.forms.get(node.shown()).map_or(Activation::Raw, |form| form.activation) {
             Activation::Raw => expected.clone(),
-            Activation::Phi => phi(config.nonlinearity, expected, node.channels),
             Activation::Elu => phi(Nonlinearity::Elu, expected, node.channels),
+            _ => phi(config.nonlinearity, expected, node.channels),
         };
         assert_eq!(got.len(), expected.len(), "{name}");
         // Written so that a NaN on either side is a difference.

@@ -14,7 +14,8 @@ use std::process::Command;
 use driver::{Driver, Statistics};
 use pixelcnn::engine::gpu::choice::Speed;
 use pixelcnn::engine::gpu::plan::{Dispatch, Operation, Plan, Target};
-use pixelcnn::model::{Config, Network};
+use pixelcnn::graph::{Network, pixelcnn_pp};
+use pixelcnn::model::Config;
 
 /// The card that is compiled for, and the version of the driver that the table was made with: others count otherwise.
 const CARD: &str = "navi21";
@@ -32,7 +33,7 @@ fn kernels() -> BTreeMap<String, Dispatch> {
         [(Config::published(160, 5), &[1, 64, 256, 1024][..]), (Config::published(32, 2), &[1, 256, 1024])]
     {
         for &batch in batches {
-            let plan = Plan::new(&Network::new(&config), batch, target);
+            let plan = Plan::new(&Network::new(&pixelcnn_pp::graph(&config), None), batch, target);
             let has_chain = plan.has_chain();
             for (_, dispatch) in plan.all() {
                 let variant = &dispatch.variant;

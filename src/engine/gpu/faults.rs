@@ -1,10 +1,10 @@
-//! What becomes of a job on a device that fails: an error that says what happened, and an engine, this one or a new one,
+//! What becomes of a request on a device that fails: an error that says what happened, and an engine, this one or a new one,
 //! that draws as before.
 
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{Canvas, Method, Want};
+use crate::engine::{Method, Want};
 use crate::model::Config;
 
 fn model() -> Model {
@@ -16,12 +16,12 @@ fn engine(chain: bool) -> GpuEngine {
     GpuEngine::with_options(&model(), 8, 8, &tests::test_adapter(), options).unwrap()
 }
 
-fn drawing() -> Job {
-    Job::sample(0, (0..2).map(|i| (i, None)))
+fn drawing() -> Request {
+    Request::sample(model().shape(8, 8), 0, (0..2).map(|i| (i, None))).unwrap()
 }
 
-fn run(engine: &mut GpuEngine, job: &Job) -> Result<Vec<f32>, String> {
-    engine.run(job, &mut |_| {}).map(|outcome| outcome.pixels).map_err(|error| error.to_string())
+fn run(engine: &mut GpuEngine, request: &Request) -> Result<Vec<u16>, String> {
+    engine.run(request, &mut |_| {}).map(|outcome| outcome.levels).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -65,29 +65,26 @@ fn a_submission_that_takes_too_long_is_an_error_and_a_new_device_works() {
     assert_eq!(run(&mut self::engine(false), &drawing()).unwrap(), expected);
 }
 
-/// Each kernel in turn is dropped, as a driver may without an error, in each kind of job that needs it.
+/// Each kernel in turn is dropped, as a driver may without an error, in each kind of request that needs it.
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn a_kernel_that_never_runs_is_an_error() {
-    let mut jobs = vec![drawing(), Job { method: Method::Naive, pixels: Some(9), ..drawing() }];
+    let mut requests = vec![drawing(), drawing().by(Method::Naive).first(9)];
     let images = run(&mut engine(false), &drawing()).unwrap();
     // Evaluation of what is given, where nothing is drawn that could be missing.
-    let mut given =
-        Job { want: Want { likelihood: true, parameters: true, ..Want::default() }, ..drawing() };
-    for (lane, image) in given.lanes.iter_mut().zip(images.chunks(images.len() / 2)) {
-        lane.canvas = Canvas::full(image.to_vec());
-    }
-    jobs.extend([given.clone(), Job { method: Method::ByPixel, ..given }]);
-    for (chain, job) in [false, true].into_iter().flat_map(|chain| jobs.iter().map(move |job| (chain, job)))
-    {
+    let want = Want { likelihood: true, parameters: true, ..Want::default() };
+    let given = Request::evaluate(model().shape(8, 8), &images, &[], want).unwrap();
+    requests.extend([given.clone(), given.by(Method::ByPixel)]);
+    let all = [false, true].into_iter().flat_map(|chain| requests.iter().map(move |request| (chain, request)));
+    for (chain, request) in all {
         let mut engine = engine(chain);
-        let good = engine.run(job, &mut |_| {}).unwrap();
+        let good = engine.run(request, &mut |_| {}).unwrap();
         let mut noticed = 0;
         for number in 0..engine.batch.as_ref().unwrap().plan.all().count() {
             let batch = engine.batch.as_mut().unwrap();
             let Some(workgroups) = batch.set_workgroups(number, [0, 0]) else { continue };
             let before = engine.counts.dispatches;
-            let result = engine.run(job, &mut |_| {});
+            let result = engine.run(request, &mut |_| {});
             let batch = engine.batch.as_mut().unwrap();
             batch.set_workgroups(number, workgroups);
             let (_, dispatch) = batch.plan.all().nth(number).unwrap();
@@ -97,14 +94,14 @@ fn a_kernel_that_never_runs_is_an_error() {
                     assert!(error.contains(&format!("of {dispatched} kernels")), "{dispatch:?}: {error}");
                     noticed += 1;
                 }
-                // This job has no use for it.
+                // This request has no use for it.
                 Ok(got) => {
-                    assert!(got.pixels == good.pixels && got.log_likelihood == good.log_likelihood);
+                    assert!(got.levels == good.levels && got.log_likelihood == good.log_likelihood);
                     assert_eq!(got.parameters, good.parameters, "{dispatch:?}");
                 }
             }
         }
-        assert!(noticed >= 5, "{noticed} kernels of {job:?}");
-        assert_eq!(run(&mut engine, job).unwrap(), good.pixels);
+        assert!(noticed >= 5, "{noticed} kernels of {request:?}");
+        assert_eq!(run(&mut engine, request).unwrap(), good.levels);
     }
 }

@@ -278,12 +278,12 @@ mod tests {
         let mut engine = GpuEngine::new(&model, 8, 4, &adapter).unwrap();
         for method in [Method::Cached, Method::Naive] {
             let images = [(0, None), (1, None)];
-            let job = Job { method, pixels: Some(4), ..Job::sample(0, images) };
+            let request = Request::sample(engine.shape(), 0, images).unwrap().by(method).first(4);
             engine.prepare(Room::For(2)).unwrap();
             let [whole, split] = [1e15, 1.0].map(|macs_per_second| {
                 let before = engine.counts;
                 engine.pace = Pace { macs_per_second };
-                let images = engine.run(&job, &mut |_| {}).unwrap().pixels;
+                let images = engine.run(&request, &mut |_| {}).unwrap().levels;
                 (images, engine.counts.submissions - before.submissions)
             });
             assert_eq!(whole.0, split.0, "{method:?}");
@@ -300,12 +300,12 @@ mod tests {
         let draw = |buffer| {
             let options = Options { buffer, ..Options::default() };
             let mut engine = GpuEngine::with_options(&model, 8, 4, &adapter, options).unwrap();
-            let images =
-                engine.run(&Job::sample(0, (0..5).map(|i| (i, None))), &mut |_| {}).unwrap().pixels;
+            let request = Request::sample(engine.shape(), 0, (0..5).map(|i| (i, None))).unwrap();
+            let images = engine.run(&request, &mut |_| {}).unwrap().levels;
             (images, engine.batch.unwrap().plan.memory.arenas.len())
         };
         let (expected, one) = draw(None);
-        let needed = Plan::new(&Network::new(&model.config), 5, Target::SMALLEST).memory.bytes();
+        let needed = Plan::new(&model.network(8, 4), 5, Target::SMALLEST).memory.bytes();
         let (images, several) = draw(Some(needed / 3 + 4096));
         assert_eq!((one, several > 1), (1, true), "{several} arenas");
         assert_eq!(images, expected);
@@ -317,7 +317,7 @@ mod tests {
     fn what_does_not_fit_into_all_buffers_is_refused() {
         let adapter = test_adapter();
         let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
-        let needed = Plan::new(&Network::new(&model.config), 1, Target::SMALLEST).memory.bytes();
+        let needed = Plan::new(&model.network(8, 4), 1, Target::SMALLEST).memory.bytes();
         let options = Options { buffer: Some(2 * needed), ..Options::default() };
         let mut engine = GpuEngine::with_options(&model, 8, 4, &adapter, options).unwrap();
         let most = 2 * engine.gpu.target.arenas;
