@@ -1,21 +1,95 @@
-//! Fast sampling from PixelCNN++ image models (Salimans et al. 2017), on GPUs and without one.
+//! Fast exact sampling from causal convolutional image models, on GPUs and without one.
 //!
-//! [`model`] reads a model, [`graph`] says what its network is, [`engine`] runs it, [`head`] draws pixels from what it
-//! gives, `output` makes pictures of them. `input` reads pictures, to be measured. `cli` is the program on top.
+//! A [`Model`] is read from a file, from its bytes, or is built in. A [`Request`] says which images are wanted: drawn,
+//! completed or evaluated; it is checked against the model when it is made. An [`Engine`] computes it. Images are levels,
+//! whole numbers below [`Head::levels`], in the order `[N, H, W, C]`.
+//!
+//! ```
+//! # #[cfg(feature = "builtin-models")] {
+//! use pixelcnn::{CpuEngine, Engine, Model, Request};
+//!
+//! let model = Model::shipped("mnist").expect("it is built in")?;
+//! let (width, height) = model.size();
+//! let mut engine = CpuEngine::new(&model, width, height, 2);
+//! // Images 0 to 9 of seed 7, each of its own class.
+//! let request = Request::sample(engine.shape(), 7, (0..10).map(|i| (i, Some(i as usize))))?;
+//! let images = engine.run(&request, &mut |_| {})?;
+//! assert_eq!(images.levels.len(), 10 * height * width);
+//! # }
+//! # Ok::<(), pixelcnn::Error>(())
+//! ```
+//!
+//! A [`Session`] makes images pixel by pixel, with every level chosen by the caller, for coders.
 //!
 //! Features, all on by default: `gpu` (the GPU engine), `builtin-models` (models inside the library), `cli` (the
-//! command line, with `input` and `output`).
+//! command line, `cli::main`).
 
 #![deny(missing_docs)]
 
 #[cfg(feature = "cli")]
 pub mod cli;
-pub mod engine;
-pub mod graph;
-pub mod head;
+mod engine;
+mod graph;
+mod head;
 #[cfg(feature = "cli")]
-pub mod input;
-pub mod model;
+mod input;
+mod model;
 #[cfg(feature = "cli")]
-pub mod output;
-pub mod sampling;
+mod output;
+mod sampling;
+
+pub use engine::cpu::{CpuEngine, Session};
+pub use engine::{
+    Canvas, Counts, Engine, EngineError, Lane, Method, Outcome, Request, RequestError, Room, Shape, Want,
+};
+pub use head::{Draw, DrawError, Head, bits_per_dim};
+pub use model::{Model, ModelError, Precision};
+
+/// Anything that this library refuses or fails at.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A model file was refused.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A request does not fit its model.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// An engine gave up.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// The inside of the library, for its own tests and tools. Nothing in it is stable.
+#[doc(hidden)]
+pub mod internals {
+    /// What runs a network.
+    pub mod engine {
+        pub use crate::engine::*;
+    }
+    /// What a network is.
+    pub mod graph {
+        pub use crate::graph::*;
+    }
+    /// What a pixel is drawn from.
+    pub mod head {
+        pub use crate::head::*;
+    }
+    /// Which pictures are meant, and their pixels.
+    #[cfg(feature = "cli")]
+    pub mod input {
+        pub use crate::input::*;
+    }
+    /// What a model is.
+    pub mod model {
+        pub use crate::model::*;
+    }
+    /// Pictures, arrays and files.
+    #[cfg(feature = "cli")]
+    pub mod output {
+        pub use crate::output::*;
+    }
+    /// Random numbers.
+    pub mod sampling {
+        pub use crate::sampling::*;
+    }
+}

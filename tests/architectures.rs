@@ -6,9 +6,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{VARIANTS, gpu_with, parameters_by, random_images};
-use pixelcnn::engine::cpu::{CpuEngine, full};
-use pixelcnn::engine::{Engine, Method};
-use pixelcnn::model::{ClassPlace, Config, Model, Nonlinearity};
+use pixelcnn::internals::engine::cpu::{CpuEngine, full};
+use pixelcnn::internals::engine::{Engine, Method};
+use pixelcnn::internals::model::{ClassPlace, Config, Model, Nonlinearity};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};

@@ -6,14 +6,14 @@ use common::{
     VARIANTS, architectures, chosen, conditional_architectures, digits, engine, evaluation, first_difference,
     gpu_with, in_turn, network, parameters, parameters_by, random_images, sample, shape, trace,
 };
-use pixelcnn::engine::cost::{self, Device, predicted};
-use pixelcnn::engine::cpu::{CpuEngine, full};
-use pixelcnn::engine::gpu::Options;
-use pixelcnn::engine::gpu::plan::{Plan, Target};
-use pixelcnn::engine::{Canvas, Draw, Engine, EngineError, Lane, Method, Request, Room, Want};
-use pixelcnn::graph::network::{Layer, depth};
-use pixelcnn::model::{Config, Model, Nonlinearity, Precision};
-use pixelcnn::sampling::random::Noise;
+use pixelcnn::internals::engine::cost::{self, Device, predicted};
+use pixelcnn::internals::engine::cpu::{CpuEngine, full};
+use pixelcnn::internals::engine::gpu::Options;
+use pixelcnn::internals::engine::gpu::plan::{Plan, Target};
+use pixelcnn::internals::engine::{Canvas, Draw, Engine, EngineError, Lane, Method, Request, Room, Want};
+use pixelcnn::internals::graph::network::{Layer, depth};
+use pixelcnn::internals::model::{Config, Model, Nonlinearity, Precision};
+use pixelcnn::internals::sampling::random::Noise;
 
 /// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
 const TOLERANCE: f32 = 1e-4;
@@ -38,7 +38,7 @@ fn layers_match_the_full_network(on_gpu: bool) {
     let models =
         chosen(on_gpu, 8, all_architectures()).into_iter().map(|config| Model::synthetic(config, 1));
     for model in models.chain([of_constant_components()]) {
-        let config = model.config.clone();
+        let config = model.config().unwrap().clone();
         let (image, classes) = random_images(&config, 2, 1);
         // Not the first class, which models without classes have too.
         let class = classes.first().map(|_| 2);
@@ -149,7 +149,7 @@ fn an_image_is_the_same_bit_for_bit_at_any_batch_and_thread_count() {
     let digits = digits();
     let models = architectures().into_iter().map(|config| Model::synthetic(config, 5));
     for model in models.chain([digits]) {
-        let config = &model.config;
+        let config = model.config().unwrap();
         let mut two_threads = CpuEngine::new(&model, config.width, config.height, 2);
         let all = sample(&mut two_threads, &request(config, 0, 64));
         for threads in [1, 2] {
@@ -182,7 +182,7 @@ fn parameters_are_the_same_bit_for_bit_by_row_and_by_pixel() {
 fn sampling_uses_the_parameters_that_evaluation_gives(on_gpu: bool) {
     let models = chosen(on_gpu, 1, architectures()).into_iter().map(|config| Model::synthetic(config, 9));
     for model in models.chain([of_constant_components()]) {
-        let config = model.config.clone();
+        let config = model.config().unwrap().clone();
         let mut engine = engine(on_gpu, &model);
         let request = request(&config, 3, 2);
         let images = sample(&mut *engine, &request);
@@ -275,21 +275,21 @@ fn a_nan_is_an_error(on_gpu: bool) {
     for (_, tensor) in model.tensors.iter_mut().filter(|(name, _)| name.ends_with("conv_out.weight")) {
         tensor.data.iter_mut().for_each(|w| *w *= 1e30);
     }
-    let (images, classes) = random_images(&model.config, 2, 2);
+    let (images, classes) = random_images(model.config().unwrap(), 2, 2);
     let evaluation = |want, method| {
-        let lanes = images.chunks(model.config.dimensions()).zip(&classes).zip(4..);
+        let lanes = images.chunks(model.config().unwrap().dimensions()).zip(&classes).zip(4..);
         let lane = |((image, class), index): ((&[u16], &usize), u64)| Lane {
             index,
             class: Some(*class),
             canvas: Canvas::full(image.to_vec()),
         };
-        let request = Request::new(shape(&model.config), 0, lanes.map(lane).collect()).unwrap();
+        let request = Request::new(shape(model.config().unwrap()), 0, lanes.map(lane).collect()).unwrap();
         request.wanting(want).by(method)
     };
     let nothing = Want::default();
     let likelihood = Want { likelihood: true, ..nothing };
     for request in [
-        request(&model.config, 4, 2),
+        request(model.config().unwrap(), 4, 2),
         evaluation(nothing, Method::Cached),
         evaluation(likelihood, Method::Cached),
         evaluation(likelihood, Method::ByPixel),

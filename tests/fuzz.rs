@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use image::{DynamicImage, ImageFormat, RgbImage};
-use pixelcnn::input::{self, Request};
-use pixelcnn::graph::pixelcnn_pp;
-use pixelcnn::model::{Config, Model};
-use pixelcnn::output::{Image, png};
+use pixelcnn::internals::input::{self, Request};
+use pixelcnn::internals::graph::pixelcnn_pp;
+use pixelcnn::internals::model::{Config, Model};
+use pixelcnn::internals::output::{Image, png};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 

@@ -3,10 +3,10 @@
 mod common;
 
 use common::{Golden, VARIANTS, gpu_with, in_turn};
-use pixelcnn::engine::Method;
-use pixelcnn::engine::cpu::{CpuEngine, full};
-use pixelcnn::engine::gpu::Options;
-use pixelcnn::model::{Model, Precision};
+use pixelcnn::internals::engine::Method;
+use pixelcnn::internals::engine::cpu::{CpuEngine, full};
+use pixelcnn::internals::engine::gpu::Options;
+use pixelcnn::internals::model::{Model, Precision};
 
 /// Recorded in 32-bit floats by other implementations, which sum in another order.
 const TOLERANCE: f32 = 1e-4;

@@ -4,12 +4,12 @@
 mod common;
 
 use common::{architectures, chosen, engine, evaluation, gpu_with, kernel, random_images, with_scales};
-use pixelcnn::engine::gpu::Options;
-use pixelcnn::engine::gpu::shaders::{MATH, anchors, likelihood};
-use pixelcnn::engine::{Engine, Method, Want};
-use pixelcnn::model::{Config, Model};
-use pixelcnn::head::logistic_mixture as mixture;
-use pixelcnn::sampling::random::Noise;
+use pixelcnn::internals::engine::gpu::Options;
+use pixelcnn::internals::engine::gpu::shaders::{MATH, anchors, likelihood};
+use pixelcnn::internals::engine::{Engine, Method, Want};
+use pixelcnn::internals::model::{Config, Model};
+use pixelcnn::internals::head::logistic_mixture as mixture;
+use pixelcnn::internals::sampling::random::Noise;
 
 /// Pixels with parameters: `[N, P]`, `[N, C]`.
 struct Pixels {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pixelcnn::model::Config;
+use pixelcnn::internals::model::Config;
 
 #[test]
 fn the_scripts_have_the_same_limits() {

@@ -6,14 +6,14 @@ mod common;
 use std::path::Path;
 
 use common::{bits_of, digits, evaluation, floats, kernel, numbers, shape, with_scales};
-use pixelcnn::engine::cpu::CpuEngine;
-use pixelcnn::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
-use pixelcnn::engine::{Canvas, Draw, Engine, Lane, Request, Want};
-use pixelcnn::head::{bits_per_dim, logistic_mixture as mixture};
-use pixelcnn::model::{Config, Model};
-use pixelcnn::sampling::random::{Noise, threefry, uniform};
-use pixelcnn::sampling::resampling::choose;
-use pixelcnn::sampling::random;
+use pixelcnn::internals::engine::cpu::CpuEngine;
+use pixelcnn::internals::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
+use pixelcnn::internals::engine::{Canvas, Draw, Engine, Lane, Request, Want};
+use pixelcnn::internals::head::{bits_per_dim, logistic_mixture as mixture};
+use pixelcnn::internals::model::{Config, Model};
+use pixelcnn::internals::sampling::random::{Noise, threefry, uniform};
+use pixelcnn::internals::sampling::resampling::choose;
+use pixelcnn::internals::sampling::random;
 use safetensors::SafeTensors;
 
 /// Pixels with given parameters and draws, and what the published sampler made of them.
@@ -322,10 +322,10 @@ fn likelihoods_of_drawn_images_are_right(on_gpu: bool) {
         cases.push((digits(), 8));
     }
     for (model, count) in cases {
-        let Config { channels, ref classes, .. } = model.config;
+        let Config { channels, ref classes, .. } = *model.config().unwrap();
         let want = Want { likelihood: true, parameters: true, ..Want::default() };
         let images = (0..count).map(|i| (i as u64, (!classes.is_empty()).then_some(i % 10)));
-        let request = Request::sample(shape(&model.config), 3, images).unwrap().wanting(want);
+        let request = Request::sample(shape(model.config().unwrap()), 3, images).unwrap().wanting(want);
         let drawn = common::engine(on_gpu, &model).run(&request, &mut |_| {}).unwrap();
         let (levels, told, parameters) = (&drawn.levels, &drawn.log_likelihood, &drawn.parameters);
         let bits = |levels_of: usize, parameters_of: usize| {
@@ -373,11 +373,11 @@ fn steered_draws_follow_their_probabilities(on_gpu: bool) {
             let (mut pixels, mut parameters) = (Vec::new(), Vec::new());
             for first in (0..20_000).step_by(2000) {
                 let images = (first..first + 2000).map(|i| (i, None));
-                let request = Request::sample(shape(&model.config), 5, images).unwrap();
+                let request = Request::sample(shape(model.config().unwrap()), 5, images).unwrap();
                 let request = request.drawing(how).unwrap().wanting(want).first(1);
                 let outcome = engine.run(&request, &mut |_| {}).unwrap();
                 pixels.extend(outcome.levels.chunks(4 * channels).flat_map(|image| &image[..channels]));
-                parameters = outcome.parameters[..model.config.parameters_per_pixel()].to_vec();
+                parameters = outcome.parameters[..model.config().unwrap().parameters_per_pixel()].to_vec();
             }
             (pixels, parameters)
         };
@@ -427,7 +427,7 @@ fn particles_follow_the_exact_posterior() {
     let known = [90, 160, 120];
     let want = Want { likelihood: true, ..Want::default() };
     let images: Vec<_> = (0..=255).flat_map(|v| [&[v], &known[..]].concat()).collect();
-    let all = engine.run(&evaluation(&model.config, &images, &[], want), &mut |_| {}).unwrap();
+    let all = engine.run(&evaluation(model.config().unwrap(), &images, &[], want), &mut |_| {}).unwrap();
     let joint: Vec<f64> = all.log_likelihood.chunks(4).map(|pixels| pixels.iter().sum()).collect();
     let highest = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let posterior: Vec<_> = joint.iter().map(|l| (l - highest).exp()).collect();
@@ -440,7 +440,7 @@ fn particles_follow_the_exact_posterior() {
         for completion in 0..completions {
             let indices = completion * particles..(completion + 1) * particles;
             let lane = |index| Lane { index, canvas: canvas.clone(), ..Lane::default() };
-            let request = Request::new(shape(&model.config), 3, indices.map(lane).collect()).unwrap();
+            let request = Request::new(shape(model.config().unwrap()), 3, indices.map(lane).collect()).unwrap();
             let drawn = engine.run(&request.wanting(want), &mut |_| {}).unwrap();
             let weights: Vec<f64> =
                 drawn.log_likelihood.chunks(4).map(|pixels| pixels[1..].iter().sum()).collect();
@@ -490,7 +490,7 @@ fn the_edges_of_the_noise_draw_finite_values() {
 /// By how many standard deviations the information of sampled images differs from the entropy of the
 /// distributions that they were drawn from. Exact: both are sums over the 256 levels of every sub-pixel.
 fn information_deviation(model: &Model, images: &[u16], classes: &[usize]) -> f64 {
-    let config = &model.config;
+    let config = model.config().unwrap();
     let mut engine = CpuEngine::new(model, config.width, config.height, 2);
     let parameters = common::parameters(&mut engine, config, images, classes);
     let per_pixel = config.parameters_per_pixel();
@@ -518,7 +518,7 @@ fn samples_carry_the_models_entropy(on_gpu: bool) {
         cases.push((digits(), 400));
     }
     for (model, count) in cases {
-        let config = &model.config;
+        let config = model.config().unwrap();
         let classes: Vec<_> = (0..count).filter(|_| !config.classes.is_empty()).map(|i| i % 10).collect();
         let images = (0..count).map(|i| (i as u64, classes.get(i).copied()));
         let request = Request::sample(shape(config), 3, images).unwrap();

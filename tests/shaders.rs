@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 use naga::{back, front};
-use pixelcnn::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE, Speed};
-use pixelcnn::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
-use pixelcnn::graph::Activation;
-use pixelcnn::model::Precision;
+use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE, Speed};
+use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
+use pixelcnn::internals::graph::Activation;
+use pixelcnn::internals::model::Precision;
 
 const REDUCTIONS: [Reduction; 4] =
     [Reduction::Memory, Reduction::Subgroup(4), Reduction::Subgroup(32), Reduction::Subgroup(128)];

@@ -60,10 +60,14 @@ pub struct DrawArgs {
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_truncation)]
     truncate: f32,
 
-    /// Leave out components of the mixture that are less than P times as likely as the likeliest, against stray
+    /// Leave out components of the mixture, or levels, that are less than P times as likely as the likeliest, against stray
     /// pixels; the larger P is, the more of what is rare goes with them. 0.02 to 0.1 help
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_min_p)]
     min_p: f32,
+
+    /// Draw from the K likeliest levels alone, for models that draw from a softmax; 0 draws from all
+    #[arg(long, value_name = "K", default_value = "0")]
+    top_k: usize,
 
     /// Let the network see unrounded pixel values, as the published samplers do
     #[arg(long)]
@@ -93,8 +97,8 @@ fn parse_min_p(text: &str) -> Result<f32, String> {
 
 impl DrawArgs {
     pub fn draw(&self) -> Draw {
-        let &Self { temperature, truncate, min_p, continuous } = self;
-        Draw { continuous, temperature, truncation: truncate, min_p }
+        let &Self { temperature, truncate, min_p, top_k, continuous } = self;
+        Draw { continuous, temperature, truncation: truncate, min_p, top_k }
     }
 }
 
@@ -129,7 +133,7 @@ impl Again<'_> {
         }
         add("-s", self.seed.to_string());
         if let Some(classes) = self.classes {
-            let names = &self.model.config.classes;
+            let names = &self.model.classes();
             let list: Vec<_> = classes.iter().map(|&class| class_argument(class, names)).collect();
             add("--class", list.join(","));
         }
@@ -138,13 +142,16 @@ impl Again<'_> {
         }
         add("--device", self.device.to_owned());
         // What draws as the model itself does needs no flag.
-        let Draw { continuous, temperature, truncation, min_p } = self.draw;
+        let Draw { continuous, temperature, truncation, min_p, top_k } = self.draw;
         let numbers =
             [("--temperature", temperature, 1.0), ("--truncate", truncation, 0.0), ("--min-p", min_p, 0.0)];
         for (flag, value, default) in numbers {
             if value != default {
                 add(flag, value.to_string());
             }
+        }
+        if top_k > 0 {
+            add("--top-k", top_k.to_string());
         }
         if continuous {
             words.push("--continuous".to_owned());

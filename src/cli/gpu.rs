@@ -38,8 +38,9 @@ pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
 
 /// The same for `--device auto`, for drawing so many images with so many threads on the CPU.
 pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<Adapter>, Pick)> {
-    let network = model.network(model.config.width, model.config.height);
-    let pixels = model.config.width * model.config.height;
+    let (width, height) = model.size();
+    let network = model.network(width, height);
+    let pixels = network.width * network.height;
     // As many batches as the largest that helps takes.
     let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
     let batch = images.div_ceil(batches.max(1));
@@ -105,7 +106,8 @@ pub fn profile(
     requests: &[Request],
     rows: usize,
 ) -> Result<Vec<Vec<KernelTotal>>> {
-    let mut engine = open(model, model.config.width, model.config.height, adapter)?;
+    let (width, height) = model.size();
+    let mut engine = open(model, width, height, adapter)?;
     let mut of_request = |request| {
         let totals = engine.profile(request, rows)?.into_iter();
         let total = totals.map(|(class, total)| KernelTotal {

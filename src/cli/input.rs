@@ -150,7 +150,7 @@ impl InputArgs {
         model: &Model,
         classes: &Classes,
     ) -> Result<Vec<Result<Option<usize>>>> {
-        let names = &model.config.classes;
+        let names = &model.classes();
         if let Classes::Listed(list) = classes {
             return Ok(listed(list, model, items.len())?
                 .into_iter()
@@ -214,7 +214,7 @@ fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
     if let Some(problem) = super::size_problem(width, height, model) {
         bail!(problem);
     }
-    if let (1, Some((x, y))) = (model.config.channels, pixels.first_colour()) {
+    if let (1, Some((x, y))) = (model.head().channels(), pixels.first_colour()) {
         bail!("model {} is for grey images, and this one has colour at column {x}, row {y}", model.name);
     }
     Ok(Input {
@@ -222,7 +222,7 @@ fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
         root: item.root,
         width,
         height,
-        levels: pixels.levels(model.config.channels),
+        levels: pixels.levels(model.head().channels()),
         class,
     })
 }
@@ -280,7 +280,7 @@ impl Inputs {
             path: &input.name,
             width: input.width,
             height: input.height,
-            class: input.class.map(|class| model.config.classes[class].as_str()),
+            class: input.class.map(|class| model.classes()[class].as_str()),
             sha256: Sha256::digest(&input.levels).iter().map(|byte| format!("{byte:02x}")).collect(),
         });
         let list = List { images: images.collect(), others: &self.others };

@@ -11,7 +11,8 @@ use crate::engine::cost::{values_moved, weights_read};
 use crate::graph::network::{Layer, Network};
 use crate::graph::schedule::When;
 use crate::graph::IMAGE;
-use crate::model::{Config, Model};
+use crate::head::Kind;
+use crate::model::{Architecture, Config, Model};
 use crate::output::file;
 
 use super::architecture::ArchitectureArgs;
@@ -78,7 +79,8 @@ fn model(args: &Args) -> Result<()> {
         }
     }
     let model = args.model.load()?;
-    let network = model.network(model.config.width, model.config.height);
+    let (width, height) = model.size();
+    let network = model.network(width, height);
     if args.json {
         let said = said(&model).into_iter().map(|(key, value)| (key.to_owned(), value.into()));
         let said = serde_json::Value::Object(said.collect());
@@ -120,11 +122,14 @@ fn describe(model: &Model) -> String {
 
 /// Architecture, parameters, and what else the file says of itself.
 fn said(model: &Model) -> Vec<(&str, String)> {
-    let Config { channels, height, width, filters, blocks, levels, mixtures, .. } = model.config;
-    let config = &model.config;
-    let colour = if channels == 3 { "RGB" } else { "grey" };
-    let (multiple, outputs) = (config.size_multiple(), config.parameters_per_pixel());
-    let classes = match &config.classes[..] {
+    let ((width, height), head, multiple) = (model.size(), model.head(), model.size_multiple());
+    let colour = match head.channels() {
+        1 => "grey".to_owned(),
+        3 => "RGB".to_owned(),
+        n => format!("of {n} channels"),
+    };
+    let depth = if head.levels() == 256 { String::new() } else { format!(", {} levels", head.levels()) };
+    let classes = match model.classes() {
         [] => "none".to_owned(),
         names => format!("{}: {}", names.len(), names.join(", ")),
     };
@@ -132,15 +137,34 @@ fn said(model: &Model) -> Vec<(&str, String)> {
     let mut lines = vec![
         ("model", model.name.clone()),
         ("sha256", model.sha256.clone()),
-        ("images", format!("{width}x{height} {colour} as trained; sides are multiples of {multiple}")),
-        ("filters", filters.to_string()),
-        ("blocks", format!("{blocks} a level and pass, dilations {:?}", config.dilations)),
-        ("levels", levels.to_string()),
-        ("nonlinearity", config.nonlinearity.name().to_owned()),
-        ("mixture", format!("{mixtures} logistics, {outputs} numbers a pixel")),
+        ("images", format!("{width}x{height} {colour}{depth} as trained; sides are multiples of {multiple}")),
+    ];
+    match &model.architecture {
+        Architecture::PixelCnnPp(Config { filters, blocks, levels, dilations, nonlinearity, .. }) => lines.extend([
+            ("filters", filters.to_string()),
+            ("blocks", format!("{blocks} a level and pass, dilations {dilations:?}")),
+            ("levels", levels.to_string()),
+            ("nonlinearity", nonlinearity.name().to_owned()),
+        ]),
+        Architecture::Graph { graph, .. } => {
+            let taps: usize = graph.layers.iter().map(|layer| layer.taps.len()).sum();
+            lines.push(("network", format!("{} layers, {taps} taps", graph.layers.len())));
+        }
+    }
+    let drawn = match head.kind() {
+        Kind::LogisticMixture { mixtures } => {
+            ("mixture", format!("{mixtures} logistics, {} numbers a pixel", head.parameters()))
+        }
+        Kind::Softmax | Kind::Bernoulli => {
+            let steps = if head.steps() > 1 { ", one channel after another" } else { "" };
+            ("head", format!("{}, {} numbers a pixel{steps}", head.name(), head.parameters()))
+        }
+    };
+    lines.extend([
+        drawn,
         ("classes", classes),
         ("parameters", format!("{count}, {} in memory", size(bytes(count)))),
-    ];
+    ]);
     // What is said above already, in other words.
     const SAID: [&str; 5] = ["channels", "height", "width", "mixtures", "dilations"];
     for (key, value) in &model.metadata {

@@ -43,7 +43,7 @@ pub fn log_likelihoods(
     let bar = super::progress(cases.len(), 1);
     for ((width, height), of_size) in sizes {
         let mut engine = devices.start(model, width, height)?;
-        let per_image = width * height * model.config.parameters_per_pixel();
+        let per_image = width * height * model.head().parameters();
         let most = if params.is_some() { (OUTPUT_LIMIT / per_image).max(1) } else { usize::MAX };
         let batch = super::even(of_size.len(), engine.prepare(Room::UpTo(of_size.len().min(most)))?);
         let want = Want { likelihood: true, parameters: params.is_some(), ..Want::default() };

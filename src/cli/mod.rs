@@ -261,7 +261,7 @@ fn images(text: &str) -> Result<usize, String> {
 
 /// The classes that `--class` lists, each a name or, where no class has that name, an index.
 fn parse_classes(list: &str, model: &Model) -> Result<Vec<usize>> {
-    let names = &model.config.classes;
+    let names = &model.classes();
     if names.is_empty() {
         bail!("--class {list}: model {} was trained without classes (leave --class out)", model.name);
     }
@@ -308,16 +308,15 @@ fn class_list(names: &[String]) -> String {
 
 /// Why a network cannot work on images of a size.
 fn size_problem(width: usize, height: usize, model: &Model) -> Option<String> {
-    let Config { width: w, height: h, .. } = model.config;
-    let (multiple, most) = (model.config.size_multiple(), Config::limit("width"));
+    let ((w, h), multiple, most) = (model.size(), model.size_multiple(), Config::limit("width"));
     let expected = match width.max(height) > most {
         true => format!("at most {most} pixels a side"),
-        false if !model.config.class_maps.is_empty() => {
-            format!("{w}x{h} alone, for what its classes add differs from pixel to pixel")
+        false if model.has_one_size() => {
+            format!("{w}x{h} alone, for what it adds differs from pixel to pixel")
         }
         false => format!("multiples of {multiple}"),
     };
-    (!model.config.takes_size(width, height)).then(|| {
+    (!model.takes_size(width, height)).then(|| {
         format!(
             "model {} cannot work on {width}x{height} images: expected {expected} (it was trained on {w}x{h})",
             model.name
@@ -355,22 +354,24 @@ fn write_csv(path: &Path, rows: Vec<Vec<String>>) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn with_classes(names: &[&str]) -> Model {
+        Model::synthetic(Config::published(1, 1).with_classes(names), 0)
+    }
+
     #[test]
     fn class_names_come_before_indices() {
-        let mut model = Model::shipped("mnist").unwrap().unwrap();
-        model.config.classes = ["1", "0", "cat, or dog", "bird"].map(String::from).to_vec();
+        let model = with_classes(&["1", "0", "cat, or dog", "bird"]);
         let parse = |list: &str| parse_classes(list, &model);
         assert_eq!(parse("1,0, bird,2,3").unwrap(), [0, 1, 3, 2, 3]);
         assert!(parse("bird,").is_err() && parse("4").is_err() && parse("-1").is_err());
         for class in 0..4 {
-            assert_eq!(parse(&class_argument(class, &model.config.classes)).unwrap(), [class]);
+            assert_eq!(parse(&class_argument(class, model.classes())).unwrap(), [class]);
         }
     }
 
     #[test]
     fn names_are_the_same_in_either_spelling_of_accents() {
-        let mut model = Model::shipped("mnist").unwrap().unwrap();
-        model.config.classes = ["cr\u{e8}me", "cafe\u{301}", "caf\u{e9}"].map(String::from).to_vec();
+        let model = with_classes(&["cr\u{e8}me", "cafe\u{301}", "caf\u{e9}"]);
         let parse = |list: &str| parse_classes(list, &model);
         assert_eq!(parse("cre\u{300}me,caf\u{e9},cafe\u{301}").unwrap(), [0, 2, 1]);
         assert!(parse("creme").is_err());

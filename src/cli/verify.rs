@@ -7,8 +7,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::engine::cpu::{CpuEngine, full};
-use crate::engine::{Draw, Engine, EngineError, Method, Outcome, Request, Want};
-use crate::model::{Config, Model};
+use crate::engine::{Draw, Engine, EngineError, Method, Outcome, Request, Shape, Want};
+use crate::model::Model;
 use crate::head::MOST_CHANNELS;
 use crate::sampling::random::Noise;
 
@@ -95,30 +95,31 @@ struct Place {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.load()?;
-    let config = small_enough(&model.config);
-    let (width, height, threads) = (config.width, config.height, args.engine.threads());
-    let (gpu, not_made) = match gpu_engine(args, &model, &config)? {
+    let (width, height) = small_enough(&model);
+    let (shape, multiple) = (model.shape(width, height), model.size_multiple());
+    let threads = args.engine.threads();
+    let (gpu, not_made) = match gpu_engine(args, &model, &shape)? {
         Ok(engine) => (Some(engine), Vec::new()),
         Err(why) => (None, vec![why]),
     };
 
     let mut cpu = CpuEngine::new(&model, width, height, threads);
-    let images = Images::random(IN_FULL, &config);
+    let images = Images::random(IN_FULL, &shape);
     let [mut full, mut by_row, mut by_pixel] = [const { Vec::new() }; 3];
     for first in (0..IN_FULL).step_by(AT_ONCE) {
-        let some = images.part(first, AT_ONCE, &config);
+        let some = images.part(first, AT_ONCE, &shape);
         full.extend(full::parameters(&model, width, height, &some.levels, &some.classes, threads));
-        by_row.extend(some.parameters(&mut cpu, Method::Cached, None, &config)?);
-        by_pixel.extend(some.parameters(&mut cpu, Method::ByPixel, None, &config)?);
+        by_row.extend(some.parameters(&mut cpu, Method::Cached, None, &shape)?);
+        by_pixel.extend(some.parameters(&mut cpu, Method::ByPixel, None, &shape)?);
     }
     let mut comparisons = vec![
-        compare("CPU cached by row, against CPU full", &by_row, &full, LIMIT, &config),
+        compare("CPU cached by row, against CPU full", &by_row, &full, LIMIT, &shape),
         // The CPU engine promises the same sums in the same order.
-        compare("CPU cached by pixel, against by row", &by_pixel, &by_row, 0.0, &config),
+        compare("CPU cached by pixel, against by row", &by_pixel, &by_row, 0.0, &shape),
     ];
     if let Some(mut gpu) = gpu {
         for batch in GPU_BATCHES {
-            comparisons.extend(on_gpu(&mut *gpu, &mut cpu, batch, &config)?);
+            comparisons.extend(on_gpu(&mut *gpu, &mut cpu, batch, &shape, multiple)?);
         }
     }
     let passed = comparisons.iter().all(|c| c.passed);
@@ -137,24 +138,25 @@ fn on_gpu(
     gpu: &mut dyn Engine,
     cpu: &mut CpuEngine,
     batch: usize,
-    config: &Config,
+    shape: &Shape,
+    multiple: usize,
 ) -> Result<Vec<Comparison>, EngineError> {
     // Large batches go as far as every kind of row and of cache has been seen.
-    let rows = if batch == 1 { config.height } else { config.height.min(2 * config.size_multiple() + 1) };
-    let pixels = rows * config.width;
-    let images = Images::random(batch, config);
-    let expected = images.parameters(cpu, Method::Cached, Some(pixels), config)?;
+    let rows = if batch == 1 { shape.height } else { shape.height.min(2 * multiple + 1) };
+    let pixels = rows * shape.width;
+    let images = Images::random(batch, shape);
+    let expected = images.parameters(cpu, Method::Cached, Some(pixels), shape)?;
     let mut comparisons = Vec::new();
     for (method, way) in [(Method::Cached, "row"), (Method::ByPixel, "pixel")] {
-        let got = images.evaluated(gpu, method, Some(pixels), config)?;
+        let got = images.evaluated(gpu, method, Some(pixels), shape)?;
         let name = format!("{} cached by {way}, batch {batch}, against CPU", gpu.name());
-        comparisons.push(compare(&name, &got.parameters, &expected, LIMIT, config));
+        comparisons.push(compare(&name, &got.parameters, &expected, LIMIT, shape));
         if method == Method::Cached {
             let what =
                 format!("{} likelihoods, batch {batch}: pixels that parameters give others", gpu.name());
             comparisons.push(Comparison::of_share(
                 what,
-                share_of_other_likelihoods(&images, &got, pixels, config),
+                share_of_other_likelihoods(&images, &got, pixels, shape),
             ));
         }
     }
@@ -162,24 +164,24 @@ fn on_gpu(
     let lanes = (0..batch).map(|i| (i as u64, classes.get(i).copied()));
     let request = Request::sample(gpu.shape(), SEED, lanes)?.first(pixels);
     let drawn = Images { levels: gpu.run(&request, &mut |_| {})?.levels, classes: classes.clone() };
-    let parameters = drawn.parameters(cpu, Method::Cached, Some(pixels), config)?;
+    let parameters = drawn.parameters(cpu, Method::Cached, Some(pixels), shape)?;
     let what = format!(
         "{} drawing, batch {batch}: pixels that are not what parameters and noise give",
         gpu.name()
     );
-    let share = share_of_other_draws(&drawn, &parameters, pixels, config);
+    let share = share_of_other_draws(&drawn, &parameters, pixels, shape);
     comparisons.push(Comparison::of_share(what, share));
     Ok(comparisons)
 }
 
 /// The share of the first `pixels` of each image that are told to be more or less likely than by the definition, by more
 /// than `LIMIT`. Where a bin is on the edge between the definition's two forms, rounding may choose either.
-fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, config: &Config) -> f64 {
-    let parameters = told.parameters.chunks(config.parameters_per_pixel());
-    let levels = images.levels.chunks(config.channels);
-    let of_image = config.width * config.height;
+fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, shape: &Shape) -> f64 {
+    let parameters = told.parameters.chunks(shape.head.parameters());
+    let levels = images.levels.chunks(shape.head.channels());
+    let of_image = shape.width * shape.height;
     let is_other = |((told, parameters), levels): &((&f64, &[f32]), &[u16])| {
-        let expected = config.head().log_likelihood(parameters, levels);
+        let expected = shape.head.log_likelihood(parameters, levels);
         let error = (*told - expected).abs() / expected.abs().max(1.0);
         !error.is_finite() || error > LIMIT
     };
@@ -190,16 +192,18 @@ fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, co
 }
 
 /// The share of the first `pixels` of each image that are other than parameters and noise give.
-fn share_of_other_draws(drawn: &Images, parameters: &[f32], pixels: usize, config: &Config) -> f64 {
-    let (channels, per_pixel) = (config.channels, config.parameters_per_pixel());
-    let (head, draw) = (config.head(), Draw::default());
+fn share_of_other_draws(drawn: &Images, parameters: &[f32], pixels: usize, shape: &Shape) -> f64 {
+    let (channels, per_pixel) = (shape.head.channels(), shape.head.parameters());
+    let (head, draw) = (shape.head, Draw::default());
     let (mut expected, mut values) = (vec![0; channels], vec![0.0; channels]);
     let (mut all, mut other) = (0, 0);
-    for (image, levels) in drawn.levels.chunks(config.dimensions()).enumerate() {
+    for (image, levels) in drawn.levels.chunks(shape.dimensions()).enumerate() {
         for (pixel, levels) in levels.chunks(channels).enumerate().take(pixels) {
             let noise = Noise::new(SEED, image as u64).at(pixel);
-            let at = (image * config.width * config.height + pixel) * per_pixel;
-            head.draw(0, &parameters[at..at + per_pixel], noise, &draw, &mut expected, &mut values);
+            let at = (image * shape.width * shape.height + pixel) * per_pixel;
+            for step in 0..head.steps() {
+                head.draw(step, &parameters[at..at + per_pixel], noise, &draw, &mut expected, &mut values);
+            }
             all += 1;
             other += usize::from(levels != expected);
         }
@@ -216,22 +220,23 @@ struct Images {
 
 impl Images {
     /// Images of random 8-bit levels.
-    fn random(count: usize, config: &Config) -> Self {
-        let mut levels = vec![0; count * config.dimensions()];
-        for (i, image) in levels.chunks_mut(config.dimensions()).enumerate() {
+    fn random(count: usize, shape: &Shape) -> Self {
+        let levels_of = shape.head.levels();
+        let mut levels = vec![0; count * shape.dimensions()];
+        for (i, image) in levels.chunks_mut(shape.dimensions()).enumerate() {
             let noise = Noise::new(SEED, i as u64);
-            for (pixel, levels) in (0..).zip(image.chunks_mut(config.channels)) {
+            for (pixel, levels) in (0..).zip(image.chunks_mut(shape.head.channels())) {
                 let mut uniforms = [0.0; MOST_CHANNELS];
                 noise.uniforms(pixel, &mut uniforms);
-                levels.iter_mut().zip(uniforms).for_each(|(level, u)| *level = (u * 256.0) as u16);
+                levels.iter_mut().zip(uniforms).for_each(|(level, u)| *level = (u * levels_of as f32) as u16);
             }
         }
-        let classes = config.classes.len();
+        let classes = shape.classes;
         Self { levels, classes: (0..count).filter_map(|i| i.checked_rem(classes)).collect() }
     }
 
-    fn part(&self, first: usize, count: usize, config: &Config) -> Self {
-        let dimensions = config.dimensions();
+    fn part(&self, first: usize, count: usize, shape: &Shape) -> Self {
+        let dimensions = shape.dimensions();
         let levels = self.levels[first * dimensions..(first + count) * dimensions].to_vec();
         let classes = self.classes.iter().skip(first).take(count).copied().collect();
         Self { levels, classes }
@@ -243,9 +248,9 @@ impl Images {
         engine: &mut dyn Engine,
         method: Method,
         pixels: Option<usize>,
-        config: &Config,
+        shape: &Shape,
     ) -> Result<Vec<f32>, EngineError> {
-        Ok(self.evaluated(engine, method, pixels, config)?.parameters)
+        Ok(self.evaluated(engine, method, pixels, shape)?.parameters)
     }
 
     /// The same, with the likelihood of every pixel.
@@ -254,17 +259,17 @@ impl Images {
         engine: &mut dyn Engine,
         method: Method,
         pixels: Option<usize>,
-        config: &Config,
+        shape: &Shape,
     ) -> Result<Outcome, EngineError> {
         let want = Want { parameters: true, likelihood: true, trace: false };
         let request = Request::evaluate(engine.shape(), &self.levels, &self.classes, want)?.by(method);
-        let pixels = pixels.unwrap_or(config.width * config.height);
+        let pixels = pixels.unwrap_or(shape.width * shape.height);
         engine.run(&request.first(pixels), &mut |_| {})
     }
 }
 
 /// The engine on the chosen GPU, or why there is none.
-fn gpu_engine(args: &Args, model: &Model, config: &Config) -> Result<Result<Box<dyn Engine>, String>> {
+fn gpu_engine(args: &Args, model: &Model, shape: &Shape) -> Result<Result<Box<dyn Engine>, String>> {
     let (adapters, pick) = gpu::choose(&args.engine.device)?;
     let Some(adapter) = adapters.first() else {
         let else_way = match cfg!(feature = "gpu") {
@@ -273,23 +278,21 @@ fn gpu_engine(args: &Args, model: &Model, config: &Config) -> Result<Result<Box<
         };
         return Ok(Err(format!("GPU cached, against CPU full: {}{else_way}", pick.reason)));
     };
-    Ok(Ok(gpu::start(model, config.width, config.height, adapter)?))
+    Ok(Ok(gpu::start(model, shape.width, shape.height, adapter)?))
 }
 
-/// The size to check at: as trained, up to where every kind of cache has turned over several times.
-fn small_enough(config: &Config) -> Config {
-    let most = (8 * config.size_multiple()).max(32);
-    match config.class_maps[..] {
-        [] => config.with_size(config.width.min(most), config.height.min(most)),
-        // A class's map is for one size.
-        _ => config.clone(),
-    }
+/// Width and height to check at: as trained, up to where every kind of cache has turned over several times.
+fn small_enough(model: &Model) -> (usize, usize) {
+    let most = (8 * model.size_multiple()).max(32);
+    let (width, height) = model.size();
+    // Some models take one size alone.
+    Some((width.min(most), height.min(most))).filter(|&(w, h)| model.takes_size(w, h)).unwrap_or((width, height))
 }
 
 /// The largest error, and where it is first. Anything that is not finite is infinitely wrong.
-fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, config: &Config) -> Comparison {
+fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, shape: &Shape) -> Comparison {
     assert_eq!(got.len(), expected.len(), "{name}");
-    let kind = config.head().group();
+    let kind = shape.head.group();
     let rms = |of: &[f32]| (of.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / kind as f64).sqrt();
     let sizes: Vec<_> = expected.chunks(kind).map(rms).collect();
     let error = |i: usize| {
@@ -298,11 +301,11 @@ fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, config: &Confi
         if error.is_finite() { error } else { f64::INFINITY }
     };
     let worst = (0..got.len()).rev().max_by(|&i, &j| error(i).total_cmp(&error(j))).unwrap_or(0);
-    let (pixel, parameter) = (worst / config.parameters_per_pixel(), worst % config.parameters_per_pixel());
+    let (pixel, parameter) = (worst / shape.head.parameters(), worst % shape.head.parameters());
     let at = Place {
-        image: pixel / (config.width * config.height),
-        row: pixel / config.width % config.height,
-        column: pixel % config.width,
+        image: pixel / (shape.width * shape.height),
+        row: pixel / shape.width % shape.height,
+        column: pixel % shape.width,
         parameter,
         got: got[worst],
         expected: expected[worst],
@@ -338,10 +341,10 @@ mod tests {
 
     #[test]
     fn errors_are_found_and_placed_and_nan_fails() {
-        let config = Model::shipped("mnist").unwrap().unwrap().config;
-        let per_pixel = config.parameters_per_pixel();
+        let shape = Model::shipped("mnist").unwrap().unwrap().shape(28, 28);
+        let per_pixel = shape.head.parameters();
         let expected = vec![0.5; 2 * 28 * 28 * per_pixel];
-        let compare = |got: &[f32]| compare("", got, &expected, LIMIT, &config);
+        let compare = |got: &[f32]| compare("", got, &expected, LIMIT, &shape);
         assert!(compare(&expected).passed);
         let mut got = expected.clone();
         got[((28 + 3) * 28 + 5) * per_pixel + 7] += 0.001;
@@ -356,13 +359,13 @@ mod tests {
 
     #[test]
     fn errors_are_small_beside_others_of_their_kind() {
-        let config = Model::shipped("mnist").unwrap().unwrap().config;
-        let mut expected = vec![0.5; 28 * 28 * config.parameters_per_pixel()];
-        expected[1..config.mixtures].fill(30.0);
-        for (parameter, passed) in [(0, true), (config.mixtures, false)] {
+        let shape = Model::shipped("mnist").unwrap().unwrap().shape(28, 28);
+        let mut expected = vec![0.5; 28 * 28 * shape.head.parameters()];
+        expected[1..shape.head.group()].fill(30.0);
+        for (parameter, passed) in [(0, true), (shape.head.group(), false)] {
             let mut got = expected.clone();
             got[parameter] += 0.001;
-            assert_eq!(compare("", &got, &expected, LIMIT, &config).passed, passed);
+            assert_eq!(compare("", &got, &expected, LIMIT, &shape).passed, passed);
         }
     }
 }

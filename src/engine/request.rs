@@ -456,7 +456,7 @@ mod tests {
         ] {
             assert!(request.clone().drawing(draw).is_err(), "{draw:?}");
         }
-        let all = Draw { temperature: 0.0, min_p: 1.0, truncation: 0.99, continuous: true };
+        let all = Draw { temperature: 0.0, top_k: 0, min_p: 1.0, truncation: 0.99, continuous: true };
         assert!(request.drawing(all).is_ok());
     }
 }

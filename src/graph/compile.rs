@@ -292,30 +292,36 @@ impl Compiler<'_> {
         if graph.head.steps() == 1 {
             return vec![whole];
         }
-        // Channels that come before others must not read what those are made of, be it with weights of 0.
-        let group = |(group, &first): (usize, &usize)| {
-            let inputs = self.inputs(slice, &whole, part, first..first + all);
-            let slice = Slice { groups: vec![first], ..slice.clone() };
-            (inputs > 0).then(|| Tap {
-                first: group * padded(all),
-                depth: inputs,
-                channels: inputs,
-                slice,
-                ..whole.clone()
-            })
-        };
-        slice.groups.iter().enumerate().filter_map(group).collect()
+        slice.groups.iter().enumerate().flat_map(|(group, &first)| self.runs(&whole, part, group, first)).collect()
     }
 
-    /// How many of some inputs of a slice there are up to the last that the outputs of a part have weights for.
-    fn inputs(&self, slice: &Slice, tap: &Tap, part: &Part, range: std::ops::Range<usize>) -> usize {
-        let tensor = &self.tensors.expect("given where channels are drawn one after another")[&slice.tensor];
+    /// The channels of a group of a tap that the outputs of a part have weights for, in runs: channels that are not made yet
+    /// are not read, be it with weights of 0.
+    fn runs(&self, whole: &Tap, part: &Part, group: usize, first: usize) -> Vec<Tap> {
+        let tensor = &self.tensors.expect("given where channels are drawn one after another")[&whole.slice.tensor];
         let columns = tensor.shape[tensor.shape.len() - 1];
-        let is_used = |input: &usize| {
-            let outputs = tap.halves.iter().flatten().flat_map(|(_, first)| *first..first + part.channels.len());
-            outputs.clone().any(|output| tensor.data[input * columns + output] != 0.0)
+        let is_used = |channel: usize| {
+            let row = &tensor.data[(first + channel) * columns..][..columns];
+            let mut outputs = whole.halves.iter().flatten().flat_map(|(_, first)| *first..first + part.channels.len());
+            outputs.any(|output| row[output] != 0.0)
         };
-        range.clone().rev().find(is_used).map_or(0, |last| last + 1 - range.start)
+        let is_made_by_pixel = !self.times.nodes[whole.source].is_row();
+        let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+        for channel in (0..whole.channels).filter(|channel| is_used(*channel)) {
+            match runs.last_mut() {
+                // What lies between is made as well, if it is made by rows; else it may not be.
+                Some(run) if run.end == channel || !is_made_by_pixel => run.end = channel + 1,
+                _ => runs.push(channel..channel + 1),
+            }
+        }
+        let tap = |run: std::ops::Range<usize>| Tap {
+            first: group * padded(whole.channels) + run.start,
+            depth: run.len(),
+            channels: run.len(),
+            slice: Slice { groups: vec![first + run.start], ..whole.slice.clone() },
+            ..whole.clone()
+        };
+        runs.into_iter().map(tap).collect()
     }
 
     /// A selection in a part of a layer: split where its numbers come from two groups of a form, or go to two halves.

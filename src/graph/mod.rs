@@ -10,11 +10,14 @@ pub mod check;
 mod compile;
 pub mod network;
 pub mod pixelcnn_pp;
+pub mod reference;
 pub mod schedule;
+mod steps;
 pub mod table;
 
 pub use activation::Activation;
 pub use network::Network;
+pub use steps::order_channels;
 pub use table::Table;
 
 use std::collections::BTreeMap;
@@ -235,6 +238,17 @@ impl Graph {
     /// Outputs of a layer's sum.
     pub fn outputs(&self, layer: &LayerSpec) -> usize {
         self.nodes[layer.target].channels * if layer.gate.is_some() { 2 } else { 1 }
+    }
+
+    /// Whether it works on images of this size in pixels: unless something that it adds is a map over the image, on all
+    /// that its levels divide.
+    pub fn takes_size(&self, width: usize, height: usize, tensors: &Tensors) -> bool {
+        let forms = self.nodes.iter().flat_map(|node| &node.forms).flat_map(|form| form.scale.iter().chain(&form.shift));
+        let mut tables = forms.chain(self.layers.iter().flat_map(|layer| &layer.additions));
+        let is_map = |name: &String| matches!(tensors[name].shape[..], [_, rows, columns, _] if rows > 1 || columns > 1);
+        let multiple = self.size_multiple();
+        let fits = |side: usize| (1..=check::limits::SIDE).contains(&side) && side.is_multiple_of(multiple);
+        (width, height) == (self.width, self.height) || (fits(width) && fits(height) && !tables.any(is_map))
     }
 
     /// What height and width must be multiples of.

@@ -176,6 +176,36 @@ fn log_bin(x: f64, mean: f64, log_scale: f64) -> f64 {
     }
 }
 
+/// Probabilities of the levels of the channel after `before`, given those, `[256]`: what the likelihood says of each.
+pub fn probabilities(parameters: &[f32], channels: usize, before: &[u16], probabilities: &mut Vec<f64>) {
+    let mixture = Mixture::new(parameters, channels);
+    let channel = before.len();
+    let seen: Vec<f64> = before.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();
+    let mean = |c: usize, i: usize| {
+        let shift = mixture.terms(c, i).map(|(coefficient, x)| f64::from(coefficient).tanh() * seen[x]);
+        f64::from(mixture.mean(c, i)) + shift.sum::<f64>()
+    };
+    let scale = |c: usize, i: usize| f64::from(mixture.log_scale(c, i));
+    let weights: Vec<_> = (0..mixture.mixtures)
+        .map(|i| {
+            let of_seen = seen.iter().enumerate().map(|(c, &x)| log_bin(x, mean(c, i), scale(c, i)));
+            f64::from(mixture.logits()[i]) + of_seen.sum::<f64>()
+        })
+        .collect();
+    let all = log_sum_exp(weights.clone());
+    probabilities.clear();
+    probabilities.resize(LEVELS, 0.0);
+    for (i, weight) in weights.iter().enumerate() {
+        let (share, mean, scale) = ((weight - all).exp(), mean(channel, i), scale(channel, i));
+        for (level, p) in probabilities.iter_mut().enumerate() {
+            *p += share * log_bin((level as f64 - 127.5) / 127.5, mean, scale).exp();
+        }
+    }
+    // Bins that are told by the density at their middle do not add up to 1 exactly.
+    let total: f64 = probabilities.iter().sum();
+    probabilities.iter_mut().for_each(|p| *p /= total);
+}
+
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }

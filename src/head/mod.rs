@@ -3,8 +3,10 @@
 //! A head says how many parameters a pixel takes, draws levels from them, and tells how likely levels are. What is
 //! particular to a kind of head is in its own file, and its WGSL fragment in `shaders/shared`.
 
+mod bernoulli;
 pub mod fast_likelihood;
 pub mod logistic_mixture;
+mod softmax;
 
 use std::ops::Range;
 
@@ -19,6 +21,8 @@ pub struct Head {
     kind: Kind,
     channels: usize,
     levels: usize,
+    /// Whether a channel's parameters depend on the channels before it.
+    in_steps: bool,
 }
 
 /// The kinds of heads.
@@ -29,6 +33,10 @@ pub enum Kind {
         /// Components.
         mixtures: usize,
     },
+    /// A softmax over the levels of each channel.
+    Softmax,
+    /// Two levels a channel, by a logit.
+    Bernoulli,
 }
 
 /// How levels are drawn. The default is the model itself.
@@ -36,6 +44,9 @@ pub enum Kind {
 pub struct Draw {
     /// `T`: logits are divided by T, and the noise of a logistic is multiplied by T. At 0 the likeliest is drawn.
     pub temperature: f32,
+    /// Of the levels of a softmax, only that many of the likeliest are drawn; all, if 0. Levels as likely as the last of them
+    /// are drawn too.
+    pub top_k: usize,
     /// What is less than this many times as likely as the likeliest, at this temperature, is left out.
     pub min_p: f32,
     /// `P`: the uniform number `u` of a logistic draw becomes `P/2 + (1 − P)·u`, which cuts its tails.
@@ -46,7 +57,7 @@ pub struct Draw {
 
 impl Default for Draw {
     fn default() -> Self {
-        Self { temperature: 1.0, min_p: 0.0, truncation: 0.0, continuous: false }
+        Self { temperature: 1.0, top_k: 0, min_p: 0.0, truncation: 0.0, continuous: false }
     }
 }
 
@@ -71,7 +82,7 @@ pub enum DrawError {
         found: f32,
     },
     /// The head has no such thing.
-    #[error("{setting} is for mixtures of logistics; this model draws from {head}")]
+    #[error("{setting}: this model draws from {head}, which has no such thing")]
     Other {
         /// The setting.
         setting: &'static str,
@@ -83,7 +94,22 @@ pub enum DrawError {
 impl Head {
     /// A mixture of logistics for images of 1 or 3 channels.
     pub fn logistic_mixture(channels: usize, mixtures: usize) -> Self {
-        Self { kind: Kind::LogisticMixture { mixtures }, channels, levels: logistic_mixture::LEVELS }
+        Self {
+            kind: Kind::LogisticMixture { mixtures },
+            channels,
+            levels: logistic_mixture::LEVELS,
+            in_steps: false,
+        }
+    }
+
+    /// A softmax over the levels of each channel; `in_steps` if a channel's parameters depend on those before it.
+    pub fn softmax(channels: usize, levels: usize, in_steps: bool) -> Self {
+        Self { kind: Kind::Softmax, channels, levels, in_steps: in_steps && channels > 1 }
+    }
+
+    /// Two levels a channel, by a logit; `in_steps` as with [`Self::softmax`].
+    pub fn bernoulli(channels: usize, in_steps: bool) -> Self {
+        Self { kind: Kind::Bernoulli, channels, levels: 2, in_steps: in_steps && channels > 1 }
     }
 
     /// Its kind.
@@ -95,6 +121,8 @@ impl Head {
     pub fn name(&self) -> &'static str {
         match self.kind {
             Kind::LogisticMixture { .. } => "a mixture of logistics",
+            Kind::Softmax => "a softmax over levels",
+            Kind::Bernoulli => "a Bernoulli distribution",
         }
     }
 
@@ -112,6 +140,8 @@ impl Head {
     pub fn parameters(&self) -> usize {
         match self.kind {
             Kind::LogisticMixture { mixtures } => logistic_mixture::parameters(self.channels, mixtures),
+            Kind::Softmax => self.channels * self.levels,
+            Kind::Bernoulli => self.channels,
         }
     }
 
@@ -119,12 +149,14 @@ impl Head {
     pub fn group(&self) -> usize {
         match self.kind {
             Kind::LogisticMixture { mixtures } => mixtures,
+            Kind::Softmax => self.levels,
+            Kind::Bernoulli => 1,
         }
     }
 
     /// Steps of a pixel: in each, the network makes parameters anew.
     pub fn steps(&self) -> usize {
-        1
+        if self.in_steps { self.channels } else { 1 }
     }
 
     /// Refuses what cannot be drawn.
@@ -139,24 +171,35 @@ impl Head {
         let Draw { temperature, min_p, truncation, .. } = *draw;
         range("temperature", "a finite number from 0", temperature, temperature >= 0.0 && temperature.is_finite())?;
         range("min-p", "a number from 0 to 1", min_p, (0.0..=1.0).contains(&min_p))?;
-        range("truncation", "a number from 0, less than 1", truncation, (0.0..1.0).contains(&truncation))
+        range("truncation", "a number from 0, less than 1", truncation, (0.0..1.0).contains(&truncation))?;
+        let other = |setting| Err(DrawError::Other { setting, head: self.name() });
+        match self.kind {
+            Kind::LogisticMixture { .. } if draw.top_k > 0 => other("top-k"),
+            Kind::Softmax | Kind::Bernoulli if truncation > 0.0 => other("truncation"),
+            Kind::Softmax | Kind::Bernoulli if draw.continuous => other("unrounded values"),
+            _ => Ok(()),
+        }
     }
 
     /// The channels that a step draws.
-    pub fn channels_of(&self, _step: usize) -> Range<usize> {
-        0..self.channels
+    pub fn channels_of(&self, step: usize) -> Range<usize> {
+        if self.in_steps { step..step + 1 } else { 0..self.channels }
     }
 
     /// The parameters that a step's channels are drawn from.
-    pub fn parameters_of(&self, _step: usize) -> Range<usize> {
-        0..self.parameters()
+    pub fn parameters_of(&self, step: usize) -> Range<usize> {
+        let of_channel = self.parameters() / self.channels;
+        match self.in_steps {
+            true => step * of_channel..(step + 1) * of_channel,
+            false => 0..self.parameters(),
+        }
     }
 
     /// Draws the channels of a step from a pixel's parameters and the noise of its place. `values` are what an unrounded
     /// draw gives, where the head has such a thing.
     pub fn draw(
         &self,
-        _step: usize,
+        step: usize,
         parameters: &[f32],
         noise: PixelNoise,
         how: &Draw,
@@ -168,6 +211,35 @@ impl Head {
                 logistic_mixture::draw(parameters, |block| noise.block(block), *how, values);
                 levels.iter_mut().zip(values).for_each(|(level, x)| *level = logistic_mixture::level(*x));
             }
+            Kind::Softmax => {
+                for channel in self.channels_of(step) {
+                    let logits = &parameters[channel * self.levels..][..self.levels];
+                    levels[channel] = softmax::draw(logits, noise, channel, how);
+                }
+            }
+            Kind::Bernoulli => {
+                for channel in self.channels_of(step) {
+                    levels[channel] = bernoulli::draw(parameters[channel], noise, channel, how);
+                }
+            }
+        }
+    }
+
+    /// The probability of every level of a channel, `[L]`, given the levels of the channels before it. Components of a mixture
+    /// are weighed by how likely those are under them.
+    pub fn probabilities(&self, parameters: &[f32], channel: usize, before: &[u16], probabilities: &mut Vec<f64>) {
+        match self.kind {
+            Kind::LogisticMixture { .. } => {
+                logistic_mixture::probabilities(parameters, self.channels, &before[..channel], probabilities);
+            }
+            Kind::Softmax => {
+                softmax::probabilities(&parameters[channel * self.levels..][..self.levels], probabilities);
+            }
+            Kind::Bernoulli => {
+                let of_one = 1.0 / (1.0 + (-f64::from(parameters[channel])).exp());
+                probabilities.clear();
+                probabilities.extend([1.0 - of_one, of_one]);
+            }
         }
     }
 
@@ -175,6 +247,8 @@ impl Head {
     pub fn log_likelihood(&self, parameters: &[f32], levels: &[u16]) -> f64 {
         match self.kind {
             Kind::LogisticMixture { .. } => logistic_mixture::log_likelihood(parameters, levels),
+            Kind::Softmax => softmax::log_likelihood(parameters, levels),
+            Kind::Bernoulli => bernoulli::log_likelihood(parameters, levels),
         }
     }
 
@@ -182,6 +256,7 @@ impl Head {
     pub fn fast_log_likelihood(&self, parameters: &[f32], levels: &[u16]) -> f64 {
         match self.kind {
             Kind::LogisticMixture { .. } => fast_likelihood::log_likelihood(parameters, levels),
+            Kind::Softmax | Kind::Bernoulli => self.log_likelihood(parameters, levels),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What a model is: its architecture, its weights, where they come from.
 
 pub mod config;
+mod graph_file;
 mod synthetic;
 pub mod weights;
 
 pub use config::{ClassPlace, Config, Nonlinearity};
-pub use weights::{Model, ModelError, Precision, StandIn};
+pub use weights::{Architecture, Model, ModelError, Precision, StandIn};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::weights::Tensor;
-use super::{Config, Model, Precision};
+use super::{Architecture, Config, Model, Precision};
 use crate::graph::pixelcnn_pp;
 use crate::sampling::random::Noise;
 
@@ -24,7 +24,7 @@ impl Model {
             pixelcnn_pp::graph(&config).tensors.into_iter().enumerate().map(tensor).collect();
         let name = format!("synthetic {}x{}", config.filters, config.blocks);
         Self {
-            config,
+            architecture: Architecture::PixelCnnPp(config),
             tensors,
             metadata: BTreeMap::new(),
             name,

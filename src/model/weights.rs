@@ -7,7 +7,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use super::Config;
+use super::{Config, graph_file};
 use crate::engine::Shape;
 use crate::graph::{Graph, Network, pixelcnn_pp};
 use crate::head::Head;
@@ -24,6 +24,9 @@ pub enum ModelError {
     /// Not safetensors at all, or cut short.
     #[error("not a complete safetensors file ({0})")]
     NotSafetensors(String),
+    /// The graph that the file holds is none that can be run.
+    #[error("the file's graph: {0}")]
+    Graph(String),
     /// A key of `__metadata__` is not there.
     #[error("the file's metadata lacks \"{key}\"")]
     MissingMetadata {
@@ -166,11 +169,25 @@ impl Precision {
     }
 }
 
+/// What a model's network is made of.
+#[derive(Clone, Debug)]
+pub enum Architecture {
+    /// PixelCNN++, with the image size the model was trained on.
+    PixelCnnPp(Config),
+    /// Any causal network, as its file declares it.
+    Graph {
+        /// The graph, for the image size the model was trained on.
+        graph: Box<Graph>,
+        /// Names of the classes.
+        classes: Vec<String>,
+    },
+}
+
 /// A loaded model: architecture, weights, provenance.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// The architecture, with the image size the model was trained on.
-    pub config: Config,
+    /// What its network is made of.
+    pub architecture: Architecture,
     /// Weights and biases under the names of the model format.
     pub tensors: BTreeMap<String, Tensor>,
     /// All of the file's metadata.
@@ -219,6 +236,27 @@ impl Model {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
         let file = SafeTensors::deserialize(bytes).map_err(broken)?;
         let metadata: HashMap<String, String> = header.metadata().clone().unwrap_or_default();
+        let model = |architecture, tensors| Self {
+            architecture,
+            tensors,
+            metadata: metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            name: name.to_owned(),
+            sha256: Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect(),
+            precision: Precision::F32,
+        };
+        if metadata.get("format").is_some_and(|format| format == "pixelcnn-2") {
+            let names = file.iter().map(|(name, _)| name.to_owned());
+            let of_bytes = |name: &str| {
+                let view = file.tensor(name).ok().filter(|view| view.dtype() == Dtype::U8)?;
+                Some(view.data().to_vec())
+            };
+            let graph_file::Parts { graph, tensors, classes } =
+                graph_file::read(&metadata, names, of_bytes, |name| numbers(&file, name))?;
+            let mut model = model(Architecture::Graph { graph: Box::new(graph), classes }, tensors);
+            // It is shown by its parts.
+            model.metadata.remove(graph_file::GRAPH);
+            return Ok(model);
+        }
         let axes = |name: &str| file.tensor(name).ok().map(|tensor| tensor.shape().len());
         let config = Config::from_metadata(&metadata, axes)?;
 
@@ -235,10 +273,7 @@ impl Model {
                 return Err(ModelError::Shape { name, expected: shape, found });
             }
             let data = decode(name, view.dtype(), view.data())?;
-            if let Some(index) = data.iter().position(|v| !v.is_finite()) {
-                let value = data[index];
-                return Err(ModelError::NotFinite { name: name.to_owned(), index, value });
-            }
+            check_finite(name, data.iter().map(|x| f64::from(*x)))?;
             tensors.insert(name.to_owned(), Tensor { shape, data });
         }
         let more = expected.len().saturating_sub(1);
@@ -250,14 +285,7 @@ impl Model {
         if let Some((name, found)) = extra.into_iter().next() {
             return Err(ModelError::ExtraTensor { name, found, more });
         }
-        Ok(Self {
-            config,
-            tensors,
-            metadata: metadata.into_iter().collect(),
-            name: name.to_owned(),
-            sha256: Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect(),
-            precision: Precision::F32,
-        })
+        Ok(model(Architecture::PixelCnnPp(config), tensors))
     }
 
     /// The model with its weights rounded to a precision: those of the products that engines may store in it
@@ -268,7 +296,8 @@ impl Model {
     pub fn with_precision(mut self, precision: Precision) -> Result<Self, ModelError> {
         self.precision = precision;
         if precision == Precision::F16 {
-            let network = self.network(self.config.width, self.config.height);
+            let (width, height) = self.size();
+            let network = self.network(width, height);
             let layers = network.layers.iter().filter(|layer| layer.precision(precision) == precision);
             let names: BTreeSet<_> = layers.flat_map(|layer| layer.weights()).collect();
             for name in names {
@@ -285,9 +314,58 @@ impl Model {
         Ok(self)
     }
 
+    /// The architecture of a PixelCNN++; none of another network.
+    pub fn config(&self) -> Option<&Config> {
+        match &self.architecture {
+            Architecture::PixelCnnPp(config) => Some(config),
+            Architecture::Graph { .. } => None,
+        }
+    }
+
+    /// Width and height of the images that it was trained on, in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        match &self.architecture {
+            Architecture::PixelCnnPp(config) => (config.width, config.height),
+            Architecture::Graph { graph, .. } => (graph.width, graph.height),
+        }
+    }
+
+    /// Whether its network can work on images of this size in pixels.
+    pub fn takes_size(&self, width: usize, height: usize) -> bool {
+        match &self.architecture {
+            Architecture::PixelCnnPp(config) => config.takes_size(width, height),
+            Architecture::Graph { graph, .. } => graph.takes_size(width, height, &self.tensors),
+        }
+    }
+
+    /// Whether it was trained for one size and takes no other.
+    pub fn has_one_size(&self) -> bool {
+        let ((width, height), multiple) = (self.size(), self.size_multiple());
+        !self.takes_size(width + multiple, height) && !self.takes_size(width, height + multiple)
+    }
+
+    /// What width and height must be multiples of.
+    pub fn size_multiple(&self) -> usize {
+        match &self.architecture {
+            Architecture::PixelCnnPp(config) => config.size_multiple(),
+            Architecture::Graph { graph, .. } => graph.size_multiple(),
+        }
+    }
+
+    /// Names of its classes; empty for an unconditional model.
+    pub fn classes(&self) -> &[String] {
+        match &self.architecture {
+            Architecture::PixelCnnPp(config) => &config.classes,
+            Architecture::Graph { classes, .. } => classes,
+        }
+    }
+
     /// Its graph, for images of `width` by `height` pixels.
     pub fn graph(&self, width: usize, height: usize) -> Graph {
-        pixelcnn_pp::graph(&self.config.with_size(width, height))
+        match &self.architecture {
+            Architecture::PixelCnnPp(config) => pixelcnn_pp::graph(&config.with_size(width, height)),
+            Architecture::Graph { graph, .. } => Graph { width, height, ..(**graph).clone() },
+        }
     }
 
     /// The same, scheduled.
@@ -297,12 +375,15 @@ impl Model {
 
     /// What images of it are, at a size.
     pub fn shape(&self, width: usize, height: usize) -> Shape {
-        Shape { height, width, head: self.head(), classes: self.config.classes.len() }
+        Shape { height, width, head: self.head(), classes: self.classes().len() }
     }
 
     /// What its pixels are drawn from.
     pub fn head(&self) -> Head {
-        self.config.head()
+        match &self.architecture {
+            Architecture::PixelCnnPp(config) => config.head(),
+            Architecture::Graph { graph, .. } => graph.head,
+        }
     }
 
     /// Weights and biases, all together.
@@ -323,6 +404,24 @@ fn stand_in(bytes: &[u8]) -> Option<StandIn> {
     } else {
         None
     }
+}
+
+fn check_finite(name: &str, values: impl Iterator<Item = f64>) -> Result<(), ModelError> {
+    match values.enumerate().find(|(_, value)| !(*value as f32).is_finite()) {
+        None => Ok(()),
+        Some((index, value)) => Err(ModelError::NotFinite { name: name.to_owned(), index, value: value as f32 }),
+    }
+}
+
+/// Shape and numbers of a tensor, all of them finite; none if there is no such tensor.
+fn numbers(file: &SafeTensors, name: &str) -> Result<Option<(Vec<usize>, Vec<f64>)>, ModelError> {
+    let Ok(view) = file.tensor(name) else { return Ok(None) };
+    let numbers: Vec<_> = match view.dtype() {
+        Dtype::F64 => view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        dtype => decode(name, dtype, view.data())?.into_iter().map(f64::from).collect(),
+    };
+    check_finite(name, numbers.iter().copied())?;
+    Ok(Some((view.shape().to_vec(), numbers)))
 }
 
 fn decode(name: &str, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {

@@ -55,6 +55,11 @@ pub struct PixelNoise {
 }
 
 impl PixelNoise {
+    /// Word `number` of the generator: 32 bits.
+    pub fn word(self, number: usize) -> u32 {
+        threefry([self.pixel, (number / 4) as u32, 0, 0], self.noise.key)[number % 4]
+    }
+
     /// The uniform numbers 4 · `block` to 4 · `block` + 3.
     pub fn block(self, block: u32) -> [f32; 4] {
         self.noise.block(self.pixel, block)

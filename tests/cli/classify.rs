@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::common::{Golden, bytes, numbers};
 use crate::shell::Shell;
-use pixelcnn::model::Model;
+use pixelcnn::internals::model::Model;
 use safetensors::SafeTensors;
 
 /// Recorded cases with what every class gives.
@@ -31,10 +31,10 @@ fn cases() -> Vec<(PathBuf, Golden, Vec<f64>)> {
 fn write_images(shell: &Shell, golden: &Golden) {
     let (width, height) = (golden.width as u32, golden.height as u32);
     for (i, levels) in golden.levels.chunks(golden.levels.len() / golden.count()).enumerate() {
-        let class = &golden.model.config.classes[golden.classes[i]];
+        let class = &golden.model.classes()[golden.classes[i]];
         let path = shell.path(&format!("images/{class}/{i:03}.png"));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        match golden.model.config.channels {
+        match golden.model.config().unwrap().channels {
             1 => image::GrayImage::from_raw(width, height, bytes(levels)).unwrap().save(path).unwrap(),
             _ => image::RgbImage::from_raw(width, height, bytes(levels)).unwrap().save(path).unwrap(),
         }
@@ -54,7 +54,7 @@ fn every_class_gives_what_was_recorded() {
         write_images(&shell, &golden);
         let line = format!("classify -m {} images --json --device cpu --scores s.npy", model.display());
         let report: Value = serde_json::from_str(&shell.ok(&line).stdout).unwrap();
-        let names = &golden.model.config.classes;
+        let names = golden.model.classes();
         let images = report["images"].as_array().unwrap();
         assert_eq!(images.len(), golden.count());
         let scores = fs::read(shell.path("s.npy")).unwrap();

@@ -21,7 +21,7 @@ fn eval_gives_the_recorded_bits_per_dim_and_parameters() {
             .save(shell.path(&name))
             .unwrap();
     }
-    let names = |class: &usize| case.model.config.classes[*class].clone();
+    let names = |class: &usize| case.model.classes()[*class].clone();
     let classes = case.classes.iter().rev().map(names).collect::<Vec<_>>().join(",");
     let line = format!("eval -m grey.safetensors images --class {classes} --device cpu");
     let report = shell.ok(&format!("{line} --json --params out.npy")).stdout;

@@ -118,9 +118,9 @@ fn a_picture_is_drawn_again() {
     let (mut pixels, texts) = read_png(&shell.path("folder/000005.png"));
     pixels.get_pixel_mut(3, 2).0 = [pixels.get_pixel(3, 2).0[0] ^ 1; 3];
     let levels = pixels.pixels().map(|pixel| pixel.0[0]).collect();
-    let image = pixelcnn::output::Image { width: 14, height: 10, channels: 1, levels };
+    let image = pixelcnn::internals::output::Image { width: 14, height: 10, channels: 1, levels };
     let texts: Vec<_> = texts.into_iter().collect();
-    pixelcnn::output::png::write(&shell.path("changed.png"), &image, &texts).unwrap();
+    pixelcnn::internals::output::png::write(&shell.path("changed.png"), &image, &texts).unwrap();
     let outcome = shell.run(&["inspect", "changed.png", "--redraw"]);
     assert_eq!(outcome.code, 1);
     let expected = "1 of 140 pixels differ, first at row 2, column 3: [";

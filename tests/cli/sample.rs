@@ -32,7 +32,8 @@ fn a_grid_says_how_to_draw_it_again() {
     }
     assert_eq!(texts["model_sha256"].len(), 64);
     assert!(texts["engine"].contains("CPU"), "{texts:?}");
-    let classes = &Golden::case(GREY).model.config.classes;
+    let case = Golden::case(GREY);
+    let classes = case.model.classes();
     assert_eq!(texts["classes"], format!("{},{}", classes[1], classes[0]));
 
     fs::rename(shell.path("grid.png"), shell.path("before.png")).unwrap();

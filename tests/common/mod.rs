@@ -6,14 +6,14 @@ pub mod kernel;
 
 use std::path::{Path, PathBuf};
 
-use pixelcnn::engine::cpu::CpuEngine;
-use pixelcnn::engine::gpu::adapter::{self, Adapter, Search};
-use pixelcnn::engine::gpu::{GpuEngine, Options};
-use pixelcnn::engine::{Engine, Method, Outcome, Request, Shape, Trace, Want};
-use pixelcnn::graph::{Activation, Network, pixelcnn_pp};
-use pixelcnn::head::{bits_per_dim, logistic_mixture};
-use pixelcnn::model::{ClassPlace, Config, Model, Nonlinearity};
-use pixelcnn::sampling::random::Noise;
+use pixelcnn::internals::engine::cpu::CpuEngine;
+use pixelcnn::internals::engine::gpu::adapter::{self, Adapter, Search};
+use pixelcnn::internals::engine::gpu::{GpuEngine, Options};
+use pixelcnn::internals::engine::{Engine, Method, Outcome, Request, Shape, Trace, Want};
+use pixelcnn::internals::graph::{Activation, Network, pixelcnn_pp};
+use pixelcnn::internals::head::{bits_per_dim, logistic_mixture};
+use pixelcnn::internals::model::{ClassPlace, Config, Model, Nonlinearity};
+use pixelcnn::internals::sampling::random::Noise;
 use safetensors::SafeTensors;
 
 /// A recorded case: a model, images, and the network's output for them.
@@ -74,7 +74,7 @@ impl Golden {
 
     /// The architecture, for the size of the images.
     pub fn config(&self) -> Config {
-        self.model.config.with_size(self.width, self.height)
+        self.model.config().unwrap().with_size(self.width, self.height)
     }
 
     /// What an engine gives for the images: parameters, and bits per dimension of each.
@@ -97,7 +97,7 @@ impl Golden {
 
     /// Bits per dimension of each image under given parameters.
     pub fn bits_under(&self, parameters: &[f32]) -> Vec<f64> {
-        let (n, channels) = (self.count(), self.model.config.channels);
+        let (n, channels) = (self.count(), self.model.config().unwrap().channels);
         let pairs = parameters.chunks(parameters.len() / n).zip(self.levels.chunks(self.levels.len() / n));
         pairs.map(|(p, levels)| bits_of(p, levels, channels)).collect()
     }
@@ -105,7 +105,7 @@ impl Golden {
     /// Describes the first difference above a tolerance between parameters `[N, H, W, P]`.
     pub fn mismatch(&self, got: &[f32], expected: &[f32], tolerance: f32) -> Option<String> {
         assert_eq!(got.len(), expected.len(), "{}: different numbers of parameters", self.name);
-        let per_pixel = self.model.config.parameters_per_pixel();
+        let per_pixel = self.model.config().unwrap().parameters_per_pixel();
         // Written so that a NaN on either side is a mismatch.
         let close = |(g, e): (&f32, &f32)| (g - e).abs() <= tolerance;
         let at = got.iter().zip(expected).position(|pair| !close(pair))?;
@@ -410,7 +410,7 @@ pub fn first_difference(config: &Config, got: &Trace, expected: &Trace, toleranc
 
 /// Runs a body on the CPU engine, or on the GPU engine.
 pub fn engine(on_gpu: bool, model: &Model) -> Box<dyn Engine> {
-    let (width, height) = (model.config.width, model.config.height);
+    let (width, height) = (model.config().unwrap().width, model.config().unwrap().height);
     if on_gpu {
         Box::new(gpu(model, width, height))
     } else {
@@ -420,7 +420,7 @@ pub fn engine(on_gpu: bool, model: &Model) -> Box<dyn Engine> {
 
 /// The model with all its scales multiplied by `factor`.
 pub fn with_scales(model: &Model, factor: f32) -> Model {
-    let (m, channels) = (model.config.mixtures, model.config.channels);
+    let (m, channels) = (model.config().unwrap().mixtures, model.config().unwrap().channels);
     let of_channel = if channels == 3 { 3 } else { 2 };
     let mut model = model.clone();
     let bias = &mut model.tensors.get_mut("output.bias").unwrap().data;

@@ -5,7 +5,7 @@ use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, front};
-use pixelcnn::engine::gpu::shaders::Variant;
+use pixelcnn::internals::engine::gpu::shaders::Variant;
 
 /// What some WGSL says, or what is wrong with it.
 pub fn validated(source: &str) -> Result<(Module, ModuleInfo), String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 
 use ash::vk;
-use pixelcnn::engine::gpu::shaders::Variant;
+use pixelcnn::internals::engine::gpu::shaders::Variant;
 
 use crate::spirv;
 

@@ -12,10 +12,10 @@ use std::path::Path;
 use std::process::Command;
 
 use driver::{Driver, Statistics};
-use pixelcnn::engine::gpu::choice::Speed;
-use pixelcnn::engine::gpu::plan::{Dispatch, Operation, Plan, Target};
-use pixelcnn::graph::{Network, pixelcnn_pp};
-use pixelcnn::model::Config;
+use pixelcnn::internals::engine::gpu::choice::Speed;
+use pixelcnn::internals::engine::gpu::plan::{Dispatch, Operation, Plan, Target};
+use pixelcnn::internals::graph::{Network, pixelcnn_pp};
+use pixelcnn::internals::model::Config;
 
 /// The card that is compiled for, and the version of the driver that the table was made with: others count otherwise.
 const CARD: &str = "navi21";

@@ -114,9 +114,10 @@ pub fn run(args: &Args) -> Result<()> {
         }
         _ => {}
     }
-    let network = model.network(model.config.width, model.config.height);
+    let (width, height) = model.size();
+    let network = model.network(width, height);
     let start = Instant::now();
-    let mut engine = devices.start(&model, model.config.width, model.config.height)?;
+    let mut engine = devices.start(&model, network.width, network.height)?;
     let adapter = devices.adapter();
     let build_seconds = start.elapsed().as_secs_f64();
     let peak_gflops = adapter.is_none().then(|| peak::gflops(args.engine.threads()));
@@ -200,7 +201,7 @@ fn profiles(
     let shape = model.shape(network.width, network.height);
     let requests = batches.iter().map(|&batch| measure::request(shape, batch)).collect::<Result<Vec<_>, _>>()?;
     let totals = gpu::profile(model, adapter, &requests, rows)?;
-    let pixels = rows * model.config.width;
+    let pixels = rows * network.width;
     let of_batch = batches.into_iter().zip(totals);
     Ok(of_batch.map(|(batch, totals)| report::Profile::new(batch, pixels, &totals)).collect())
 }

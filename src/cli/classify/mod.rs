@@ -88,7 +88,7 @@ struct ImageReport<'a> {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.load()?;
-    let names = &model.config.classes;
+    let names = &model.classes();
     if names.is_empty() {
         bail!("model {} has no classes to choose from (pixelcnn eval measures likelihood)", model.name);
     }
@@ -210,7 +210,7 @@ fn describe(
     model: &Model,
     confusion: Option<&Confusion>,
 ) -> Result<String> {
-    let names = &model.config.classes;
+    let names = &model.classes();
     let mut rows = vec![["bits/dim", "probability", "predicted", "class", "image"].map(str::to_owned)];
     for image in &report.images {
         let class = names.iter().position(|name| name == image.predicted).unwrap_or(0);

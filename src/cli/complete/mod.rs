@@ -122,7 +122,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return inputs.list(&model, false);
     }
     let tasks = tasks(args, &model, &inputs, &known)?;
-    let mut target = Target::open(args, &tasks, model.config.channels)?;
+    let mut target = Target::open(args, &tasks, model.head().channels())?;
     let seed = args.seed.number();
 
     let start = Instant::now();
@@ -162,7 +162,7 @@ fn tasks<'a>(
         let classes = match (&listed, input.class) {
             (Some(list), _) => list.clone(),
             (None, Some(class)) => vec![class],
-            (None, None) => (0..model.config.classes.len()).collect(),
+            (None, None) => (0..model.classes().len()).collect(),
         };
         let known = known.of(input.width, input.height).with_context(|| input.name.clone())?;
         Ok(Task { number, input, known, classes })
@@ -354,7 +354,7 @@ impl Work<'_> {
             classes: tasks
                 .iter()
                 .map(|task| {
-                    let name = |class: usize| self.model.config.classes[class].clone();
+                    let name = |class: usize| self.model.classes()[class].clone();
                     (0..self.args.count).map(|k| task.class(k).map(name)).collect()
                 })
                 .collect(),

@@ -124,7 +124,7 @@ fn begin_params(path: &Path, inputs: &[Input], model: &Model) -> Result<NewFile>
         let size = |input: &Input| format!("{} is {}x{}", input.name, input.width, input.height);
         bail!("--params takes images of one size, but {}, and {}", size(first), size(other));
     }
-    let shape = [inputs.len(), first.height, first.width, model.config.parameters_per_pixel()];
+    let shape = [inputs.len(), first.height, first.width, model.head().parameters()];
     let mut file = NewFile::create(path)?;
     file.reserve((shape.iter().product::<usize>() * size_of::<f32>()) as u64)?;
     file.fill(|writer| npy::write_header(writer, npy::Type::F32, &shape))?;
@@ -134,7 +134,7 @@ fn begin_params(path: &Path, inputs: &[Input], model: &Model) -> Result<NewFile>
 fn report(args: &Args, model: &Model, inputs: &Inputs, bits: &[f64]) -> Result<()> {
     let images = inputs.images.iter().zip(bits).map(|(input, &bits_per_dim)| ImageReport {
         path: &input.name,
-        class: input.class.map(|class| model.config.classes[class].as_str()),
+        class: input.class.map(|class| model.classes()[class].as_str()),
         bits_per_dim,
     });
     let [mean, error, median] = statistics(bits);

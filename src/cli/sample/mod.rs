@@ -236,7 +236,7 @@ impl Outputs {
         let Some(scores) = &mut self.scores else {
             return self.target.put(&item, levels, settings).map(drop);
         };
-        let bits = head::bits_per_dim(&log_likelihood, plan.model.config.channels);
+        let bits = head::bits_per_dim(&log_likelihood, plan.model.head().channels());
         let file = self.target.put(&item, levels, &[settings, &[bits_text(bits)]].concat())?;
         scores.put(index, item.class.as_ref().map(|(_, name)| name.as_str()), bits, &file)
     }
@@ -316,13 +316,13 @@ fn names(workers: &[Worker]) -> String {
 
 /// What is to be drawn, as far as no engine has to be known for it.
 fn plan(args: &Args, model: Model) -> Result<Plan> {
-    let (width, height) = args.size.unwrap_or((model.config.width, model.config.height));
+    let (width, height) = args.size.unwrap_or(model.size());
     if let Some(problem) = super::size_problem(width, height, &model) {
         bail!("--size: {problem}");
     }
     let classes = match &args.class {
         Some(list) => super::parse_classes(list, &model)?,
-        None => (0..model.config.classes.len()).collect(),
+        None => (0..model.classes().len()).collect(),
     };
     let whole = range::indices(args.first, args.count).with_context(|| {
         format!("--first {}: {} more would pass the last index, {}", args.first, args.count, u64::MAX - 1)

@@ -44,7 +44,7 @@ impl Plan {
         let count = |classes: &[usize]| classes.iter().filter(|&&c| c == class).count() as u64;
         let nth =
             index / length * count(&self.classes) + count(&self.classes[..=(index % length) as usize]);
-        Item { index, class: Some((class, self.model.config.classes[class].clone())), nth }
+        Item { index, class: Some((class, self.model.classes()[class].clone())), nth }
     }
 
     /// What draws images of these indices.
@@ -59,7 +59,7 @@ impl Plan {
             indices: self.indices.clone(),
             width: self.width,
             height: self.height,
-            channels: self.model.config.channels,
+            channels: self.model.head().channels(),
             turns: turns(&self.classes),
         }
     }
@@ -132,10 +132,10 @@ impl Plan {
         let mut texts = self.settings(workers);
         let mut add = |key: &str, text: String| texts.push((key.to_owned(), text));
         add("first_index", self.indices.start.to_string());
-        add("channels", self.model.config.channels.to_string());
+        add("channels", self.model.head().channels().to_string());
         add("count", (self.indices.end - self.indices.start).to_string());
         if !self.classes.is_empty() {
-            let names = self.classes.iter().map(|&class| self.model.config.classes[class].as_str());
+            let names = self.classes.iter().map(|&class| self.model.classes()[class].as_str());
             add("classes", names.collect::<Vec<_>>().join(","));
         }
         texts

@@ -12,7 +12,7 @@ use crate::cli::note;
 /// The batch that is fastest in a short trial: the first rows of 1, 2, 4, … images, up to what is of use.
 pub fn fastest_batch(engine: &mut dyn Engine, count: usize, model: &Model, width: usize) -> Result<usize> {
     let largest = engine.prepare(Room::UpTo(count))?;
-    let rows = model.config.size_multiple();
+    let rows = model.size_multiple();
     let start = Instant::now();
     let (mut best, mut least) = (1, f64::INFINITY);
     let mut batch = 1;
@@ -46,7 +46,7 @@ fn first_rows(
     batch: usize,
     pixels: usize,
 ) -> Result<f64, EngineError> {
-    let class = (!model.config.classes.is_empty()).then_some(0);
+    let class = (!model.classes().is_empty()).then_some(0);
     let request = Request::sample(engine.shape(), 0, (0..batch as u64).map(|i| (i, class)))?;
     // Makes room and kernels.
     engine.prepare(Room::For(batch))?;

@@ -1,4 +1,4 @@
-//! The network on whole images, written from Salimans et al. 2017 with direct loops: what both engines are
+//! PixelCNN++ on whole images, written from Salimans et al. 2017 with direct loops: what both engines are
 //! measured by.
 //!
 //! No caches, no taps, no packed weights: it shares nothing with the engines but the model file, so that a
@@ -7,9 +7,10 @@
 use std::cell::RefCell;
 
 use crate::engine::Trace;
-use crate::model::{Model, Nonlinearity};
+use crate::graph::reference;
+use crate::model::{Config, Model, Nonlinearity};
 
-/// The network's output `[N, H, W, P]` for images `[N, H, W, C]` of levels.
+/// The network's output `[N, H, W, P]`, by [`reference`] for networks that are no PixelCNN++, for images `[N, H, W, C]` of levels.
 ///
 /// `classes` has a class an image, or none for an unconditional model.
 pub fn parameters(
@@ -20,9 +21,10 @@ pub fn parameters(
     classes: &[usize],
     threads: usize,
 ) -> Vec<f32> {
-    let per_image = width * height * model.config.channels;
+    let shape = model.shape(width, height);
+    let per_image = shape.dimensions();
     let count = images.len() / per_image;
-    let mut out = vec![0.0; count * width * height * model.config.parameters_per_pixel()];
+    let mut out = vec![0.0; count * shape.pixels() * shape.head.parameters()];
     let share = count.div_ceil(threads.max(1)).max(1);
     let out_per_image = out.len() / count.max(1);
     std::thread::scope(|scope| {
@@ -32,8 +34,17 @@ pub fn parameters(
                 let pairs = images.chunks(per_image).zip(out.chunks_mut(out_per_image));
                 for (i, (image, out)) in pairs.enumerate() {
                     let class = classes.get(t * share + i).copied();
-                    let network = Network { model, class, trace: None };
-                    out.copy_from_slice(&network.forward(&values(model, width, height, image)).data);
+                    match model.config() {
+                        Some(config) => {
+                            let network = Network { model, config, class, trace: None };
+                            out.copy_from_slice(&network.forward(&values(config, width, height, image)).data);
+                        }
+                        None => {
+                            let graph = model.graph(width, height);
+                            let exact = reference::parameters(&graph, &model.tensors, image, class);
+                            out.iter_mut().zip(exact).for_each(|(to, x)| *to = x as f32);
+                        }
+                    }
                 }
             });
         }
@@ -43,15 +54,21 @@ pub fn parameters(
 
 /// Every value on the way to the output, for one image, before any activation.
 pub fn trace(model: &Model, width: usize, height: usize, image: &[u16], class: Option<usize>) -> Trace {
-    let network = Network { model, class, trace: Some(RefCell::default()) };
-    network.forward(&values(model, width, height, image));
+    let Some(config) = model.config() else {
+        let graph = model.graph(width, height);
+        let values = reference::trace(&graph, &model.tensors, image, class);
+        let single = |value: Vec<f64>| value.into_iter().map(|x| x as f32).collect();
+        return graph.nodes.into_iter().zip(values).map(|(node, value)| (node.name, single(value))).collect();
+    };
+    let network = Network { model, config, class, trace: Some(RefCell::default()) };
+    network.forward(&values(config, width, height, image));
     network.trace.map(RefCell::into_inner).unwrap_or_default()
 }
 
 /// An image as the network takes it, in [−1, 1].
-fn values(model: &Model, width: usize, height: usize, image: &[u16]) -> Array {
+fn values(config: &Config, width: usize, height: usize, image: &[u16]) -> Array {
     let data = image.iter().map(|&level| (f32::from(level) - 127.5) / 127.5).collect();
-    Array { height, width, channels: model.config.channels, data }
+    Array { height, width, channels: config.channels, data }
 }
 
 /// `[height, width, channels]`.
@@ -147,6 +164,7 @@ impl Stream {
 
 struct Network<'a> {
     model: &'a Model,
+    config: &'a Config,
     class: Option<usize>,
     /// Kept if it was asked for.
     trace: Option<RefCell<Trace>>,
@@ -155,7 +173,7 @@ struct Network<'a> {
 impl Network<'_> {
     fn forward(&self, image: &Array) -> Array {
         use Stream::{Horizontal, Vertical};
-        let config = &self.model.config;
+        let config = self.config;
         let x = image.map_pixels(image.channels + 1, |x, y| {
             y[..x.len()].copy_from_slice(x);
             y[x.len()] = 1.0;
@@ -239,7 +257,7 @@ impl Network<'_> {
     }
 
     fn block(&self, place: &str, stream: Stream, i: usize, x: &Array, aux: Option<&Array>) -> Array {
-        let dilation = self.model.config.dilations[i];
+        let dilation = self.config.dilations[i];
         let place = format!("{place}.{}", stream.name());
         let pad = [dilation; 2];
         let mut c1 = self.conv(&self.phi(x), &format!("{place}.conv_in"), pad, 1, dilation);
@@ -261,7 +279,7 @@ impl Network<'_> {
 
     fn phi(&self, x: &Array) -> Array {
         let n = x.channels;
-        match self.model.config.nonlinearity {
+        match self.config.nonlinearity {
             Nonlinearity::ConcatElu => x.map_pixels(2 * n, |x, y| {
                 for (k, x) in x.iter().enumerate() {
                     (y[k], y[n + k]) = (elu(*x), elu(-x));

@@ -185,7 +185,9 @@ impl Batch {
     /// Clears the caches and sets what the next batch is to be.
     pub fn begin(&self, gpu: &Gpu, request: &Request) {
         let (network, shape) = (&gpu.network, request.shape());
-        let Kind::LogisticMixture { mixtures } = shape.head.kind();
+        let Kind::LogisticMixture { mixtures } = shape.head.kind() else {
+            unreachable!("checked when the engine was made")
+        };
         let (channels, draw) = (shape.head.channels(), request.draw());
         let tap = &output(network).taps[0];
         let (input, input_layer) = pixel_input(network);

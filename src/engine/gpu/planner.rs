@@ -102,7 +102,7 @@ impl Planner<'_> {
     /// Quads of parameters, quads that logits are in, and draws, of a pixel.
     fn drawn(&self) -> [u32; 3] {
         let head = self.network.head;
-        let Kind::LogisticMixture { mixtures } = head.kind();
+        let Kind::LogisticMixture { mixtures } = head.kind() else { unreachable!("checked when the engine was made") };
         let channels = head.channels();
         [quads(output(self.network).outputs()), quads(padded(mixtures)), (mixtures + channels) as u32]
     }

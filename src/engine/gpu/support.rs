@@ -59,7 +59,9 @@ pub fn pixel_input(network: &Network) -> (usize, &Layer) {
 
 /// Why the kernels cannot run a network, if they cannot.
 pub fn reason_against(network: &Network) -> Option<String> {
-    let head::Kind::LogisticMixture { .. } = network.head.kind();
+    let head::Kind::LogisticMixture { .. } = network.head.kind() else {
+        return Some(format!("it draws from {}", network.head.name()));
+    };
     let phi = phi(network);
     let of_node = |node: &Node| {
         let shifts = || node.forms.iter().filter_map(|form| form.shift.as_ref());

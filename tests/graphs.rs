@@ -1,0 +1,288 @@
+//! Other people's networks, lowered to graphs, against what their own modules gave in 64 bits (`tests/graphs/convert.py`
+//! says where they come from).
+
+use std::path::{Path, PathBuf};
+
+use pixelcnn::internals::engine::cpu::CpuEngine;
+use pixelcnn::internals::engine::{Engine, Method, Request, Want};
+use pixelcnn::internals::graph::{Graph, Tensors, reference};
+use pixelcnn::internals::model::{Architecture, Model};
+use safetensors::SafeTensors;
+
+/// A network with images, and the parameters that its module gave at some of their pixels.
+struct Case {
+    name: String,
+    model: Model,
+    /// `[N, H, W, C]`
+    levels: Vec<u16>,
+    classes: Vec<usize>,
+    positions: Vec<usize>,
+    /// `[N, P, F]`
+    outputs: Vec<f64>,
+}
+
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/graphs");
+    let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.is_dir());
+    folders.sort();
+    assert_eq!(folders.len(), 10);
+    folders
+}
+
+impl Case {
+    fn load(folder: &Path) -> Self {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let model = Model::load(&folder.join("model.safetensors")).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let bytes = std::fs::read(folder.join("golden.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let data = |name| file.tensor(name).unwrap().data().to_vec();
+        let words = |name| -> Vec<usize> {
+            data(name).as_chunks().0.iter().map(|b| u32::from_le_bytes(*b) as usize).collect()
+        };
+        Self {
+            name,
+            model,
+            levels: data("levels").as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).collect(),
+            classes: words("labels"),
+            positions: words("positions"),
+            outputs: data("outputs").as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        folders().into_iter().map(|folder| Self::load(&folder))
+    }
+
+    fn named(name: &str) -> Self {
+        Self::all().find(|case| case.name == name).unwrap()
+    }
+
+    fn count(&self) -> usize {
+        4
+    }
+
+    fn graph(&self) -> Graph {
+        let (width, height) = self.model.size();
+        self.model.graph(width, height)
+    }
+
+    /// Of an f32 engine: logits of up to 38 are off by 2e-5 (the module's own f32 is, by 1.8e-5); outputs that vary
+    /// by 1e-2 and less need more.
+    fn tolerance(&self) -> f64 {
+        match &self.name[..] {
+            "gated_mnist_real" => 2e-5,
+            "masked_batchnorm" | "prior_swapped_masks" => 1e-6,
+            _ => 1e-5,
+        }
+    }
+
+    /// The largest error of parameters `[N, H, W, P]`, of which those larger than 1 count by their size.
+    fn error(&self, parameters: &[f64]) -> f64 {
+        let (width, height) = self.model.size();
+        let per_pixel = self.model.head().parameters();
+        let mut worst = 0.0_f64;
+        let outputs = self.outputs.chunks(per_pixel);
+        let places = (0..self.count()).flat_map(|n| self.positions.iter().map(move |p| n * width * height + p));
+        for (place, expected) in places.zip(outputs) {
+            let mut got = parameters[place * per_pixel..][..per_pixel].to_vec();
+            if self.name == "masked_7x7_classes" {
+                // The module ends in a log-softmax, which the graph leaves out.
+                let largest = got.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum = largest + got.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
+                got.iter_mut().for_each(|x| *x -= sum);
+            }
+            for (got, expected) in got.iter().zip(expected) {
+                let error = (got - expected).abs() / expected.abs().max(1.0);
+                // So that NaN is the worst of all.
+                worst = worst.max(if error.is_finite() { error } else { f64::INFINITY });
+            }
+        }
+        worst
+    }
+
+    /// By the reference.
+    fn exact(&self, graph: &Graph, tensors: &Tensors) -> Vec<f64> {
+        let images = self.levels.chunks(self.levels.len() / self.count()).enumerate();
+        images
+            .flat_map(|(n, image)| reference::parameters(graph, tensors, image, self.classes.get(n).copied()))
+            .collect()
+    }
+
+    fn evaluation(&self, method: Method) -> Request {
+        let (width, height) = self.model.size();
+        let want = Want { parameters: true, likelihood: true, trace: false };
+        Request::evaluate(self.model.shape(width, height), &self.levels, &self.classes, want).unwrap().by(method)
+    }
+
+    /// By the CPU engine, with NaN wherever something is not made yet.
+    fn by_engine(&self, model: &Model, method: Method, threads: usize) -> Vec<f32> {
+        let (width, height) = model.size();
+        let mut engine = CpuEngine::new(model, width, height, threads).poisoned();
+        engine.run(&self.evaluation(method), &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", self.name)).parameters
+    }
+}
+
+fn double(parameters: &[f32]) -> Vec<f64> {
+    parameters.iter().map(|x| f64::from(*x)).collect()
+}
+
+/// The same graph with one tap moved by a column: the middle one of the layers in the middle that stays causal.
+fn moved(graph: &Graph, tensors: &Tensors) -> Graph {
+    let middle = graph.layers.len() / 2;
+    for layer in (0..graph.layers.len()).map(|i| (middle + i) % graph.layers.len()) {
+        for tap in 0..graph.layers[layer].taps.len() {
+            let mut moved = graph.clone();
+            moved.layers[layer].taps[tap].column -= 1;
+            if moved.check(tensors).is_ok() {
+                return moved;
+            }
+        }
+    }
+    panic!("no tap can be moved");
+}
+
+#[test]
+fn the_reference_gives_what_the_modules_gave() {
+    for case in Case::all() {
+        let graph = case.graph();
+        let error = case.error(&case.exact(&graph, &case.model.tensors));
+        let twin = case.error(&case.exact(&moved(&graph, &case.model.tensors), &case.model.tensors));
+        println!("{}: {error:.1e}, twin {twin:.1e}", case.name);
+        assert!(error <= 1e-6, "{}: {error:.1e}", case.name);
+        assert!(twin > 5e-6, "{}: a tap that is moved is not noticed: {twin:.1e}", case.name);
+    }
+}
+
+#[test]
+fn the_engine_gives_what_the_modules_gave() {
+    for case in Case::all() {
+        let by_row = case.by_engine(&case.model, Method::Cached, 2);
+        let by_pixel = case.by_engine(&case.model, Method::ByPixel, 1);
+        let error = case.error(&double(&by_row));
+        let same = by_row.iter().zip(&by_pixel).all(|(a, b)| a.to_bits() == b.to_bits());
+        println!("{}: {error:.1e}", case.name);
+        assert!(error <= case.tolerance(), "{}: {error:.1e}", case.name);
+        assert!(same, "{}: by row and by pixel differ", case.name);
+        let mut wrong = case.model.clone();
+        let Architecture::Graph { graph, .. } = &mut wrong.architecture else { panic!("it is a graph") };
+        **graph = moved(graph, &case.model.tensors);
+        let twin = case.error(&double(&case.by_engine(&wrong, Method::Cached, 2)));
+        assert!(twin > 5.0 * case.tolerance(), "{}: twin {twin:.1e}", case.name);
+    }
+}
+
+/// Changing a pixel moves nothing before it, and something after it.
+#[test]
+fn a_pixel_changes_what_comes_after_it_alone() {
+    for case in Case::all() {
+        let head = case.model.head();
+        let per_pixel = head.parameters();
+        let (width, height) = case.model.size();
+        let before = case.by_engine(&case.model, Method::ByPixel, 2);
+        let at = (height / 2) * width + width / 2;
+        let mut changed = Case { levels: case.levels.clone(), ..Case::load(&folder_of(&case.name)) };
+        let level = &mut changed.levels[at * head.channels()];
+        *level = (*level + 1) % head.levels() as u16;
+        let after = changed.by_engine(&case.model, Method::ByPixel, 2);
+        let pairs = before.chunks(per_pixel).zip(after.chunks(per_pixel)).take(width * height);
+        let first = pairs.clone().position(|(a, b)| a != b).expect("the pixel does nothing");
+        let expected = if head.steps() > 1 { at } else { at + 1 };
+        assert!(first >= expected, "{}: pixel {at} changes pixel {first}", case.name);
+        if head.steps() > 1 {
+            let (a, b) = pairs.clone().nth(at).unwrap();
+            let own = head.parameters_of(0);
+            assert_eq!(a[own.clone()], b[own], "{}: a channel changes itself", case.name);
+        }
+    }
+}
+
+fn folder_of(name: &str) -> PathBuf {
+    folders().into_iter().find(|folder| folder.ends_with(name)).unwrap()
+}
+
+/// An image is the same at any batch, on any number of threads, and as the naive method draws it.
+#[test]
+fn images_are_the_same_bit_for_bit() {
+    for case in Case::all() {
+        let (width, height) = case.model.size();
+        let shape = case.model.shape(width, height);
+        let class = |i: u64| (shape.classes > 0).then(|| i as usize % shape.classes);
+        let draw = |first: u64, count: u64, threads, method| {
+            let request = Request::sample(shape, 3, (first..first + count).map(|i| (i, class(i)))).unwrap();
+            let pixels = if method == Method::Naive { 2 * width + 3 } else { width * height };
+            let mut engine = CpuEngine::new(&case.model, width, height, threads);
+            engine.run(&request.by(method).first(pixels), &mut |_| {}).unwrap().levels
+        };
+        let all = draw(0, 5, 2, Method::Cached);
+        assert!(all.iter().all(|level| usize::from(*level) < shape.head.levels()));
+        for (first, count, threads) in [(0, 1, 1), (3, 2, 1), (1, 4, 2)] {
+            let some = draw(first, count, threads, Method::Cached);
+            assert!(some[..] == all[first as usize * shape.dimensions()..][..some.len()], "{}", case.name);
+        }
+        if height * width <= 256 {
+            let naive = draw(0, 1, 1, Method::Naive);
+            let drawn = (2 * width + 3) * shape.head.channels();
+            assert_eq!(naive[..drawn], all[..drawn], "{}", case.name);
+        }
+    }
+}
+
+/// What is drawn is what the parameters and the noise say, and its likelihood what the parameters say.
+#[test]
+fn draws_follow_their_parameters() {
+    use pixelcnn::internals::head::Draw;
+    use pixelcnn::internals::sampling::random::Noise;
+    for case in Case::all() {
+        let (width, height) = case.model.size();
+        let shape = case.model.shape(width, height);
+        let class = (shape.classes > 0).then_some(1);
+        let request = Request::sample(shape, 5, [(9, class)]).unwrap();
+        let mut engine = CpuEngine::new(&case.model, width, height, 1);
+        let drawn = engine.run(&request, &mut |_| {}).unwrap().levels;
+        let want = Want { parameters: true, likelihood: true, trace: false };
+        let classes: Vec<_> = class.into_iter().collect();
+        let told = engine.run(&Request::evaluate(shape, &drawn, &classes, want).unwrap(), &mut |_| {}).unwrap();
+        let (head, draw) = (shape.head, Draw::default());
+        let mut total = 0.0;
+        for (pixel, levels) in drawn.chunks(head.channels()).enumerate() {
+            let parameters = &told.parameters[pixel * head.parameters()..][..head.parameters()];
+            let (mut expected, mut values) = (vec![0; levels.len()], vec![0.0; levels.len()]);
+            for step in 0..head.steps() {
+                let noise = Noise::new(5, 9).at(pixel);
+                head.draw(step, parameters, noise, &draw, &mut expected, &mut values);
+            }
+            assert_eq!(levels, expected, "{}: pixel {pixel}", case.name);
+            total += head.log_likelihood(parameters, levels);
+        }
+        let of_engine: f64 = told.log_likelihood.iter().sum();
+        assert!((total - of_engine).abs() < 1e-9 * total.abs(), "{}", case.name);
+    }
+}
+
+/// A session that is given the levels of an image tells the parameters that evaluation tells, bit for bit.
+#[test]
+fn a_session_gives_what_evaluation_gives() {
+    use pixelcnn::internals::engine::cpu::Session;
+    for name in ["gated_rgb_real", "prior_classes", "prior_swapped_masks", "shifted_streams", "plusplus_film"] {
+        let case = Case::named(name);
+        let (width, height) = case.model.size();
+        let head = case.model.head();
+        let expected = case.by_engine(&case.model, Method::Cached, 1);
+        let of_image = |i: usize| case.classes.get(i).copied();
+        let mut session = Session::new(&case.model, width, height, &[of_image(0), of_image(1)]).unwrap();
+        let dimensions = width * height * head.channels();
+        while let Some([row, column, step]) = session.place() {
+            let pixel = row * width + column;
+            let mut levels = Vec::new();
+            for image in 0..2 {
+                let got = session.parameters(image).unwrap();
+                let at = (image * width * height + pixel) * head.parameters();
+                assert_eq!(got, expected[at..][..head.parameters()][head.parameters_of(step)], "{name}: {pixel}");
+                let own = &case.levels[image * dimensions + pixel * head.channels()..][..head.channels()];
+                levels.extend_from_slice(&own[head.channels_of(step)]);
+            }
+            session.give(&levels).unwrap();
+        }
+    }
+}
