@@ -42,7 +42,8 @@ fn parse(text: &str) -> Result<Config, String> {
     let mut words = text.split(',');
     let mut config = size(words.next().unwrap_or_default())?;
     words.try_for_each(|word| change(&mut config, word))?;
-    let sizes = pixelcnn_pp::graph(&config).tensors.into_values().map(|shape| shape.iter().product::<usize>());
+    let sizes =
+        pixelcnn_pp::graph(&config).tensors.into_values().map(|shape| shape.iter().product::<usize>());
     match sizes.sum() {
         ..=MOST_PARAMETERS => Ok(config),
         parameters => Err(format!("it has {parameters} parameters; {MOST_PARAMETERS} is the most")),

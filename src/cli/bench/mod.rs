@@ -199,7 +199,8 @@ fn profiles(
     batches.dedup();
     let rows = cost::group_of_rows(network);
     let shape = model.shape(network.width, network.height);
-    let requests = batches.iter().map(|&batch| measure::request(shape, batch)).collect::<Result<Vec<_>, _>>()?;
+    let requests =
+        batches.iter().map(|&batch| measure::request(shape, batch)).collect::<Result<Vec<_>, _>>()?;
     let totals = gpu::profile(model, adapter, &requests, rows)?;
     let pixels = rows * network.width;
     let of_batch = batches.into_iter().zip(totals);

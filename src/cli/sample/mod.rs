@@ -7,10 +7,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::engine::{EngineError, Room, Want};
+use crate::head;
 use crate::model::Model;
 use crate::output::Image;
 use crate::output::grid::Drawing;
-use crate::head;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::target::{Folder, Target, Template, Texts};
@@ -297,7 +297,12 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     let mut workers = workers(&args, &mut plan, count)?;
     let bar = super::progress(count, width * height);
     let all = [plan.indices.clone()];
-    let work = Work { todo: &all, request: &|indices| plan.request(indices), in_order: false, most_waiting: count };
+    let work = Work {
+        todo: &all,
+        request: &|indices| plan.request(indices),
+        in_order: false,
+        most_waiting: count,
+    };
     let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
         if series.indices.contains(&drawn.index) {
             grid.place((drawn.index - first) as usize, &drawn.levels);
