@@ -39,8 +39,13 @@ fn products(network: &Network, method: Method, pixels: usize) -> u64 {
     let (width, height) = (network.width, network.height);
     let sum =
         |works: &mut dyn Iterator<Item = plan::Work>| -> u64 { works.map(|work| work.macs(network)).sum() };
-    let of_row = |row, columns: usize| -> u64 {
-        let begins = sum(&mut plan::of_row(network, row));
+    let of_row = |row: usize, columns: usize| -> u64 {
+        let begin = |row: isize| {
+            let ahead = if row < 0 { sum(&mut plan::of_known_row(network, row)) } else { 0 };
+            ahead + sum(&mut plan::of_row(network, row))
+        };
+        let begins: u64 = network.rows_begun_with(row).map(begin).sum();
+        let row = row as isize;
         if columns == width {
             return begins + sum(&mut plan::of_known_row(network, row));
         }

@@ -105,7 +105,7 @@ impl CpuEngine {
     /// Bytes that a batch needs at its peak, beside the weights.
     fn batch_bytes(&self, batch: usize) -> usize {
         let threads = self.memories.len();
-        threads * self.packing.state_bytes(batch.div_ceil(threads))
+        self.packing.state_bytes(batch.div_ceil(threads)).saturating_mul(threads)
     }
 
     /// Bytes of caches that are held.
@@ -253,6 +253,7 @@ fn compute<'a>(
         // What lags behind the last row.
         for row in height..height + state.network().largest_lag() {
             state.begin_row(row);
+            state.known_row(row);
             first(state, Images::trace, row, 0..width, None)?;
         }
     }
