@@ -99,7 +99,9 @@ impl Graph {
             ("products of a pixel", products, limits::PRODUCTS),
             ("numbers of a pixel", numbers, limits::NUMBERS),
         ] {
-            within(what, found, most).map_err(GraphError::Whole)?;
+            if found > most {
+                return Err(GraphError::Whole(format!("{what}: expected {most} at most, found {found}")));
+            }
         }
         if let Some(node) = made.iter().position(|made| !made) {
             return Err(self.of_node(node, "no layer makes it".to_owned()));
