@@ -405,3 +405,90 @@ fn a_changed_weight_is_seen() {
     });
     assert!(3 * seen.get() > all.get(), "{} of {} weights count", seen.get(), all.get());
 }
+
+/// What a plan of any kind can lead to is there, so that all of it is tried.
+#[test]
+fn graphs_are_of_every_kind() {
+    use pixelcnn::internals::graph::schedule::When;
+    use std::collections::BTreeMap;
+    let found = std::cell::RefCell::new(BTreeMap::new());
+    try_cases(300, |plan| {
+        let made = make(plan).complete();
+        let graph = &made.graph;
+        let model = made.load().map_err(TestCaseError::fail)?;
+        let (width, height) = model.size();
+        let network = model.network(width, height);
+        let add = |what: String| *found.borrow_mut().entry(what).or_insert(0) += 1;
+        for node in &network.nodes[1..] {
+            let sign = |number: isize| ["none", "some", "less than none"][(number.signum().rem_euclid(3)) as usize];
+            match &node.when {
+                When::Row { lag } => add(format!("a row, lag: {}", sign(*lag))),
+                When::Pixel { lag, delays } => {
+                    add(format!("a pixel, lag: {}, delay: {}", sign(*lag), sign(delays[0])))
+                }
+            }
+            for form in &node.forms {
+                add(format!("form {}", form.activation.name()));
+                add(format!("scale {}, shift {}", form.scale.is_some(), form.shift.is_some()));
+            }
+        }
+        for (name, tensor) in &made.tensors {
+            let axes = tensor.shape.iter().map(|n| if *n > 1 { 'n' } else { '1' });
+            let kind = name.split('.').next().unwrap();
+            if kind == "addition" || kind == "scale" {
+                add(format!("{kind} {}", axes.take(tensor.shape.len() - 1).collect::<String>()));
+            }
+        }
+        for layer in &network.layers {
+            if layer.selections.iter().any(|s| s.half > 0) {
+                add("a selection to the second half".to_owned());
+            }
+            if !layer.residual_is_early && layer.early == layer.taps.len() {
+                add("a residual that waits".to_owned());
+            }
+            if layer.halves == 2 && layer.gate.is_none() {
+                add("two columns at once".to_owned());
+            }
+            if layer.first_channel > 0 {
+                add("channels that wait".to_owned());
+            }
+        }
+        for layer in &graph.layers {
+            let is = |term: fn(&TapSpec) -> bool| layer.taps.iter().any(term);
+            let has_phases = is(|tap| tap.phase.is_some());
+            let level = |node: usize| graph.nodes[node].level;
+            let is_strided = layer.taps.iter().any(|tap| level(tap.source) < level(layer.target));
+            for (what, is_there) in [
+                ("more than eight taps", layer.taps.len() > 8),
+                ("a selection", is(|tap| matches!(tap.term, Term::Select { .. }))),
+                ("a residual", layer.residual.is_some()),
+                ("a sum that is kept", layer.pre.is_some()),
+                ("a sum that is kept before a gate", layer.pre.is_some() && layer.gate.is_some()),
+                ("transposed", has_phases),
+                ("transposed, with taps of its own level", has_phases && is(|tap| tap.phase.is_none())),
+                ("transposed, with a gate", has_phases && layer.gate.is_some()),
+                ("transposed and strided", has_phases && is_strided),
+                ("strided", is_strided),
+                ("several additions", layer.additions.len() > 1),
+            ] {
+                if is_there {
+                    add(what.to_owned());
+                }
+            }
+            for f in layer.gate.into_iter().flatten() {
+                add(format!("gate {}", f.name()));
+            }
+        }
+        for encoding in &graph.encodings {
+            add(format!("encoding {} of {:?}", if encoding.width > 1 { "wide" } else { "scalar" }, encoding.channel.is_some()));
+        }
+        let is_row_work = |layer: &pixelcnn::internals::graph::network::Layer| layer.is_row_work();
+        add(format!("row work: {}", network.layers.iter().any(is_row_work)));
+        add(format!("pixel work: {}", !network.layers.iter().all(is_row_work)));
+        add(format!("head {:?}", plan.head));
+        Ok(())
+    });
+    let found = found.into_inner();
+    found.iter().for_each(|(what, count)| println!("{count:6} {what}"));
+    assert!(found.len() >= 81, "{} kinds alone, of those that are printed above", found.len());
+}

@@ -332,6 +332,7 @@ impl Maker<'_> {
             let source = self.source(level);
             let of_source = self.graph.nodes[source.node].level;
             let phases: Vec<_> = match of_source > level {
+                true if self.chance(2) => vec![Some([self.rng.usize(..2), self.rng.usize(..2)])],
                 true => (0..4).filter(|_| self.chance(7)).map(|i| Some([i / 2, i % 2])).collect(),
                 false => vec![None],
             };
