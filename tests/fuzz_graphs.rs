@@ -24,6 +24,9 @@ use serde_json::{Value, json};
 /// Files, where no time is given.
 const FILES: u64 = 6000;
 
+/// Bytes of a graph's text, at most.
+const LONGEST: usize = 4 << 20;
+
 /// Seconds that a small file may take to be read, on a machine that does other things as well.
 const SECONDS: f64 = 3.0;
 
@@ -99,7 +102,8 @@ fn change(draft: &mut Draft, rng: &mut Rng) {
     let mut names = Vec::new();
     texts(&draft.graph, &mut names);
     let part = within(&mut draft.graph, rng);
-    let numbers = [0, 1, 2, 3, 4, 7, 8, 16, 64, 255, 256, 4096, 8192, 65_536, 1 << 17, 1 << 31, i64::MAX, i64::MIN];
+    let numbers =
+        [0, 1, 2, 3, 4, 7, 8, 16, 64, 255, 256, 4096, 8192, 65_536, 1 << 17, 1 << 31, i64::MAX, i64::MIN];
     match part {
         Value::Number(number) => {
             *part = match (rng.u32(..4), number.as_i64()) {
@@ -113,7 +117,8 @@ fn change(draft: &mut Draft, rng: &mut Rng) {
         Value::String(text) => {
             *text = match rng.u32(..8) {
                 0 => "x".repeat([0, 1, 300, 100_000][rng.usize(..4)]),
-                1 => ["elu", "exp", "concat_elu", "leaky_relu", "raw", "image", "softmax"][rng.usize(..7)].to_owned(),
+                1 => ["elu", "exp", "concat_elu", "leaky_relu", "raw", "image", "softmax"][rng.usize(..7)]
+                    .to_owned(),
                 _ => names[rng.usize(..names.len())].clone(),
             };
         }
@@ -129,7 +134,8 @@ fn change(draft: &mut Draft, rng: &mut Rng) {
                 // Many.
                 _ if rng.u32(..20) == 0 => {
                     let item = items[at].clone();
-                    items.extend(std::iter::repeat_n(item, [10, 1000, 70_000][rng.usize(..3)]));
+                    let most = LONGEST / item.to_string().len();
+                    items.extend(std::iter::repeat_n(item, [10, 1000, 70_000][rng.usize(..3)].min(most)));
                 }
                 _ => items.insert(at, json!(rng.i32(-3..4))),
             }
@@ -148,7 +154,11 @@ fn change(draft: &mut Draft, rng: &mut Rng) {
                 }
             }
         }
-        _ => *part = [Value::Null, json!(true), json!(1), json!("image"), json!([]), json!({})][rng.usize(..6)].clone(),
+        _ => {
+            *part = [Value::Null, json!(true), json!(1), json!("image"), json!([]), json!({})]
+                [rng.usize(..6)]
+            .clone()
+        }
     }
 }
 
@@ -167,7 +177,8 @@ fn change_tensor(draft: &mut Draft, rng: &mut Rng) {
             // Another shape of as many numbers.
             let part = draft.parts.get_mut(&name).expect("it is there");
             let count: usize = part.shape.iter().product();
-            part.shape = [vec![count], vec![1, count], vec![count, 1], vec![1, 1, 1, count]][rng.usize(..4)].clone();
+            part.shape =
+                [vec![count], vec![1, count], vec![count, 1], vec![1, 1, 1, count]][rng.usize(..4)].clone();
         }
     }
 }
@@ -179,7 +190,12 @@ fn outcome(bytes: &[u8]) -> Result<bool, String> {
     let graph = model.graph(width, height);
     let products: usize = graph.layers.iter().map(|l| l.taps.len() * graph.outputs(l)).sum();
     let numbers: usize = graph.nodes.iter().map(|n| n.channels * (1 + n.forms.len())).sum();
-    let is_small = width * height * (products + numbers) < 20_000 && graph.head.parameters() < 5000;
+    let mut is_small = width * height * (products + numbers) < 20_000 && graph.head.parameters() < 5000;
+    if is_small {
+        let network = model.network(width, height);
+        // Far reaches take wide margins.
+        is_small = network.nodes.iter().map(|node| node.len(1)).sum::<usize>() < 1 << 22;
+    }
     if is_small {
         run(&model, &graph)?;
     }
@@ -191,7 +207,8 @@ fn run(model: &Model, graph: &pixelcnn::internals::graph::Graph) -> Result<(), S
     let (width, height) = model.size();
     let shape = model.shape(width, height);
     let mut rng = Rng::with_seed(1);
-    let levels: Vec<_> = (0..shape.dimensions()).map(|_| (rng.u32(..shape.head.levels() as u32)) as u16).collect();
+    let levels: Vec<_> =
+        (0..shape.dimensions()).map(|_| (rng.u32(..shape.head.levels() as u32)) as u16).collect();
     let classes = if shape.classes > 0 { vec![0] } else { vec![] };
     let want = Want { parameters: true, likelihood: true, trace: false };
     let mut engine = CpuEngine::new(model, width, height, 1).poisoned();
@@ -205,19 +222,25 @@ fn run(model: &Model, graph: &pixelcnn::internals::graph::Graph) -> Result<(), S
     let (rows, pixels) = (by(Method::Cached), by(Method::ByPixel));
     let class = (shape.classes > 0).then_some(0);
     let exact = reference::trace(graph, &model.tensors, &levels, class);
-    let largest = exact.iter().flatten().fold(0.0, |most: f64, x| if x.abs() <= most { most } else { x.abs() });
+    // NaN is not small; scales that are large may make forms infinite.
+    let is_small = model.tensors.values().flat_map(|tensor| &tensor.data).all(|w| w.abs() < 1e4)
+        && exact.iter().flatten().all(|x| x.abs() < 10.0);
     match (rows, pixels) {
         (Ok(rows), Ok(pixels)) => {
-            assert!(rows.iter().zip(&pixels).all(|(a, b)| a.to_bits() == b.to_bits()), "other bits by pixel");
-            if largest < 10.0 {
-                let errors = rows.iter().zip(&exact[graph.head_node]).map(|(a, b)| (f64::from(*a) - b).abs());
+            assert!(
+                rows.iter().zip(&pixels).all(|(a, b)| a.to_bits() == b.to_bits()),
+                "other bits by pixel"
+            );
+            if is_small {
+                let errors =
+                    rows.iter().zip(&exact[graph.head_node]).map(|(a, b)| (f64::from(*a) - b).abs());
                 // Forms may be as large as e¹⁰, so that sums lose more than usual.
                 let error = errors.fold(0.0, f64::max);
                 assert!(error < 0.1, "not what the reference gives: off by {error}");
             }
         }
         // Weights and tables may be too large for 32-bit floats.
-        (rows, _) => assert!(!(largest < 10.0), "{:?}, though all is finite", rows.err()),
+        (rows, _) => assert!(!is_small, "{:?}, though all is finite", rows.err()),
     }
     Ok(())
 }
@@ -274,11 +297,11 @@ fn damaged_graphs_are_read_or_refused() {
         for _ in 0..[1, 1, 1, 2, 4, 8][rng.usize(..6)] {
             change(&mut draft, &mut rng);
         }
-        let size = |draft: &Draft| draft.graph.to_string().len();
-        if draft.parts.values().any(|part| !fits(part)) {
+        let text = draft.graph.to_string();
+        if text.len() > LONGEST || !draft.parts.values().all(fits) {
             continue;
         }
-        let mut bytes = file(&draft.graph.to_string(), &draft.parts);
+        let mut bytes = file(&text, &draft.parts);
         let is_damaged = rng.u32(..8) == 0;
         if is_damaged {
             for _ in 0..1 << rng.u32(..4) {
@@ -286,7 +309,7 @@ fn damaged_graphs_are_read_or_refused() {
                 bytes[at] ^= 1 << rng.u8(..8);
             }
         }
-        if judge(&bytes) && !is_damaged && size(&draft) < 20_000 && pool.len() < 2000 {
+        if judge(&bytes) && !is_damaged && text.len() < 20_000 && pool.len() < 2000 {
             pool.push(draft);
         }
     }
@@ -317,15 +340,20 @@ fn kind(answer: &Result<bool, String>) -> String {
 }
 
 /// Makes the graph a chain of selections in which each node reads the one before it on some rows.
-fn chain(length: usize, rows: impl Fn(usize) -> Vec<i64>, steps: bool, width: usize) -> impl Fn(&mut Value) {
-        // The last is the head's.
+fn chain(
+    length: usize,
+    rows: impl Fn(usize) -> Vec<i64>,
+    steps: bool,
+    width: usize,
+) -> impl Fn(&mut Value) {
+    // The last is the head's.
     let last = if steps { 4 } else { 2 };
     let channels = move |i: usize| if i + 1 == length { last } else { width };
     move |g: &mut Value| {
-            let nodes: Vec<_> = (0..length)
+        let nodes: Vec<_> = (0..length)
                 .map(|i| json!({"name": format!("n{i}"), "channels": channels(i), "forms": [{"activation": "raw"}]}))
                 .collect();
-            let layers: Vec<_> = (0..length)
+        let layers: Vec<_> = (0..length)
                 .map(|i| {
                     let source = if i == 0 { "image".to_owned() } else { format!("n{}", i - 1) };
                     let select = if i == 0 { [0, 1] } else { [0, channels(i)] };
@@ -336,22 +364,27 @@ fn chain(length: usize, rows: impl Fn(usize) -> Vec<i64>, steps: bool, width: us
                     json!({"name": format!("l{i}"), "target": format!("n{i}"), "taps": taps})
                 })
                 .collect();
-            g["nodes"] = json!(nodes);
-            g["layers"] = json!(layers);
-            g["head"] = json!({"node": format!("n{}", length - 1), "kind": "softmax", "steps": steps});
-            if steps {
-                g["canvas"] = json!([8, 8, 2]);
-            }
+        g["nodes"] = json!(nodes);
+        g["layers"] = json!(layers);
+        g["head"] = json!({"node": format!("n{}", length - 1), "kind": "softmax", "steps": steps});
+        if steps {
+            g["canvas"] = json!([8, 8, 2]);
         }
+    }
 }
 
 /// Small files that ask for much: each is refused or read, in little time and memory.
 #[test]
 fn small_files_do_not_take_much() {
-    let tap = |row: i64, column: i64| json!({"source": "image", "row": row, "column": column, "weight": "w"});
+    let tap =
+        |row: i64, column: i64| json!({"source": "image", "row": row, "column": column, "weight": "w"});
     let part = |shape: Vec<usize>, value: f32| {
         let count = shape.iter().product();
-        Part { dtype: safetensors::Dtype::F32, shape, bytes: std::iter::repeat_n(value.to_le_bytes(), count).flatten().collect() }
+        Part {
+            dtype: safetensors::Dtype::F32,
+            shape,
+            bytes: std::iter::repeat_n(value.to_le_bytes(), count).flatten().collect(),
+        }
     };
     let base = || {
         json!({
@@ -361,7 +394,8 @@ fn small_files_do_not_take_much() {
             "head": {"node": "n0", "kind": "softmax"},
         })
     };
-    let tensors = |weight: Part| BTreeMap::from([("e".to_owned(), part(vec![2], 0.5)), ("w".to_owned(), weight)]);
+    let tensors =
+        |weight: Part| BTreeMap::from([("e".to_owned(), part(vec![2], 0.5)), ("w".to_owned(), weight)]);
     let weight = || tensors(part(vec![1, 2], 0.5));
     let mut cases: Vec<(&str, Value, BTreeMap<String, Part>)> = vec![("good", base(), weight())];
     let mut add = |name, edit: &dyn Fn(&mut Value), parts| {
@@ -379,7 +413,10 @@ fn small_files_do_not_take_much() {
             g["levels"] = json!(65_536);
             g["encoding"] = json!(vec![json!({"table": "e"}); 5000]);
         },
-        BTreeMap::from([("e".to_owned(), part(vec![65_536, 8], 0.5)), ("w".to_owned(), part(vec![8, 2], 0.5))]),
+        BTreeMap::from([
+            ("e".to_owned(), part(vec![65_536, 8], 0.5)),
+            ("w".to_owned(), part(vec![8, 2], 0.5)),
+        ]),
     );
     add(
         "many taps of weights that are 0",
@@ -395,8 +432,16 @@ fn small_files_do_not_take_much() {
         weight(),
     );
     let encoding = || BTreeMap::from([("e".to_owned(), part(vec![2], 0.5))]);
-    add("a chain with many paths", &chain(4000, |i| (0..15).map(|k| -1 - (k * (i as i64 + 7)) % 4000).collect(), false, 2), encoding());
-    add("a chain that lags more and more", &chain(4000, |i| vec![if i < 3999 { 4096 } else { -4096 }], false, 2), encoding());
+    add(
+        "a chain with many paths",
+        &chain(4000, |i| (0..15).map(|k| -1 - (k * (i as i64 + 7)) % 4000).collect(), false, 2),
+        encoding(),
+    );
+    add(
+        "a chain that lags more and more",
+        &chain(4000, |i| vec![if i < 3999 { 4096 } else { -4096 }], false, 2),
+        encoding(),
+    );
     add("a long path to the future", &chain(4000, |_| vec![0], false, 2), encoding());
     add("a chain in steps", &chain(1000, |i| vec![if i == 0 { -1 } else { 0 }], true, 4), encoding());
     // Wide nodes cost nothing in a file.
@@ -409,7 +454,8 @@ fn small_files_do_not_take_much() {
         let (before, began) = (start_peak(), Instant::now());
         let answer = Model::from_bytes(&bytes, name).map(drop).map_err(|error| error.to_string());
         let (taken, took) = (PEAK.get() - before, began.elapsed().as_secs_f64());
-        let shown = answer.as_ref().map_or_else(|error| error.chars().take(150).collect(), |()| "read".to_owned());
+        let shown =
+            answer.as_ref().map_or_else(|error| error.chars().take(150).collect(), |()| "read".to_owned());
         println!("{name}: {} KiB take {} MiB and {took:.2} s: {shown}", bytes.len() >> 10, taken >> 20);
         assert!(took < SECONDS, "{name}: {took:.1} s");
         assert!(taken < 24 * bytes.len() + (256 << 20), "{name}: {taken} bytes");
