@@ -12,7 +12,11 @@ fn main() -> ExitCode {
     if let Err(error) = pixelcnn::output::file::tidy_on_signals() {
         cli::say(&format!("warning: signals will leave temporary files: {error}"));
     }
-    match cli::run(&cli) {
+    let result = cli::run(&cli);
+    if let Some(note) = pixelcnn::output::file::take_note() {
+        cli::say(&format!("note: {note}"));
+    }
+    match result {
         Ok(code) => code,
         Err(error) => {
             cli::say(&format!("error: {}", cli::one_line(&error)));

@@ -14,7 +14,7 @@ use pixelcnn::model::{Config, Model};
 use pixelcnn::output::file;
 
 use super::architecture::ArchitectureArgs;
-use super::{figure, images, picture};
+use super::{Files, figure, images, picture};
 
 /// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]
@@ -71,6 +71,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn model(args: &Args) -> Result<()> {
     if let Some(path) = &args.plot {
+        let mut files = Files::default();
+        args.model.add_to(&mut files);
+        files.writes("--plot", Some(path));
+        files.check()?;
         check_plot(path)?;
         if args.figure {
             return figure::write(path, None);

@@ -14,6 +14,7 @@ use pixelcnn::model::{self, Config, Model, ModelError};
 use pixelcnn::output::file;
 
 use engine::{EngineArgs, machine_threads};
+use files::Files;
 use text::{is_quiet, note, print, printable, quoted, table};
 pub use text::{one_line, say};
 
@@ -27,6 +28,7 @@ mod drawing;
 mod engine;
 mod eval;
 mod figure;
+mod files;
 mod input;
 mod inspect;
 mod likelihood;
@@ -112,6 +114,13 @@ enum Precision {
 }
 
 impl ModelArgs {
+    /// The model file is read, unless the model is a built-in one.
+    fn add_to(&self, files: &mut Files) {
+        if let Some(path) = self.model.as_deref().filter(|path| path.is_file()) {
+            files.reads("-m", path);
+        }
+    }
+
     fn load(&self) -> Result<Model> {
         self.with_precision(self.load_as_stored()?)
     }
@@ -281,6 +290,16 @@ fn progress(images: usize, pixels: usize) -> ProgressBar {
         bar.enable_steady_tick(Duration::from_millis(200));
     }
     bar
+}
+
+/// What became of the last steps of a run, all of which have been taken: where one fails, the others' results are there.
+fn all<const N: usize>(results: [Result<()>; N]) -> Result<()> {
+    let mut errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0)),
+        _ => bail!("{}", errors.iter().map(one_line).collect::<Vec<_>>().join("; and ")),
+    }
 }
 
 /// Writes rows of cells as a CSV file.

@@ -14,7 +14,7 @@ use pixelcnn::sampling::mixture;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::target::{Folder, Target, Template, Texts};
-use super::{EngineArgs, ModelArgs, counted, images, note};
+use super::{EngineArgs, Files, ModelArgs, counted, images, note};
 use plan::Plan;
 use pool::{Drawn, Work, Worker};
 use range::{Shard, parse_shard};
@@ -90,12 +90,12 @@ pub struct Args {
     #[arg(long, value_name = "TEMPLATE", default_value = DEFAULT_NAME.as_str(), value_parser = Template::parse)]
     name: Template,
 
-    /// Keep images of --each that are there already; files that are not what would be drawn are an error
+    /// Keep images of --each that are there already; fail if an existing file does not match
     #[arg(long, requires = "each")]
     resume: bool,
 
-    /// With --resume: draw what takes the place of files that are not what would be drawn
-    #[arg(long, requires = "resume")]
+    /// Replace files of --each that do not match, and draw into a folder that holds other images
+    #[arg(long, requires = "each")]
     overwrite: bool,
 
     /// Also write a table of how likely the model finds each of its images, in bits per dimension; the files of
@@ -128,15 +128,11 @@ fn parse_size(text: &str) -> Result<(usize, usize), String> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    refuse_random_parts(args)?;
     let mut plan = plan(args, args.model.load()?)?;
     if args.each.is_none() && args.name != *DEFAULT_NAME {
         bail!("--name: names the files of --each (add --each DIR)");
     }
-    ensure!(
-        args.show.animate.as_ref() != Some(&args.output) || args.each.is_some(),
-        "--animate {}: is the file of the grid (choose another name, or another for -o)",
-        args.output.display()
-    );
     let series = plan.series();
     let count = series.count();
     let is_array = args.output.extension().is_some_and(|e| e == "npz" || e == "npy");
@@ -145,13 +141,21 @@ pub fn run(args: &Args) -> Result<()> {
         note(&format!("no images: there are {all} for all processes together"));
         return Ok(());
     }
+    check_files(args, &plan)?;
     let mut outputs = Outputs::open(args, &plan)?;
     let mut todo = vec![plan.indices.clone()];
-    if let (true, Target::Each(folder)) = (args.resume, &outputs.target) {
-        let item = |index| plan.item(index);
-        let found = folder.resume(plan.indices.clone(), &item, &plan.settings(&[]), args.overwrite)?;
-        note(&format!("{} of {} are there already{}", found.kept, counted(count), found.doubts()));
-        todo = found.missing;
+    if let Target::Each(folder) = &outputs.target {
+        let (item, settings) = (|index| plan.item(index), plan.settings(&[]));
+        if args.resume {
+            folder.remove_abandoned();
+            let found = folder.resume(plan.indices.clone(), &item, &settings, args.overwrite)?;
+            note(&format!("{} of {} are there already{}", found.kept, counted(count), found.doubts()));
+            todo = found.missing;
+        } else if !args.overwrite {
+            let own = [&args.show.animate, &args.scores].into_iter().flatten();
+            let own: Vec<_> = own.map(PathBuf::as_path).collect();
+            folder.refuse_others(&plan.whole, &item, &settings, &own, "go on with it by --resume, ")?;
+        }
         if todo.is_empty() {
             return Ok(());
         }
@@ -201,6 +205,39 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// A seed that every process makes up for itself does not make one run of their images.
+fn refuse_random_parts(args: &Args) -> Result<()> {
+    let Seed::Random = args.seed else { return Ok(()) };
+    ensure!(
+        args.shard.is_none(),
+        "-s random: with --shard, every share would have a seed of its own (give all processes the same number, such \
+        as -s 4711)"
+    );
+    ensure!(
+        !args.resume,
+        "-s random: with --resume, what is there has another seed (give its number; `pixelcnn inspect` tells it from \
+        an image)"
+    );
+    Ok(())
+}
+
+/// Fails if an output is a file that is read, or another output.
+fn check_files(args: &Args, plan: &Plan) -> Result<()> {
+    let mut files = Files::default();
+    args.model.add_to(&mut files);
+    match &args.each {
+        None => files.writes("-o", Some(&args.output)),
+        Some(path) => {
+            files.writes_each("--each", path, |name| {
+                args.name.makes(name, path, plan.whole.clone(), &|index| plan.item(index))
+            });
+        }
+    }
+    files.writes("--animate", args.show.animate.as_deref());
+    files.writes("--scores", args.scores.as_deref());
+    files.check()
+}
+
 /// Where everything goes that is made.
 struct Outputs {
     target: Target,
@@ -215,7 +252,9 @@ impl Outputs {
             None => Target::file(&args.output, &series, args.show.scale)?,
             Some(path) => {
                 let item = |index| plan.item(index);
-                Target::Each(Folder::open(path, &args.name, &series, plan.whole.clone(), &item)?)
+                let folder = Folder::open("--each", path, &args.name, &series, plan.whole.clone(), &item)?;
+                folder.make_for([&args.show.animate, &args.scores].into_iter().flatten())?;
+                Target::Each(folder)
             }
         };
         let grid = args.show.animate.as_ref().and_then(|_| series.grid());
@@ -244,12 +283,13 @@ impl Outputs {
     /// Writes what is not written yet, and says where the images are. `about` tells of all of them.
     fn finish(self, args: &Args, about: &Texts) -> Result<String> {
         let mut about = about.to_vec();
-        if let Some(scores) = self.scores {
-            about.push(bits_text(scores.mean()));
-            scores.finish()?;
-        }
-        let place = self.target.finish(&about)?;
-        args.show.finish(self.drawing.as_ref(), &about)?;
+        about.extend(self.scores.as_ref().map(|scores| bits_text(scores.mean())));
+        let mut place = String::new();
+        super::all([
+            self.target.finish(&about).map(|at| place = at),
+            self.scores.map_or(Ok(()), Scores::finish),
+            args.show.finish(self.drawing.as_ref(), &about),
+        ])?;
         Ok(place)
     }
 }
