@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 
 use pixelcnn::input::images_in;
-use pixelcnn::output::file::{Folder, Place};
+use pixelcnn::output::file::Folder;
 use pixelcnn::output::grid::{Drawing, Grid};
 use pixelcnn::output::{self, Image, OutputError, png};
 
@@ -38,17 +38,14 @@ impl Target {
                 let there = images_in(path, 1).find(|_| !args.overwrite);
                 if let Some(image) = there {
                     bail!(
-                        "--each {}: {} is there already, and others would be mixed with it (choose another folder, or \
-                        replace and mix by --overwrite)",
+                        "--each {}: {} is there already, and others would be mixed with it (choose another \
+                        folder; --overwrite replaces and mixes)",
                         path.display(),
                         image.display()
                     );
                 }
                 let folder = Folder::new(path, name(0, 0).as_ref())?;
-                let place = Place::of(path)?;
-                if args.show.animate.as_ref().is_some_and(|path| place.name_below(path).is_some()) {
-                    folder.make()?;
-                }
+                folder.make_for(&args.show.animate)?;
                 Some(folder)
             }
             None => {
@@ -155,13 +152,14 @@ fn put_each(
             kept[done..].iter().try_for_each(|completion| put(&mut elsewhere, completion).map(drop))?;
             Ok::<_, OutputError>(elsewhere)
         };
+        let (error, after) = (anyhow::Error::from(error), kept.len() - done - 1);
         match keep() {
             Ok(elsewhere) => bail!(
-                "{error}; it and the {} after it are kept in {}",
-                kept.len() - done - 1,
+                "{}; it and the {after} after it are kept in {}",
+                crate::cli::one_line(&error),
                 elsewhere.path().display()
             ),
-            Err(_) => return Err(error.into()),
+            Err(_) => return Err(error),
         }
     }
     let (path, vanished) = (folder.path().display(), folder.vanished());

@@ -154,7 +154,7 @@ pub fn run(args: &Args) -> Result<()> {
         } else if !args.overwrite {
             let own = [&args.show.animate, &args.scores].into_iter().flatten();
             let own: Vec<_> = own.map(PathBuf::as_path).collect();
-            folder.refuse_others(&plan.whole, &item, &settings, &own, "go on with it by --resume, ")?;
+            folder.refuse_others(&plan.whole, &item, &settings, &own, "--resume goes on with a run; ")?;
         }
         if todo.is_empty() {
             return Ok(());

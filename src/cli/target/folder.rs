@@ -76,10 +76,8 @@ impl Folder {
     }
 
     /// Makes the folder if one of these files, which are begun before there is an image, is to be in it.
-    pub fn make_for<'a>(&self, mut files: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
-        let place = Place::of(self.path());
-        let is_in = |file: &PathBuf| place.as_ref().is_ok_and(|place| place.name_below(file).is_some());
-        if files.any(is_in) { Ok(self.folder.make()?) } else { Ok(()) }
+    pub fn make_for<'a>(&self, files: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+        Ok(self.folder.make_for(files)?)
     }
 
     pub fn path(&self) -> &Path {
@@ -165,8 +163,8 @@ impl Folder {
             let is_own = || Place::of(&path).is_ok_and(|place| own.iter().any(|own| own.is_same(&place)));
             if let Some(difference) = difference.filter(|_| !is_own()) {
                 bail!(
-                    "{} {}: {} is an image of another run: {difference} (choose another folder, {instead}or replace \
-                    and mix by --overwrite)",
+                    "{} {}: {} is an image of another run: {difference} (choose another folder; \
+                    {instead}--overwrite replaces and mixes)",
                     self.flag,
                     self.path().display(),
                     path.display()

@@ -161,10 +161,12 @@ impl NewFile {
             // A file that may be changed can be in a folder that may not.
             let beside = Temporary::new(folder_of(&target), mode);
             let mut temporary = match beside {
-                Err(_) if target.is_file() => Temporary::new(&std::env::temp_dir(), mode)?,
+                Err(_) if is_kept && target.is_file() => Temporary::new(&std::env::temp_dir(), mode)?,
                 beside => beside?,
             };
-            temporary.is_kept = is_kept;
+            if is_kept {
+                temporary.keep_as(target.file_name().unwrap_or("result".as_ref()).to_owned());
+            }
             Ok(Self { path: path.to_owned(), target, is_synced, writer: BufWriter::new(temporary) })
         };
         begin().map_err(|source| OutputError::Io { path: path.to_owned(), source })
@@ -229,12 +231,16 @@ impl Seek for NewFile {
 pub fn write(path: &Path, fill: impl FnOnce(&mut NewFile) -> io::Result<()>) -> Result<(), OutputError> {
     let mut file = match NewFile::create(path) {
         // Its folder has gone since it was proved writable.
-        Err(OutputError::Io { path, source }) => match Temporary::elsewhere(source) {
-            Ok(temporary) => {
-                NewFile { target: path.clone(), path, is_synced: true, writer: BufWriter::new(temporary) }
+        Err(OutputError::Io { path, source }) => {
+            let name = path.file_name().unwrap_or("result".as_ref()).to_owned();
+            match Temporary::elsewhere(name, source) {
+                Ok(temporary) => {
+                    let writer = BufWriter::new(temporary);
+                    NewFile { target: path.clone(), path, is_synced: true, writer }
+                }
+                Err(source) => return Err(OutputError::Io { path, source }),
             }
-            Err(source) => return Err(OutputError::Io { path, source }),
-        },
+        }
         created => created?,
     };
     file.fill(fill)?;

@@ -83,7 +83,7 @@ pub fn remove_abandoned(folder: &Path) -> Vec<PathBuf> {
 
 /// The time by the clock of the file system, which may be another machine's.
 fn now_in(folder: &Path) -> SystemTime {
-    let now = Temporary::new(folder, 0o600).and_then(|file| file.file.metadata()?.modified());
+    let now = Temporary::new(folder, 0o600).and_then(|file| file.modified());
     now.unwrap_or_else(|_| SystemTime::now())
 }
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::target_of;
 use super::temporary::Temporary;
+use super::{folder_of, target_of};
 
 /// A place of a file, the same for every spelling of its name: links are followed, and case counts where the file
 /// system says so.
@@ -15,7 +15,7 @@ pub struct Place {
     /// Of the file, or of the nearest folder above it that exists.
     identity: Identity,
     folder: PathBuf,
-    /// Names below that folder, the first one last.
+    /// Names below that folder.
     missing: Vec<OsString>,
 }
 
@@ -51,7 +51,10 @@ impl Place {
                 folder.push(".");
             }
             match identity(&folder) {
-                Ok(identity) => return Ok(Self { identity, folder, missing }),
+                Ok(identity) => {
+                    missing.reverse();
+                    return Ok(Self { identity, folder, missing });
+                }
                 Err(error) => match folder.file_name() {
                     Some(name) if is_missing(&error) => missing.push(name.to_owned()),
                     _ => return Err(error),
@@ -63,23 +66,32 @@ impl Place {
 
     /// Whether a file there and one at the other place would be the same.
     pub fn is_same(&self, other: &Self) -> bool {
-        let differ = |a: &OsString, b: &OsString| a != b;
-        let is_alike = |a: &OsString, b: &OsString| !differ(a, b) || folded(a) == folded(b);
-        let pairs = || self.missing.iter().zip(&other.missing);
-        self.identity == other.identity
-            && self.missing.len() == other.missing.len()
-            && pairs().all(|(a, b)| is_alike(a, b))
-            && (pairs().all(|(a, b)| !differ(a, b)) || ignores_case(&self.folder))
+        self.identity == other.identity && self.are_same(&self.missing, &other.missing)
     }
 
-    /// The name of a file from here, if it is below here.
+    /// The name of a file from here, if it is, or will be, below here.
     pub fn name_below(&self, path: &Path) -> Option<PathBuf> {
         let path = target_of(path).ok()?;
-        let above = path.ancestors().skip(1).find(|above| {
-            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-            Self::of(above).is_ok_and(|place| place.is_same(self))
-        });
-        Some(path.strip_prefix(above?).ok()?.to_owned())
+        let Self { identity: nearest, folder, missing } = Self::of(folder_of(&path)).ok()?;
+        let names = missing.iter().map(OsString::as_os_str).chain(path.file_name());
+        if self.missing.is_empty() {
+            let folder = fs::canonicalize(folder).ok()?;
+            let here =
+                folder.ancestors().find(|above| identity(above).is_ok_and(|id| id == self.identity))?;
+            return Some(folder.strip_prefix(here).ok()?.iter().chain(names).collect());
+        }
+        let (above, _) = missing.split_at_checked(self.missing.len())?;
+        let is_below = nearest == self.identity && self.are_same(&self.missing, above);
+        is_below.then(|| names.skip(self.missing.len()).collect())
+    }
+
+    /// Whether names below the folder are the same there.
+    fn are_same(&self, names: &[OsString], others: &[OsString]) -> bool {
+        let is_alike = |(a, b): (&OsString, &OsString)| folded(a) == folded(b);
+        names == others
+            || names.len() == others.len()
+                && names.iter().zip(others).all(is_alike)
+                && ignores_case(&self.folder)
     }
 }
 
@@ -127,7 +139,7 @@ mod tests {
         fs::hard_link(at("d/old"), at("hard")).unwrap();
         symlink("d", at("link")).unwrap();
         symlink("d/new", at("ahead")).unwrap();
-        symlink("link/old", at("d/x")).unwrap();
+        symlink("../link/old", at("d/x")).unwrap();
         let same = |a: &str, b: &str| Place::of(&at(a)).unwrap().is_same(&Place::of(&at(b)).unwrap());
         for (a, b, expected) in [
             ("d/old", "./d/../d/old", true),
@@ -149,6 +161,9 @@ mod tests {
         let below = |a: &str, b: &str| Place::of(&at(a)).unwrap().name_below(&at(b));
         assert_eq!(below("d", "link/new"), Some("new".into()));
         assert_eq!(below("d/q", "link/q/a/new"), Some("a/new".into()));
+        assert_eq!(below("", "link/q/a/new"), Some("d/q/a/new".into()));
+        assert_eq!(below("d/q", "d/q/../q/new"), None, "the system knows no such place");
+        assert_eq!(below("d", "d/../link/new"), Some("new".into()));
         assert_eq!(below("d", "d"), None);
         assert_eq!(below("d/q", "d/new"), None);
         assert!(!ignores_case(&at("d/q")) && fs::read_dir(at("d")).unwrap().count() == 2);

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::place::nearest;
+use super::place::{Place, nearest};
 use super::temporary::Temporary;
 use super::{NewFile, OutputError, folder_of};
 
@@ -33,7 +33,7 @@ impl Folder {
             return Err(OutputError::InTheWay { path: path.to_owned(), found: "a link to nowhere" });
         }
         let io = |source| OutputError::Io { path: path.join(name), source };
-        Temporary::new(&there, 0o600).map_err(io)?;
+        Temporary::new(&there, 0o600).and_then(|file| file.prove_rename()).map_err(io)?;
         for name in [name, path].into_iter().filter_map(Path::file_name) {
             match fs::symlink_metadata(there.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
@@ -59,13 +59,16 @@ impl Folder {
         &self.path
     }
 
-    /// Makes it, if need be, for files that go there before its images.
+    /// Makes it now if one of these files, which are begun before there is an image, is to be in it.
     ///
     /// # Errors
     /// [`OutputError::Io`].
-    pub fn make(&self) -> Result<(), OutputError> {
+    pub fn make_for<'a>(&self, files: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), OutputError> {
         let path = &self.path;
-        fs::create_dir_all(path).map_err(|source| OutputError::Io { path: path.clone(), source })
+        let io = |source| OutputError::Io { path: path.clone(), source };
+        let place = Place::of(path).map_err(io)?;
+        let is_needed = files.into_iter().any(|file| place.name_below(file).is_some());
+        if is_needed { fs::create_dir_all(path).map_err(io) } else { Ok(()) }
     }
 
     /// Writes a file there; if it `is_synced`, it is on the disk then. A link is not followed, for where it leads

@@ -1,9 +1,12 @@
 //! A temporary file: what becomes of it, and of the file whose name it takes.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tempfile::TempDir;
 
 use super::notes;
 use super::owner;
@@ -12,18 +15,24 @@ use super::unfinished::unfinished;
 /// A file that goes when it is dropped, or a signal ends the program, unless it has got its name.
 #[derive(Debug)]
 pub(super) struct Temporary {
-    pub file: File,
+    file: File,
     path: PathBuf,
     has_name: bool,
-    /// Whether it moves to the folder for temporary files rather than fail.
-    pub is_kept: bool,
-    /// Why it has moved there.
+    /// The name under which it goes to the folder for temporary files, rather than be lost.
+    kept_as: Option<OsString>,
+    /// Why it has gone there.
     moved: Option<io::Error>,
+    /// The folder that was made for it there.
+    folder: Option<TempDir>,
 }
 
 impl Temporary {
     /// With a mode, of which the umask takes its part.
     pub fn new(folder: &Path, mode: u32) -> io::Result<Self> {
+        Self::at(folder.join(owner::new_name()), mode)
+    }
+
+    fn at(path: PathBuf, mode: u32) -> io::Result<Self> {
         let mut options = File::options();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
@@ -32,21 +41,50 @@ impl Temporary {
         let _ = mode;
         // No signal comes between the file and its entry.
         let mut unfinished = unfinished();
-        let path = folder.join(owner::new_name());
         let file = options.open(&path)?;
         unfinished.insert(path.clone());
-        Ok(Self { file, path, has_name: false, is_kept: false, moved: None })
+        Ok(Self { file, path, has_name: false, kept_as: None, moved: None, folder: None })
     }
 
-    /// In the folder for temporary files from the beginning, for that reason.
-    pub fn elsewhere(reason: io::Error) -> io::Result<Self> {
-        let Ok(mut file) = Self::new(&std::env::temp_dir(), 0o600) else { return Err(reason) };
-        (file.is_kept, file.moved) = (true, Some(reason));
+    /// In the folder for temporary files from the beginning, under this name, for that reason.
+    pub fn elsewhere(name: OsString, reason: io::Error) -> io::Result<Self> {
+        let Ok(mut file) = Self::in_own_folder(&name) else { return Err(reason) };
+        (file.kept_as, file.moved) = (Some(name), Some(reason));
         Ok(file)
+    }
+
+    fn in_own_folder(name: &OsStr) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("pixelcnn-").tempdir()?;
+        unfinished().insert(folder.path().to_owned());
+        let mut file = Self::at(folder.path().join(name), 0o600)?;
+        file.folder = Some(folder);
+        Ok(file)
+    }
+
+    /// From now on it goes to the folder for temporary files, under this name, rather than be lost.
+    pub fn keep_as(&mut self, name: OsString) {
+        self.kept_as = Some(name);
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// That the file system gives files other names.
+    pub fn prove_rename(mut self) -> io::Result<()> {
+        let mut unfinished = unfinished();
+        let path = self.path.with_file_name(owner::new_name());
+        fs::rename(&self.path, &path)?;
+        unfinished.remove(&self.path);
+        unfinished.insert(path.clone());
+        self.path = path;
+        drop(unfinished);
+        Ok(())
+    }
+
+    /// When it was last written to, by the clock of its file system.
+    pub fn modified(&self) -> io::Result<SystemTime> {
+        self.file.metadata()?.modified()
     }
 
     /// Makes room for so many bytes in all.
@@ -65,21 +103,23 @@ impl Temporary {
         Ok(())
     }
 
-    /// Becomes the file `target`; if it `is_synced`, it is on the disk before. If it `is_kept`, it stays at another
-    /// place where the system refuses: the reason, and the place.
+    /// Becomes the file `target`; if it `is_synced`, it is on the disk before. If it is to be kept, and the system
+    /// refuses, it stays elsewhere: the reason, and the place.
     pub fn take_name(mut self, target: &Path, is_synced: bool) -> io::Result<Option<(io::Error, PathBuf)>> {
         if self.moved.is_none()
             && let Err(error) = self.replace(target, is_synced)
         {
-            if !self.is_kept {
-                return Err(error);
+            let Some(name) = self.kept_as.clone() else { return Err(error) };
+            if self.move_away(&name).is_err() {
+                // There is no room for it there.
+                self.stay(&name);
             }
-            // Where there is no room for it, it stays beside its target.
-            let _ = self.move_away();
             self.moved = Some(error);
         }
         let Some(reason) = self.moved.take() else { return Ok(None) };
-        Ok(Some((reason, self.keep_as(target.file_name().unwrap_or("result".as_ref())))))
+        let _ = sync(&self.file);
+        self.get_name();
+        Ok(Some((reason, self.path.clone())))
     }
 
     fn replace(&mut self, target: &Path, is_synced: bool) -> io::Result<()> {
@@ -91,12 +131,11 @@ impl Temporary {
         if is_synced {
             sync(&self.file)?;
         }
-        let mut unfinished = unfinished();
-        match (fs::rename(&self.path, target), replaced) {
-            (Ok(()), _) => {
-                self.has_name = true;
-                unfinished.remove(&self.path);
-                drop(unfinished);
+        let signals_wait = unfinished();
+        match fs::rename(&self.path, target) {
+            Ok(()) => {
+                drop(signals_wait);
+                self.get_name();
                 // Some file systems know no such thing of folders.
                 if let (true, Ok(folder)) = (is_synced, File::open(super::folder_of(target))) {
                     let _ = folder.sync_all();
@@ -104,47 +143,51 @@ impl Temporary {
                 Ok(())
             }
             // A mount point, or a folder that takes no files.
-            (Err(_), Some(replaced)) if replaced.is_file() => {
+            Err(_) if self.kept_as.is_some() && replaced.is_some_and(|replaced| replaced.is_file()) => {
                 self.file.rewind()?;
                 let mut old = File::options().write(true).truncate(true).open(target)?;
                 io::copy(&mut self.file, &mut old)?;
-                drop(unfinished);
+                drop(signals_wait);
                 if is_synced { sync(&old) } else { Ok(()) }
             }
-            (Err(error), _) => Err(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// It is not temporary any more.
+    fn get_name(&mut self) {
+        self.has_name = true;
+        let mut unfinished = unfinished();
+        unfinished.remove(&self.path);
+        if let Some(folder) = self.folder.take() {
+            unfinished.remove(&folder.keep());
         }
     }
 
     /// Goes on in the folder for temporary files, with what has been written.
-    fn move_away(&mut self) -> io::Result<()> {
+    fn move_away(&mut self, name: &OsStr) -> io::Result<()> {
         let position = self.file.stream_position()?;
-        let mut other = Self::new(&std::env::temp_dir(), 0o600)?;
+        let mut other = Self::in_own_folder(name)?;
         self.file.rewind()?;
         let copied = io::copy(&mut self.file, &mut other.file);
         self.file.seek(SeekFrom::Start(position))?;
         copied?;
         other.file.seek(SeekFrom::Start(position))?;
-        // The old file goes with `other`.
-        std::mem::swap(&mut self.file, &mut other.file);
-        std::mem::swap(&mut self.path, &mut other.path);
-        std::mem::swap(&mut self.has_name, &mut other.has_name);
+        other.kept_as = self.kept_as.take();
+        // What it was goes.
+        *self = other;
         Ok(())
     }
 
-    /// Stays where it is, under this name in a new folder if that can be made.
-    fn keep_as(&mut self, name: &OsStr) -> PathBuf {
-        let _ = sync(&self.file);
-        let mut unfinished = unfinished();
-        let folder = tempfile::Builder::new().prefix("pixelcnn-").tempdir_in(super::folder_of(&self.path));
-        let path = folder.and_then(|folder| {
-            let path = folder.path().join(name);
-            fs::rename(&self.path, &path)?;
-            let _ = folder.keep();
-            Ok(path)
-        });
-        unfinished.remove(&self.path);
-        self.has_name = true;
-        path.unwrap_or_else(|_| self.path.clone())
+    /// Stays beside its target, under a name that tells it from temporary files if that is allowed.
+    fn stay(&mut self, name: &OsStr) {
+        let mut visible = OsString::from(format!("kept-{}-", owner::random()));
+        visible.push(name);
+        let path = super::folder_of(&self.path).join(visible);
+        if fs::rename(&self.path, &path).is_ok() {
+            unfinished().remove(&self.path);
+            self.path = path;
+        }
     }
 }
 
@@ -154,24 +197,25 @@ impl Drop for Temporary {
             let mut unfinished = unfinished();
             unfinished.remove(&self.path);
             let _ = fs::remove_file(&self.path);
+            if let Some(folder) = &self.folder {
+                unfinished.remove(folder.path());
+            }
         }
     }
 }
 
 impl Write for Temporary {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.file.write(bytes) {
-            Err(error)
-                if self.is_kept && self.moved.is_none() && error.kind() != io::ErrorKind::Interrupted =>
-            {
-                if self.move_away().is_err() {
-                    return Err(error);
-                }
-                self.moved = Some(error);
-                self.file.write(bytes)
-            }
-            result => result,
+        let error = match self.file.write(bytes) {
+            Err(error) if self.moved.is_none() && error.kind() != io::ErrorKind::Interrupted => error,
+            result => return result,
+        };
+        let Some(name) = self.kept_as.clone() else { return Err(error) };
+        if self.move_away(&name).is_err() {
+            return Err(error);
         }
+        self.moved = Some(error);
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

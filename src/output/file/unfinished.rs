@@ -1,4 +1,4 @@
-//! Temporary files that are to go if the program ends now, and the signals that end it.
+//! Temporary files, and folders of them, that are to go if the program ends now, and the signals that end it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,7 +80,10 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 fn remove(unfinished: &BTreeSet<PathBuf>) {
-    for path in unfinished {
-        let _ = fs::remove_file(path);
+    // The set sorts what is inside a folder after it.
+    for path in unfinished.iter().rev() {
+        if fs::remove_file(path).is_err() {
+            let _ = fs::remove_dir(path);
+        }
     }
 }
