@@ -258,6 +258,27 @@ fn a_picture_that_finds_no_room_at_the_end_is_kept_elsewhere() {
 }
 
 #[test]
+fn a_table_that_finds_no_room_on_the_way_is_kept_whole() {
+    let shell = Shell::new();
+    for folder in ["mount", "temporary"] {
+        fs::create_dir(shell.path(folder)).unwrap();
+    }
+    // Twelve kB at the end, where there is room for four.
+    let line = "TMPDIR=temporary pixelcnn sample -m grey.safetensors -n 600 --device cpu -o a.npy --scores mount/s.csv; \
+        c=$?; ls -A mount; exit $c";
+    let Some(output) = mounted(&shell, "mount -t tmpfs -o size=4k none mount", line) else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let line = said.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(line.starts_with("error: cannot write mount/s.csv: No space left"), "{said}");
+    let kept = fs::read_to_string(shell.path(line.rsplit_once("it is kept as ").unwrap().1)).unwrap();
+    assert_eq!(kept.lines().count(), 601);
+    assert!(kept.lines().last().unwrap().starts_with("599,"), "{kept}");
+    assert_eq!(fs::metadata(shell.path("a.npy")).unwrap().len(), 128 + 600 * 140, "the others are there");
+    assert!(output.stdout.is_empty() && shell.files().iter().all(|file| !file.starts_with(".pixelcnn-")));
+}
+
+#[test]
 fn completions_that_find_no_room_are_kept_elsewhere() {
     let shell = Shell::new();
     for folder in ["mount", "temporary"] {

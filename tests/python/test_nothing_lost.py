@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -234,11 +233,14 @@ def test_a_stopped_run_whose_folder_is_gone_keeps_its_checkpoint_elsewhere(image
     )
     wait_for_step(process, output / "m.ckpt", 2)
     output.rename(tmp_path / "gone")
-    time.sleep(0.2)
+    message = ""
+    while "warning: no checkpoint" not in message:
+        assert process.poll() is None, message
+        message += process.stderr.readline()
     process.send_signal(signal.SIGTERM)
-    message = process.communicate(timeout=60)[1]
+    message += process.communicate(timeout=60)[1]
     kept = next(temporary.glob("*/m.ckpt"))
-    assert process.returncode == 1 and "warning: no checkpoint" in message
+    assert process.returncode == 1
     assert f"cannot be written: No such file or directory; it is kept as {kept}" in message
     trained(images, "-o", tmp_path / "m.safetensors", "--minutes", 0, "--resume", kept)
 

@@ -162,11 +162,8 @@ fn put_each(
             Err(_) => return Err(error),
         }
     }
-    let (path, vanished) = (folder.path().display(), folder.vanished());
-    ensure!(
-        vanished == 0,
-        "{path}: the folder vanished while it was written to, and {vanished} completions with it"
-    );
+    let (vanished, path) = (folder.take_vanished(), folder.path().display());
+    ensure!(vanished == 0, "{path} vanished with {vanished} completions in it, while it was written to");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -9,17 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 use pixelcnn::engine::{EngineError, Room, Want};
 use pixelcnn::model::Model;
 use pixelcnn::output::Image;
-use pixelcnn::output::grid::Drawing;
-use pixelcnn::sampling::mixture;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
-use super::target::{Folder, Target, Template, Texts};
-use super::{EngineArgs, Files, ModelArgs, counted, images, note};
+use super::target::{Target, Template};
+use super::{EngineArgs, ModelArgs, counted, images, note};
+use outputs::{Outputs, check_files};
 use plan::Plan;
-use pool::{Drawn, Work, Worker};
+use pool::{Work, Worker};
 use range::{Shard, parse_shard};
 use scores::Scores;
 
+mod outputs;
 mod plan;
 mod pool;
 mod range;
@@ -160,7 +161,7 @@ pub fn run(args: &Args) -> Result<()> {
             return Ok(());
         }
     }
-    let left: usize = todo.iter().map(|range| (range.end - range.start) as usize).sum();
+    let mut left = images_in(&todo);
     let mut workers = match count {
         0 => Vec::new(),
         // For as many as without --resume, so that batches and what is said of them are the same.
@@ -169,23 +170,35 @@ pub fn run(args: &Args) -> Result<()> {
 
     let start = Instant::now();
     let mut done = count - left;
-    let bar = super::progress(left, plan.width * plan.height);
     let told: Vec<_> = workers.iter().map(|worker| (plan.settings(&[worker]), worker.batch)).collect();
-    let work = Work {
-        todo: &todo,
-        job: &|indices| plan.job(indices),
-        in_order: outputs.target.needs_order() || outputs.scores.is_some(),
-        most_waiting: (MOST_WAITING / series.bytes()).max(1),
-    };
-    let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
-        let (settings, batch) = &told[drawn.by];
-        outputs.put(&plan, drawn, settings, *batch)?;
-        done += 1;
-        Ok(())
-    });
-    bar.finish_and_clear();
-    if let Err(error) = drawn {
-        return Err(outputs.target.explain(error, done, count));
+    for round in 1.. {
+        let bar = super::progress(images_in(&todo), plan.width * plan.height);
+        let work = Work {
+            todo: &todo,
+            job: &|indices| plan.job(indices),
+            in_order: outputs.target.needs_order() || outputs.scores.is_some(),
+            most_waiting: (MOST_WAITING / series.bytes()).max(1),
+        };
+        let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
+            let (settings, batch) = &told[drawn.by];
+            outputs.put(&plan, drawn, settings, *batch)?;
+            done += 1;
+            Ok(())
+        });
+        bar.finish_and_clear();
+        if let Err(error) = drawn {
+            return Err(outputs.target.explain(error, done, count));
+        }
+        // The table has its rows already.
+        if round == MOST_ROUNDS || outputs.scores.is_some() {
+            break;
+        }
+        todo = outputs.vanished(&plan)?;
+        if todo.is_empty() {
+            break;
+        }
+        let again = images_in(&todo);
+        (done, left) = (count - again, left + again);
     }
     let mean = outputs.scores.as_ref().map(Scores::mean);
     let place = outputs.finish(args, &plan.about(&workers.iter().collect::<Vec<_>>()))?;
@@ -221,81 +234,11 @@ fn refuse_random_parts(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Fails if an output is a file that is read, or another output.
-fn check_files(args: &Args, plan: &Plan) -> Result<()> {
-    let mut files = Files::default();
-    args.model.add_to(&mut files);
-    match &args.each {
-        None => files.writes("-o", Some(&args.output)),
-        Some(path) => {
-            files.writes_each("--each", path, |name| {
-                args.name.makes(name, path, plan.whole.clone(), &|index| plan.item(index))
-            });
-        }
-    }
-    files.writes("--animate", args.show.animate.as_deref());
-    files.writes("--scores", args.scores.as_deref());
-    files.check()
-}
+/// How often images are drawn that have vanished with their folder.
+const MOST_ROUNDS: usize = 5;
 
-/// Where everything goes that is made.
-struct Outputs {
-    target: Target,
-    drawing: Option<Drawing>,
-    scores: Option<Scores>,
-}
-
-impl Outputs {
-    fn open(args: &Args, plan: &Plan) -> Result<Self> {
-        let series = plan.series();
-        let target = match &args.each {
-            None => Target::file(&args.output, &series, args.show.scale)?,
-            Some(path) => {
-                let item = |index| plan.item(index);
-                let folder = Folder::open("--each", path, &args.name, &series, plan.whole.clone(), &item)?;
-                folder.make_for([&args.show.animate, &args.scores].into_iter().flatten())?;
-                Target::Each(folder)
-            }
-        };
-        let grid = args.show.animate.as_ref().and_then(|_| series.grid());
-        let drawing = args.show.begin(grid.as_ref())?;
-        Ok(Self { target, drawing, scores: Scores::begin(args.scores.as_deref())? })
-    }
-
-    /// Takes an image; `settings` are those it was drawn with.
-    fn put(&mut self, plan: &Plan, drawn: Drawn, settings: &Texts, batch: usize) -> Result<()> {
-        let Drawn { index, levels, log_likelihood, .. } = drawn;
-        if let Some(drawing) = &mut self.drawing {
-            let position = (index - plan.indices.start) as usize;
-            // All images of a batch are drawn in step.
-            let before = position / batch * plan.width * plan.height;
-            drawing.place(position, plan.width, &levels, |pixel| before + pixel + 1);
-        }
-        let item = plan.item(index);
-        let Some(scores) = &mut self.scores else {
-            return self.target.put(&item, levels, settings).map(drop);
-        };
-        let bits = mixture::bits_per_dim_of(&log_likelihood, plan.model.config.channels);
-        let file = self.target.put(&item, levels, &[settings, &[bits_text(bits)]].concat())?;
-        scores.put(index, item.class.as_ref().map(|(_, name)| name.as_str()), bits, &file)
-    }
-
-    /// Writes what is not written yet, and says where the images are. `about` tells of all of them.
-    fn finish(self, args: &Args, about: &Texts) -> Result<String> {
-        let mut about = about.to_vec();
-        about.extend(self.scores.as_ref().map(|scores| bits_text(scores.mean())));
-        let mut place = String::new();
-        super::all([
-            self.target.finish(&about).map(|at| place = at),
-            self.scores.map_or(Ok(()), Scores::finish),
-            args.show.finish(self.drawing.as_ref(), &about),
-        ])?;
-        Ok(place)
-    }
-}
-
-fn bits_text(bits: f64) -> (String, String) {
-    ("bits_per_dim".to_owned(), format!("{bits:.6}"))
+fn images_in(ranges: &[Range<u64>]) -> usize {
+    ranges.iter().map(|range| (range.end - range.start) as usize).sum()
 }
 
 /// Bytes of images that may wait for an earlier one to be written.

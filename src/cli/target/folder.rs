@@ -14,7 +14,7 @@ use pixelcnn::output::file::{self, OutputError, Place, folded};
 use pixelcnn::output::{Image, png};
 
 use super::{Item, Series, Template, Texts, same_images};
-use crate::cli::note;
+use crate::cli::{counted, note};
 
 /// A folder of files, named by a template.
 pub struct Folder {
@@ -116,13 +116,18 @@ impl Folder {
         same_images(settings, &texts).is_ok().then_some(item)
     }
 
+    /// How many images have vanished since the last call, with the folder or one in it.
+    pub fn take_vanished(&mut self) -> usize {
+        self.folder.take_vanished()
+    }
+
     /// Says where the images are, all of them.
-    pub fn finish(self) -> Result<String> {
-        let (path, vanished) = (self.path().display(), self.folder.vanished());
+    pub fn finish(mut self) -> Result<String> {
+        let (vanished, path) = (self.take_vanished(), self.path().display());
         ensure!(
             vanished == 0,
-            "{path}: the folder vanished while images were drawn, and {vanished} of them with it; it was made anew for \
-            the rest (--resume draws what is missing)"
+            "{path} vanished with {} in it; it was made anew for the rest (the same command draws what is missing)",
+            counted(vanished)
         );
         Ok(path.to_string())
     }

@@ -113,6 +113,9 @@ impl Template {
         item: &dyn Fn(u64) -> Item,
     ) -> bool {
         let (wanted, ignores_case) = (folded(name), LazyCell::new(|| ignores_case(folder)));
+        if !wanted.ends_with(".png") {
+            return false;
+        }
         indices
             .map(|index| self.name(&item(index)))
             .any(|made| made == name || folded(&made) == wanted && *ignores_case)

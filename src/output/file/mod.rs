@@ -367,6 +367,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_begun_is_kept_though_its_folder_goes() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        let mut file = NewFile::create(&folder.join("array.npy")).unwrap();
+        file.write_all(&[1; 20_000]).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        file.write_all(&[2; 20_000]).unwrap();
+        file.rewind().unwrap();
+        file.write_all(&[3]).unwrap();
+        let error = file.finish().unwrap_err();
+        let OutputError::Elsewhere { kept, .. } = &error else { panic!("{error}") };
+        assert_eq!(kept.file_name().unwrap(), "array.npy");
+        assert_eq!(fs::read(kept).unwrap(), [&[3][..], &[1; 19_999], &[2; 20_000]].concat());
+        fs::remove_dir_all(kept.parent().unwrap()).unwrap();
+        assert!(!unfinished().iter().any(|path| path.starts_with(kept.parent().unwrap())));
+    }
+
+    #[test]
     fn what_finds_no_place_at_the_end_is_kept_elsewhere() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gone").join("result.csv");

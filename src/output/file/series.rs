@@ -14,8 +14,8 @@ use super::{NewFile, OutputError, folder_of};
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// How many images were written, by the folder they are in.
-    written: HashMap<PathBuf, usize>,
+    /// How many images were written, and the last of them, by the folder they are in.
+    written: HashMap<PathBuf, (usize, PathBuf)>,
     vanished: usize,
 }
 
@@ -99,7 +99,6 @@ impl Folder {
                 Err(OutputError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS =>
                 {
-                    self.vanished += self.written.remove(folder).unwrap_or(0);
                     fs::create_dir_all(folder)
                         .map_err(|source| OutputError::Io { path: path.clone(), source })?;
                 }
@@ -107,14 +106,21 @@ impl Folder {
                 Ok(()) => break,
             }
         }
-        *self.written.entry(folder.to_owned()).or_default() += 1;
+        let (count, last) = self.written.entry(folder.to_owned()).or_default();
+        // Another process may have made the folder anew.
+        if *count > 0 && !last.exists() {
+            self.vanished += std::mem::take(count);
+        }
+        *count += 1;
+        last.clone_from(&path);
         Ok(path)
     }
 
-    /// How many of the images that were written there vanished with it, or with a folder in it.
-    pub fn vanished(&self) -> usize {
-        let gone = self.written.iter().filter(|(folder, _)| !folder.is_dir());
-        self.vanished + gone.map(|(_, count)| count).sum::<usize>()
+    /// How many of the images that were written there vanished with it, or with a folder in it, since the last call.
+    pub fn take_vanished(&mut self) -> usize {
+        let gone = self.written.extract_if(|_, (_, last)| !last.exists());
+        let gone: usize = gone.map(|(_, (count, _))| count).sum();
+        std::mem::take(&mut self.vanished) + gone
     }
 }
 
@@ -135,14 +141,18 @@ mod tests {
         put(&mut folder, "0.png").unwrap();
         put(&mut folder, "c/1.png").unwrap();
         put(&mut folder, "c/2.png").unwrap();
-        assert_eq!(folder.vanished(), 0);
+        assert_eq!(folder.take_vanished(), 0);
         fs::remove_dir_all(path.join("c")).unwrap();
-        assert_eq!(folder.vanished(), 2);
+        assert_eq!((folder.take_vanished(), folder.take_vanished()), (2, 0));
         put(&mut folder, "c/3.png").unwrap();
-        assert_eq!(folder.vanished(), 2);
+        fs::remove_dir_all(path.join("c")).unwrap();
+        put(&mut folder, "c/3.png").unwrap();
+        assert_eq!(folder.take_vanished(), 1);
         fs::remove_dir_all(above.path().join("a")).unwrap();
+        // By another process.
+        fs::create_dir_all(&path).unwrap();
         put(&mut folder, "4.png").unwrap();
-        assert_eq!(folder.vanished(), 4);
+        assert_eq!(folder.take_vanished(), 2);
         drop(folder);
         assert!(path.join("4.png").is_file());
         fs::remove_file(path.join("4.png")).unwrap();
