@@ -110,7 +110,7 @@ fn no_output_is_another_output() {
         ("sample -n 2 --each q --animate q/000000.png", "is the same file as an image of --each q"),
         ("sample -n 2 --each q --animate ./q/./000001.png", same),
         ("sample -n 2 --each q --animate ./q/../q/000001.png", "there is no folder ./q/../q"),
-        ("sample -n 2 --each q --name a/{nth}.png --animate q/a/2.png", same),
+        ("sample -n 2 --each q --name a/{index}.png --animate q/a/1.png", same),
         ("complete x.png --rows 3 --animate new.png -o ./new.png", same),
         ("complete x.png --rows 3 --each q --animate q/000000-7.png", same),
         ("classify x.png --plot both.svg --csv both.csv", same),

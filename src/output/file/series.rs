@@ -95,25 +95,36 @@ impl Folder {
             file.finish()
         };
         for attempt in 1.. {
+            self.look_for_last(folder);
             match write() {
+                Ok(()) => break,
                 Err(OutputError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS =>
                 {
-                    fs::create_dir_all(folder)
-                        .map_err(|source| OutputError::Io { path: path.clone(), source })?;
+                    match fs::create_dir_all(folder) {
+                        // One above it has just gone.
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(OutputError::Io { path, source: error });
+                        }
+                        _ => {}
+                    }
                 }
                 Err(error) => return Err(error),
-                Ok(()) => break,
             }
         }
         let (count, last) = self.written.entry(folder.to_owned()).or_default();
-        // Another process may have made the folder anew.
-        if *count > 0 && !last.exists() {
-            self.vanished += std::mem::take(count);
-        }
         *count += 1;
         last.clone_from(&path);
         Ok(path)
+    }
+
+    /// Finds out whether a folder has vanished. Another process may have made it anew, so that its last image tells.
+    fn look_for_last(&mut self, folder: &Path) {
+        if let Some((count, last)) = self.written.get_mut(folder)
+            && !last.exists()
+        {
+            self.vanished += std::mem::take(count);
+        }
     }
 
     /// How many of the images that were written there vanished with it, or with a folder in it, since the last call.
