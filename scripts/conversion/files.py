@@ -131,7 +131,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None], synced: bool = Tr
                 if old is None:
                     raise
                 # A mount point, or another file system.
-                write_in_place(path, temporary, target)
+                try:
+                    write_in_place(path, temporary, target)
+                except Kept:
+                    at_end.pop_all()  # the temporary file stays
+                    raise
         if synced:
             sync_folder(target.parent)
 
@@ -145,7 +149,10 @@ def write_in_place(path: Path, temporary: Path, target: Path) -> None:
     except OSError as error:
         # The old file is lost, and the new one must not be.
         kept = temporary.with_name(f"kept-{secrets.token_hex(6)}-{target.name}")
-        shutil.copyfile(temporary, kept)
+        try:
+            os.rename(temporary, kept)
+        except OSError:
+            kept = temporary
         raise Kept(f"{path}: cannot be written: {error.strerror}; it is kept as {kept}") from None
 
 

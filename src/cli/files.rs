@@ -95,8 +95,8 @@ impl<'a> Files<'a> {
     fn check_each(&self, each: &Each) -> Result<()> {
         let &Each { flag, folder, ref is_one } = each;
         let Ok(place) = Place::of(folder) else { return Ok(()) };
-        let is_place = |path: &&PathBuf| Place::of(path).is_ok_and(|other| other.is_same(&place));
-        if self.folders.iter().any(|path| is_place(&path)) {
+        let is_here = |path: &PathBuf| Place::of(path).is_ok_and(|other| other.is_same(&place));
+        if self.folders.iter().any(is_here) {
             bail!(
                 "{flag} {}: is a folder whose images are read, and others would be mixed with them (choose another \
                 folder)",

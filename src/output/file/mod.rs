@@ -113,8 +113,12 @@ pub fn prove_writable(path: &Path) -> Result<(), OutputError> {
             // The surest way to learn whether a file can be made here is to make one, under its own name: a
             // file system may refuse that for its length, or for a character. No signal comes in between.
             let _guard = unfinished();
-            let made = File::create_new(&target).map_err(io)?;
-            // Another process may have given a file of its own that name since.
+            let made = match File::create_new(&target) {
+                // Another process has given a file of its own that name.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+                made => made.map_err(io)?,
+            };
+            // Or it has done so since.
             let is_own = made.metadata().is_ok_and(|made| is_same_file(&made, &target));
             drop(made);
             if is_own { fs::remove_file(&target).map_err(io) } else { Ok(()) }
