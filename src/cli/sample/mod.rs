@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::engine::{EngineError, Room, Want};
 use crate::model::Model;
-use crate::output::Image;
+use crate::output::{Image, shades};
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::target::{Target, Template};
@@ -288,7 +288,7 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     };
     let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
         if series.indices.contains(&drawn.index) {
-            grid.place((drawn.index - first) as usize, &drawn.levels);
+            grid.place((drawn.index - first) as usize, &shades(&drawn.levels, series.levels));
         }
         Ok(())
     });
