@@ -43,7 +43,10 @@ pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<A
     let network = model.network(width, height);
     if let Some(reason) = reason_against(&network) {
         let reason = format!("the GPU engine cannot run this network: {reason}");
-        return Ok((Vec::new(), Pick { indices: Vec::new(), reason, is_surprise: true, leaves_gpu: false }));
+        return Ok((
+            Vec::new(),
+            Pick { indices: Vec::new(), reason, is_surprise: true, leaves_gpu: false },
+        ));
     }
     let pixels = network.width * network.height;
     // As many batches as the largest that helps takes.

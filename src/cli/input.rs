@@ -243,10 +243,15 @@ fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
         Some(problem) => Err(anyhow!(problem)),
         None => Ok(()),
     };
-    if let Some(Levels { width, height, channels, levels }) = item.levels().filter(|_| head.levels() != 256) {
+    if let Some(Levels { width, height, channels, levels }) = item.levels().filter(|_| head.levels() != 256)
+    {
         check_size(width, height)?;
         if channels != head.channels() {
-            bail!("model {} takes {} numbers a pixel, and this image has {channels}", model.name, head.channels());
+            bail!(
+                "model {} takes {} numbers a pixel, and this image has {channels}",
+                model.name,
+                head.channels()
+            );
         }
         return Ok(Input { name, root, width, height, levels, is_rounded: false, class });
     }
@@ -275,7 +280,10 @@ impl Input {
     /// Its levels as bytes, little-endian where there are more than 256.
     fn bytes(&self) -> Vec<u8> {
         let wide = self.levels.iter().any(|level| *level > 255);
-        self.levels.iter().flat_map(|level| level.to_le_bytes().into_iter().take(1 + usize::from(wide))).collect()
+        self.levels
+            .iter()
+            .flat_map(|level| level.to_le_bytes().into_iter().take(1 + usize::from(wide)))
+            .collect()
     }
 }
 

@@ -154,7 +154,8 @@ impl Array {
     /// An image of 256 levels as a picture.
     pub fn image(&self, index: usize) -> Pixels {
         let Levels { width, height, channels, levels } = self.levels(index);
-        let pixel = |pixel: &[u16]| -> [u8; 3] { std::array::from_fn(|c| pixel[c.min(channels - 1)] as u8) };
+        let pixel =
+            |pixel: &[u16]| -> [u8; 3] { std::array::from_fn(|c| pixel[c.min(channels - 1)] as u8) };
         Pixels { width, height, rgb: levels.chunks(channels).flat_map(pixel).collect() }
     }
 

@@ -12,7 +12,9 @@ use crate::model::Model;
 use crate::sampling::random::Noise;
 use crate::sampling::resampling::{choose, effective_sample_size};
 
-use super::drawing::{Again, DrawArgs, Seed, ShowArgs, draw_texts, file_name, levels_text, model_texts, parse_seed};
+use super::drawing::{
+    Again, DrawArgs, Seed, ShowArgs, draw_texts, file_name, levels_text, model_texts, parse_seed,
+};
 use super::input::{Classes, Input, InputArgs, Inputs};
 use super::{EngineArgs, Files, ModelArgs, images, say};
 use known::KnownArgs;

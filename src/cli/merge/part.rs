@@ -129,7 +129,8 @@ impl Part {
         let of_file = || self.path.display().to_string();
         if !self.is_array {
             let (image, texts) = png::read(&self.path).with_context(of_file)?;
-            let levels: Vec<_> = image.levels.iter().map(|&shade| level_of(shade, look.levels()).0).collect();
+            let levels: Vec<_> =
+                image.levels.iter().map(|&shade| level_of(shade, look.levels()).0).collect();
             return put(&self.items[0], &levels, &own_texts(&texts));
         }
         let mut npz = NpzReader::open(&self.path).with_context(of_file)?;
@@ -145,7 +146,8 @@ impl Part {
         let mut pixels = vec![0; width * height * stored * numbers.bytes()];
         for item in &self.items {
             array.read_exact(&mut pixels).with_context(of_file)?;
-            let level = |bytes: &[u8]| bytes.iter().rev().fold(0, |level, byte| level << 8 | u16::from(*byte));
+            let level =
+                |bytes: &[u8]| bytes.iter().rev().fold(0, |level, byte| level << 8 | u16::from(*byte));
             let levels = pixels.chunks(numbers.bytes()).map(level).step_by(stored / channels);
             put(item, &levels.collect::<Vec<_>>(), &texts)?;
         }

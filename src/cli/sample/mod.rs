@@ -304,6 +304,7 @@ fn names(workers: &[Worker]) -> String {
 
 /// What is to be drawn, as far as no engine has to be known for it.
 fn plan(args: &Args, model: Model) -> Result<Plan> {
+    model.head().check(&args.draw.draw())?;
     let (width, height) = args.size.unwrap_or(model.size());
     if let Some(problem) = super::size_problem(width, height, &model) {
         bail!("--size: {problem}");
