@@ -1,0 +1,269 @@
+"""Puts nodes of any size on the canvas of their level.
+
+A value of any size, such as a padded embedding or the uncropped result of a convolution, is known by its positions
+that matter: those from which something leads to the head. They are placed so that all of them that depend on the
+image lie on the canvas. What lies outside of it does not depend on the image; its share is added as a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from . import maps, numeric
+from .errors import Refused
+from .graph import EVERYWHERE, IMAGE, RAW, Form, Graph, Layer, Node, Pick, Tap, pick_matrix, times
+from .tape import Array
+
+Origin = tuple[int, int]
+
+
+def place(graph: Graph, head: int) -> None:
+    """Place every node; the head covers the image."""
+    image, out = graph.nodes[IMAGE], graph.nodes[head]
+    if (out.height, out.width, out.level) != (image.height, image.width, 0):
+        raise Refused(f"the output has {out.height}x{out.width} positions for an image of {image.height}x{image.width}")
+    canvas = [(image.height >> n.level, image.width >> n.level) if n.level >= 0 else (0, 0) for n in graph.nodes]
+    whole = all(
+        (n.height, n.width) == canvas[k] for k, n in enumerate(graph.nodes)
+    ) and all(t.rect == EVERYWHERE for layer in graph.layers for t in layer.taps)
+    if whole:
+        return
+    _Placement(graph, canvas).run(head)
+
+
+class _Placement:
+    def __init__(self, graph: Graph, canvas: list[tuple[int, int]]):
+        self.graph = graph
+        self.canvas = canvas
+        self.static = [(t.latest == -1).all(0) for t in times(graph, 1)]
+        self.wanted = [np.zeros((n.height, n.width), bool) for n in graph.nodes]
+        self.origin: dict[int, Origin] = {IMAGE: (0, 0)}
+        self.readers: list[list[tuple[Layer, Tap]]] = [[] for _ in graph.nodes]
+        self.values: dict[int, Array] = {}
+
+    def run(self, head: int) -> None:
+        graph = self.graph
+        for layer in graph.layers:
+            for tap in layer.taps:
+                self.readers[tap.source].append((layer, tap))
+        self.wanted[head][:] = True
+        self.origin[head] = (0, 0)
+        for layer in reversed(graph.layers):
+            n = layer.target
+            if not self.wanted[n].any():
+                self.origin.setdefault(n, (0, 0))
+                continue
+            if n not in self.origin:
+                self.origin[n] = self._choose(n)
+            self.wanted[n] &= self._on_canvas(n)
+            for tap in layer.taps:
+                self._want(layer, tap)
+        borders = {id(x): [table for t in x.taps for table in self._border(x, t)] for x in graph.layers}
+        copies: dict[int, list[Layer]] = {}
+        for layer in graph.layers:
+            if self.wanted[layer.target].any():
+                for k, tap in enumerate(layer.taps):
+                    layer.taps[k] = self._masked(layer, tap, copies)
+        self._rewrite(borders)
+        if copies:
+            graph.layers = [x for layer in graph.layers for x in (*copies.get(id(layer), []), layer)]
+
+    def _on_canvas(self, n: int) -> np.ndarray:
+        node, (a, b), (height, width) = self.graph.nodes[n], self.origin[n], self.canvas[n]
+        rows, columns = np.arange(node.height) - a, np.arange(node.width) - b
+        return ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+
+    def _want(self, layer: Layer, tap: Tap) -> None:
+        rows, columns = self._virtual(layer, tap)
+        i, j = np.nonzero(self.wanted[layer.target] & (rows >= 0)[:, None] & (columns >= 0))
+        self.wanted[tap.source][rows[i], columns[j]] = True
+
+    def _virtual(self, layer: Layer, tap: Tap) -> tuple[np.ndarray, np.ndarray]:
+        """The positions that a tap reads."""
+        target, source = self.graph.nodes[layer.target], self.graph.nodes[tap.source]
+        return tap.rows(target.height, source.height), tap.columns(target.width, source.width)
+
+    def _engine(self, layer: Layer, tap: Tap, origin: Origin | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The positions that the tap reads on the canvas, where bounds and sizes are the canvas's."""
+        a, b = origin or self.origin[tap.source]
+        target = self.graph.nodes[layer.target]
+        height, width = self.canvas[tap.source]
+        big = 1 << 20
+        free = replace(tap, rect=EVERYWHERE, row=tap.row + big, column=tap.column + big)
+        rows, columns = free.rows(target.height, 4 * big) - big, free.columns(target.width, 4 * big) - big
+        rows = np.where(rows < -big // 2, -1, rows - a)
+        columns = np.where(columns < -big // 2, -1, columns - b)
+        inside = lambda p, n: np.where((p >= 0) & (p < n), p, -1)  # noqa: E731
+        return inside(rows, height), inside(columns, width)
+
+    def _choose(self, n: int) -> Origin:
+        node = self.graph.nodes[n]
+        matter = self.wanted[n] & ~self.static[n]
+        origin: list[int] = []
+        for axis, (size, have) in enumerate(zip(self.canvas[n], (node.height, node.width), strict=True)):
+            used = np.flatnonzero(matter.any(1 - axis))
+            low, high = (used[-1] - size + 1, used[0]) if len(used) else (min(0, have - size), max(0, have - size))
+            if low > high:
+                raise Refused(
+                    f"{'rows' if axis == 0 else 'columns'} {used[0]} to {used[-1]} of a value with "
+                    f"{node.height}x{node.width} positions are needed, more than the {size} of its level ({node.where})"
+                )
+            best = min(range(low, high + 1), key=lambda a: self._cost(n, axis, a, have == size))
+            origin.append(best)
+        return origin[0], origin[1]
+
+    def _cost(self, n: int, axis: int, at: int, level: bool) -> tuple[int, int, int]:
+        """How much is read that should be zero; how far ahead readers read; how far from the same place."""
+        wrong, ahead = 0, []
+        for layer, tap in self.readers[n]:
+            wanted = self.wanted[layer.target]
+            if not wanted.any():
+                continue
+            real = self._virtual(layer, tap)[axis] >= 0
+            seen = self._engine(layer, tap, (at, at))[axis] >= 0
+            wrong += int((wanted.any(1 - axis) & seen & ~real).sum())
+            if tap.stride == 1 and tap.phase is None:
+                ahead.append((tap.row, tap.column)[axis] + self.origin[layer.target][axis] - at)
+        far = 0 if level or not ahead else abs(max(ahead))
+        return wrong, far, abs(at)
+
+    def _border(self, layer: Layer, tap: Tap) -> list[Array]:
+        """What a tap reads outside of the canvas, as a table of the target's canvas."""
+        (rows, columns), (seen_rows, seen_columns) = self._virtual(layer, tap), self._engine(layer, tap)
+        real = (rows >= 0)[:, None] & (columns >= 0)
+        seen = (seen_rows >= 0)[:, None] & (seen_columns >= 0)
+        where = self.wanted[layer.target] & real & ~seen
+        if not where.any() or tap.source == IMAGE:
+            return []
+        value = self._form_value(tap.source, tap.form)
+        (a, b), (height, width) = self.origin[layer.target], self.canvas[layer.target]
+        inputs, m = self.graph.width_of(tap), tap.map
+
+        def table(x: np.ndarray, w: np.ndarray | None = None) -> np.ndarray:
+            matrix = w if not isinstance(m, Pick) else pick_matrix(m, inputs)(*([] if w is None else [w]))
+            full = (numeric.read(x, rows, columns) * where[None, :, :, None]) @ matrix
+            result = np.zeros((len(x), height, width, matrix.shape[1]))
+            part = full[:, max(a, 0) : a + height, max(b, 0) : b + width]
+            result[:, max(-a, 0) : max(-a, 0) + part.shape[1], max(-b, 0) : max(-b, 0) + part.shape[2]] = part
+            return result
+
+        weight = m.factor if isinstance(m, Pick) else m.weight
+        return [self.graph.tape.derive(table, value, *([] if weight is None else [weight]))]
+
+    def _form_value(self, n: int, form: Form) -> Array:
+        """A node's form where it does not depend on the image."""
+        given = [t for t in (form.scale, form.shift) if t is not None]
+
+        def build(x: np.ndarray, *tables: np.ndarray) -> np.ndarray:
+            left = [numeric.spread(t) for t in tables]
+            scale = left.pop(0) if form.scale is not None else None
+            shift = left.pop(0) if form.shift is not None else None
+            return numeric.formed(form.activation, form.slope, form.negate, scale, shift, x)
+
+        return self.graph.tape.derive(build, self._node_value(n), *given)
+
+    def _node_value(self, n: int) -> Array:
+        if n not in self.values:
+            self.values[n] = self._compute(n)
+        return self.values[n]
+
+    def _compute(self, n: int) -> Array:
+        graph, node = self.graph, self.graph.nodes[n]
+        layer = next(x for x in graph.layers if x.target == n)
+        outputs = graph.outputs(layer)
+        taps = [t for t in layer.taps if t.source != IMAGE]
+        given: list[Array] = []
+        for tap in taps:
+            given.append(self._form_value(tap.source, tap.form))
+            weight = tap.map.factor if isinstance(tap.map, Pick) else tap.map.weight
+            if weight is not None:
+                given.append(weight)
+
+        def build(*values: np.ndarray) -> np.ndarray:
+            left = list(values)
+            total = np.zeros((1, node.height, node.width, outputs))
+            for tap in taps:
+                x = left.pop(0)
+                if isinstance(tap.map, Pick):
+                    matrix = pick_matrix(tap.map, x.shape[-1])(*([] if tap.map.factor is None else [left.pop(0)]))
+                else:
+                    matrix = left.pop(0)
+                total = total + numeric.read(x, *self._virtual(layer, tap)) @ matrix
+            for table in left:
+                total = total + table
+            if layer.gate:
+                a, b = total[..., : node.channels], total[..., node.channels :]
+                total = numeric.activate(layer.gate[0], a) * numeric.activate(layer.gate[1], b)
+            return total
+
+        return graph.tape.derive(build, *given, *layer.tables)
+
+    def _masked(self, layer: Layer, tap: Tap, copies: dict[int, list[Layer]]) -> Tap:
+        """A tap that would read on the canvas what should be zero takes a form that is zero there."""
+        (rows, columns), (seen_rows, seen_columns) = self._virtual(layer, tap), self._engine(layer, tap)
+        real = (rows >= 0)[:, None] & (columns >= 0)
+        seen = (seen_rows >= 0)[:, None] & (seen_columns >= 0)
+        wanted = self.wanted[layer.target]
+        bad = wanted & seen & ~real
+        if not bad.any():
+            return tap
+        mask = np.ones(self.canvas[tap.source])
+        i, j = np.nonzero(bad)
+        mask[seen_rows[i], seen_columns[j]] = 0
+        i, j = np.nonzero(wanted & seen & real)
+        if not mask[seen_rows[i], seen_columns[j]].all():
+            raise Refused(f"a value that is zero for some of its readers only ({layer.where})")
+        graph, form, source = self.graph, tap.form, tap.source
+        if form.scale is not None or form.shift is not None or form.table is not None or form.activation in ("sigmoid", "exp", "softplus"):
+            n = graph.width_of(tap)
+            of = graph.nodes[source]
+            graph.nodes.append(Node(of.height, of.width, n, of.level, of.where))
+            copy = len(graph.nodes) - 1
+            self.canvas.append(self.canvas[source])
+            self.origin[copy] = self.origin[source]
+            self.wanted.append(np.ones((of.height, of.width), bool))
+            copies.setdefault(id(layer), []).append(Layer(copy, [Tap(source, form, 0, 0, maps.identity(n))], [], where=of.where))
+            form, source = RAW, copy
+        grid = mask[None, :, :, None]
+        for axis in (1, 2):
+            if (grid == grid.take([0], axis)).all():
+                grid = grid.take([0], axis)
+        channels = graph.nodes[source].channels
+        scale = Array(np.repeat(grid, channels, 3))
+        return replace(tap, source=source, form=replace(form, scale=scale))
+
+    def _rewrite(self, borders: dict[int, list[Array]]) -> None:
+        graph = self.graph
+        for layer in graph.layers:
+            n = layer.target
+            (a, b), size = self.origin[n], (graph.nodes[n].height, graph.nodes[n].width)
+            for tap in layer.taps:
+                c, d = self.origin[tap.source]
+                if tap.phase:
+                    p, q = tap.phase
+                    new = (p - a) % 2, (q - b) % 2
+                    tap.row += (new[0] + a - p) // 2 - c
+                    tap.column += (new[1] + b - q) // 2 - d
+                    tap.phase = new
+                else:
+                    tap.row += tap.stride * a - c
+                    tap.column += tap.stride * b - d
+                tap.rect = EVERYWHERE
+            tables = layer.tables
+            for axis, move in ((1, a), (2, b)):
+                new_size = self.canvas[n][axis - 1]
+                tables = [
+                    t if t.shape[axis] == 1 else _cropped(graph, t, axis, move, size[axis - 1], new_size) for t in tables
+                ]
+            layer.tables = maps.merged_tables(graph.tape, [*tables, *borders.get(id(layer), [])])
+        for k, node in enumerate(graph.nodes):
+            node.height, node.width = self.canvas[k]
+
+
+def _cropped(graph: Graph, table: Array, axis: int, move: int, old: int, new: int) -> Array:
+    sizes = [(old, 1), (new, 1)] if axis == 1 else [(1, old), (1, new)]
+    lead = (-move, 0) if axis == 1 else (0, -move)
+    return maps.moved_table(graph.tape, table, *lead, *sizes)
+
