@@ -88,7 +88,7 @@ def merged_tables(tape: Tape, tables: Sequence[Array]) -> list[Array]:
 def moved_table(tape: Tape, t: Array, top: int, left: int, old: tuple[int, int], new: tuple[int, int]) -> Array:
     """A table of a value of size `old` after padding (top, left; negative: cropping) to size `new`."""
     for axis, lead, before, after in ((1, top, old[0], new[0]), (2, left, old[1], new[1])):
-        if t.shape[axis] == 1 and lead <= 0 and after <= before + lead:
+        if (lead, before) == (0, after) or (t.shape[axis] == 1 and lead <= 0 and after <= before + lead):
             continue
 
         def move(a: np.ndarray, axis: int = axis, lead: int = lead, n: int = before, m: int = after) -> np.ndarray:

@@ -170,32 +170,32 @@ class _Placement:
         return self.values[n]
 
     def _compute(self, n: int) -> Array:
+        """A node's value without the image. What the closure needs is taken now: `_rewrite` changes the taps."""
         graph, node = self.graph, self.graph.nodes[n]
         layer = next(x for x in graph.layers if x.target == n)
-        outputs = graph.outputs(layer)
-        taps = [t for t in layer.taps if t.source != IMAGE]
+        shape, half, gate = (1, node.height, node.width, graph.outputs(layer)), node.channels, layer.gate
         given: list[Array] = []
-        for tap in taps:
+        reads = []
+        for tap in layer.taps:
+            if tap.source == IMAGE:
+                continue
             given.append(self._form_value(tap.source, tap.form))
             weight = tap.map.factor if isinstance(tap.map, Pick) else tap.map.weight
-            if weight is not None:
-                given.append(weight)
+            given += [] if weight is None else [weight]
+            reads.append((tap.map, weight is not None, *self._virtual(layer, tap)))
 
         def build(*values: np.ndarray) -> np.ndarray:
             left = list(values)
-            total = np.zeros((1, node.height, node.width, outputs))
-            for tap in taps:
+            total = np.zeros(shape)
+            for m, weighted, rows, columns in reads:
                 x = left.pop(0)
-                if isinstance(tap.map, Pick):
-                    matrix = pick_matrix(tap.map, x.shape[-1])(*([] if tap.map.factor is None else [left.pop(0)]))
-                else:
-                    matrix = left.pop(0)
-                total = total + numeric.read(x, *self._virtual(layer, tap)) @ matrix
+                w = [left.pop(0)] if weighted else []
+                matrix = pick_matrix(m, x.shape[-1])(*w) if isinstance(m, Pick) else w[0]
+                total = total + numeric.read(x, rows, columns) @ matrix
             for table in left:
                 total = total + table
-            if layer.gate:
-                a, b = total[..., : node.channels], total[..., node.channels :]
-                total = numeric.activate(layer.gate[0], a) * numeric.activate(layer.gate[1], b)
+            if gate:
+                total = numeric.activate(gate[0], total[..., :half]) * numeric.activate(gate[1], total[..., half:])
             return total
 
         return graph.tape.derive(build, *given, *layer.tables)

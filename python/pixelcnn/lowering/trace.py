@@ -108,6 +108,7 @@ class _Alias:
     path: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]
     version: int
     slot: int
+    storage: int  # which `tensor.data = …` exchanges
 
 
 class _OneHot(TorchFunctionMode):
@@ -146,7 +147,9 @@ class Recorder(TorchDispatchMode):
 
     def slot_of(self, tensor: torch.Tensor) -> int:
         """The number of a tensor's present value."""
-        alias = self._aliases.get(id(tensor)) or self._meet(tensor)
+        alias = self._aliases.get(id(tensor))
+        if alias is None or alias.storage != _storage(tensor):
+            alias = self._meet(tensor)
         if alias.version != alias.base.version:
             alias.slot = self._chain(alias)[-1]
             alias.version = alias.base.version
@@ -188,18 +191,17 @@ class Recorder(TorchDispatchMode):
     def _own(self, tensor: torch.Tensor, slot: int, unwritten: torch.Tensor | None = None) -> _Alias:
         base = _Base(slot, unwritten=unwritten)
         self._keep.append(tensor)
-        with contextlib.suppress(RuntimeError, NotImplementedError):
-            self._bases[tensor.untyped_storage()._cdata] = base, _geometry(tensor)
-        self._aliases[id(tensor)] = alias = _Alias(base, [], 0, slot)
+        self._bases[_storage(tensor)] = base, _geometry(tensor)
+        self._aliases[id(tensor)] = alias = _Alias(base, [], 0, slot, _storage(tensor))
         return alias
 
     def _meet(self, tensor: torch.Tensor) -> _Alias:
         """A tensor that no recorded operation has made: one of the module's, or a constant."""
         self._keep.append(tensor)
         geometry = _geometry(tensor)
-        known = self._bases.get(tensor.untyped_storage()._cdata)
+        known = self._bases.get(_storage(tensor))
         if known is not None and known[1] == geometry:
-            self._aliases[id(tensor)] = alias = _Alias(known[0], [], -1, known[0].slot)
+            self._aliases[id(tensor)] = alias = _Alias(known[0], [], -1, known[0].slot, geometry[0])
             return alias
         name = self._names.get(geometry, "")
         slot = self._slot(tensor, name=name, constant=tensor.detach() if name else tensor.detach().clone())
@@ -238,8 +240,8 @@ class Recorder(TorchDispatchMode):
                 link = aten.select.int, (args[1] if len(args) > 1 else kwargs.get("dim", 0), k), {}
             self._keep.append(tensor)
             if known[id(tensor)] is None:
-                base = parent.base
-                self._aliases[id(tensor)] = _Alias(base, [*parent.path, link], base.version, result)
+                base, path = parent.base, [*parent.path, link]
+                self._aliases[id(tensor)] = _Alias(base, path, base.version, result, _storage(tensor))
 
     def _before_write(self, args: Any, kwargs: Any, func: Any) -> None:
         for argument, value in zip(func._schema.arguments, args, strict=False):
@@ -329,12 +331,15 @@ class Recorder(TorchDispatchMode):
         return Where(file, line, module)
 
 
-def _geometry(tensor: torch.Tensor) -> tuple[Any, ...]:
+def _storage(tensor: torch.Tensor) -> int:
     try:
-        storage = tensor.untyped_storage()._cdata
+        return tensor.untyped_storage()._cdata
     except (RuntimeError, NotImplementedError):
-        storage = id(tensor)
-    return storage, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride())
+        return id(tensor)
+
+
+def _geometry(tensor: torch.Tensor) -> tuple[Any, ...]:
+    return _storage(tensor), tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride())
 
 
 def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -410,6 +415,20 @@ def _as_tree(output: Any) -> Any:
     return list(getattr(output, "__dict__", {}).values())
 
 
+class _DoubleOperands(TorchFunctionMode):
+    """Some functions compare the types of their operands before they are dispatched."""
+
+    NAMES = frozenset(
+        "conv1d conv2d conv3d conv_transpose2d linear batch_norm matmul __matmul__ mm bmm addmm baddbmm einsum prelu lerp".split()
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self.NAMES:
+            args, kwargs = tree_map(_double, tuple(args)), tree_map(_double, kwargs)
+        return func(*args, **kwargs)
+
+
 class InDouble(TorchDispatchMode):
     """Runs a module as it is, in 64 bits: every real operand is made one of 64 bits first."""
 
@@ -449,6 +468,9 @@ def module_output(
 ) -> torch.Tensor:
     """The module's own output, in 64 bits or as it computes by itself."""
     inputs = [image] if labels is None else [image, labels]
-    with eval_view(module), _OneHot(), InDouble() if double else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(eval_view(module))
+        for mode in (_OneHot(), _DoubleOperands(), InDouble()) if double else ():
+            stack.enter_context(mode)
         output = forward(module, *inputs)
     return [t for t in tree_leaves(_as_tree(output)) if isinstance(t, torch.Tensor)][position]
