@@ -103,9 +103,17 @@ class _Base:
 
 
 @dataclass
+class _Link:
+    view: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    shape: tuple[int, ...]  # after it
+
+
+@dataclass
 class _Alias:
     base: _Base
-    path: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]
+    path: list[_Link]
     version: int
     slot: int
     storage: int  # which `tensor.data = …` exchanges
@@ -128,6 +136,10 @@ class _OneHot(TorchFunctionMode):
 
 class Recorder(TorchDispatchMode):
     """Records every operation that runs while it is active."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or the first operation imports all of torch._dynamo, which takes seconds
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -230,14 +242,15 @@ class Recorder(TorchDispatchMode):
         self.program.steps.append(Step(func, tuple(replaced[0]), replaced[1], results, where))
         at = 0
         for k, (tensor, result) in enumerate(zip(tensors, results, strict=True)):
-            link: tuple[Any, tuple[Any, ...], dict[str, Any]] = (func, tuple(args[1:]), kwargs)
+            link = _Link(func, tuple(args[1:]), kwargs, tuple(tensor.shape))
             operation = func._schema.name
             if operation.startswith("aten::split"):
                 dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % viewed.dim()
-                link = aten.slice.Tensor, (dim, at, at + tensor.shape[dim]), {}
+                link = _Link(aten.slice.Tensor, (dim, at, at + tensor.shape[dim]), {}, link.shape)
                 at += tensor.shape[dim]
             elif operation == "aten::unbind":
-                link = aten.select.int, (args[1] if len(args) > 1 else kwargs.get("dim", 0), k), {}
+                dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+                link = _Link(aten.select.int, (dim, k), {}, link.shape)
             self._keep.append(tensor)
             if known[id(tensor)] is None:
                 base, path = parent.base, [*parent.path, link]
@@ -273,26 +286,26 @@ class Recorder(TorchDispatchMode):
         self.program.steps.append(Step(functional or func, tuple(replaced[0]), replaced[1], [made], where))
         alias = self._aliases[id(target)]
         chain = self._chain(alias)
-        for (view, view_args, view_kwargs), parent in zip(reversed(alias.path), reversed(chain[:-1]), strict=True):
-            made = self._put_back(view, view_args, view_kwargs, parent, made, where)
+        for link, parent in zip(reversed(alias.path), reversed(chain[:-1]), strict=True):
+            made = self._put_back(link, parent, made, where)
         alias.base.slot = made
         alias.base.version += 1
 
     def _chain(self, alias: _Alias) -> list[int]:
         """The present values along the views from a storage to a tensor."""
         chain = [alias.base.slot]
-        for view, args, kwargs in alias.path:
+        for link in alias.path:
             parent = self.program.slots[chain[-1]]
-            shape = view(torch.empty(parent.shape, device="meta"), *args, **kwargs).shape
-            self.program.slots.append(Slot(tuple(shape), parent.dtype, parent.image, parent.labels))
+            self.program.slots.append(Slot(link.shape, parent.dtype, parent.image, parent.labels))
             made = len(self.program.slots) - 1
-            self.program.steps.append(Step(view, (Ref(chain[-1]), *args), kwargs, [made], Where()))
+            self.program.steps.append(Step(link.view, (Ref(chain[-1]), *link.args), link.kwargs, [made], Where()))
             chain.append(made)
         return chain
 
-    def _put_back(self, view: Any, args: Any, kwargs: Any, parent: int, child: int, where: Where) -> int:
+    def _put_back(self, link: _Link, parent: int, child: int, where: Where) -> int:
         """The value of a view's parent after the view has taken the value `child`."""
-        name = view._schema.name.split("::")[-1]
+        args, kwargs = link.args, link.kwargs
+        name = link.view._schema.name.split("::")[-1]
         before, after = self.program.slots[parent], self.program.slots[child]
         if name == "slice":
             dim, rest = (args[0], args[1:]) if args else (kwargs.get("dim", 0), ())
@@ -431,6 +444,10 @@ class _DoubleOperands(TorchFunctionMode):
 
 class InDouble(TorchDispatchMode):
     """Runs a module as it is, in 64 bits: every real operand is made one of 64 bits first."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or the first operation imports all of torch._dynamo, which takes seconds
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})

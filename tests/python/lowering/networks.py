@@ -512,3 +512,134 @@ class PlusPlus(nn.Module):
             if k != self.depth - 1:
                 u, ul = self.up_size_u[k](u), self.up_size_ul[k](ul)
         return plus(self.out(F.elu(ul)), "output")
+
+
+# --- Networks into which recorded state dicts load (the shapes say what they are; see graphs/README.md)
+
+
+class _Held(nn.Module):
+    """A convolution under the name `conv`, whose mask is not in the state dict."""
+
+    def __init__(self, inputs: int, outputs: int, size, dilation: int = 1, centre: bool = True):
+        super().__init__()
+        padding = [dilation * (k - 1) // 2 for k in size]
+        self.conv = nn.Conv2d(inputs, outputs, size, padding=padding, dilation=dilation)
+        self.mask = torch.ones(size)
+        if size[0] == 1:
+            self.mask[:, size[1] // 2 + centre :] = 0
+        else:
+            self.mask[size[0] // 2 + centre :] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.conv.weight * self.mask, self.conv.bias, padding=self.conv.padding, dilation=self.conv.dilation)
+
+
+class _HeldLayer(nn.Module):
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.conv_vert = _Held(width, 2 * width, (3, 3), dilation)
+        self.conv_horiz = _Held(width, 2 * width, (1, 3), dilation)
+        self.conv_vert_to_horiz = nn.Conv2d(2 * width, 2 * width, 1)
+        self.conv_horiz_1x1 = nn.Conv2d(width, width, 1)
+
+    def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        v_sum = self.conv_vert(v)
+        h_sum = self.conv_horiz(h) + self.conv_vert_to_horiz(v_sum)
+        gate = lambda t: torch.mul(torch.tanh(t[:, : t.shape[1] // 2]), torch.sigmoid(t[:, t.shape[1] // 2 :]))  # noqa: E731
+        return gate(v_sum), self.conv_horiz_1x1(gate(h_sum)) + h
+
+
+class RealGated(nn.Module):
+    """gated_mnist_real: levels in, (2v/255 - 1) inside."""
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        self.conv_vstack = _Held(1, width, (3, 3), centre=False)
+        self.conv_hstack = _Held(1, width, (1, 3), centre=False)
+        self.conv_layers = nn.ModuleList(_HeldLayer(width, d) for d in (1, 2, 1, 4, 1, 2, 1))
+        self.conv_out = nn.Conv2d(width, 256, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x.float() / 255.0) * 2 - 1
+        v, h = self.conv_vstack(x), self.conv_hstack(x)
+        for layer in self.conv_layers:
+            v, h = layer(v, h)
+        out = self.conv_out(F.elu(h))
+        return out.reshape(out.shape[0], 256, 1, *out.shape[2:])
+
+
+class _HeldBlock(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        half = width // 2
+        self.layers = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(width, half, 1), nn.ReLU(), nn.Conv2d(half, half, 3, padding=1), nn.ReLU(), nn.Conv2d(half, width, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x) + x
+
+
+class RealBinary(nn.Module):
+    """masked_binary_real; ±1 in. The recorded weights are masked, which the module does not repeat."""
+
+    def __init__(self, blocks: int = 12, width: int = 64):
+        super().__init__()
+        rest = [nn.ReLU(), nn.Conv2d(width, 256, 1), nn.ReLU(), nn.Conv2d(256, 1, 1), nn.Sigmoid()]
+        self.layers = nn.Sequential(nn.Conv2d(1, width, 7, padding=3), *[_HeldBlock(width) for _ in range(blocks)], *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class _RealColourLayer(nn.Module):
+    def __init__(self, kind: str, inputs: int, width: int, skip: bool):
+        super().__init__()
+        self.width = width
+        self.v_conv = CroppedConv(inputs, 2 * width, (4, 7), padding=(4, 3))
+        self.v_fc = nn.Conv2d(inputs, 2 * width, 1)
+        self.v_to_h = ChannelMaskedConv(kind, 3, 2 * width, 2 * width, 1) if skip else nn.Conv2d(2 * width, 2 * width, 1)
+        self.h_conv = ChannelMaskedConv(kind, 3, inputs, 2 * width, (1, 7), padding=(0, 3))
+        self.h_fc = ChannelMaskedConv(kind, 3, width, width, 1)
+        if skip:
+            self.h_skip = ChannelMaskedConv(kind, 3, width, width, 1)
+            self.label_embedding = nn.Embedding(10, 2 * width)
+
+    def forward(self, v_in: Tensor, h_in: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        v, shifted = self.v_conv(v_in)
+        v += self.v_fc(v_in)
+        if y is not None:
+            v += self.label_embedding(y)[:, :, None, None]
+        a, b = torch.split(v, self.width, dim=1)
+        v_out = torch.tanh(a) * torch.sigmoid(b)
+        h = self.h_conv(h_in)
+        h += self.v_to_h(shifted)
+        if y is not None:
+            h += self.label_embedding(y)[:, :, None, None]
+        c, d = torch.split(h, self.width, dim=1)
+        gated = torch.tanh(c) * torch.sigmoid(d)
+        return (v_out if y is None else v_out + v_in), (self.h_fc(gated) if y is None else self.h_fc(gated) + h_in), gated
+
+
+class RealColours(nn.Module):
+    """gated_rgb_real: two levels, red then green then blue, classes."""
+
+    def __init__(self, width: int = 30, layers: int = 6, levels: int = 2):
+        super().__init__()
+        self.causal_conv = _RealColourLayer("A", 3, width, False)
+        self.hidden_conv = nn.ModuleList(_RealColourLayer("B", width, width, True) for _ in range(layers))
+        self.label_embedding = nn.Embedding(10, width)
+        self.out_hidden_conv = ChannelMaskedConv("B", 3, width, 10, 1)
+        self.out_conv = ChannelMaskedConv("B", 3, 10, 3 * levels, 1)
+        self.levels = levels
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        v, h_, _ = self.causal_conv(x, x)
+        skip = x.new_zeros((n, h_.shape[1], h, w), requires_grad=True)
+        for layer in self.hidden_conv:
+            v, h_, gated = layer(v, h_, y)
+            skip = skip + layer.h_skip(gated)
+        skip = skip + self.label_embedding(y)[:, :, None, None]
+        out = self.out_conv(F.relu(self.out_hidden_conv(F.relu(skip))))
+        return out.view(n, self.levels, 3, h, w)
