@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -97,13 +98,16 @@ class Tap:
         return _index(width, source_width, self.column, self.stride, phase, self.rect[2], self.rect[3])
 
 
+@lru_cache(maxsize=4096)
 def _index(n: int, source: int, offset: int, stride: int, phase: int | None, lo: float, hi: float) -> np.ndarray:
     i = np.arange(n)
     read = i // 2 + offset if phase is not None else i * stride + offset
     valid = (read >= 0) & (read < source) & (i >= lo) & (i < hi)
     if phase is not None:
         valid &= i % 2 == phase
-    return np.where(valid, read, -1)
+    result = np.where(valid, read, -1)
+    result.flags.writeable = False
+    return result
 
 
 @dataclass(eq=False)

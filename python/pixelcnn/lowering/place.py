@@ -41,7 +41,7 @@ class _Placement:
         self.wanted = [np.zeros((n.height, n.width), bool) for n in graph.nodes]
         self.origin: dict[int, Origin] = {IMAGE: (0, 0)}
         self.readers: list[list[tuple[Layer, Tap]]] = [[] for _ in graph.nodes]
-        self.values: dict[int, Array] = {}
+        self.values: dict[tuple[int, bytes, bytes], Array] = {}
 
     def run(self, head: int) -> None:
         graph = self.graph
@@ -130,30 +130,37 @@ class _Placement:
         return wrong, far, abs(at)
 
     def _border(self, layer: Layer, tap: Tap) -> list[Array]:
-        """What a tap reads outside of the canvas, as a table of the target's canvas."""
-        (rows, columns), (seen_rows, seen_columns) = self._virtual(layer, tap), self._engine(layer, tap)
-        real = (rows >= 0)[:, None] & (columns >= 0)
-        seen = (seen_rows >= 0)[:, None] & (seen_columns >= 0)
-        where = self.wanted[layer.target] & real & ~seen
-        if not where.any() or tap.source == IMAGE:
+        """What a tap reads outside of the canvas, as tables of the target's canvas."""
+        if tap.source == IMAGE:
             return []
-        value = self._form_value(tap.source, tap.form)
+        (rows, columns), (seen_rows, seen_columns) = self._virtual(layer, tap), self._engine(layer, tap)
+        wanted = self.wanted[layer.target]
+        above = wanted & ((rows >= 0) & (seen_rows < 0))[:, None] & (columns >= 0)
+        beside = wanted & ((rows >= 0) & (seen_rows >= 0))[:, None] & ((columns >= 0) & (seen_columns < 0))
+        return [self._border_table(layer, tap, part) for part in (above, beside) if part.any()]
+
+    def _border_table(self, layer: Layer, tap: Tap, where: np.ndarray) -> Array:
+        rows, columns = self._virtual(layer, tap)
+        i, j = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
+        from_rows, at_rows = np.unique(rows[i], return_inverse=True)
+        from_columns, at_columns = np.unique(columns[j], return_inverse=True)
+        value = self._form_value(tap.source, tap.form, from_rows, from_columns)
+        part = where[i][:, j]
         (a, b), (height, width) = self.origin[layer.target], self.canvas[layer.target]
         inputs, m = self.graph.width_of(tap), tap.map
 
         def table(x: np.ndarray, w: np.ndarray | None = None) -> np.ndarray:
             matrix = w if not isinstance(m, Pick) else pick_matrix(m, inputs)(*([] if w is None else [w]))
-            full = (numeric.read(x, rows, columns) * where[None, :, :, None]) @ matrix
-            result = np.zeros((len(x), height, width, matrix.shape[1]))
-            part = full[:, max(a, 0) : a + height, max(b, 0) : b + width]
-            result[:, max(-a, 0) : max(-a, 0) + part.shape[1], max(-b, 0) : max(-b, 0) + part.shape[2]] = part
+            shares = (x[:, at_rows][:, :, at_columns] * part[None, :, :, None]) @ matrix
+            result = np.zeros((len(x), height, width, shares.shape[-1]))
+            result[:, (i - a)[:, None], j - b] = shares
             return result
 
         weight = m.factor if isinstance(m, Pick) else m.weight
-        return [self.graph.tape.derive(table, value, *([] if weight is None else [weight]))]
+        return self.graph.tape.derive(table, value, *([] if weight is None else [weight]))
 
-    def _form_value(self, n: int, form: Form) -> Array:
-        """A node's form where it does not depend on the image."""
+    def _form_value(self, n: int, form: Form, rows: np.ndarray, columns: np.ndarray) -> Array:
+        """A node's form at some rows and columns, without the image."""
         given = [t for t in (form.scale, form.shift) if t is not None]
 
         def build(x: np.ndarray, *tables: np.ndarray) -> np.ndarray:
@@ -162,38 +169,43 @@ class _Placement:
             shift = left.pop(0) if form.shift is not None else None
             return numeric.formed(form.activation, form.slope, form.negate, scale, shift, x)
 
-        return self.graph.tape.derive(build, self._node_value(n), *given)
+        return self.graph.tape.derive(build, self._node_value(n, rows, columns), *given)
 
-    def _node_value(self, n: int) -> Array:
-        if n not in self.values:
-            self.values[n] = self._compute(n)
-        return self.values[n]
+    def _node_value(self, n: int, rows: np.ndarray, columns: np.ndarray) -> Array:
+        key = n, rows.tobytes(), columns.tobytes()
+        if key not in self.values:
+            self.values[key] = self._compute(n, rows, columns)
+        return self.values[key]
 
-    def _compute(self, n: int) -> Array:
-        """A node's value without the image. What the closure needs is taken now: `_rewrite` changes the taps."""
-        graph, node = self.graph, self.graph.nodes[n]
+    def _compute(self, n: int, rows: np.ndarray, columns: np.ndarray) -> Array:
+        """What the closure needs is taken now: `_rewrite` changes the taps."""
+        graph, half = self.graph, self.graph.nodes[n].channels
         layer = next(x for x in graph.layers if x.target == n)
-        shape, half, gate = (1, node.height, node.width, graph.outputs(layer)), node.channels, layer.gate
+        shape, gate = (1, len(rows), len(columns), graph.outputs(layer)), layer.gate
         given: list[Array] = []
         reads = []
         for tap in layer.taps:
-            if tap.source == IMAGE:
+            r, c = (index[at] for index, at in zip(self._virtual(layer, tap), (rows, columns), strict=True))
+            if tap.source == IMAGE or (r < 0).all() or (c < 0).all():
                 continue
-            given.append(self._form_value(tap.source, tap.form))
+            from_rows, from_columns = np.unique(r[r >= 0]), np.unique(c[c >= 0])
+            given.append(self._form_value(tap.source, tap.form, from_rows, from_columns))
             weight = tap.map.factor if isinstance(tap.map, Pick) else tap.map.weight
             given += [] if weight is None else [weight]
-            reads.append((tap.map, weight is not None, *self._virtual(layer, tap)))
+            at = [np.where(p >= 0, np.searchsorted(f, p), -1) for p, f in ((r, from_rows), (c, from_columns))]
+            reads.append((tap.map, weight is not None, *at))
 
         def build(*values: np.ndarray) -> np.ndarray:
             left = list(values)
             total = np.zeros(shape)
-            for m, weighted, rows, columns in reads:
+            for m, weighted, r, c in reads:
                 x = left.pop(0)
                 w = [left.pop(0)] if weighted else []
                 matrix = pick_matrix(m, x.shape[-1])(*w) if isinstance(m, Pick) else w[0]
-                total = total + numeric.read(x, rows, columns) @ matrix
-            for table in left:
-                total = total + table
+                total = total + numeric.read(x, r, c) @ matrix
+            for t in left:
+                t = t if t.shape[1] == 1 else t[:, rows]
+                total = total + (t if t.shape[2] == 1 else t[:, :, columns])
             if gate:
                 total = numeric.activate(gate[0], total[..., :half]) * numeric.activate(gate[1], total[..., half:])
             return total

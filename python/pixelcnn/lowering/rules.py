@@ -137,10 +137,14 @@ def pad(lo: Lowering, a: Arguments, step: Step) -> Value:
         axis = len(x.axes) - 1 - k
         if (before, after) == (0, 0):
             continue
-        if a["value"]:
-            raise lo.refuse(f"padding with {a['value']} instead of 0")
         if x.kinds(axis) in (["h"], ["w"]):
-            x = lo.spatial(x, axis, before, x.shape[axis] + before + after)
+            size = x.shape[axis]
+            x = lo.spatial(x, axis, before, size + before + after)
+            if a["value"]:
+                border = np.full(size + before + after, float(a["value"]))
+                border[max(before, 0) : before + size] = 0
+                table = Array(border.reshape(1, -1, 1, 1) if x.kinds(axis) == ["h"] else border.reshape(1, 1, -1, 1))
+                x = lo.each(x, lambda b, t=table: lo.algebra.shifted(b, Array(np.repeat(t.value, b.channels, 3))))
         elif all(kind == "c" for kind in x.kinds(axis)):
             shapes = [[n if i != axis else m for i, n in enumerate(x.shape)] for m in (before, after)]
             zeros = [Array(torch.zeros(s, dtype=torch.float64)) for s in shapes]

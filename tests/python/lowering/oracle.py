@@ -23,6 +23,13 @@ def lively(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
+def logits_of(output):
+    """The module's output, where it returns more than one."""
+    if isinstance(output, dict):
+        return output["logits"]
+    return output[0] if isinstance(output, tuple) else output
+
+
 def reference_of(sampler: pixelcnn.Sampler) -> Reference:
     return Reference(*read_model(sampler.to_bytes()))
 
@@ -40,7 +47,7 @@ def file_error(sampler, module, twin, encode, labels=None, tolerance=1e-6):
     twin.double().eval()
     with torch.no_grad(), mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
         y = twin(x) if labels is None else twin(x, torch.tensor(labels))
-    expected = sampler.head.arranged(y)
+    expected = sampler.head.arranged(logits_of(y))
     found = sampler.head.finished(reference_of(sampler).output(levels, None if labels is None else np.array(labels)))
     error = (np.abs(found - expected) / np.maximum(1, np.abs(expected))).max()
     assert error < tolerance, error
