@@ -257,14 +257,14 @@ class _Job:
                 raise Refused(f"the module turns its input into whole numbers, which input={source!r} does not keep apart") from None
             source = "codes"
             lowering, out, head = self.lowered(source)
-        except _TakesCodes as error:
+        except _ForwardFailed as error:
             if fixed:
                 raise error.reason from error.__cause__
             source = "codes"
             try:
                 lowering, out, head = self.lowered(source)
-            except _TakesCodes as second:
-                raise error.reason from second
+            except _ForwardFailed:
+                raise error.reason from error.__cause__
         if not fixed and source != "codes":
             better = self._default(lowering, head)
             if better != source:
@@ -312,10 +312,7 @@ class _Job:
         except Refused:
             raise
         except Exception as error:
-            refused = _failed(error)
-            if image.is_floating_point():
-                raise _TakesCodes(refused) from error
-            raise refused from error
+            raise _ForwardFailed(_failed(error)) from error
 
     def _default(self, lowering: Lowering, head: Head) -> Input:
         n = self.levels
@@ -364,8 +361,8 @@ class _Job:
         )
 
 
-class _TakesCodes(Exception):
-    """A forward on real numbers failed; one on whole numbers may not."""
+class _ForwardFailed(Exception):
+    """The module's forward failed on one kind of input; it may not on another."""
 
     def __init__(self, reason: Refused):
         super().__init__(str(reason))

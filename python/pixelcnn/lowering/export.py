@@ -14,7 +14,7 @@ from .tape import Array
 
 FORMAT, VERSION = "pixelcnn-2", "1.0"
 _MOST_SELECTIONS = 8  # of one tap; a selection in more pieces is a product
-_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "U8": np.uint8, "I64": np.int64}
+_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "U8": np.uint8, "I32": np.int32, "I64": np.int64}
 Model = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gzip
 import io
+from pathlib import Path
 
 import networks as n
 import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import HERE, SHARED
 
 import pixelcnn
 from pixelcnn.lowering.export import read_safetensors
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[3] / "shared" / "graphs"
 
 # name: module, arguments; tolerance in 64 bits from the file alone (graphs/README.md)
 REAL = {
