@@ -354,7 +354,7 @@ class Lowering:
             raise self.refuse("a value that differs within a batch, in a module without classes")
         return table
 
-    def lifted(self, constant: Any, shape: Sequence[int], axes: Axes, like: Value) -> Value:
+    def lifted(self, constant: Any, axes: Axes, like: Value) -> Value:
         """A constant as a value of the image, with the given axes."""
         channels = math.prod(a.size for a in atoms(axes) if a.kind == "c")
         empty = self.algebra.constant(channels, like.height, like.width, self.level(like), [])
@@ -453,7 +453,7 @@ class Lowering:
                 if not isinstance(p, Value):
                     axes = [[replace(a, size=size) if a.kind == kinds[0] else a for a in ax] for ax in first.axes]
                     grid = replace(first, blocks=[self.algebra.constant(first.channels, *self._size(first, kinds[0], size), 0, [])])
-                    p = self.lifted(p, p.shape, axes, grid)
+                    p = self.lifted(p, axes, grid)
                 p = self.spatial(p, axis, at, sum(sizes))
                 at += size
                 if result is None:
@@ -476,7 +476,7 @@ class Lowering:
                     raise self.refuse("values of different layouts put together")
             else:
                 axes = [a if k != axis else [Atom("c", p.shape[axis])] for k, a in enumerate(first.axes)]
-                p = self.lifted(p, p.shape, axes, first)
+                p = self.lifted(p, axes, first)
             lists.append(p)
         # Channels stored part after part: an axis's own channels need not be the innermost ones.
         blocks: list[Block] = [b for p in lists for b in p.blocks]
@@ -500,6 +500,10 @@ class Lowering:
         """base with base[…, low:high, …] = source."""
         like = base if isinstance(base, Value) else source
         axis %= len(like.axes)
+        if isinstance(source, Value) and (low, high) == (0, base.shape[axis]):
+            return source
+        if "b" in like.kinds(axis):
+            raise self.refuse("a write to part of a batch")
         if not isinstance(base, Value):
             axes = list(source.axes)
             kinds = source.kinds(axis)
@@ -509,7 +513,7 @@ class Lowering:
             if kinds in (["h"], ["w"]):
                 blank = self.algebra.constant(1, *self._size(source, kinds[0], size), 0, [])
                 grid = Value([blank], axes)
-            base = self.lifted(base, base.shape, axes, grid)
+            base = self.lifted(base, axes, grid)
         kinds = base.kinds(axis)
         if not isinstance(source, Value):
             axes = list(base.axes)
@@ -518,7 +522,7 @@ class Lowering:
             grid = base
             if kinds in (["h"], ["w"]):
                 grid = Value([self.algebra.constant(1, *self._size(base, kinds[0], n), 0, [])], axes)
-            source = self.lifted(source, [], axes, grid)
+            source = self.lifted(source, axes, grid)
         if (low, high) == (0, base.shape[axis]):
             return source
         if kinds in (["h"], ["w"]):
