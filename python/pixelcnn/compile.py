@@ -22,7 +22,7 @@ from .lowering.errors import Refused
 from .lowering.export import Model, export, read_model, to_bytes
 from .lowering.fuse import fuse
 from .lowering.graph import Graph, Pick
-from .lowering.head import Head, read_head
+from .lowering.head import Head, fits_mixture, read_head
 from .lowering.likelihood import bits_per_dim
 from .lowering.lower import CodesWanted, Lowering, double_by_default, in_double
 from .lowering.place import place
@@ -251,34 +251,34 @@ class _Job:
         source: Input = told if told is not None else "codes" if self.flat else "unit"
         fixed = told is not None or self.flat
         try:
+            program = self.recorded(source)
+        except _ForwardFailed as error:
+            if fixed:
+                raise error.reason from error.__cause__
+            try:
+                program = self.recorded("codes")
+            except _ForwardFailed:
+                raise error.reason from error.__cause__
+            source = "codes"
+        if not fixed and source != "codes":
+            source = self._default(program)
+        try:
             lowering, out, head = self.lowered(source)
         except CodesWanted:
             if fixed:
                 raise Refused(f"the module turns its input into whole numbers, which input={source!r} does not keep apart") from None
             source = "codes"
-            lowering, out, head = self.lowered(source)
-        except _ForwardFailed as error:
-            if fixed:
-                raise error.reason from error.__cause__
-            source = "codes"
             try:
                 lowering, out, head = self.lowered(source)
-            except _ForwardFailed:
+            except _ForwardFailed as error:
                 raise error.reason from error.__cause__
-        if not fixed and source != "codes":
-            better = self._default(lowering, head)
-            if better != source:
-                source = better
+        if source != "codes":
+            best = self._fitting(head, data, source) if data is not None else source
+            if not fixed and best != source:
+                source = best
                 lowering, out, head = self.lowered(source)
-            if data is not None:
-                best = self._fitting(head, data, source)
-                if best != source:
-                    source = best
-                    lowering, out, head = self.lowered(source)
-            else:
+            elif not fixed and data is None:
                 log.warning("the module is taken to want input=%r for levels 0 to %d; say input=… if it does not", source, self.levels - 1)
-        elif data is not None and source != "codes":
-            self._fitting(head, data, source)
         graph = lowering.graph
         node = lowering.algebra.materialised(out).node
         assert node is not None
@@ -289,18 +289,22 @@ class _Job:
     def lowered(self, source: Input) -> tuple[Lowering, Any, Head]:
         """The graph of nodes of any size."""
         table = self.table(source)
-        real = table.is_floating_point()
-        if real not in self.programs:
-            self.programs[real] = self._recorded(source)
-        program = self.programs[real]
+        program = self.recorded(source)
         self.position = program.position
-        lowering = Lowering(self.canvas, self.classes, table, real)
+        lowering = Lowering(self.canvas, self.classes, table, table.is_floating_point())
         with double_by_default():
             value = lowering.run(program)
             out, head = read_head(lowering, value, self.levels, self.head_kind, self.output_axes)
         return lowering, out, head
 
-    def _recorded(self, source: Input) -> Program:
+    def recorded(self, source: Input) -> Program:
+        """The module's operations on real or whole numbers."""
+        real = self.table(source).is_floating_point()
+        if real not in self.programs:
+            self.programs[real] = self._record(source)
+        return self.programs[real]
+
+    def _record(self, source: Input) -> Program:
         batch = max(self.classes, 2)
         height, width, channels = self.canvas
         chance = torch.Generator().manual_seed(1)
@@ -314,11 +318,26 @@ class _Job:
         except Exception as error:
             raise _ForwardFailed(_failed(error)) from error
 
-    def _default(self, lowering: Lowering, head: Head) -> Input:
+    def _default(self, program: Program) -> Input:
+        """What a module that takes real numbers probably wants."""
         n = self.levels
-        if any(math.isclose(d, k) for d in lowering.divisors for k in (n - 1, (n - 1) / 2, n, n / 2) if k > 1):
-            return "levels"  # the module scales by itself
-        return "symmetric" if head.kind == "logistic_mixture" else "unit"
+        whole = (n - 1, n) if n < 16 else (n - 1, (n - 1) / 2, n, n / 2)
+        same = {program.image}
+        for step in program.steps:
+            if not same.intersection(step.sources):
+                continue
+            number = next((a for a in step.args[1:] if isinstance(a, (int, float)) and a), None)
+            if step.operation in ("div", "mul") and number is not None:
+                divisor = number if step.operation == "div" else 1 / number
+                if divisor > 1 and any(math.isclose(divisor, k, rel_tol=1e-6) for k in whole):
+                    return "levels"  # the module scales by itself
+            elif step.operation in ("_to_copy", "sub", "add", "clone", "view", "detach"):
+                same.update(step.results)
+        height, width, channels = self.canvas
+        shape = program.slots[program.output].shape
+        count = math.prod(shape) // (program.slots[program.image].shape[0] * height * width)
+        mixture = self.head_kind in (None, "logistic", "logistic_mixture") and count != channels * n
+        return "symmetric" if mixture and fits_mixture(count, channels, n) else "unit"
 
     def _fitting(self, head: Head, data: Any, source: Input) -> Input:
         """The input under which images are likeliest."""

@@ -486,8 +486,8 @@ class Algebra:
 
         def convolve(t: np.ndarray, w: np.ndarray) -> np.ndarray:
             full = np.broadcast_to(t, (t.shape[0], s.height, s.width, n))
-            x = torch.from_numpy(np.ascontiguousarray(full.transpose(0, 3, 1, 2)))
-            k = torch.from_numpy(np.ascontiguousarray(w.transpose(1, 0, 2, 3) if transposed else w))
+            x = torch.from_numpy(full.transpose(0, 3, 1, 2).copy())
+            k = torch.from_numpy((w.transpose(1, 0, 2, 3) if transposed else w).copy())
             more = (bool(transposed), list(transposed or (0, 0)), 1)
             y = torch.ops.aten.convolution(x, k, None, [stride] * 2, list(padding), list(dilation), *more)
             return y.numpy().transpose(0, 2, 3, 1)

@@ -69,11 +69,15 @@ def read_head(
     return lowering.algebra.joined(blocks), Head(kind, value.axes, order, normalised, levels)
 
 
+def fits_mixture(count: int, channels: int, levels: int) -> bool:
+    """A mixture of logistics has 10 numbers a component for three channels, 3 for one."""
+    return levels == 256 and ((channels == 3 and count % 10 == 0) or (channels == 1 and count % 3 == 0))
+
+
 def _kind(count: int, channels: int, levels: int, told: str | None, normalised: str | None) -> str:
-    mixture = levels == 256 and ((channels == 3 and count % 10 == 0) or (channels == 1 and count % 3 == 0))
     fits = {
         "softmax": count == channels * levels and normalised != "sigmoid",
-        "logistic_mixture": mixture and normalised is None,
+        "logistic_mixture": fits_mixture(count, channels, levels) and normalised is None,
         "bernoulli": levels == 2 and count == channels and normalised in (None, "sigmoid"),
     }
     told = {"logistic": "logistic_mixture"}.get(told or "", told)

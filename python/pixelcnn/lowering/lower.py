@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
 
 from .algebra import Algebra
 from .errors import Refused
 from .graph import IMAGE, Graph, Node
 from .tape import Array, Tape
-from .trace import Program, Ref, Step, Where
+from .trace import Program, Ref, Step, Where, leaves, mapped
 from .values import Atom, Axes, Block, Levels, Pending, Sum, Value, atoms, channel_order, contiguous, image_axes, viewed
 
 Arguments = dict[str, Any]
@@ -90,7 +89,6 @@ class Lowering:
         self.algebra = Algebra(self.graph)
         self.encoding = encoding  # what the module takes for each level [L]
         self.float_input = float_input
-        self.divisors: list[float] = []  # by which the module divides its input, if at once
 
     def refuse(self, why: str) -> Refused:
         """The error that names the present operation's source."""
@@ -149,8 +147,8 @@ class Lowering:
 
     def _step(self, step: Step, env: dict[int, Any]) -> list[Any]:
         bind = lambda a: env[a.index] if isinstance(a, Ref) else a  # noqa: E731
-        args, kwargs = tree_map(bind, step.args), tree_map(bind, step.kwargs)
-        operands = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Value)]
+        args, kwargs = mapped(bind, step.args), mapped(bind, step.kwargs)
+        operands = [a for a in leaves((args, kwargs)) if isinstance(a, Value)]
         if torch.Tag.nondeterministic_seeded in step.function.tags:
             raise self.refuse(f"chance inside the network ({step.operation})")
         if not operands:
@@ -170,11 +168,16 @@ class Lowering:
             raise self.refuse(REFUSALS[name])
         if name not in RULES:
             raise self.refuse(f"the operation {name} of a value of the image")
-        result = RULES[name](self, named, step)
+        try:
+            result = RULES[name](self, named, step)
+        except (Refused, CodesWanted):
+            raise
+        except Exception as error:
+            raise self.refuse(f"the operation {name} in a form that is not known here ({type(error).__name__}: {error})") from error
         return list(result) if isinstance(result, (tuple, list)) else [result]
 
     def _on_constants(self, step: Step, args: Any, kwargs: Any) -> list[Any]:
-        arrays = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Array)]
+        arrays = [a for a in leaves((args, kwargs)) if isinstance(a, Array)]
         kwargs = {k: v for k, v in kwargs.items() if k not in ("pin_memory", "device", "layout")}
         if isinstance(kwargs.get("dtype"), torch.dtype) and kwargs["dtype"].is_floating_point:
             kwargs["dtype"] = torch.float64
@@ -182,9 +185,9 @@ class Lowering:
         def compute(*values: Any) -> Any:
             given = iter(values)
             fill = lambda a: next(given) if isinstance(a, Array) else a  # noqa: E731
-            done = tree_map(fill, (args, kwargs))
+            done = mapped(fill, (args, kwargs))
             result = step.function(*done[0], **done[1])
-            return [in_double(r) for r in tree_leaves(result) if isinstance(r, torch.Tensor)]
+            return [in_double(r) for r in leaves(result) if isinstance(r, torch.Tensor)]
 
         if len(step.results) == 1:
             return [self.tape.derive(lambda *v: compute(*v)[0], *arrays)]
@@ -207,8 +210,6 @@ class Lowering:
             distinct = torch.unique(blocks[0].table.value.to(to)).numel()
             if distinct < len(self.encoding) and blocks[0].table.shape[1] <= 4:
                 raise CodesWanted
-        if name in ("div", "mul") and not isinstance(args[1], (Value, Array)) and args[1]:
-            self.divisors.append(float(args[1]) if name == "div" else 1 / float(args[1]))
         inputs: list[Array] = []
 
         def prepare(a: Any) -> Any:
@@ -224,7 +225,7 @@ class Lowering:
             return a
 
         try:
-            prepared = tree_map(prepare, (args, kwargs))
+            prepared = mapped(prepare, (args, kwargs))
         except _NotPointwise:
             return None
         options = {k: v for k, v in prepared[1].items() if k not in ("device", "layout", "pin_memory", "memory_format", "non_blocking")}
@@ -234,7 +235,7 @@ class Lowering:
         def compute(*values: Any) -> Any:
             given = iter(values)
             fill = lambda a: next(given) if isinstance(a, Array) else a  # noqa: E731
-            done = tree_map(fill, prepared[0])
+            done = mapped(fill, prepared[0])
             if not options and name == "_to_copy":
                 return done[0]
             return step.function(*done, **options)

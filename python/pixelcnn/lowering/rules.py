@@ -56,7 +56,21 @@ def transpose(lo: Lowering, a: Arguments, step: Step) -> Value:
     return Value(x.blocks, axes, x.normalised)
 
 
-@rule("expand", "repeat")
+@rule("repeat")
+def repeat(lo: Lowering, a: Arguments, step: Step) -> Value:
+    x, times = lo.natural(a["self"]), list(a["repeats"])
+    x = Value(x.blocks, [[] for _ in range(len(times) - len(x.axes))] + x.axes)
+    for axis, n in enumerate(times):
+        if n != 1 and x.shape[axis] == 1:
+            x = lo.expanded(x, [m * (n if k == axis else 1) for k, m in enumerate(x.shape)])
+        elif n != 1:
+            if any(k != "c" for k in x.kinds(axis)):
+                raise lo.refuse("a value of the image repeated along an axis of pixels")
+            x = lo.part(x, axis, np.tile(np.arange(x.shape[axis]), n))
+    return x
+
+
+@rule("expand")
 def expand(lo: Lowering, a: Arguments, step: Step) -> Value:
     return lo.expanded(a["self"], lo.program.slots[step.results[0]].shape)
 
@@ -354,6 +368,37 @@ def maximum(lo: Lowering, a: Arguments, step: Step) -> Value:
     difference = add(lo, {"self": y, "other": x, "alpha": 1}, _As(step, "sub"))
     more = lo.activation(lo.each(difference, lambda b: lo.algebra.scaled(lo.algebra.sum_of(b), sign)), "relu")
     return add(lo, {"self": x, "other": more, "alpha": sign}, _As(step, "add"))
+
+
+@rule("lerp")
+def lerp(lo: Lowering, a: Arguments, step: Step) -> Value:
+    """x + weight·(y - x)"""
+    x, y, weight = a["self"], a["end"], a["weight"]
+    difference = add(lo, {"self": y, "other": x, "alpha": 1}, _As(step, "sub"))
+    share = multiply(lo, {"self": difference, "other": weight}, _As(step, "mul"))
+    return add(lo, {"self": x, "other": share, "alpha": 1}, _As(step, "add"))
+
+
+@rule("where")
+def where(lo: Lowering, a: Arguments, step: Step) -> Any:
+    """mask·x + (1 - mask)·y"""
+    mask, parts = a["condition"], [a["self"], a["other"]]
+    if not isinstance(mask, Array):
+        raise lo.refuse("control flow, or a number, that depends on values of the image")
+    masks = [lo.tape.derive(lambda m: m.double(), mask), lo.tape.derive(lambda m: 1 - m.double(), mask)]
+    shares: list[Any] = []
+    for part, m in zip(parts, masks, strict=True):
+        if isinstance(part, Value):
+            shares.append(multiply(lo, {"self": part, "other": m}, _As(step, "mul")))
+        else:
+            array = part if isinstance(part, Array) else Array(torch.tensor(float(part), dtype=torch.float64))
+            shares.append(lo.tape.derive(lambda p, q: p * q, array, m))
+    return add(lo, {"self": shares[0], "other": shares[1], "alpha": 1}, _As(step, "add"))
+
+
+@rule("masked_fill")
+def masked_fill(lo: Lowering, a: Arguments, step: Step) -> Any:
+    return where(lo, {"condition": a["mask"], "self": a["value"], "other": a["self"]}, step)
 
 
 class _As:

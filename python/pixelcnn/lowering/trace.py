@@ -19,13 +19,35 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from .errors import Refused
 
 aten = torch.ops.aten
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    """What is in nested tuples, lists and dicts, in order."""
+    if isinstance(tree, (tuple, list)):
+        for part in tree:
+            yield from leaves(part)
+    elif isinstance(tree, dict):
+        for part in tree.values():
+            yield from leaves(part)
+    else:
+        yield tree
+
+
+def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Nested tuples, lists and dicts with a function of every leaf."""
+    if isinstance(tree, tuple):
+        return tuple(mapped(function, part) for part in tree)
+    if isinstance(tree, list):
+        return [mapped(function, part) for part in tree]
+    if isinstance(tree, dict):
+        return {key: mapped(function, part) for key, part in tree.items()}
+    return function(tree)
 
 
 @dataclass(frozen=True)
@@ -81,7 +103,7 @@ class Step:
     @property
     def sources(self) -> list[int]:
         """The values that it reads."""
-        return [a.index for a in tree_leaves((self.args, self.kwargs)) if isinstance(a, Ref)]
+        return [a.index for a in leaves((self.args, self.kwargs)) if isinstance(a, Ref)]
 
 
 @dataclass
@@ -170,13 +192,13 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         replaced = self._replace(args), self._replace(kwargs)
-        slots = [self.program.slots[r.index] for r in tree_leaves(replaced) if isinstance(r, Ref)]
+        slots = [self.program.slots[r.index] for r in leaves(replaced) if isinstance(r, Ref)]
         image, labels = any(s.image for s in slots), any(s.labels for s in slots)
         written = [a for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         if written:
             self._before_write(args, kwargs, func)
         result = func(*args, **kwargs)
-        tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        tensors = [t for t in leaves(result) if isinstance(t, torch.Tensor)]
         where = self._where()
         if not tensors and not written and (image or labels):
             self._no_values(func, where, "image" if image else "labels")
@@ -220,7 +242,7 @@ class Recorder(TorchDispatchMode):
         return self._own(tensor, slot, tensor if name else None)
 
     def _replace(self, tree: Any) -> Any:
-        return tree_map(lambda a: Ref(self.slot_of(a)) if isinstance(a, torch.Tensor) else a, tree)
+        return mapped(lambda a: Ref(self.slot_of(a)) if isinstance(a, torch.Tensor) else a, tree)
 
     def _record(
         self, func: Any, replaced: Any, tensors: list[torch.Tensor], where: Where, image: bool, labels: bool
@@ -280,7 +302,7 @@ class Recorder(TorchDispatchMode):
         name = schema.name.split("::")[-1]
         functional = getattr(aten, name[:-1], None) if name.endswith("_") else None
         functional = getattr(functional, func._overloadname, None) if functional is not None else None
-        slots = [self.program.slots[r.index] for r in tree_leaves(replaced) if isinstance(r, Ref)]
+        slots = [self.program.slots[r.index] for r in leaves(replaced) if isinstance(r, Ref)]
         image, labels = any(s.image for s in slots), any(s.labels for s in slots)
         made = self._slot(target, image=image, labels=labels)
         self.program.steps.append(Step(functional or func, tuple(replaced[0]), replaced[1], [made], where))
@@ -411,7 +433,7 @@ def record(
             inputs.append(labels)
         with _OneHot(), recorder:
             output = forward(module, *inputs)
-    results = [t for t in tree_leaves(_as_tree(output)) if isinstance(t, torch.Tensor)]
+    results = [t for t in leaves(_opened(output)) if isinstance(t, torch.Tensor)]
     slots = [recorder.slot_of(t) for t in results]
     of_image = [s for s in slots if recorder.program.slots[s].image]
     if not of_image:
@@ -421,7 +443,7 @@ def record(
     return recorder.program
 
 
-def _as_tree(output: Any) -> Any:
+def _opened(output: Any) -> Any:
     """Outputs that are objects (dataclasses, named results) as something to walk."""
     if isinstance(output, (torch.Tensor, list, tuple, dict)):
         return output
@@ -438,7 +460,7 @@ class _DoubleOperands(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in self.NAMES:
-            args, kwargs = tree_map(_double, tuple(args)), tree_map(_double, kwargs)
+            args, kwargs = mapped(_double, tuple(args)), mapped(_double, kwargs)
         return func(*args, **kwargs)
 
 
@@ -461,9 +483,9 @@ class InDouble(TorchDispatchMode):
             return func(*args, **kwargs)
         if isinstance(kwargs.get("dtype"), torch.dtype) and kwargs["dtype"].is_floating_point:
             kwargs["dtype"] = torch.float64
-        result = func(*tree_map(_double, args), **tree_map(_double, kwargs))
-        made = not any(isinstance(a, torch.Tensor) for a in tree_leaves((args, kwargs)))
-        return tree_map(_double, result) if made else result
+        result = func(*mapped(_double, args), **mapped(_double, kwargs))
+        made = not any(isinstance(a, torch.Tensor) for a in leaves((args, kwargs)))
+        return mapped(_double, result) if made else result
 
 
 def _double(a: Any) -> Any:
@@ -490,4 +512,4 @@ def module_output(
         for mode in (_OneHot(), _DoubleOperands(), InDouble()) if double else ():
             stack.enter_context(mode)
         output = forward(module, *inputs)
-    return [t for t in tree_leaves(_as_tree(output)) if isinstance(t, torch.Tensor)][position]
+    return [t for t in leaves(_opened(output)) if isinstance(t, torch.Tensor)][position]

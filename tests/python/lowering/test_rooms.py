@@ -154,10 +154,10 @@ def test_writes_through_views(write):
     values = {program.image: x.clone()}
     for step in program.steps:
         bind = lambda a: values.get(a.index, program.slots[a.index].constant) if isinstance(a, trace.Ref) else a  # noqa: E731
-        args, kwargs = torch.utils._pytree.tree_map(bind, (step.args, step.kwargs))
+        args, kwargs = trace.mapped(bind, (step.args, step.kwargs))
         assert not any(a.alias_info is not None and a.alias_info.is_write for a in step.function._schema.arguments)
         made = step.function(*args, **kwargs)
-        for slot, value in zip(step.results, torch.utils._pytree.tree_leaves(made), strict=True):
+        for slot, value in zip(step.results, trace.leaves(made), strict=True):
             values[slot] = value
     assert torch.equal(values[program.output], expected)
 
