@@ -125,7 +125,9 @@ class Sampler:
                 if not isinstance(tap.map, Pick) and id(tap.map.weight) in new:
                     old, now = np.asarray(tap.map.weight.value), np.asarray(new[id(tap.map.weight)])
                     if ((old == 0) & (now != 0)).any():
-                        raise Refused(f"weights that were zero when the module was compiled are not now ({layer.where}): compile again")
+                        raise Refused(
+                            f"weights that were zero when the module was compiled are not now ({layer.where}): compile again"
+                        )
         self._graph.tape.commit(new)
         self._engine = self._bytes = None
 
@@ -139,7 +141,9 @@ def as_levels(images: Any, levels: int, canvas: tuple[int, int, int]) -> np.ndar
     elif array.shape[1:] == (channels, height, width) and array.shape[1:] != (height, width, channels):
         array = np.moveaxis(array, 1, -1)
     if array.shape[1:] != (height, width, channels):
-        raise ValueError(f"images of shape {list(np.shape(images))}, but the module draws {height}x{width} with {channels} channels")
+        raise ValueError(
+            f"images of shape {list(np.shape(images))}, but the module draws {height}x{width} with {channels} channels"
+        )
     if not np.issubdtype(array.dtype, np.integer) or array.min() < 0 or array.max() >= levels:
         raise ValueError(f"images must be whole numbers from 0 to {levels - 1}")
     return array.astype(np.int64)
@@ -178,19 +182,17 @@ def compile(
     module = trace.unwrap(module)
     job = _Job(module, shape, levels, classes, output_axes, head, forward)
     sampler, used = job.compile(input, data)
-    difference = ""
     if check:
         encode = lambda v, double: job.encode(v, used, double)  # noqa: E731
         try:
-            error = checks.compared(
+            difference = checks.compared(
                 module, job.forward, sampler.model(), sampler.head, encode, job.classes, job.position
             )
         except Refused:
             raise
         except Exception as error:
             raise _failed(error) from error
-        difference = f", within {error:.0e} of the module"
-    sampler.text += difference
+        sampler.text += f", within {difference:.0e} of the module"
     log.info("compiled %s in %.1f s", sampler.text, time.perf_counter() - start)
     return sampler
 
@@ -216,7 +218,9 @@ class _Job:
         self.flat = len(shape) == 2
         channels, height, width = (1, *shape) if self.flat else shape
         self.canvas = (height, width, channels)
-        names = [] if classes is None else [str(k) for k in range(classes)] if isinstance(classes, int) else list(classes)
+        names = (
+            [] if classes is None else [str(k) for k in range(classes)] if isinstance(classes, int) else list(classes)
+        )
         self.class_names = names
         self.classes = len(names)
         self.output_axes, self.head_kind = output_axes, head
@@ -236,7 +240,9 @@ class _Job:
             return INPUTS[source](every, self.levels)
         made = torch.as_tensor(source(every))
         if made.shape != every.shape:
-            raise ValueError(f"the function `input` makes shape {list(made.shape)} of {self.levels} levels; it must keep [{self.levels}]")
+            raise ValueError(
+                f"the function `input` makes shape {list(made.shape)} of {self.levels} levels; it must keep [{self.levels}]"
+            )
         return made.double() if made.is_floating_point() else made.long()
 
     def encode(self, levels: torch.Tensor, source: Input, double: bool) -> torch.Tensor:
@@ -266,7 +272,9 @@ class _Job:
             lowering, out, head = self.lowered(source)
         except CodesWanted:
             if fixed:
-                raise Refused(f"the module turns its input into whole numbers, which input={source!r} does not keep apart") from None
+                raise Refused(
+                    f"the module turns its input into whole numbers, which input={source!r} does not keep apart"
+                ) from None
             source = "codes"
             try:
                 lowering, out, head = self.lowered(source)
@@ -278,7 +286,11 @@ class _Job:
                 source = best
                 lowering, out, head = self.lowered(source)
             elif not fixed and data is None:
-                log.warning("the module is taken to want input=%r for levels 0 to %d; say input=… if it does not", source, self.levels - 1)
+                log.warning(
+                    "the module is taken to want input=%r for levels 0 to %d; say input=… if it does not",
+                    source,
+                    self.levels - 1,
+                )
         graph = lowering.graph
         node = lowering.algebra.materialised(out).node
         assert node is not None
@@ -368,7 +380,10 @@ class _Job:
         height, width, channels = self.canvas
         taps = sum(len(layer.taps) for layer in graph.layers)
         products = sum(
-            t.map.weight.value.size * graph.nodes[x.target].height * graph.nodes[x.target].width // (4 if t.phase else 1)
+            t.map.weight.value.size
+            * graph.nodes[x.target].height
+            * graph.nodes[x.target].width
+            // (4 if t.phase else 1)
             for x in graph.layers
             for t in x.taps
             if not isinstance(t.map, Pick)
@@ -400,7 +415,11 @@ def _as_parameters(head: Head, output: np.ndarray) -> np.ndarray:
 def _failed(error: Exception) -> Refused:
     """An exception of the module's own forward, in one sentence with the line that raised it."""
     ours = str(Path(__file__).parent)
-    lines = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((ours, os.path.dirname(torch.__file__)))]
+    lines = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not f.filename.startswith((ours, os.path.dirname(torch.__file__)))
+    ]
     where = f" ({Path(lines[-1].filename).name}:{lines[-1].lineno}: {lines[-1].line})" if lines else ""
     text = " ".join(str(error).split())
     return Refused(f"the module's forward failed: {type(error).__name__}: {text[:300]}{where}")

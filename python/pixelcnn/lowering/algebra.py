@@ -10,12 +10,18 @@ import torch
 
 from . import maps
 from .errors import Refused
-from .graph import EVERYWHERE, IMAGE, RAW, Form, Graph, Layer, Node, Pick, Tap
+from .graph import EVERYWHERE, IMAGE, RAW, Form, Graph, Layer, Node, Pick, Rect, Tap
 from .tape import Array
 from .trace import Where
 from .values import Block, Levels, Pending, Sum
 
 KEEPS_ZERO = {"raw", "relu", "elu", "leaky_relu", "tanh", "silu", "gelu", "gelu_tanh"}
+
+
+def bounded(rect: Rect, k: int, bound: float) -> Rect:
+    """A rectangle with another bound."""
+    a, b, c, d = (bound if i == k else r for i, r in enumerate(rect))
+    return a, b, c, d
 
 
 class Algebra:
@@ -61,7 +67,9 @@ class Algebra:
         table = self.tape.derive(lambda t: t.double().numpy(), block.table)
         of = block.image_channels
         taps = []
-        if np.array_equal(of, np.arange(image)) and (image == 1 or np.ptp(np.asarray(table.value), axis=1).max() == 0 and not table.varies):
+        if np.array_equal(of, np.arange(image)) and (
+            image == 1 or np.ptp(np.asarray(table.value), axis=1).max() == 0 and not table.varies
+        ):
             each = self._encoding(table, np.arange(1), None)
             taps.append(Tap(IMAGE, each, 0, 0, maps.identity(image)))
         else:
@@ -137,18 +145,16 @@ class Algebra:
 
     def _unbounded(self, tap: Tap, height: int, width: int) -> Tap:
         """The tap without the bounds that hide nothing."""
-        if tap.rect == EVERYWHERE:
-            return tap
-        n, rect = self.graph.nodes[tap.source], list(tap.rect)
+        source = self.graph.nodes[tap.source]
         for k, free in enumerate(EVERYWHERE):
-            trial = replace(tap, rect=(*rect[:k], free, *rect[k + 1 :]))  # type: ignore[arg-type]
-            if k < 2:
-                same = np.array_equal(trial.rows(height, n.height), replace(tap, rect=tuple(rect)).rows(height, n.height))
-            else:
-                same = np.array_equal(trial.columns(width, n.width), replace(tap, rect=tuple(rect)).columns(width, n.width))
-            if same:
-                rect[k] = free
-        return replace(tap, rect=tuple(rect))  # type: ignore[arg-type]
+            if tap.rect[k] != free:
+                trial = replace(tap, rect=bounded(tap.rect, k, free))
+                read = [
+                    t.rows(height, source.height) if k < 2 else t.columns(width, source.width) for t in (trial, tap)
+                ]
+                if np.array_equal(*read):
+                    tap = trial
+        return tap
 
     def columns(self, block: Block, index: np.ndarray) -> Block:
         """Some channels of a block."""
@@ -217,7 +223,7 @@ class Algebra:
         """a + sign·b"""
         x, y = self.sum_of(a), self.sum_of(b)
         if sign != 1:
-            y = self.scaled(y, Array(np.array([float(sign)])).value)
+            y = self.scaled(y, float(sign))
         level = self._level([x, y])
         tables = maps.merged_tables(self.tape, [*x.tables, *y.tables])
         taps = self.merged([*x.taps, *y.taps], x.height, x.width)
@@ -227,10 +233,10 @@ class Algebra:
         """The sum plus a table."""
         return replace(s, tables=maps.merged_tables(self.tape, [*s.tables, table]), node=None)
 
-    def scaled(self, s: Sum, factor: Array | np.ndarray | float) -> Sum:
+    def scaled(self, s: Sum, factor: Array | float) -> Sum:
         """The sum times a factor: a number, or a table [K|1, 1, 1, C|1]."""
         if not isinstance(factor, Array):
-            factor = Array(np.broadcast_to(np.asarray(factor, float), (1, 1, 1, np.size(factor))))
+            factor = Array(np.full((1, 1, 1, 1), factor))
         if factor.shape[1:3] != (1, 1):
             raise self.refuse("a factor that differs from pixel to pixel")
         tables = [self.tape.derive(lambda t, f: t * f, t, factor) for t in s.tables]
@@ -335,13 +341,12 @@ class Algebra:
         taps = []
         for t in s.taps:
             for lo, hi in ((-np.inf, low), (high, np.inf)):
-                rect = list(t.rect)
-                rect[k], rect[k + 1] = max(rect[k], lo), min(rect[k + 1], hi)
-                taps.append(replace(t, rect=tuple(rect)))  # type: ignore[arg-type]
+                rect = bounded(bounded(t.rect, k, max(t.rect[k], lo)), k + 1, min(t.rect[k + 1], hi))
+                taps.append(replace(t, rect=rect))
         keep = np.ones(size)
         keep[low:high] = 0
-        keep = keep.reshape([-1 if i == axis else 1 for i in range(4)])
-        tables = [self.tape.derive(lambda t: t * keep, t) for t in s.tables]
+        mask = keep.reshape([-1 if i == axis else 1 for i in range(4)])
+        tables = [self.tape.derive(lambda t: t * mask, t) for t in s.tables]
         merged = self.merged(taps, s.height, s.width)
         return replace(s, taps=merged, tables=tables, node=None)
 
@@ -349,7 +354,10 @@ class Algebra:
 
     def gated(self, a: Block, b: Block) -> Block:
         """The product of two values of the image."""
-        halves = [(x.activation, x.slope, x.argument) if isinstance(x, Pending) else ("raw", None, self.sum_of(x)) for x in (a, b)]
+        halves = [
+            (x.activation, x.slope, x.argument) if isinstance(x, Pending) else ("raw", None, self.sum_of(x))
+            for x in (a, b)
+        ]
         if halves[0][0] == "sigmoid" and halves[1][0] != "sigmoid":
             halves.reverse()
         (f, f_slope, x), (g, g_slope, y) = halves
@@ -410,10 +418,14 @@ class Algebra:
                     s = self.materialised(s)
                 if self.pointwise(s) is None or (s.tables and stride != 1):
                     s = self.materialised(s)
-                made = self._kernel_taps(s, part, used, stride, padding, dilation, transposed is not None, height, width)
+                made = self._kernel_taps(
+                    s, part, used, stride, padding, dilation, transposed is not None, height, width
+                )
                 if any(t.rect != EVERYWHERE for t in made) and self._of_a_level(s):
                     s = self.materialised(s)
-                    made = self._kernel_taps(s, part, used, stride, padding, dilation, transposed is not None, height, width)
+                    made = self._kernel_taps(
+                        s, part, used, stride, padding, dilation, transposed is not None, height, width
+                    )
                 taps += made
                 levels.append(s.level + (0 if stride == 1 else -1 if transposed else 1))
             for t in s.tables:
@@ -451,7 +463,7 @@ class Algebra:
         )
         taps = []
         for k in zip(*np.nonzero(used), strict=True):
-            offset, rect, phase = [], [], []
+            rect, offset, phase = EVERYWHERE, [], []
             for axis, (move, low, high, n) in enumerate(axes):
                 o = int(k[axis]) * dilation[axis] - padding[axis]
                 if transposed:  # position i reads u = (i - o) / stride
@@ -461,12 +473,13 @@ class Algebra:
                 else:  # position i reads u = stride·i + o
                     offset.append(o + move)
                     bounds = [-((o - low) // stride), -((o - high) // stride)]
-                rect += [bounds[0] if low + move > 0 else -np.inf, bounds[1] if high + move < n else np.inf]
+                rect = bounded(rect, 2 * axis, bounds[0] if low + move > 0 else -np.inf)
+                rect = bounded(rect, 2 * axis + 1, bounds[1] if high + move < n else np.inf)
             matrix = self.tape.derive(lambda w, i=k[0], j=k[1]: np.ascontiguousarray(w[:, :, i, j].T), kernel)
             product = maps.followed(self.tape, tap.map, matrix, inputs)
             up = (phase[0], phase[1]) if transposed and stride == 2 else None
             one = 1 if transposed else stride
-            made = Tap(tap.source, tap.form, offset[0], offset[1], product, one, up, tuple(rect))  # type: ignore[arg-type]
+            made = Tap(tap.source, tap.form, offset[0], offset[1], product, one, up, rect)
             taps.append(self._unbounded(made, height, width))
         return taps
 

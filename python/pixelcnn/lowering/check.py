@@ -33,20 +33,21 @@ def causal(graph: Graph, head_node: int, head: Head) -> bool:
         outputs = graph.nodes[head_node].channels
         each = head.levels if head.kind == "softmax" else 1
         own = np.arange(outputs) // each if steps > 1 else np.zeros(outputs, int)
-        late = None
+        late: tuple[int, int, int] | None = None
         for c in range(outputs):
             bad = seen.latest[seen.group[c]] >= raster * steps + own[c]
             if bad.any():
-                late = (c, *(int(p) for p in np.argwhere(bad)[0]))
+                i, j = np.argwhere(bad)[0]
+                late = c, int(i), int(j)
                 break
         if late is None:
             return steps > 1
-        first = Refused("not causal: " + _path(graph, when, head_node, *late, steps))
+        first = Refused("not causal: " + _path(graph, when, steps, head_node, *late))
     assert first is not None
     raise first
 
 
-def _path(graph: Graph, when: list[Times], n: int, c: int, i: int, j: int, steps: int) -> str:
+def _path(graph: Graph, when: list[Times], steps: int, n: int, c: int, i: int, j: int) -> str:
     """From an output back to the pixel that it must not see."""
     makers = {layer.target: layer for layer in graph.layers} | {x.pre: x for x in graph.layers if x.pre is not None}
     wanted = when[n].latest[when[n].group[c]][i, j]

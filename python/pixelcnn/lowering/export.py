@@ -109,8 +109,8 @@ def export(graph: Graph, head_node: int, head: Head, class_names: list[str]) -> 
             entry["add"] = [t for t in tables if t]
         if layer.gate:
             entry["gate"] = list(layer.gate)
-        for node, form in layer.residual:
-            entry["residual"] = [name_of(node), exporter.form(node, form)]
+        for source, form in layer.residual:
+            entry["residual"] = [name_of(source), exporter.form(source, form)]
         if layer.pre is not None:
             entry["pre"] = name_of(layer.pre)
         layers.append(entry)
@@ -155,7 +155,11 @@ def write_safetensors(tensors: dict[str, np.ndarray], metadata: dict[str, str]) 
     parts, at = [], 0
     for name in sorted(tensors, key=lambda n: (-tensors[n].itemsize, n)):
         data = np.ascontiguousarray(tensors[name]).tobytes()
-        header[name] = {"dtype": names[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": [at, at + len(data)]}
+        header[name] = {
+            "dtype": names[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [at, at + len(data)],
+        }
         at += len(data)
         parts.append(data)
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -181,5 +185,3 @@ def read_model(data: bytes) -> Model:
     if metadata.get("format") != FORMAT:
         raise ValueError(f"not a file of format {FORMAT}")
     return json.loads(metadata["graph"]), tensors
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -179,7 +180,9 @@ class Graph:
             if layer.target in used or layer.pre in used:
                 used |= {t.source for t in layer.taps} | {n for n, _ in layer.residual}
         self.layers = [x for x in self.layers if x.target in used or x.pre in used]
-        made = [IMAGE] + [n for x in self.layers for n in (x.pre, x.target) if n is not None and (n in used or n == x.target)]
+        made = [IMAGE] + [
+            n for x in self.layers for n in (x.pre, x.target) if n is not None and (n in used or n == x.target)
+        ]
         new = {n: i for i, n in enumerate(made)}
         for layer in self.layers:
             layer.pre = new[layer.pre] if layer.pre in used and layer.pre is not None else None
@@ -201,10 +204,14 @@ def form_channels(channels: int, form: Form) -> int:
 
 def dense(m: Map, inputs: int) -> np.ndarray:
     """A map's matrix, now."""
-    return np.asarray(m.weight.value) if isinstance(m, Dense) else pick_matrix(m, inputs)(*([] if m.factor is None else [m.factor.value]))
+    return (
+        np.asarray(m.weight.value)
+        if isinstance(m, Dense)
+        else pick_matrix(m, inputs)(*([] if m.factor is None else [m.factor.value]))
+    )
 
 
-def pick_matrix(m: Pick, inputs: int):  # type: ignore[no-untyped-def]
+def pick_matrix(m: Pick, inputs: int) -> Callable[..., np.ndarray]:
     """The function from a selection's factor to its matrix."""
     outputs = np.flatnonzero(m.channels >= 0)
 

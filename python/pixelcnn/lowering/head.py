@@ -85,14 +85,20 @@ def _kind(count: int, channels: int, levels: int, told: str | None, normalised: 
         if told not in KINDS:
             raise Refused(f"no head is called {told!r}: softmax, logistic or bernoulli")
         if not fits[told]:
-            raise Refused(f"{count} outputs a pixel do not fit the head {told} of {channels} channels with {levels} levels")
+            raise Refused(
+                f"{count} outputs a pixel do not fit the head {told} of {channels} channels with {levels} levels"
+            )
         return told
     readings = [k for k in KINDS if fits[k]]
     if len(readings) != 1:
         listed = " or ".join(readings) if readings else "no head"
         raise Refused(
             f"{count} outputs a pixel fit {listed} for {channels} channels with {levels} levels"
-            + (": say head=…" if readings else " (softmax: channels·levels; bernoulli: channels; logistic: 10 or 3 a component)")
+            + (
+                ": say head=…"
+                if readings
+                else " (softmax: channels·levels; bernoulli: channels; logistic: 10 or 3 a component)"
+            )
         )
     return readings[0]
 

@@ -42,7 +42,11 @@ def _mixture(parameters: np.ndarray, levels: np.ndarray) -> np.ndarray:
     delta = sigmoid(upper) - sigmoid(lower)
     middle = z - log_scale - 2 * np.logaddexp(0, z) - np.log(127.5)
     inner = np.where(delta > 1e-5, np.log(np.maximum(delta, 1e-12)), middle)
-    each = np.where(levels[..., None] == 0, -np.logaddexp(0, -upper), np.where(levels[..., None] == 255, -np.logaddexp(0, lower), inner))
+    each = np.where(
+        levels[..., None] == 0,
+        -np.logaddexp(0, -upper),
+        np.where(levels[..., None] == 255, -np.logaddexp(0, lower), inner),
+    )
     joint = each.sum(-2) + logits
     top, top_logit = joint.max(-1, keepdims=True), logits.max(-1, keepdims=True)
     total = top_logit[..., 0] + np.log(np.exp(logits - top_logit).sum(-1))

@@ -23,9 +23,31 @@ Rule = Callable[["Lowering", Arguments, Step], Any]
 RULES: dict[str, Rule] = {}
 
 # Changes neither values nor layout.
-SAME = {"alias", "detach", "clone", "contiguous", "lift_fresh", "lift_fresh_copy", "positive", "dropout", "view_as_real"}
+SAME = {
+    "alias",
+    "detach",
+    "clone",
+    "contiguous",
+    "lift_fresh",
+    "lift_fresh_copy",
+    "positive",
+    "dropout",
+    "view_as_real",
+}
 # Keep a left-out softmax as it is.
-LAYOUT = SAME | {"view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "_to_copy", "movedim", "flatten"}
+LAYOUT = SAME | {
+    "view",
+    "_unsafe_view",
+    "reshape",
+    "permute",
+    "transpose",
+    "t",
+    "unsqueeze",
+    "squeeze",
+    "_to_copy",
+    "movedim",
+    "flatten",
+}
 
 REFUSALS = {
     "bmm": "a product of two values of the image (attention)",
@@ -173,7 +195,9 @@ class Lowering:
         except (Refused, CodesWanted):
             raise
         except Exception as error:
-            raise self.refuse(f"the operation {name} in a form that is not known here ({type(error).__name__}: {error})") from error
+            raise self.refuse(
+                f"the operation {name} in a form that is not known here ({type(error).__name__}: {error})"
+            ) from error
         return list(result) if isinstance(result, (tuple, list)) else [result]
 
     def _on_constants(self, step: Step, args: Any, kwargs: Any) -> list[Any]:
@@ -228,7 +252,11 @@ class Lowering:
             prepared = mapped(prepare, (args, kwargs))
         except _NotPointwise:
             return None
-        options = {k: v for k, v in prepared[1].items() if k not in ("device", "layout", "pin_memory", "memory_format", "non_blocking")}
+        options = {
+            k: v
+            for k, v in prepared[1].items()
+            if k not in ("device", "layout", "pin_memory", "memory_format", "non_blocking")
+        }
         if to is not None and to.is_floating_point:
             options["dtype"] = torch.float64
 
@@ -249,7 +277,9 @@ class Lowering:
             assert isinstance(value.blocks[0], Levels)
             return value.blocks[0]
         parts = [b for b in value.blocks if isinstance(b, Levels)]
-        table = self.tape.derive(lambda *t: torch.cat([x.double() if x.is_floating_point() else x for x in t], 1), *(p.table for p in parts))
+        table = self.tape.derive(
+            lambda *t: torch.cat([x.double() if x.is_floating_point() else x for x in t], 1), *(p.table for p in parts)
+        )
         return Levels(np.concatenate([p.image_channels for p in parts]), table, value.height, value.width)
 
     def _after_softmax(self, name: str, value: Value) -> Value:
@@ -293,8 +323,10 @@ class Lowering:
             value = replace(value, axes=[[] for _ in range(len(shape) - len(value.axes))] + value.axes)
         if value.shape == list(shape):
             return value
-        sizes, axes, stride = [], [], math.prod(
-            n for axis, n in zip(value.axes, shape, strict=True) if all(a.kind == "c" for a in axis)
+        sizes, axes, stride = (
+            [],
+            [],
+            math.prod(n for axis, n in zip(value.axes, shape, strict=True) if all(a.kind == "c" for a in axis)),
         )
         source = []
         for k, (axis, n) in enumerate(zip(value.axes, shape, strict=True)):
@@ -365,7 +397,9 @@ class Lowering:
         else:
             table = Array(np.full((1, 1, 1, 1), float(constant)))
         wide = self.tape.derive(lambda t: np.broadcast_to(t, (*t.shape[:3], channels)), table)
-        return replace(value, blocks=[self.algebra.constant(channels, like.height, like.width, self.level(like), [wide])])
+        return replace(
+            value, blocks=[self.algebra.constant(channels, like.height, like.width, self.level(like), [wide])]
+        )
 
     def level(self, value: Value) -> int:
         """How often a value's resolution is halved."""
@@ -391,7 +425,8 @@ class Lowering:
         for block in value.blocks:
             lo, at, n = at, at + block.channels, block.channels
             part = self.tape.derive(
-                lambda t, lo=lo, n=n: np.broadcast_to(t if t.shape[3] == 1 else t[..., lo : lo + n], (*t.shape[:3], n)), table
+                lambda t, lo=lo, n=n: np.broadcast_to(t if t.shape[3] == 1 else t[..., lo : lo + n], (*t.shape[:3], n)),
+                table,
             )
             blocks.append(function(self.algebra.sum_of(block), part))
         return replace(value, blocks=blocks, normalised=None)
@@ -420,9 +455,9 @@ class Lowering:
         elif len(index) != 1:
             raise self.refuse("part of an axis of size 1")
         axes, stride = list(value.axes), order.size
-        for (k, _), n in zip(held, order.shape, strict=True):
-            stride //= n
-            axes[k] = [Atom("c", n, stride)]
+        for (k, _), size in zip(held, order.shape, strict=True):
+            stride //= size
+            axes[k] = [Atom("c", size, stride)]
         if drop:
             del axes[axis]
         return Value(self.algebra.gathered(value.blocks, order.ravel()), axes)
@@ -453,7 +488,9 @@ class Lowering:
             for p, size in zip(parts, sizes, strict=True):
                 if not isinstance(p, Value):
                     axes = [[replace(a, size=size) if a.kind == kinds[0] else a for a in ax] for ax in first.axes]
-                    grid = replace(first, blocks=[self.algebra.constant(first.channels, *self._size(first, kinds[0], size), 0, [])])
+                    grid = replace(
+                        first, blocks=[self.algebra.constant(first.channels, *self._size(first, kinds[0], size), 0, [])]
+                    )
                     p = self.lifted(p, axes, grid)
                 p = self.spatial(p, axis, at, sum(sizes))
                 at += size
@@ -527,7 +564,9 @@ class Lowering:
         if (low, high) == (0, base.shape[axis]):
             return source
         if kinds in (["h"], ["w"]):
-            kept = self.each(base, lambda b: self.algebra.outside(self.algebra.sum_of(b), 1 if kinds == ["h"] else 2, low, high))
+            kept = self.each(
+                base, lambda b: self.algebra.outside(self.algebra.sum_of(b), 1 if kinds == ["h"] else 2, low, high)
+            )
             axes, pairs = self.pair(kept, self.spatial(source, axis, low, base.shape[axis]))
             return Value([self.algebra.added(x, y) for x, y in pairs], axes)
         pieces = [self.slice(base, axis, 0, low)] if low else []
@@ -585,7 +624,9 @@ class Lowering:
                 inner = self.algebra.scaled(x, sign) if sign != 1 else x
                 if offset:
                     inner = self.algebra.shifted(inner, Array(np.full((1, 1, 1, x.channels), offset)))
-                outer = self.algebra.scaled(self.algebra.sum_of(inner if name == "raw" else Pending(name, None, inner)), factor)
+                outer = self.algebra.scaled(
+                    self.algebra.sum_of(inner if name == "raw" else Pending(name, None, inner)), factor
+                )
                 total = outer if total is None else self.algebra.added(total, outer)
             assert total is not None
             return total

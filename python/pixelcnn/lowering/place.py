@@ -13,7 +13,7 @@ import numpy as np
 
 from . import maps, numeric
 from .errors import Refused
-from .graph import EVERYWHERE, IMAGE, RAW, Form, Graph, Layer, Node, Pick, Tap, pick_matrix, times
+from .graph import EVERYWHERE, IMAGE, RAW, Form, Graph, Layer, Map, Node, Pick, Tap, pick_matrix, times
 from .tape import Array
 
 Origin = tuple[int, int]
@@ -25,9 +25,9 @@ def place(graph: Graph, head: int) -> None:
     if (out.height, out.width, out.level) != (image.height, image.width, 0):
         raise Refused(f"the output has {out.height}x{out.width} positions for an image of {image.height}x{image.width}")
     canvas = [(image.height >> n.level, image.width >> n.level) if n.level >= 0 else (0, 0) for n in graph.nodes]
-    whole = all(
-        (n.height, n.width) == canvas[k] for k, n in enumerate(graph.nodes)
-    ) and all(t.rect == EVERYWHERE for layer in graph.layers for t in layer.taps)
+    whole = all((n.height, n.width) == canvas[k] for k, n in enumerate(graph.nodes)) and all(
+        t.rect == EVERYWHERE for layer in graph.layers for t in layer.taps
+    )
     if whole:
         return
     _Placement(graph, canvas).run(head)
@@ -183,7 +183,7 @@ class _Placement:
         layer = next(x for x in graph.layers if x.target == n)
         shape, gate = (1, len(rows), len(columns), graph.outputs(layer)), layer.gate
         given: list[Array] = []
-        reads = []
+        reads: list[tuple[Map, bool, np.ndarray, np.ndarray]] = []
         for tap in layer.taps:
             r, c = (index[at] for index, at in zip(self._virtual(layer, tap), (rows, columns), strict=True))
             if tap.source == IMAGE or (r < 0).all() or (c < 0).all():
@@ -193,7 +193,7 @@ class _Placement:
             weight = tap.map.factor if isinstance(tap.map, Pick) else tap.map.weight
             given += [] if weight is None else [weight]
             at = [np.where(p >= 0, np.searchsorted(f, p), -1) for p, f in ((r, from_rows), (c, from_columns))]
-            reads.append((tap.map, weight is not None, *at))
+            reads.append((tap.map, weight is not None, at[0], at[1]))
 
         def build(*values: np.ndarray) -> np.ndarray:
             left = list(values)
@@ -228,7 +228,12 @@ class _Placement:
         if not mask[seen_rows[i], seen_columns[j]].all():
             raise Refused(f"a value that is zero for some of its readers only ({layer.where})")
         graph, form, source = self.graph, tap.form, tap.source
-        if form.scale is not None or form.shift is not None or form.table is not None or form.activation in ("sigmoid", "exp", "softplus"):
+        if (
+            form.scale is not None
+            or form.shift is not None
+            or form.table is not None
+            or form.activation in ("sigmoid", "exp", "softplus")
+        ):
             n = graph.width_of(tap)
             of = graph.nodes[source]
             graph.nodes.append(Node(of.height, of.width, n, of.level, of.where))
@@ -236,7 +241,9 @@ class _Placement:
             self.canvas.append(self.canvas[source])
             self.origin[copy] = self.origin[source]
             self.wanted.append(np.ones((of.height, of.width), bool))
-            copies.setdefault(id(layer), []).append(Layer(copy, [Tap(source, form, 0, 0, maps.identity(n))], [], where=of.where))
+            copies.setdefault(id(layer), []).append(
+                Layer(copy, [Tap(source, form, 0, 0, maps.identity(n))], [], where=of.where)
+            )
             form, source = RAW, copy
         grid = mask[None, :, :, None]
         for axis in (1, 2):
@@ -267,7 +274,8 @@ class _Placement:
             for axis, move in ((1, a), (2, b)):
                 new_size = self.canvas[n][axis - 1]
                 tables = [
-                    t if t.shape[axis] == 1 else _cropped(graph, t, axis, move, size[axis - 1], new_size) for t in tables
+                    t if t.shape[axis] == 1 else _cropped(graph, t, axis, move, size[axis - 1], new_size)
+                    for t in tables
                 ]
             layer.tables = maps.merged_tables(graph.tape, [*tables, *borders.get(id(layer), [])])
         for k, node in enumerate(graph.nodes):
@@ -278,4 +286,3 @@ def _cropped(graph: Graph, table: Array, axis: int, move: int, old: int, new: in
     sizes = [(old, 1), (new, 1)] if axis == 1 else [(1, old), (1, new)]
     lead = (-move, 0) if axis == 1 else (0, -move)
     return maps.moved_table(graph.tape, table, *lead, *sizes)
-

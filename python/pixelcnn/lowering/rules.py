@@ -11,7 +11,7 @@ import torch
 from .lower import SAME, Arguments, Lowering, rule
 from .tape import Array
 from .trace import Step
-from .values import Atom, Block, Levels, Value
+from .values import Atom, Block, Levels, Sum, Value
 
 
 def bounds(size: int, start: Any, end: Any) -> tuple[int, int]:
@@ -157,8 +157,10 @@ def pad(lo: Lowering, a: Arguments, step: Step) -> Value:
             if a["value"]:
                 border = np.full(size + before + after, float(a["value"]))
                 border[max(before, 0) : before + size] = 0
-                table = Array(border.reshape(1, -1, 1, 1) if x.kinds(axis) == ["h"] else border.reshape(1, 1, -1, 1))
-                x = lo.each(x, lambda b, t=table: lo.algebra.shifted(b, Array(np.repeat(t.value, b.channels, 3))))
+                grid = border.reshape((1, -1, 1, 1) if x.kinds(axis) == ["h"] else (1, 1, -1, 1))
+                tables = [Array(np.repeat(grid, b.channels, 3)) for b in x.blocks]
+                sums = [lo.algebra.sum_of(b) for b in x.blocks]
+                x = Value([lo.algebra.shifted(s, t) for s, t in zip(sums, tables, strict=True)], x.axes)
         elif all(kind == "c" for kind in x.kinds(axis)):
             shapes = [[n if i != axis else m for i, n in enumerate(x.shape)] for m in (before, after)]
             zeros = [Array(torch.zeros(s, dtype=torch.float64)) for s in shapes]
@@ -198,13 +200,26 @@ def select_scatter(lo: Lowering, a: Arguments, step: Step) -> Value:
 @rule("copy")
 def copy(lo: Lowering, a: Arguments, step: Step) -> Any:
     source, shape = a["src"], lo.program.slots[step.results[0]].shape
-    return lo.expanded(source, shape) if isinstance(source, Value) else lo.tape.derive(lambda s: s.expand(shape), source)
+    return (
+        lo.expanded(source, shape) if isinstance(source, Value) else lo.tape.derive(lambda s: s.expand(shape), source)
+    )
 
 
-@rule("zeros_like", "ones_like", "new_zeros", "new_ones", "full_like", "new_full", "empty_like", "new_empty", "fill", "zero")
+@rule(
+    "zeros_like",
+    "ones_like",
+    "new_zeros",
+    "new_ones",
+    "full_like",
+    "new_full",
+    "empty_like",
+    "new_empty",
+    "fill",
+    "zero",
+)
 def fresh(lo: Lowering, a: Arguments, step: Step) -> Array:
     shape, name = lo.program.slots[step.results[0]].shape, step.operation
-    value = a.get("fill_value", a.get("value", 1.0 if "ones" in name else 0.0))
+    value: Any = a.get("fill_value", a.get("value", 1.0 if "ones" in name else 0.0))
     if isinstance(value, Array):
         return lo.tape.derive(lambda v: v.double().expand(shape), value)
     return Array(torch.full((1,) * len(shape), float(value), dtype=torch.float64).expand(shape))
@@ -228,7 +243,9 @@ def look_up(lo: Lowering, table: Any, index: Any) -> Value:
     def take(t: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
         return torch.as_tensor(t)[i.clamp(0, len(t) - 1)].reshape(len(i), -1)
 
-    made = Levels(np.repeat(levels.image_channels, width), lo.tape.derive(take, table, levels.table), index.height, index.width)
+    made = Levels(
+        np.repeat(levels.image_channels, width), lo.tape.derive(take, table, levels.table), index.height, index.width
+    )
     axes = [[Atom(x.kind, x.size, x.stride * width) if x.kind == "c" else x for x in axis] for axis in index.axes]
     stride = width
     for n in table.shape[1:]:
@@ -261,7 +278,12 @@ def index(lo: Lowering, a: Arguments, step: Step) -> Value:
     if not isinstance(a["self"], Value) and len(given) == 1:
         return look_up(lo, a["self"], given[0])
     used = [k for k, i in enumerate(given) if i is not None]
-    if isinstance(a["self"], Value) and len(used) == 1 and isinstance(given[used[0]], Array) and len(given[used[0]].shape) == 1:
+    if (
+        isinstance(a["self"], Value)
+        and len(used) == 1
+        and isinstance(given[used[0]], Array)
+        and len(given[used[0]].shape) == 1
+    ):
         return index_select(lo, {"self": a["self"], "dim": used[0], "index": given[used[0]]}, step)
     raise lo.refuse("an index into, or by, values of the image")
 
@@ -270,7 +292,7 @@ def index(lo: Lowering, a: Arguments, step: Step) -> Value:
 def scatter(lo: Lowering, a: Arguments, step: Step) -> Value:
     """zeros.scatter(dim, levels, 1): one-hot."""
     base, where, axis = a["self"], a["index"], a["dim"]
-    value = a.get("value", a.get("src"))
+    value: Any = a.get("value", a.get("src"))
     value = value.value.flatten()[0] if isinstance(value, Array) else value
     if isinstance(base, Value) or not isinstance(where, Value) or isinstance(value, Value):
         raise lo.refuse("a scatter of values of the image")
@@ -286,49 +308,70 @@ def scatter(lo: Lowering, a: Arguments, step: Step) -> Value:
 # Sums and products
 
 
-@rule("add", "sub", "rsub", "_add_relu")
-def add(lo: Lowering, a: Arguments, step: Step) -> Value:
-    x, y = a["self"], a["other"]
-    alpha = a.get("alpha", 1)
-    sign_x, sign_y = 1.0, float(alpha) * (1 if step.operation == "add" else -1)
-    if step.operation == "rsub":
-        x, y = y, x
-        sign_x, sign_y = 1.0, -float(alpha)
+def plus(lo: Lowering, x: Any, y: Any, factor: float = 1.0) -> Value:
+    """x + factor·y, of values of the image and constants."""
     if isinstance(x, Value) and isinstance(y, Value):
         axes, pairs = lo.pair(x, y)
-        return Value([lo.algebra.added(p, q, sign_y) for p, q in pairs], axes)
+        return Value([lo.algebra.added(p, q, factor) for p, q in pairs], axes)
+    of_x, of_y = 1.0, factor
     if not isinstance(x, Value):
-        x, y, sign_x, sign_y = y, x, sign_y, sign_x
-    shape = lo.program.slots[step.results[0]].shape
-    x = lo.expanded(x, shape)
+        x, y, of_x, of_y = y, x, of_y, of_x
+    x = lo.expanded(x, broadcast(x, y))
 
-    def plus(s: Any, table: Array) -> Any:
-        s = lo.algebra.scaled(s, sign_x) if sign_x != 1 else s
-        return lo.algebra.shifted(s, lo.tape.derive(lambda t: sign_y * t, table) if sign_y != 1 else table)
+    def shift(s: Sum, table: Array) -> Sum:
+        s = lo.algebra.scaled(s, of_x) if of_x != 1 else s
+        return lo.algebra.shifted(s, lo.tape.derive(lambda t: of_y * t, table) if of_y != 1 else table)
 
-    return lo.with_table(x, y, plus)
+    return lo.with_table(x, y, shift)
 
 
-@rule("mul", "div", "multiply", "true_divide")
-def multiply(lo: Lowering, a: Arguments, step: Step) -> Value:
-    x, y, divide = a["self"], a["other"], step.operation in ("div", "true_divide")
+def times(lo: Lowering, x: Any, y: Any) -> Value:
+    """x·y, of values of the image and constants."""
     if isinstance(x, Value) and isinstance(y, Value):
-        if divide:
-            raise lo.refuse("a quotient of two values of the image")
         axes, pairs = lo.pair(x, y)
         return Value([lo.algebra.gated(p, q) for p, q in pairs], axes)
     if not isinstance(x, Value):
-        if divide:
-            raise lo.refuse("a quotient by a value of the image")
         x, y = y, x
-    if divide and a.get("rounding_mode"):
-        raise lo.refuse("a quotient that is rounded")
-    if divide:
-        y = lo.tape.derive(lambda v: 1 / v.double(), y) if isinstance(y, Array) else 1 / y
     if not isinstance(y, Array):
         return lo.each(x, lambda b: lo.algebra.scaled(lo.algebra.sum_of(b), float(y)))
-    x = lo.expanded(x, lo.program.slots[step.results[0]].shape)
-    return lo.with_table(x, y, lo.algebra.scaled)
+    return lo.with_table(lo.expanded(x, broadcast(x, y)), y, lo.algebra.scaled)
+
+
+def broadcast(x: Value, y: Any) -> list[int]:
+    """The shape that two operands have together."""
+    return list(np.broadcast_shapes(x.shape, y.shape if isinstance(y, Array) else ()))
+
+
+@rule("add")
+def add(lo: Lowering, a: Arguments, step: Step) -> Value:
+    return plus(lo, a["self"], a["other"], float(a["alpha"]))
+
+
+@rule("sub")
+def subtract(lo: Lowering, a: Arguments, step: Step) -> Value:
+    return plus(lo, a["self"], a["other"], -float(a["alpha"]))
+
+
+@rule("rsub")
+def subtract_from(lo: Lowering, a: Arguments, step: Step) -> Value:
+    return plus(lo, a["other"], a["self"], -float(a["alpha"]))
+
+
+@rule("mul")
+def multiply(lo: Lowering, a: Arguments, step: Step) -> Value:
+    return times(lo, a["self"], a["other"])
+
+
+@rule("div")
+def divide(lo: Lowering, a: Arguments, step: Step) -> Value:
+    x, y = a["self"], a["other"]
+    if isinstance(y, Value):
+        raise lo.refuse(
+            "a quotient of two values of the image" if isinstance(x, Value) else "a quotient by a value of the image"
+        )
+    if a.get("rounding_mode"):
+        raise lo.refuse("a quotient that is rounded")
+    return times(lo, x, lo.tape.derive(lambda v: 1 / v.double(), y) if isinstance(y, Array) else 1 / y)
 
 
 @rule("neg")
@@ -357,26 +400,22 @@ def square(lo: Lowering, a: Arguments, step: Step) -> Value:
 
 @rule("addcmul")
 def addcmul(lo: Lowering, a: Arguments, step: Step) -> Value:
-    product = multiply(lo, {"self": a["tensor1"], "other": a["tensor2"]}, step)
-    return add(lo, {"self": a["self"], "other": product, "alpha": a["value"]}, _As(step, "add"))
+    return plus(lo, a["self"], times(lo, a["tensor1"], a["tensor2"]), float(a["value"]))
 
 
 @rule("maximum", "minimum")
 def maximum(lo: Lowering, a: Arguments, step: Step) -> Value:
     """max(x, y) = x + relu(y - x)"""
     x, y, sign = a["self"], a["other"], 1.0 if step.operation == "maximum" else -1.0
-    difference = add(lo, {"self": y, "other": x, "alpha": 1}, _As(step, "sub"))
+    difference = plus(lo, y, x, -1.0)
     more = lo.activation(lo.each(difference, lambda b: lo.algebra.scaled(lo.algebra.sum_of(b), sign)), "relu")
-    return add(lo, {"self": x, "other": more, "alpha": sign}, _As(step, "add"))
+    return plus(lo, x, more, sign)
 
 
 @rule("lerp")
 def lerp(lo: Lowering, a: Arguments, step: Step) -> Value:
     """x + weight·(y - x)"""
-    x, y, weight = a["self"], a["end"], a["weight"]
-    difference = add(lo, {"self": y, "other": x, "alpha": 1}, _As(step, "sub"))
-    share = multiply(lo, {"self": difference, "other": weight}, _As(step, "mul"))
-    return add(lo, {"self": x, "other": share, "alpha": 1}, _As(step, "add"))
+    return plus(lo, a["self"], times(lo, plus(lo, a["end"], a["self"], -1.0), a["weight"]))
 
 
 @rule("where")
@@ -389,24 +428,16 @@ def where(lo: Lowering, a: Arguments, step: Step) -> Any:
     shares: list[Any] = []
     for part, m in zip(parts, masks, strict=True):
         if isinstance(part, Value):
-            shares.append(multiply(lo, {"self": part, "other": m}, _As(step, "mul")))
+            shares.append(times(lo, part, m))
         else:
             array = part if isinstance(part, Array) else Array(torch.tensor(float(part), dtype=torch.float64))
             shares.append(lo.tape.derive(lambda p, q: p * q, array, m))
-    return add(lo, {"self": shares[0], "other": shares[1], "alpha": 1}, _As(step, "add"))
+    return plus(lo, shares[0], shares[1])
 
 
 @rule("masked_fill")
 def masked_fill(lo: Lowering, a: Arguments, step: Step) -> Any:
     return where(lo, {"condition": a["mask"], "self": a["value"], "other": a["self"]}, step)
-
-
-class _As:
-    """A step under another operation's name."""
-
-    def __init__(self, step: Step, operation: str):
-        self.operation = operation
-        self.results = step.results
 
 
 @rule("sum", "mean")
@@ -430,7 +461,10 @@ def total(lo: Lowering, a: Arguments, step: Step) -> Value:
 def matrix_product(lo: Lowering, a: Arguments, step: Step) -> Value:
     name = step.operation
     if name == "linear":
-        x, w = a["input"], lo.tape.derive(lambda t: t.t(), a["weight"]) if isinstance(a["weight"], Array) else a["weight"]
+        x, w = (
+            a["input"],
+            lo.tape.derive(lambda t: t.t(), a["weight"]) if isinstance(a["weight"], Array) else a["weight"],
+        )
         bias = a["bias"]
     elif name in ("addmm", "baddbmm"):
         x, w, bias = (a["mat1"], a["mat2"], a["self"]) if name == "addmm" else (a["batch1"], a["batch2"], a["self"])
@@ -450,7 +484,7 @@ def matrix_product(lo: Lowering, a: Arguments, step: Step) -> Value:
         w = lo.tape.derive(lambda t: t[0], w)
     if isinstance(bias, Value) or (bias is not None and len(bias.shape) > 1):
         y = lo.product(x, len(x.axes) - (2 if turned else 1), w, None)
-        return add(lo, {"self": y, "other": bias, "alpha": 1}, _As(step, "add"))
+        return plus(lo, y, bias)
     return lo.product(x, len(x.axes) - (2 if turned else 1), w, bias)
 
 
@@ -502,7 +536,12 @@ def convolution(lo: Lowering, a: Arguments, step: Step) -> Value:
 )
 def batch_norm(lo: Lowering, a: Arguments, step: Step) -> list[Value]:
     mean, var = a.get("running_mean"), a.get("running_var")
-    if a.get("training", a.get("train", False)) or mean is None or step.operation == "_batch_norm_with_update":
+    if (
+        a.get("training", a.get("train", False))
+        or mean is None
+        or var is None
+        or step.operation == "_batch_norm_with_update"
+    ):
         raise lo.refuse("batch norm in training mode, or without running statistics")
     eps = a.get("eps", a.get("epsilon"))
     one = Array(torch.ones((), dtype=torch.float64))
@@ -607,20 +646,23 @@ def clamp(lo: Lowering, a: Arguments, step: Step) -> Value:
 
 @rule("hardsigmoid")
 def hardsigmoid(lo: Lowering, a: Arguments, step: Step) -> Value:
-    return lo.each(clamped(lo, lo.with_table(a["self"], 3.0, lo.algebra.shifted), 0.0, 6.0), lambda b: lo.algebra.scaled(b, 1 / 6))
+    return lo.each(
+        clamped(lo, lo.with_table(a["self"], 3.0, lo.algebra.shifted), 0.0, 6.0),
+        lambda b: lo.algebra.scaled(lo.algebra.sum_of(b), 1 / 6),
+    )
 
 
 @rule("hardswish")
 def hardswish(lo: Lowering, a: Arguments, step: Step) -> Value:
     x = lo._shared(a["self"])
-    return multiply(lo, {"self": x, "other": hardsigmoid(lo, {"self": x}, step)}, _As(step, "mul"))
+    return times(lo, x, hardsigmoid(lo, {"self": x}, step))
 
 
 @rule("mish")
 def mish(lo: Lowering, a: Arguments, step: Step) -> Value:
     x = lo._shared(a["self"])
     inner = lo.activation(lo.activation(x, "softplus"), "tanh")
-    return multiply(lo, {"self": x, "other": inner}, _As(step, "mul"))
+    return times(lo, x, inner)
 
 
 @rule("glu")
@@ -629,7 +671,7 @@ def glu(lo: Lowering, a: Arguments, step: Step) -> Value:
     axis = a["dim"] % len(x.axes)
     n = x.shape[axis] // 2
     gate = lo.activation(lo.slice(x, axis, n, 2 * n), "sigmoid")
-    return multiply(lo, {"self": lo.slice(x, axis, 0, n), "other": gate}, _As(step, "mul"))
+    return times(lo, lo.slice(x, axis, 0, n), gate)
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax")

@@ -11,8 +11,10 @@ import contextlib
 import linecache
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -120,8 +122,10 @@ class Program:
 @dataclass
 class _Base:
     slot: int
+    storage: int
     version: int = 0
     unwritten: torch.Tensor | None = None  # a tensor of the module that has not been written to yet
+    alive: int = 0  # tensors on the storage
 
 
 @dataclass
@@ -168,13 +172,12 @@ class Recorder(TorchDispatchMode):
         self.program = Program()
         self._aliases: dict[int, _Alias] = {}
         self._bases: dict[int, tuple[_Base, tuple[Any, ...]]] = {}
-        self._keep: list[torch.Tensor] = []  # identities must not be used again while we record
+        self._watched: dict[int, weakref.ref[torch.Tensor]] = {}
         self._modules = {id(m): name for name, m in module.named_modules() if name}
         self._names = {_geometry(t): name for name, t in tensors_of(module).items()}
 
     def given(self, tensor: torch.Tensor, *, image: bool = False, labels: bool = False) -> int:
         """Register an input."""
-        self._keep.append(tensor)
         slot = self._slot(tensor, image=image, labels=labels, constant=tensor.clone())
         self._own(tensor, slot)
         return slot
@@ -223,20 +226,32 @@ class Recorder(TorchDispatchMode):
         return len(self.program.slots) - 1
 
     def _own(self, tensor: torch.Tensor, slot: int, unwritten: torch.Tensor | None = None) -> _Alias:
-        base = _Base(slot, unwritten=unwritten)
-        self._keep.append(tensor)
-        self._bases[_storage(tensor)] = base, _geometry(tensor)
-        self._aliases[id(tensor)] = alias = _Alias(base, [], 0, slot, _storage(tensor))
+        base = _Base(slot, _storage(tensor), unwritten=unwritten)
+        self._bases[base.storage] = base, _geometry(tensor)
+        return self._watch(tensor, _Alias(base, [], 0, slot, base.storage))
+
+    def _watch(self, tensor: torch.Tensor, alias: _Alias) -> _Alias:
+        """Know a tensor until it is gone: identities and addresses are used again."""
+        key, base = id(tensor), alias.base
+
+        def gone(_: Any) -> None:
+            if self._aliases.get(key) is alias:
+                del self._aliases[key]
+            base.alive -= 1
+            if base.alive == 0 and base.storage in self._bases and self._bases[base.storage][0] is base:
+                del self._bases[base.storage]
+
+        base.alive += 1
+        self._aliases[key] = alias
+        self._watched[key] = weakref.ref(tensor, gone)
         return alias
 
     def _meet(self, tensor: torch.Tensor) -> _Alias:
         """A tensor that no recorded operation has made: one of the module's, or a constant."""
-        self._keep.append(tensor)
         geometry = _geometry(tensor)
         known = self._bases.get(_storage(tensor))
         if known is not None and known[1] == geometry:
-            self._aliases[id(tensor)] = alias = _Alias(known[0], [], -1, known[0].slot, geometry[0])
-            return alias
+            return self._watch(tensor, _Alias(known[0], [], -1, known[0].slot, geometry[0]))
         name = self._names.get(geometry, "")
         slot = self._slot(tensor, name=name, constant=tensor.detach() if name else tensor.detach().clone())
         return self._own(tensor, slot, tensor if name else None)
@@ -273,10 +288,9 @@ class Recorder(TorchDispatchMode):
             elif operation == "aten::unbind":
                 dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
                 link = _Link(aten.select.int, (dim, k), {}, link.shape)
-            self._keep.append(tensor)
             if known[id(tensor)] is None:
                 base, path = parent.base, [*parent.path, link]
-                self._aliases[id(tensor)] = _Alias(base, path, base.version, result, _storage(tensor))
+                self._watch(tensor, _Alias(base, path, base.version, result, _storage(tensor)))
 
     def _before_write(self, args: Any, kwargs: Any, func: Any) -> None:
         for argument, value in zip(func._schema.arguments, args, strict=False):
@@ -351,7 +365,7 @@ class Recorder(TorchDispatchMode):
         return len(self.program.slots) - 1
 
     def _where(self) -> Where:
-        frame = sys._getframe(2)
+        frame: FrameType | None = sys._getframe(2)
         file, line, module = "", 0, ""
         while frame is not None and not (file and module):
             code = frame.f_code
@@ -362,7 +376,7 @@ class Recorder(TorchDispatchMode):
                 file, line = name, frame.f_lineno
             if name.startswith(_OURS) and code.co_name == "record":
                 break
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         return Where(file, line, module)
 
 
@@ -454,7 +468,23 @@ class _DoubleOperands(TorchFunctionMode):
     """Some functions compare the types of their operands before they are dispatched."""
 
     NAMES = frozenset(
-        "conv1d conv2d conv3d conv_transpose2d linear batch_norm matmul __matmul__ mm bmm addmm baddbmm einsum prelu lerp".split()
+        [
+            "conv1d",
+            "conv2d",
+            "conv3d",
+            "conv_transpose2d",
+            "linear",
+            "batch_norm",
+            "matmul",
+            "__matmul__",
+            "mm",
+            "bmm",
+            "addmm",
+            "baddbmm",
+            "einsum",
+            "prelu",
+            "lerp",
+        ]
     )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -24,14 +24,23 @@ class ColourResidual(nn.Module):
                     self.mask[a * o : (a + 1) * o, b * i : (b + 1) * i, k, k] = 1
 
         def forward(self, x: Tensor) -> Tensor:
-            return F.conv2d(x, self.weight * self.mask, self.bias, self.stride, self.padding, self.dilation, self.groups)
+            return F.conv2d(
+                x, self.weight * self.mask, self.bias, self.stride, self.padding, self.dilation, self.groups
+            )
 
     class Block(nn.Module):
         def __init__(self, width: int):
             super().__init__()
             conv = ColourResidual.Conv
             self.block = nn.ModuleList(
-                [nn.ReLU(), conv("B", width, width // 2, 1), nn.ReLU(), conv("B", width // 2, width // 2, 7, padding=3), nn.ReLU(), conv("B", width // 2, width, 1)]
+                [
+                    nn.ReLU(),
+                    conv("B", width, width // 2, 1),
+                    nn.ReLU(),
+                    conv("B", width // 2, width // 2, 7, padding=3),
+                    nn.ReLU(),
+                    conv("B", width // 2, width, 1),
+                ]
             )
 
         def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +53,9 @@ class ColourResidual(nn.Module):
         super().__init__()
         self.levels = levels
         conv, block = ColourResidual.Conv, ColourResidual.Block
-        self.net = nn.ModuleList([conv("A", 3, width, 7, padding=3), block(width), block(width), nn.ReLU(), conv("B", width, 3 * levels, 1)])
+        self.net = nn.ModuleList(
+            [conv("A", 3, width, 7, padding=3), block(width), block(width), nn.ReLU(), conv("B", width, 3 * levels, 1)]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out = (x.float() / (self.levels - 1) - 0.5) / 0.5
@@ -59,7 +70,9 @@ class OneHotConditioned(nn.Module):
     def __init__(self, classes: int = 4, width: int = 8, levels: int = 2):
         super().__init__()
         self.classes = classes
-        self.convs = nn.ModuleList(MaskedConv("A" if k == 0 else "B", 1 if k == 0 else width, width, 7, padding=3) for k in range(3))
+        self.convs = nn.ModuleList(
+            MaskedConv("A" if k == 0 else "B", 1 if k == 0 else width, width, 7, padding=3) for k in range(3)
+        )
         self.conditions = nn.ModuleList(nn.Linear(classes, width) for _ in range(3))
         self.out = MaskedConv("B", width, levels, 1)
 

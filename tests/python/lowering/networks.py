@@ -23,7 +23,9 @@ class MaskedConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.how == "functional":
-            return F.conv2d(x, self.weight * self.mask, self.bias, self.stride, self.padding, self.dilation, self.groups)
+            return F.conv2d(
+                x, self.weight * self.mask, self.bias, self.stride, self.padding, self.dilation, self.groups
+            )
         if self.how == "data":
             self.weight.data *= self.mask
         elif self.how == "mul_":
@@ -55,7 +57,12 @@ class ResidualBinary(nn.Module):
         half = width // 2
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.ReLU(), nn.Conv2d(width, half, 1), nn.ReLU(), MaskedConv("B", half, half, 3, padding=1), nn.ReLU(), nn.Conv2d(half, width, 1)
+                nn.ReLU(),
+                nn.Conv2d(width, half, 1),
+                nn.ReLU(),
+                MaskedConv("B", half, half, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(half, width, 1),
             )
             for _ in range(blocks)
         )
@@ -75,7 +82,9 @@ class LeakyClasses(nn.Module):
 
     def __init__(self, classes: int = 5, levels: int = 16, width: int = 8):
         super().__init__()
-        self.convs = nn.ModuleList(MaskedConv("A" if k == 0 else "B", 1 if k == 0 else width, width, 7, padding=3) for k in range(3))
+        self.convs = nn.ModuleList(
+            MaskedConv("A" if k == 0 else "B", 1 if k == 0 else width, width, 7, padding=3) for k in range(3)
+        )
         self.embeddings = nn.ModuleList(nn.Embedding(classes, width) for _ in range(3))
         self.out = nn.Conv2d(width, levels, 1)
 
@@ -272,7 +281,12 @@ class ColourLayer(nn.Module):
         out = self.h_fc(gated)
         if self.skip is None:
             return {**state, "v": torch.tanh(a) * torch.sigmoid(b), "h": out}
-        return {**state, "v": torch.tanh(a) * torch.sigmoid(b), "h": out + h_in, "skip": state["skip"] + self.skip(gated)}
+        return {
+            **state,
+            "v": torch.tanh(a) * torch.sigmoid(b),
+            "h": out + h_in,
+            "skip": state["skip"] + self.skip(gated),
+        }
 
 
 class GatedColours(nn.Module):
@@ -389,7 +403,16 @@ class Nin(nn.Module):
 class PlusConv(nn.Module):
     """Padded on top and the left (and right: the vertical stream), perhaps shifted afterwards."""
 
-    def __init__(self, inputs: int, outputs: int, size=(2, 3), stride=(1, 1), right: bool = True, shift: str = "", old: bool = True):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size=(2, 3),
+        stride=(1, 1),
+        right: bool = True,
+        shift: str = "",
+        old: bool = True,
+    ):
         super().__init__()
         self.conv = norm(nn.Conv2d(inputs, outputs, size, stride), old)
         side = (size[1] - 1) // 2 if right else size[1] - 1
@@ -467,7 +490,9 @@ class PlusPlus(nn.Module):
         self.down_u = nn.ModuleList(stack(n, True, 1) for n in down_blocks)
         self.down_ul = nn.ModuleList(stack(n, False, 2) for n in down_blocks)
         self.stride_u = nn.ModuleList(PlusConv(width, width, (2, 3), (2, 2), old=old) for _ in range(levels - 1))
-        self.stride_ul = nn.ModuleList(PlusConv(width, width, (2, 2), (2, 2), right=False, old=old) for _ in range(levels - 1))
+        self.stride_ul = nn.ModuleList(
+            PlusConv(width, width, (2, 2), (2, 2), right=False, old=old) for _ in range(levels - 1)
+        )
         self.up_size_u = nn.ModuleList(PlusDeconv(width, (2, 3), old) for _ in range(levels - 1))
         self.up_size_ul = nn.ModuleList(PlusDeconv(width, (2, 2), old) for _ in range(levels - 1))
         outputs = (10 if channels == 3 else 3) * mixtures
@@ -531,7 +556,9 @@ class _Held(nn.Module):
             self.mask[size[0] // 2 + centre :] = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.conv.weight * self.mask, self.conv.bias, padding=self.conv.padding, dilation=self.conv.dilation)
+        return F.conv2d(
+            x, self.conv.weight * self.mask, self.conv.bias, padding=self.conv.padding, dilation=self.conv.dilation
+        )
 
 
 class _HeldLayer(nn.Module):
@@ -573,7 +600,12 @@ class _HeldBlock(nn.Module):
         super().__init__()
         half = width // 2
         self.layers = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(width, half, 1), nn.ReLU(), nn.Conv2d(half, half, 3, padding=1), nn.ReLU(), nn.Conv2d(half, width, 1)
+            nn.ReLU(),
+            nn.Conv2d(width, half, 1),
+            nn.ReLU(),
+            nn.Conv2d(half, half, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(half, width, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -586,7 +618,9 @@ class RealBinary(nn.Module):
     def __init__(self, blocks: int = 12, width: int = 64):
         super().__init__()
         rest = [nn.ReLU(), nn.Conv2d(width, 256, 1), nn.ReLU(), nn.Conv2d(256, 1, 1), nn.Sigmoid()]
-        self.layers = nn.Sequential(nn.Conv2d(1, width, 7, padding=3), *[_HeldBlock(width) for _ in range(blocks)], *rest)
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, width, 7, padding=3), *[_HeldBlock(width) for _ in range(blocks)], *rest
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
@@ -598,7 +632,9 @@ class _RealColourLayer(nn.Module):
         self.width = width
         self.v_conv = CroppedConv(inputs, 2 * width, (4, 7), padding=(4, 3))
         self.v_fc = nn.Conv2d(inputs, 2 * width, 1)
-        self.v_to_h = ChannelMaskedConv(kind, 3, 2 * width, 2 * width, 1) if skip else nn.Conv2d(2 * width, 2 * width, 1)
+        self.v_to_h = (
+            ChannelMaskedConv(kind, 3, 2 * width, 2 * width, 1) if skip else nn.Conv2d(2 * width, 2 * width, 1)
+        )
         self.h_conv = ChannelMaskedConv(kind, 3, inputs, 2 * width, (1, 7), padding=(0, 3))
         self.h_fc = ChannelMaskedConv(kind, 3, width, width, 1)
         if skip:
@@ -618,7 +654,11 @@ class _RealColourLayer(nn.Module):
             h += self.label_embedding(y)[:, :, None, None]
         c, d = torch.split(h, self.width, dim=1)
         gated = torch.tanh(c) * torch.sigmoid(d)
-        return (v_out if y is None else v_out + v_in), (self.h_fc(gated) if y is None else self.h_fc(gated) + h_in), gated
+        return (
+            (v_out if y is None else v_out + v_in),
+            (self.h_fc(gated) if y is None else self.h_fc(gated) + h_in),
+            gated,
+        )
 
 
 class RealColours(nn.Module):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from unittest import mock
 
 import numpy as np
-import torch
-
 import pixelcnn
+import torch
 from pixelcnn.lowering.export import read_model
 from pixelcnn.lowering.reference import Reference
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import idioms
 import networks as n
 import oracle
+import pixelcnn
 import pytest
 import torch
-
-import pixelcnn
 
 UNIT = lambda levels: lambda v: v.double() / (levels - 1)  # noqa: E731
 CODES = lambda v: v[:, 0]  # noqa: E731
@@ -49,7 +48,12 @@ FAMILIES = {
         for place in ("input", "planes", "first", "bottleneck", "remembered", "output", "film")
     },
     "course homework, colours in steps": (idioms.ColourResidual, (3, 6, 5), {"levels": 4}, LEVELS),
-    "one-hot classes through a linear layer": (idioms.OneHotConditioned, (1, 6, 5), {"levels": 2, "classes": 4}, UNIT(2)),
+    "one-hot classes through a linear layer": (
+        idioms.OneHotConditioned,
+        (1, 6, 5),
+        {"levels": 2, "classes": 4},
+        UNIT(2),
+    ),
     "class maps and coordinates as channels": (idioms.ClassPlane, (1, 6, 5), {"levels": 4, "classes": 3}, UNIT(4)),
     "PixelSNAIL's blocks without attention": (idioms.SnailWithoutAttention, (6, 7), {"levels": 12}, CODES),
     "channels last, flat output": (idioms.ChannelsLast, (1, 6, 5), {"levels": 6}, UNIT(6)),

@@ -6,9 +6,8 @@ import json
 
 import networks as n
 import numpy as np
-import pytest
-
 import pixelcnn
+import pytest
 from pixelcnn.lowering.export import read_model, read_safetensors, write_safetensors
 
 KEYS = {

@@ -7,11 +7,10 @@ import logging
 import idioms
 import networks as n
 import numpy as np
+import pixelcnn
 import pytest
 import torch
 from torch import nn
-
-import pixelcnn
 
 
 def test_unit_is_the_default_and_said(caplog):
@@ -109,7 +108,9 @@ def test_forward():
     assert sampler.head.normalised == "log_softmax"
 
 
-@pytest.mark.parametrize(("shape", "levels"), [((1, 2, 3, 4), 4), ((3,), 4), ((0, 4, 4), 4), ((1, 4, 4), 1), ((1, 4, 4), 70000)])
+@pytest.mark.parametrize(
+    ("shape", "levels"), [((1, 2, 3, 4), 4), ((3,), 4), ((0, 4, 4), 4), ((1, 4, 4), 1), ((1, 4, 4), 70000)]
+)
 def test_wrong_arguments(shape, levels):
     with pytest.raises(ValueError, match="shape must be|levels must be"):
         pixelcnn.compile(n.plain(), shape, levels=levels)

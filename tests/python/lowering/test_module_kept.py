@@ -5,11 +5,10 @@ from __future__ import annotations
 import networks as n
 import numpy as np
 import oracle
+import pixelcnn
 import pytest
 import torch
 from torch import nn
-
-import pixelcnn
 
 
 def test_modes_come_back():

@@ -6,5 +6,7 @@ import pytest
 
 
 def test_pytorch_is_new_enough():
-    torch = pytest.importorskip("torch", minversion="2.4", reason="the lowering needs PyTorch 2.4: its tests were left out")
+    torch = pytest.importorskip(
+        "torch", minversion="2.4", reason="the lowering needs PyTorch 2.4: its tests were left out"
+    )
     assert torch.__version__

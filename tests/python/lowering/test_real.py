@@ -9,10 +9,9 @@ from pathlib import Path
 import networks as n
 import numpy as np
 import oracle
+import pixelcnn
 import pytest
 import torch
-
-import pixelcnn
 from pixelcnn.lowering.export import read_safetensors
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +37,9 @@ def test_recorded(name):
     make, arguments = REAL[name]
     place = folder(name)
     module = make()
-    state = torch.load(io.BytesIO(gzip.decompress((place / "state.pth.gz").read_bytes())), map_location="cpu", weights_only=True)
+    state = torch.load(
+        io.BytesIO(gzip.decompress((place / "state.pth.gz").read_bytes())), map_location="cpu", weights_only=True
+    )
     module.load_state_dict(state)
     golden, _ = read_safetensors((place / "golden.safetensors").read_bytes())
     sampler = pixelcnn.compile(module, golden["levels"].shape[1:], **arguments)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import networks as n
 import numpy as np
+import pixelcnn
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-import pixelcnn
 
 
 class Around(nn.Module):
@@ -42,7 +41,11 @@ FACTOR = torch.linspace(0, 1, 6).view(1, 1, 6, 1)
 
 # What is refused: the module, a part of the sentence, and a part of the line that it names.
 REFUSED = {
-    "attention": (lambda: Around(middle=attention), "a product of two values of the image (attention)", "q @ q.transpose"),
+    "attention": (
+        lambda: Around(middle=attention),
+        "a product of two values of the image (attention)",
+        "q @ q.transpose",
+    ),
     "scaled dot product": (
         lambda: Around(middle=lambda x: F.scaled_dot_product_attention(x, x, x)),
         "attention",
@@ -52,22 +55,50 @@ REFUSED = {
     "group norm": (lambda: Around(nn.GroupNorm(2, 6)), "group norm", "inner.0"),
     "average pooling": (lambda: Around(nn.AvgPool2d(3, 1, 1)), "pooling", "inner.0"),
     "maximum pooling": (lambda: Around(nn.MaxPool2d(3, 1, 1)), "pooling", "inner.0"),
-    "reflect padding": (lambda: Around(nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect")), "reflect padding", "inner.0"),
+    "reflect padding": (
+        lambda: Around(nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect")),
+        "reflect padding",
+        "inner.0",
+    ),
     "batch statistics": (lambda: Around(nn.BatchNorm2d(6, track_running_stats=False)), "batch norm", "inner.0"),
-    "factor of a pixel": (lambda: Around(middle=lambda x: x * FACTOR), "a factor that differs from pixel to pixel", "x * FACTOR"),
+    "factor of a pixel": (
+        lambda: Around(middle=lambda x: x * FACTOR),
+        "a factor that differs from pixel to pixel",
+        "x * FACTOR",
+    ),
     "control flow": (lambda: Around(middle=branch), "control flow", "if x.mean() > 0:"),
     "chance": (lambda: Around(middle=lambda x: F.dropout(x, 0.5)), "chance inside the network", "F.dropout"),
     "noise": (lambda: Around(middle=lambda x: x + torch.randn_like(x)), "chance inside the network", "randn_like"),
     "quotient": (lambda: Around(middle=lambda x: x / (1 + x.abs())), "a quotient of two values", "x / (1 + x.abs())"),
-    "sum over pixels": (lambda: Around(middle=lambda x: x + x.sum((2, 3), keepdim=True)), "over its pixels", "x.sum((2, 3)"),
-    "inner softmax": (lambda: Around(middle=lambda x: torch.softmax(x, 1) * 2), "softmax inside the network", "torch.softmax(x, 1) * 2"),
+    "sum over pixels": (
+        lambda: Around(middle=lambda x: x + x.sum((2, 3), keepdim=True)),
+        "over its pixels",
+        "x.sum((2, 3)",
+    ),
+    "inner softmax": (
+        lambda: Around(middle=lambda x: torch.softmax(x, 1) * 2),
+        "softmax inside the network",
+        "torch.softmax(x, 1) * 2",
+    ),
     "rolled": (lambda: Around(middle=lambda x: torch.roll(x, 1, 2)), "rolled", "torch.roll"),
-    "every other column": (lambda: Around(middle=lambda x: x[..., ::2].repeat(1, 1, 1, 2)), "every other one", "x[..., ::2]"),
+    "every other column": (
+        lambda: Around(middle=lambda x: x[..., ::2].repeat(1, 1, 1, 2)),
+        "every other one",
+        "x[..., ::2]",
+    ),
     "stride of 3": (lambda: Around(nn.Conv2d(6, 6, 3, 3)), "stride [3, 3]", "inner.0"),
     "unknown operation": (lambda: Around(middle=torch.erfinv), "the operation erfinv", "self.middle(x)"),
     "rounded": (lambda: Around(middle=lambda x: x.long().float()), "whole numbers", "x.long()"),
-    "one-hot without width": (lambda: Around(middle=lambda x: F.one_hot(x.long()[:, 0]).permute(0, 3, 1, 2)), "num_classes", ""),
-    "a failing forward": (lambda: Around(nn.Conv2d(7, 7, 1)), "the module's forward failed: RuntimeError", "self.inner(self.first(x))"),
+    "one-hot without width": (
+        lambda: Around(middle=lambda x: F.one_hot(x.long()[:, 0]).permute(0, 3, 1, 2)),
+        "num_classes",
+        "",
+    ),
+    "a failing forward": (
+        lambda: Around(nn.Conv2d(7, 7, 1)),
+        "the module's forward failed: RuntimeError",
+        "self.inner(self.first(x))",
+    ),
 }
 
 
@@ -85,7 +116,9 @@ def test_refused(what):
 
 def test_not_causal_shows_the_path():
     module = Around(nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU())
-    with pytest.raises(pixelcnn.Refused, match="not causal: the output at row 0, column 0 sees the image at row 1, column 0") as caught:
+    with pytest.raises(
+        pixelcnn.Refused, match="not causal: the output at row 0, column 0 sees the image at row 1, column 0"
+    ) as caught:
         pixelcnn.compile(module, (1, 6, 6), levels=4)
     steps = str(caught.value).split(" ← ")
     assert len(steps) == 4

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from pixelcnn.lowering import maps, numeric, trace
 from pixelcnn.lowering.errors import Refused
 from pixelcnn.lowering.graph import Dense, Graph, Layer, Node, Pick, Tap, dense, times
 from pixelcnn.lowering.place import place
 from pixelcnn.lowering.tape import Array, Tape
+from torch import nn
 
 
 def test_the_tape_replays():
@@ -116,7 +115,9 @@ def test_reads_outside_are_zero():
 def test_activations_are_pytorchs(name):
     x = torch.linspace(-40, 40, 801, dtype=torch.float64)
     theirs = getattr(torch.nn.functional, name, None) or getattr(torch, name)
-    np.testing.assert_allclose(numeric.activate(name, x.numpy()), theirs(x).numpy(), rtol=1e-12, atol=1e-14 if name != "softplus" else 3e-9)
+    np.testing.assert_allclose(
+        numeric.activate(name, x.numpy()), theirs(x).numpy(), rtol=1e-12, atol=1e-14 if name != "softplus" else 3e-9
+    )
 
 
 class Writer(nn.Module):

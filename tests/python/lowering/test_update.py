@@ -6,11 +6,10 @@ import time
 
 import networks as n
 import numpy as np
+import pixelcnn
 import pytest
 import torch
 from torch import nn
-
-import pixelcnn
 
 
 def trained_step(module, loss):
@@ -23,9 +22,21 @@ def trained_step(module, loss):
     ("make", "arguments", "batch"),
     [
         (n.plain, {"shape": (1, 6, 6), "levels": 8}, lambda: (torch.rand(2, 1, 6, 6),)),
-        (n.Prior, {"shape": (8, 8), "levels": 16, "classes": 4}, lambda: (torch.randint(16, (2, 8, 8)), torch.tensor([0, 3]))),
-        (n.GatedColours, {"shape": (3, 6, 7), "levels": 4, "classes": 3}, lambda: (torch.rand(2, 3, 6, 7), torch.tensor([0, 2]))),
-        (lambda: n.PlusPlus(place="film", classes=3), {"shape": (3, 8, 8), "levels": 256, "classes": 3}, lambda: (torch.rand(2, 3, 8, 8), torch.tensor([0, 2]))),
+        (
+            n.Prior,
+            {"shape": (8, 8), "levels": 16, "classes": 4},
+            lambda: (torch.randint(16, (2, 8, 8)), torch.tensor([0, 3])),
+        ),
+        (
+            n.GatedColours,
+            {"shape": (3, 6, 7), "levels": 4, "classes": 3},
+            lambda: (torch.rand(2, 3, 6, 7), torch.tensor([0, 2])),
+        ),
+        (
+            lambda: n.PlusPlus(place="film", classes=3),
+            {"shape": (3, 8, 8), "levels": 256, "classes": 3},
+            lambda: (torch.rand(2, 3, 8, 8), torch.tensor([0, 2])),
+        ),
         (n.PaddedEmbedding, {"shape": (7, 6), "levels": 10}, lambda: (torch.randint(10, (2, 7, 6)),)),
     ],
 )
