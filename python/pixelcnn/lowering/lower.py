@@ -469,9 +469,12 @@ class Lowering:
             return value
         kinds = value.kinds(axis)
         if kinds in (["h"], ["w"]):
-            if drop or step != 1:
-                raise self.refuse("single rows or columns, or every other one, of a value of the image")
-            return self.spatial(value, axis, -low, high - low)
+            if step != 1:
+                raise self.refuse("every other row or column of a value of the image")
+            value = self.spatial(value, axis, -low, high - low)
+            if drop:  # the axis of size 1 stays, beside its neighbour
+                value.axes[axis - 1] = value.axes[axis - 1] + value.axes.pop(axis)
+            return value
         if any(k != "c" for k in kinds):
             raise self.refuse("part of a batch, or of an axis of pixels")
         return self.part(value, axis, np.arange(low, high, step), drop)

@@ -83,7 +83,7 @@ REFUSED = {
     "rolled": (lambda: Around(middle=lambda x: torch.roll(x, 1, 2)), "rolled", "torch.roll"),
     "every other column": (
         lambda: Around(middle=lambda x: x[..., ::2].repeat(1, 1, 1, 2)),
-        "every other one",
+        "every other row or column",
         "x[..., ::2]",
     ),
     "stride of 3": (lambda: Around(nn.Conv2d(6, 6, 3, 3)), "stride [3, 3]", "inner.0"),
