@@ -17,6 +17,8 @@ from .graph import EVERYWHERE, IMAGE, RAW, Form, Graph, Layer, Map, Node, Pick, 
 from .tape import Array
 
 Origin = tuple[int, int]
+_ANY = 1 << 20
+_MOST_COPIES = 500  # of nodes whose readers need more positions than a canvas has
 
 
 def place(graph: Graph, head: int) -> None:
@@ -41,6 +43,7 @@ class _Placement:
         self.wanted = [np.zeros((n.height, n.width), bool) for n in graph.nodes]
         self.origin: dict[int, Origin] = {IMAGE: (0, 0)}
         self.readers: list[list[tuple[Layer, Tap]]] = [[] for _ in graph.nodes]
+        self.copies = 0
         self.values: dict[tuple[int, bytes, bytes], Array] = {}
 
     def run(self, head: int) -> None:
@@ -50,16 +53,20 @@ class _Placement:
                 self.readers[tap.source].append((layer, tap))
         self.wanted[head][:] = True
         self.origin[head] = (0, 0)
-        for layer in reversed(graph.layers):
-            n = layer.target
-            if not self.wanted[n].any():
-                self.origin.setdefault(n, (0, 0))
-                continue
-            if n not in self.origin:
-                self.origin[n] = self._choose(n)
-            self.wanted[n] &= self._on_canvas(n)
-            for tap in layer.taps:
-                self._want(layer, tap)
+        placed: list[Layer] = []
+        for original in reversed(graph.layers):
+            for layer in [original] if original.target == head else self._split(original):
+                placed.append(layer)
+                n = layer.target
+                if not self.wanted[n].any():
+                    self.origin.setdefault(n, (0, 0))
+                    continue
+                if n not in self.origin:
+                    self.origin[n] = self._choose(n)
+                self.wanted[n] &= self._on_canvas(n)
+                for tap in layer.taps:
+                    self._want(layer, tap)
+        graph.layers = placed[::-1]
         borders = {id(x): [table for t in x.taps for table in self._border(x, t)] for x in graph.layers}
         copies: dict[int, list[Layer]] = {}
         for layer in graph.layers:
@@ -69,6 +76,66 @@ class _Placement:
         self._rewrite(borders)
         if copies:
             graph.layers = [x for layer in graph.layers for x in (*copies.get(id(layer), []), layer)]
+
+    def _split(self, layer: Layer) -> list[Layer]:
+        """A layer once for each part of its value that fits on the canvas, if its readers need more than fits."""
+        n = layer.target
+        groups: list[tuple[list[int], list[tuple[Layer, Tap]]]] = []  # bounds of the origin, and who reads
+        for reader in self.readers[n]:
+            self.wanted[n][:] = False
+            self._want(*reader)
+            bounds = self._origins(n)
+            for known, readers in groups:
+                both = [f(p, q) for f, p, q in zip((max, min, max, min), known, bounds, strict=True)]
+                if both[0] <= both[1] and both[2] <= both[3]:
+                    known[:] = both
+                    readers.append(reader)
+                    break
+            else:
+                groups.append((bounds, [reader]))
+        layers = [layer]
+        for _ in groups[1:]:
+            layers.append(self._copy(layer))
+        self.copies += len(layers) - 1
+        if self.copies > _MOST_COPIES:
+            raise Refused(
+                "values that reach beside the image, padded once for several convolutions, would be computed more "
+                f"than {_MOST_COPIES} times ({layer.where})"
+            )
+        for part, (_, readers) in zip(layers, groups, strict=False):
+            self.wanted[part.target][:] = False
+            self.readers[part.target] = readers
+            for reader in readers:
+                reader[1].source = part.target
+                self._want(*reader)
+        return layers
+
+    def _copy(self, layer: Layer) -> Layer:
+        node = self.graph.nodes[layer.target]
+        self.graph.nodes.append(replace(node))
+        self.canvas.append(self.canvas[layer.target])
+        self.static.append(self.static[layer.target])
+        self.wanted.append(np.zeros((node.height, node.width), bool))
+        self.readers.append([])
+        made = replace(layer, target=len(self.graph.nodes) - 1, taps=[replace(t) for t in layer.taps])
+        for tap in made.taps:
+            self.readers[tap.source].append((made, tap))
+        return made
+
+    def _origins(self, n: int) -> list[int]:
+        """Between which origins everything wanted of a node that depends on the image is on the canvas."""
+        node = self.graph.nodes[n]
+        matter = self.wanted[n] & ~self.static[n]
+        bounds: list[int] = []
+        for axis, size in enumerate(self.canvas[n]):
+            used = np.flatnonzero(matter.any(1 - axis))
+            bounds += [int(used[-1]) - size + 1, int(used[0])] if len(used) else [-_ANY, _ANY]
+            if bounds[-2] > bounds[-1]:
+                raise Refused(
+                    f"{'columns' if axis else 'rows'} {used[0]} to {used[-1]} of a value with {node.height}x{node.width} "
+                    f"positions are needed, more than the {size} of its level ({node.where})"
+                )
+        return bounds
 
     def _on_canvas(self, n: int) -> np.ndarray:
         node, (a, b), (height, width) = self.graph.nodes[n], self.origin[n], self.canvas[n]
@@ -100,18 +167,13 @@ class _Placement:
 
     def _choose(self, n: int) -> Origin:
         node = self.graph.nodes[n]
-        matter = self.wanted[n] & ~self.static[n]
-        origin: list[int] = []
+        bounds = self._origins(n)
+        origin = []
         for axis, (size, have) in enumerate(zip(self.canvas[n], (node.height, node.width), strict=True)):
-            used = np.flatnonzero(matter.any(1 - axis))
-            low, high = (used[-1] - size + 1, used[0]) if len(used) else (min(0, have - size), max(0, have - size))
-            if low > high:
-                raise Refused(
-                    f"{'rows' if axis == 0 else 'columns'} {used[0]} to {used[-1]} of a value with "
-                    f"{node.height}x{node.width} positions are needed, more than the {size} of its level ({node.where})"
-                )
-            best = min(range(low, high + 1), key=lambda a: self._cost(n, axis, a, have == size))
-            origin.append(best)
+            low, high = bounds[2 * axis : 2 * axis + 2]
+            if high == _ANY:
+                low, high = min(0, have - size), max(0, have - size)
+            origin.append(min(range(low, high + 1), key=lambda a: self._cost(n, axis, a, have == size)))  # noqa: B023
         return origin[0], origin[1]
 
     def _cost(self, n: int, axis: int, at: int, level: bool) -> tuple[int, int, int]:

@@ -147,16 +147,37 @@ def test_many_classes():
     oracle.file_error(sampler, module, n.Prior(classes=300), lambda v: v[:, 0], [7, 299])
 
 
-def test_a_value_that_is_wider_than_the_image_everywhere():
-    """Padded once for two convolutions: columns beside the image depend on it, and are refused, not wrong."""
+class Wide(nn.Module):
+    """Padded once for several convolutions: columns beside the image depend on it."""
 
-    class Wide(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Conv2d(1, 4, (2, 3)), nn.Conv2d(4, 4, (2, 3))
+    def __init__(self, layers: int = 3, reach: int = 1):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(1 if k == 0 else 4, 4, (2, 2 * reach + 1)) for k in range(layers))
+        self.reach = reach
 
-        def forward(self, x):
-            return self.second(F.relu(self.first(F.pad(x, (2, 2, 3, 0))[:, :, :-1])))
+    def forward(self, x):
+        side = self.reach * len(self.convs)
+        x = F.pad(x, (side, side, len(self.convs) + 1, 0))[:, :, :-1]
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return x
 
-    with pytest.raises(pixelcnn.Refused, match="columns 0 to 7 of a value with 7x8 positions are needed, more than the 6"):
-        pixelcnn.compile(Wide(), (1, 6, 6), levels=4)
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_a_value_that_is_wider_than_the_image(layers):
+    """Its parts are computed apart, as often as readers need them."""
+    module = oracle.lively(Wide(layers))
+    sampler = pixelcnn.compile(module, (1, 6, 5), levels=4)
+    oracle.file_error(sampler, module, Wide(layers), lambda v: v.double() / 3)
+    oracle.nothing_before_moves(sampler)
+    document = sampler.model()[0]
+    assert len(document["nodes"]) == {2: 5, 3: 8}[layers]
+    same = sampler.to_bytes()
+    sampler.update(module)
+    assert sampler.to_bytes() == same
+
+
+def test_how_often_is_limited(monkeypatch):
+    monkeypatch.setattr("pixelcnn.lowering.place._MOST_COPIES", 1)
+    with pytest.raises(pixelcnn.Refused, match="padded once for several convolutions, would be computed more than 1 times"):
+        pixelcnn.compile(Wide(2), (1, 6, 5), levels=4)

@@ -92,7 +92,8 @@ def test_a_taller_value_is_placed_by_what_matters():
     assert table[0, :, 0, 0].tolist() == [3.0 * k for k in above]
 
 
-def test_more_rows_than_the_level_has_are_refused():
+def test_a_value_of_more_rows_than_the_level_is_made_in_parts():
+    """Each of 6 rows depends on the image; three readers need 4 of them each."""
     form, one = maps_form(), Dense(Array(np.ones((1, 1))))
     graph = Graph(
         Tape(),
@@ -102,8 +103,10 @@ def test_more_rows_than_the_level_has_are_refused():
             Layer(2, [Tap(1, form, k, 0, one) for k in (0, 1, 2)], []),
         ],
     )
-    with pytest.raises(Refused, match="rows 0 to 5 of a value with 6x4 positions are needed"):
-        place(graph, 2)
+    place(graph, 2)
+    assert len(graph.layers) == 4
+    assert {t.row for t in graph.layers[-1].taps} == {0}
+    assert sorted(min(t.row for t in layer.taps) for layer in graph.layers[:-1]) == [-2, -1, 0]
 
 
 def test_reads_outside_are_zero():
