@@ -24,6 +24,16 @@ def bounded(rect: Rect, k: int, bound: float) -> Rect:
     return a, b, c, d
 
 
+def united(a: Rect, b: Rect) -> Rect | None:
+    """Two adjacent rectangles as one."""
+    for k, other in ((0, 2), (2, 0)):
+        if a[other : other + 2] == b[other : other + 2]:
+            first, second = sorted((a, b), key=lambda r: r[k])  # noqa: B023
+            if first[k + 1] == second[k]:
+                return bounded(first, k + 1, second[k + 1])
+    return None
+
+
 class Algebra:
     """Builds a graph; values of any size are nodes here, which `place` puts on the canvas afterwards."""
 
@@ -141,7 +151,26 @@ class Algebra:
                 both = maps.added(self.tape, found[key].map, tap.map, self.graph.width_of(tap))
                 tap = replace(tap, map=both)
             found[key] = tap
-        return list(found.values())
+        return self._rejoined(list(found.values()), height, width)
+
+    def _rejoined(self, taps: list[Tap], height: int, width: int) -> list[Tap]:
+        """Equal taps of adjacent rectangles, such as a slice written back leaves them, as one."""
+        if all(t.rect == EVERYWHERE for t in taps):
+            return taps
+        result: list[Tap] = []
+        for tap in taps:
+            again = True
+            while again:
+                again = False
+                for other in result:
+                    rect = united(tap.rect, other.rect)
+                    same = replace(tap, rect=EVERYWHERE).place() == replace(other, rect=EVERYWHERE).place()
+                    if rect and same and maps.equal(tap.map, other.map):
+                        result.remove(other)
+                        tap, again = self._unbounded(replace(tap, rect=rect), height, width), True
+                        break
+            result.append(tap)
+        return result
 
     def _unbounded(self, tap: Tap, height: int, width: int) -> Tap:
         """The tap without the bounds that hide nothing."""

@@ -345,6 +345,13 @@ class _Placement:
 
 
 def _cropped(graph: Graph, table: Array, axis: int, move: int, old: int, new: int) -> Array:
+    """A table's rows (axis 1) or columns (axis 2) that are on the canvas; one of them if they are all the same."""
     sizes = [(old, 1), (new, 1)] if axis == 1 else [(1, old), (1, new)]
     lead = (-move, 0) if axis == 1 else (0, -move)
-    return maps.moved_table(graph.tape, table, *lead, *sizes)
+    moved = maps.moved_table(graph.tape, table, *lead, *sizes)
+    same = lambda t: bool((t == t.take([0], axis)).all())  # noqa: E731
+    # Zeros may be biases that are not trained yet, and differ at the border when they are.
+    if np.asarray(moved.value).any() and same(moved.value):
+        graph.tape.fact(moved, same, "which additions are the same in all rows or columns")
+        return graph.tape.derive(lambda t: t.take([0], axis), moved)
+    return moved
