@@ -126,7 +126,8 @@ class Sampler:
                     old, now = np.asarray(tap.map.weight.value), np.asarray(new[id(tap.map.weight)])
                     if ((old == 0) & (now != 0)).any():
                         raise Refused(
-                            f"weights that were zero when the module was compiled are not now ({layer.where}): compile again"
+                            f"weights that were zero when the module was compiled are not now ({layer.where}): "
+                            "compile again"
                         )
         self._graph.tape.commit(new)
         self._engine = self._bytes = None
@@ -174,7 +175,7 @@ def compile(
     output_axes: the output's axes, such as "NKCHW": K levels, C channels.
     forward: `forward(module, image[, labels])`, for modules that want other arguments.
     check: compare with the module's own output, in 64 bits, before anything is returned.
-    data: whole-number images, on which the inputs that come into question are compared.
+    data: whole-number images, or (images, labels), on which the inputs that come into question are compared.
 
     Raises `Refused`, in one sentence, for a module that cannot be compiled.
     """
@@ -241,7 +242,8 @@ class _Job:
         made = torch.as_tensor(source(every))
         if made.shape != every.shape:
             raise ValueError(
-                f"the function `input` makes shape {list(made.shape)} of {self.levels} levels; it must keep [{self.levels}]"
+                f"the function `input` makes shape {list(made.shape)} of {self.levels} levels; "
+                f"it must keep [{self.levels}]"
             )
         return made.double() if made.is_floating_point() else made.long()
 
@@ -353,9 +355,13 @@ class _Job:
 
     def _fitting(self, head: Head, data: Any, source: Input) -> Input:
         """The input under which images are likeliest."""
-        pixels = as_levels(data, self.levels, self.canvas)[:16]
+        images, given = data if isinstance(data, tuple) else (data, None)
+        pixels = as_levels(images, self.levels, self.canvas)[:16]
         levels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        labels = torch.zeros(len(pixels), dtype=torch.long, device=self.device) if self.classes else None
+        labels = None
+        if self.classes:
+            chosen = np.zeros(len(pixels), int) if given is None else np.asarray(given)[:16]
+            labels = torch.from_numpy(chosen.astype(np.int64)).to(self.device)
         found: list[tuple[float, Input]] = []
         candidates: list[Input] = ["unit", "symmetric", "levels"]
         for candidate in candidates + ([source] if source not in candidates else []):
@@ -391,7 +397,8 @@ class _Job:
         kind = f"{head.kind}, {self.levels} levels" + (", a channel a step" if head.steps else "")
         return (
             f"{height}x{width}x{channels}: {len(graph.nodes) - 1} nodes, {len(graph.layers)} layers, {taps} taps, "
-            f"{kind}, input {source if isinstance(source, str) else 'by function'}, {products / 1e6:.1f} M products an image"
+            f"{kind}, input {source if isinstance(source, str) else 'by function'}, "
+            f"{products / 1e6:.1f} M products an image"
         )
 
 

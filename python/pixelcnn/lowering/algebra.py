@@ -178,11 +178,11 @@ class Algebra:
         for k, free in enumerate(EVERYWHERE):
             if tap.rect[k] != free:
                 trial = replace(tap, rect=bounded(tap.rect, k, free))
-                read = [
-                    t.rows(height, source.height) if k < 2 else t.columns(width, source.width) for t in (trial, tap)
-                ]
-                if np.array_equal(*read):
-                    tap = trial
+                if k < 2:
+                    same = np.array_equal(trial.rows(height, source.height), tap.rows(height, source.height))
+                else:
+                    same = np.array_equal(trial.columns(width, source.width), tap.columns(width, source.width))
+                tap = trial if same else tap
         return tap
 
     def columns(self, block: Block, index: np.ndarray) -> Block:

@@ -356,7 +356,7 @@ class Lowering:
         return u.axes, self.algebra.aligned(u.blocks, v.blocks)
 
     def table_of(self, array: Array, value: Value) -> Array:
-        """A constant as [K|1, H|1, W|1, C|1], to be combined with a value; axes along which it is the same have size 1."""
+        """A constant as [K|1, H|1, W|1, C|1], to be combined with a value; 1: along that axis it is the same."""
         given = list(array.shape)
         shape = value.shape
         if len(given) > len(shape):
@@ -455,9 +455,9 @@ class Lowering:
         elif len(index) != 1:
             raise self.refuse("part of an axis of size 1")
         axes, stride = list(value.axes), order.size
-        for (k, _), size in zip(held, order.shape, strict=True):
-            stride //= size
-            axes[k] = [Atom("c", size, stride)]
+        for k, n in zip(of, [int(n) for n in order.shape], strict=True):
+            stride //= n
+            axes[k] = [Atom("c", n, stride)]
         if drop:
             del axes[axis]
         return Value(self.algebra.gathered(value.blocks, order.ravel()), axes)

@@ -132,8 +132,8 @@ class _Placement:
             bounds += [int(used[-1]) - size + 1, int(used[0])] if len(used) else [-_ANY, _ANY]
             if bounds[-2] > bounds[-1]:
                 raise Refused(
-                    f"{'columns' if axis else 'rows'} {used[0]} to {used[-1]} of a value with {node.height}x{node.width} "
-                    f"positions are needed, more than the {size} of its level ({node.where})"
+                    f"{'columns' if axis else 'rows'} {used[0]} to {used[-1]} of a value with "
+                    f"{node.height}x{node.width} positions are needed, more than the {size} of its level ({node.where})"
                 )
         return bounds
 

@@ -61,7 +61,7 @@ class Where:
     module: str = ""
 
     def __str__(self) -> str:
-        parts = [f"in {self.module}"] if self.module else []
+        parts = [f"in {'module ' if self.module.isdigit() else ''}{self.module}"] if self.module else []
         if self.file:
             text = linecache.getline(self.file, self.line).strip()
             parts.append(f"{os.path.basename(self.file)}:{self.line}" + (f": {text}" if text else ""))

@@ -220,7 +220,8 @@ class Activations(nn.Module):
     def __init__(self, levels: int = 4, width: int = 4):
         super().__init__()
         self.first = MaskedConv("A", 1, width, 5, padding=2)
-        acts = "relu silu gelu softplus elu selu celu hardtanh relu6 hardswish hardsigmoid mish logsigmoid leaky_relu tanhshrink"
+        acts = "relu silu gelu softplus elu selu celu hardtanh relu6 hardswish hardsigmoid mish logsigmoid"
+        acts += " leaky_relu tanhshrink"
         self.names = acts.split()
         self.convs = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in self.names)
         self.prelu = nn.PReLU(width)
@@ -274,7 +275,7 @@ def scripted_gate(x: Tensor) -> Tensor:
 
 
 class WritesInPlace(nn.Module):
-    """Slices written into zeros; an in-place activation of a value that is used again; scripted functions; a dict out."""
+    """Slices written into zeros; an activation in place of a value used again; scripted functions; a dict out."""
 
     def __init__(self, levels: int = 4, width: int = 6):
         super().__init__()

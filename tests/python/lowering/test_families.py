@@ -115,3 +115,23 @@ def test_both_signs_of_an_elu_are_one_form():
     document = pixelcnn.compile(n.PlusPlus(levels=1), (3, 6, 6), levels=256).model()[0]
     names = {form["activation"] for node in document["nodes"] for form in node["forms"]}
     assert names == {"raw", "concat_elu", "elu"}
+
+
+def film_of(sampler):
+    return [f for node in sampler.model()[0]["nodes"] for f in node["forms"] if "scale" in f]
+
+
+def test_a_class_that_scales_is_one_form():
+    sampler = pixelcnn.compile(n.PlusPlus(place="film", classes=3, levels=1), (3, 6, 6), levels=256, classes=3)
+    forms = film_of(sampler)
+    assert {f["activation"] for f in forms} == {"concat_elu"}
+    assert all("shift" in f for f in forms)
+    assert all(sampler.model()[1][f["scale"]].shape[0] == 3 for f in forms)
+
+
+def test_a_slice_written_in_place_is_no_further_layer():
+    """Crops of one convolution, one of them written to: no layer of its own."""
+    document = pixelcnn.compile(n.RealColours(12, 1), (3, 8, 8), levels=2, classes=10, input="unit").model()[0]
+    kinds = ["+".join(k for k in ("gate", "pre", "residual") if k in layer) for layer in document["layers"]]
+    # Vertical, horizontal and 1×1 of the first block; both sums of the second; the skips; the two of the output.
+    assert kinds == ["gate+pre", "gate", "", "", "gate", "", "", ""]

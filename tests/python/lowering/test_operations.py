@@ -80,7 +80,9 @@ OPERATIONS = {
     "crop, pad, crop": lambda s, x: s.masked(F.pad(torch.sigmoid(x)[:, :, 1:], (0, 0, 2, 0))[:, :, :-1]),
     "rows cut and zeros back": lambda s, x: s.masked(F.pad(torch.sigmoid(x)[:, :, :-2], (0, 0, 0, 2))),
     "rows and blocks written": written,
-    "shift by a further row": lambda s, x: F.pad(F.relu(s.free(F.pad(x, (0, 0, 2, 0))[:, :, :-2])), (0, 0, 1, 0))[:, :, :-1],
+    "shift by a further row": lambda s, x: F.pad(F.relu(s.free(F.pad(x, (0, 0, 2, 0))[:, :, :-2])), (0, 0, 1, 0))[
+        :, :, :-1
+    ],
     "padded more than needed": lambda s, x: x + F.relu(s.masked(F.pad(x, (1, 1, 1, 1)))[:, :, 1:-1, 1:-1]),
     "add with alpha": lambda s, x: x.add(F.relu(x), alpha=0.5).sub(1, alpha=2),
     "one minus": lambda s, x: 1 - torch.sigmoid(x),
@@ -99,7 +101,9 @@ OPERATIONS = {
     "parameter exchanged": replaced_parameter,
     "mask made inside": mask_made_inside,
     "broadcast of one channel": lambda s, x: x + x[:, :1] * torch.sigmoid(x[:, 1:2]),
-    "batch of one weight": lambda s, x: torch.bmm(s.matrix[None].expand(x.shape[0], -1, -1), x.flatten(2)).view(x.shape),
+    "batch of one weight": lambda s, x: torch.bmm(s.matrix[None].expand(x.shape[0], -1, -1), x.flatten(2)).view(
+        x.shape
+    ),
 }
 
 
@@ -179,5 +183,7 @@ def test_a_value_that_is_wider_than_the_image(layers):
 
 def test_how_often_is_limited(monkeypatch):
     monkeypatch.setattr("pixelcnn.lowering.place._MOST_COPIES", 1)
-    with pytest.raises(pixelcnn.Refused, match="padded once for several convolutions, would be computed more than 1 times"):
+    with pytest.raises(
+        pixelcnn.Refused, match="padded once for several convolutions, would be computed more than 1 times"
+    ):
         pixelcnn.compile(Wide(2), (1, 6, 5), levels=4)
