@@ -455,9 +455,10 @@ class Lowering:
         elif len(index) != 1:
             raise self.refuse("part of an axis of size 1")
         axes, stride = list(value.axes), order.size
-        for k, n in zip(of, [int(n) for n in order.shape], strict=True):
-            stride //= n
-            axes[k] = [Atom("c", n, stride)]
+        sizes: list[int] = list(order.shape)
+        for k, size in zip(of, sizes, strict=True):
+            stride //= size
+            axes[k] = [Atom("c", size, stride)]
         if drop:
             del axes[axis]
         return Value(self.algebra.gathered(value.blocks, order.ravel()), axes)
