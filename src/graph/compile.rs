@@ -191,6 +191,7 @@ impl Compiler<'_> {
             When::Row { lag } => lag,
             When::Pixel { .. } => 0,
         };
+        let steps = graph.head.steps() as isize;
         let mut selections = Vec::new();
         // With whether they are known when the row begins.
         let mut taps: Vec<(bool, Tap)> = Vec::new();
@@ -247,7 +248,8 @@ impl Compiler<'_> {
             pre: layer.pre,
             run_every: 1 << part.grid,
             lag,
-            delay: part.delay,
+            late: part.delay.div_euclid(steps),
+            step: part.delay.rem_euclid(steps) as usize,
             additions: layer.additions.clone(),
             of_half: graph.nodes[layer.target].channels,
             may_be_halved: !reads_image && layer.target != graph.head_node,
