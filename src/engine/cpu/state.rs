@@ -137,47 +137,56 @@ impl<'a> State<'a> {
             self.active = self.team.meet(active);
         }
         let packing = self.packing;
-        if packing.has_maps {
-            self.alone(|state| state.take_additions_of(row));
-        }
-        if packing.poisoned {
-            self.alone(|state| state.poison(row));
-        }
-        for work in plan::of_row(&packing.network, row) {
-            self.run(work, row);
+        for row in packing.network.rows_begun_with(row) {
+            if packing.has_maps {
+                self.alone(|state| state.take_additions_of(row));
+            }
+            if packing.poisoned {
+                self.alone(|state| state.poison(row));
+            }
+            for work in plan::of_row(&packing.network, row) {
+                self.run(work, row);
+            }
+            if row < 0 {
+                // Outside the image all pixels are known.
+                for work in plan::of_known_row(&packing.network, row) {
+                    self.run(work, row);
+                }
+            }
         }
     }
 
     /// Computes the parameters of a step of a pixel, given all before it.
     pub fn step(&mut self, row: usize, column: usize, step: usize) {
-        for work in plan::of_pixel(&self.packing.network, row, column, step) {
-            self.run(work, row);
+        for work in plan::of_pixel(&self.packing.network, row as isize, column, step) {
+            self.run(work, row as isize);
         }
     }
 
     /// Computes the parameters of all pixels of a row, which are known.
     pub fn known_row(&mut self, row: usize) {
-        for work in plan::of_known_row(&self.packing.network, row) {
-            self.run(work, row);
+        for work in plan::of_known_row(&self.packing.network, row as isize) {
+            self.run(work, row as isize);
         }
     }
 
     /// Ends a row that was computed by [`Self::step`]: what lags behind its pixels.
     pub fn end_row(&mut self, row: usize) {
-        for work in plan::of_end(&self.packing.network, row) {
-            self.run(work, row);
+        for work in plan::of_end(&self.packing.network, row as isize) {
+            self.run(work, row as isize);
         }
     }
 
     /// Takes the numbers of a row that are added and that differ from row to row. To be called [`Self::alone`].
-    fn take_additions_of(&mut self, row: usize) {
+    fn take_additions_of(&mut self, row: isize) {
         let Packing { network, additions, modulations, .. } = self.packing;
         let (memory, classes) = (self.memory, &self.memory.classes);
         let differs = |tables: &[crate::graph::Table]| tables.iter().any(|table| table.axes[1] > 1);
         for ((gathered, tables), layer) in memory.additions.iter().zip(additions).zip(&network.layers) {
-            if differs(tables) && layer.runs_on_row(row) && row - layer.lag < network.height {
+            if differs(tables) && layer.runs_on_row(row) && row - layer.lag < network.height as isize {
+                let of_target = ((row - layer.lag) >> layer.level) as usize;
                 // SAFETY: the other threads wait.
-                unsafe { gathered.fill(tables, (row - layer.lag) >> layer.level, classes) };
+                unsafe { gathered.fill(tables, of_target, classes) };
             }
         }
         for ((gathered, modulations), node) in
@@ -200,12 +209,12 @@ impl<'a> State<'a> {
 
     /// Makes NaN of the rows that are made from now on, so that what is read before it is made is noticed. To be called
     /// [`Self::alone`].
-    fn poison(&mut self, row: usize) {
-        let batch = self.memory.batch;
+    fn poison(&mut self, row: isize) {
+        let (batch, height) = (self.memory.batch, self.packing.network.height);
         for (index, (cache, node)) in self.memory.nodes.iter().zip(&self.packing.network.nodes).enumerate()
         {
-            let newest = node.newest(row);
-            if let Some(of_node) = newest.filter(|_| row == 0 || newest != node.newest(row - 1)) {
+            let newest = node.newest(row).filter(|newest| *newest < height >> node.level);
+            if let Some(of_node) = newest.filter(|_| newest != node.newest(row - 1)) {
                 let start = address(node, of_node as isize, 0, batch);
                 // SAFETY: the other threads wait.
                 let row = unsafe { cache.write(start, node.width * batch * node.record) };
@@ -287,14 +296,17 @@ impl<'a> State<'a> {
     fn field(
         &self,
         layer: usize,
-        row: usize,
+        row: isize,
         (source, offset): (usize, usize),
         tap: (isize, isize, usize),
     ) -> Field<'a> {
         let (packing, memory) = (self.packing, self.memory);
         let (layer, node) = (&packing.network.layers[layer], &packing.network.nodes[source]);
         let (row_offset, column_offset, scale) = tap;
-        let source_row = (((row - layer.lag) >> layer.grid) * scale) as isize + row_offset;
+        let source_row = ((row - layer.lag) >> layer.grid) * scale as isize + row_offset;
+        if !(0..(packing.network.height >> node.level) as isize).contains(&source_row) {
+            return Field { data: &packing.padding, start: 0, column: 0, image: 0 };
+        }
         Field {
             // SAFETY: no thread writes a source of this layer before all have done with the layer.
             data: unsafe { memory.nodes[source].read() },
@@ -316,7 +328,7 @@ impl<'a> State<'a> {
     }
 
     /// Runs a part of a layer, on a row of the image.
-    fn run(&mut self, work: Work, row: usize) {
+    fn run(&mut self, work: Work, row: isize) {
         if self.member >= self.active {
             return;
         }
@@ -355,7 +367,7 @@ impl<'a> State<'a> {
             layer,
             target: self.target(layer.target),
             pre: layer.pre.map(|pre| self.target(pre)),
-            row: ((row - layer.lag) >> layer.level) as isize,
+            row: (row - layer.lag) >> layer.level,
             residual: layer.residual.map(|(source, form)| {
                 let node = &network.nodes[source];
                 let parity = |parity: Option<usize>| parity.unwrap_or(0) as isize;
