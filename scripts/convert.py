@@ -48,7 +48,8 @@ try:
     )
     from conversion.names import Checkpoint, infer_architecture
     from conversion.network import Architecture
-    from conversion.readers import MissingPackage, open_source
+    from conversion.places import refuse_clashes
+    from conversion.readers import MissingPackage, files_of, open_source
     from conversion.understand import understand
     from conversion.weights import WEIGHT_TYPES, account, convert_weights
 except ModuleNotFoundError as error:
@@ -110,8 +111,7 @@ def integers(text: str) -> list[int]:
 
 
 def convert(flags: argparse.Namespace) -> None:
-    if flags.output.exists() and flags.input.exists() and flags.output.samefile(flags.input):
-        raise ConversionError(f"{flags.output}: would replace its own input; name another output")
+    refuse_clashes([("INPUT", path) for path in files_of(flags.input)], [("-o", flags.output)])
     prove_writable(flags.output)
     if flags.output.exists() and flags.output.stat().st_size and not is_model(flags.output):
         raise ConversionError(f"{flags.output}: is there already, and no model file; name another output")

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::graph::pixelcnn_pp;
 use crate::model::{ClassPlace, Config, Model, Nonlinearity};
 
-use super::ModelArgs;
+use super::{Files, ModelArgs};
 
 /// A model, or an architecture that stands for one where weights do not matter.
 #[derive(clap::Args)]
@@ -26,6 +26,11 @@ impl ArchitectureArgs {
     /// The model file that is named.
     pub fn path(&self) -> Option<&Path> {
         self.model.model.as_deref()
+    }
+
+    /// The model file is read, if one is named.
+    pub fn add_to(&self, files: &mut Files) {
+        self.model.add_to(files);
     }
 
     pub fn load(&self) -> Result<Model> {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::engine::cost::{Device, predicted};
 use crate::engine::gpu::adapter::{self, Search, Workload};
 use crate::engine::gpu::plan::Target;
+use crate::engine::gpu::support::reason_against;
 use crate::engine::gpu::{GpuEngine, LARGEST_HELPFUL_BATCH, Options};
 use crate::engine::{Engine, EngineError, Method, Request};
 use crate::graph::Network;
@@ -40,6 +41,13 @@ pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
 pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<Adapter>, Pick)> {
     let (width, height) = model.size();
     let network = model.network(width, height);
+    if let Some(reason) = reason_against(&network) {
+        let reason = format!("the GPU engine cannot run this network: {reason}");
+        return Ok((
+            Vec::new(),
+            Pick { indices: Vec::new(), reason, is_surprise: true, leaves_gpu: false },
+        ));
+    }
     let pixels = network.width * network.height;
     // As many batches as the largest that helps takes.
     let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
@@ -96,7 +104,8 @@ pub fn has_timestamps(adapter: &Adapter) -> bool {
 /// Dispatches for a batch of a method on a discrete GPU; none if the program cannot tell.
 pub fn dispatches(network: &Network, method: Method) -> Option<u64> {
     let pixels = network.width * network.height;
-    Some(predicted(network, method, 1, pixels, Device::Gpu(Target::SMALLEST)).dispatches)
+    let is_possible = reason_against(network).is_none();
+    is_possible.then(|| predicted(network, method, 1, pixels, Device::Gpu(Target::SMALLEST)).dispatches)
 }
 
 /// Where the time of each request goes, in its first `rows` rows.

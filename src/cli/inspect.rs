@@ -16,7 +16,7 @@ use crate::model::{Architecture, Config, Model};
 use crate::output::file;
 
 use super::architecture::ArchitectureArgs;
-use super::{figure, gpu, images, picture};
+use super::{Files, figure, gpu, images, picture};
 
 /// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]
@@ -73,6 +73,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn model(args: &Args) -> Result<()> {
     if let Some(path) = &args.plot {
+        let mut files = Files::default();
+        args.model.add_to(&mut files);
+        files.writes("--plot", Some(path));
+        files.check()?;
         check_plot(path)?;
         if args.figure {
             return figure::write(path, None);

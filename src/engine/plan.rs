@@ -90,35 +90,32 @@ pub fn of_row(network: &Network, row: isize) -> impl Iterator<Item = Work> {
         let columns = spec.columns(0..network.width);
         let whole = part_of_row(spec).map(|part| Work { layer, part, columns });
         // Pixels that are made before their own.
-        let is_ahead = !spec.is_row_work() && spec.delay < 0;
-        let ahead =
-            is_ahead.then(|| late(network, layer, 0..-spec.pixels_late(network.head.steps()))).flatten();
+        let is_ahead = !spec.is_row_work() && spec.late < 0;
+        let ahead = is_ahead.then(|| late(network, layer, 0..-spec.late)).flatten();
         [whole, ahead].into_iter().flatten()
     })
 }
 
 /// What a step of a pixel takes to its parameters, given all before it.
 pub fn of_pixel(network: &Network, row: isize, column: usize, step: usize) -> impl Iterator<Item = Work> {
-    let steps = network.head.steps();
-    let is_in_step = move |layer: &Layer| !layer.is_row_work() && layer.step(steps) == step;
+    let is_in_step = move |layer: &Layer| layer.step == step && !layer.is_row_work();
     layers(network, row, is_in_step).filter_map(move |(index, layer)| {
-        let column = column as isize - layer.pixels_late(steps);
+        let column = column as isize - layer.late;
         late(network, index, column..column + 1)
     })
 }
 
 /// What is left of a row once its pixels are known: values that lag behind their pixels.
 pub fn of_end(network: &Network, row: isize) -> impl Iterator<Item = Work> {
-    let (steps, width) = (network.head.steps(), network.width as isize);
-    layers(network, row, move |layer| !layer.is_row_work() && layer.pixels_late(steps) > 0)
-        .filter_map(move |(index, layer)| late(network, index, width - layer.pixels_late(steps)..width))
+    let width = network.width as isize;
+    layers(network, row, move |layer| !layer.is_row_work() && layer.late > 0)
+        .filter_map(move |(index, layer)| late(network, index, width - layer.late..width))
 }
 
 /// What is left of a row that has begun and whose pixels are known, all of it.
 pub fn of_known_row(network: &Network, row: isize) -> impl Iterator<Item = Work> {
-    let steps = network.head.steps();
     layers(network, row, |layer| !layer.is_row_work()).filter_map(move |(index, layer)| {
-        let made = (-layer.pixels_late(steps)).max(0);
+        let made = (-layer.late).max(0);
         late(network, index, made..network.width as isize)
     })
 }

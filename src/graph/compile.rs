@@ -192,6 +192,7 @@ impl Compiler<'_> {
         let is_both_columns = part.grid > level && part.column_parity.is_none();
         let halves = if layer.gate.is_some() || is_both_columns { 2 } else { 1 };
         let lag = self.times.nodes[layer.target].lag();
+        let steps = graph.head.steps() as isize;
         let mut selections = Vec::new();
         // With whether they are known when the row begins.
         let mut taps: Vec<(bool, Tap)> = Vec::new();
@@ -251,7 +252,8 @@ impl Compiler<'_> {
                 .is_none_or(|(source, _)| self.times.nodes[source].whole() <= lag),
             run_every: 1 << part.grid,
             lag,
-            delay: part.delay,
+            late: part.delay.div_euclid(steps),
+            step: part.delay.rem_euclid(steps) as usize,
             additions: layer.additions.clone(),
             of_half: graph.nodes[layer.target].channels,
             may_be_halved: !reads_image && layer.target != graph.head_node,

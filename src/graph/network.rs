@@ -197,8 +197,10 @@ pub struct Layer {
     pub residual_is_early: bool,
     /// A row is made with the row of the image that many rows below it; see [`When`].
     pub lag: isize,
-    /// See [`When::Pixel`].
-    pub delay: isize,
+    /// Pixels by which it runs after the pixel that it makes a value of; negative if before.
+    pub late: isize,
+    /// The step within a pixel at which it runs.
+    pub step: usize,
     /// What it adds to its sum: biases, and what a class adds.
     pub(super) additions: Vec<String>,
     /// Outputs of a half in the model's tensors.
@@ -232,24 +234,15 @@ impl Layer {
     /// they are read, when they are known as a whole.
     pub fn runs_on_row(&self, row: isize) -> bool {
         let row = usize::try_from(row - self.lag);
-        row.is_ok_and(|row| row % self.run_every == self.row_parity.unwrap_or(0) << self.level)
+        // A power of two.
+        row.is_ok_and(|row| row & (self.run_every - 1) == self.row_parity.unwrap_or(0) << self.level)
     }
 
     /// The positions of its grid that lie in the image columns `columns`.
     pub fn columns(&self, columns: Range<usize>) -> Range<usize> {
         let first = self.column_parity.unwrap_or(0) << self.level;
-        let position = |column: usize| column.saturating_sub(first).div_ceil(self.run_every);
+        let position = |column: usize| (column.saturating_sub(first) + self.run_every - 1) >> self.grid;
         position(columns.start)..position(columns.end)
-    }
-
-    /// Pixels by which it runs after the pixel that it makes a value of; negative if before.
-    pub fn pixels_late(&self, steps: usize) -> isize {
-        self.delay.div_euclid(steps as isize)
-    }
-
-    /// The step within a pixel at which it runs.
-    pub fn step(&self, steps: usize) -> usize {
-        self.delay.rem_euclid(steps as isize) as usize
     }
 
     /// The column of the target that a half of a position makes.

@@ -18,8 +18,10 @@ use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization;
 
 use arrays::Array;
+pub use arrays::Levels;
 pub use decode::{Pixels, decode};
 pub use labels::Labels;
+pub use walk::images_in;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub struct Request<'a> {
     pub recursive: bool,
     /// Which array of an `.npz` holds the images, where there are several.
     pub array: Option<&'a str>,
+    /// Levels of a channel: arrays of other than 256 hold them as whole numbers.
+    pub levels: usize,
 }
 
 /// What is there.
@@ -138,7 +142,7 @@ impl Found {
         }
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         if extension == "npz" || extension == "npy" {
-            let array = Arc::new(arrays::read(path, request.array)?);
+            let array = Arc::new(arrays::read(path, request.array, request.levels)?);
             let item =
                 |index| Item { array: Some((Arc::clone(&array), index)), ..Item::new(path.to_owned()) };
             self.items.extend((0..array.count()).map(item));
@@ -166,6 +170,11 @@ impl Item {
         }
     }
 
+    /// The file that it is, or that it is in.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Which of `classes` it belongs to, by the label beside its array, or by the outermost sub-folder
     /// that has the name of a class; `None` if nothing says it.
     ///
@@ -176,6 +185,11 @@ impl Item {
             Some((array, index)) => array.class(*index, classes),
             None => Ok(self.folders.iter().find_map(|folder| class_named(&as_text(folder), classes))),
         }
+    }
+
+    /// Its levels, if it is one of an array.
+    pub fn levels(&self) -> Option<Levels> {
+        self.array.as_ref().map(|(array, index)| array.levels(*index))
     }
 
     /// Its pixels, upright.

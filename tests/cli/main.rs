@@ -18,16 +18,21 @@ mod faults;
 #[cfg(unix)]
 mod files;
 mod folders;
+mod graphs;
 #[cfg(unix)]
 mod limits;
 mod merge;
 mod messages;
 mod models;
+#[cfg(unix)]
+mod outputs;
 mod random;
 mod reading;
 #[cfg(unix)]
 mod report;
 mod sample;
+#[cfg(unix)]
+mod shared;
 mod shell;
 
 #[test]

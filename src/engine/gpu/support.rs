@@ -73,7 +73,7 @@ pub fn reason_against(network: &Network) -> Option<String> {
         let is_good = layer.taps.len() <= MAX_TAPS
             && layer.selections.is_empty()
             && layer.pre.is_none()
-            && (layer.lag, layer.delay, layer.column_parity) == (0, 0, None)
+            && (layer.lag, layer.late, layer.step, layer.column_parity) == (0, 0, 0, None)
             && match (layer.gate, layer.residual) {
                 (None, None) | (Some([Activation::Raw, Activation::Sigmoid]), Some(_)) => true,
                 _ => false,
