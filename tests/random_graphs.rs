@@ -13,8 +13,12 @@ use graphs::{HeadPlan, Made, Plan, Streams, make};
 use pixelcnn::internals::engine::cpu::{CpuEngine, Session};
 use pixelcnn::internals::engine::{Canvas, Engine, Lane, Method, Request, Want, cost};
 use pixelcnn::internals::graph::check::GraphError;
-use pixelcnn::internals::graph::{Activation, Form, Graph, IMAGE, TapSpec, Term, reference};
+use pixelcnn::internals::graph::{
+    Activation, Encoding, Form, Graph, IMAGE, Kind, LayerSpec, NodeSpec, Slice, TapSpec, Term, reference,
+};
+use pixelcnn::internals::head::Head;
 use pixelcnn::internals::model::Model;
+use pixelcnn::internals::model::weights::Tensor;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -500,4 +504,111 @@ fn graphs_are_of_every_kind() {
     let found = found.into_inner();
     found.iter().for_each(|(what, count)| println!("{count:6} {what}"));
     assert!(found.len() >= 81, "{} kinds alone, of those that are printed above", found.len());
+}
+
+/// A graph by hand, of selections and of additions that tell channels apart: names, levels and channels of nodes; for each layer its
+/// target, its taps (source, row, column, phase, first number, first output, count), and what else it has.
+fn by_hand(head: Head, nodes: &[(&str, usize, usize)], layers: Vec<LayerSpec>) -> Case {
+    let plan = Plan {
+        units: [4, 4],
+        levels: 1,
+        layers: 0,
+        widest: 1,
+        channels: head.channels(),
+        symbols: head.levels(),
+        head: if head.steps() > 1 { HeadPlan::SoftmaxInSteps } else { HeadPlan::Softmax },
+        classes: 0,
+        streams: Streams::All,
+        seed: 1,
+    };
+    let mut case = Case::new(&plan);
+    let graph = &mut case.made.graph;
+    let table = (0..head.levels()).map(|level| level as f64 / 2.0 - 0.3).collect();
+    graph.encodings = vec![Encoding { table, width: 1, channel: None, constants: Vec::new() }];
+    graph.nodes.truncate(1);
+    graph.nodes[0].channels = head.channels();
+    for (name, level, channels) in nodes {
+        let forms = vec![Form::of(Activation::Raw)];
+        graph.nodes.push(NodeSpec { name: (*name).to_owned(), level: *level, channels: *channels, forms });
+    }
+    (graph.head_node, graph.layers) = (nodes.len(), layers);
+    for (i, layer) in graph.layers.clone().iter().enumerate() {
+        let outputs = graph.outputs(layer);
+        // Numbers that 16 bits hold.
+        let data = (0..outputs).map(|k| ((i + 1) * (k + 2) % 13) as f32 / 8.0 - 0.5).collect();
+        case.made.tensors.insert(format!("add.{i}"), Tensor { shape: vec![outputs], data });
+        graph.layers[i].additions = vec![format!("add.{i}")];
+    }
+    case
+}
+
+fn select_tap(
+    source: usize,
+    [row, column]: [isize; 2],
+    first: usize,
+    output: usize,
+    count: usize,
+) -> TapSpec {
+    let term = Term::Select { channels: first..first + count, outputs: output };
+    TapSpec { source, form: 0, row, column, phase: None, term }
+}
+
+fn layer_by_hand(target: usize, taps: Vec<TapSpec>) -> LayerSpec {
+    LayerSpec {
+        name: format!("layer of {target}"),
+        kind: Kind::Convolution,
+        target,
+        taps,
+        additions: Vec::new(),
+        gate: None,
+        residual: None,
+        pre: None,
+    }
+}
+
+/// A transposed convolution of which the second column alone reads anything: it is not made with the first, when what it reads
+/// is not known yet.
+#[test]
+fn a_second_column_is_not_made_too_early() {
+    let coarse = layer_by_hand(1, vec![select_tap(IMAGE, [0, -1], 0, 0, 1)]);
+    let mut read = select_tap(1, [0, 0], 0, 0, 2);
+    read.phase = Some([0, 1]);
+    read.term =
+        Term::Product(Slice { tensor: "w".to_owned(), kernel: [0, 0], groups: vec![0], bias: None });
+    let fine = layer_by_hand(2, vec![read]);
+    let head = layer_by_hand(3, vec![select_tap(2, [0, 0], 0, 0, 2), select_tap(IMAGE, [-1, 0], 0, 1, 1)]);
+    let nodes = [("coarse", 1, 2), ("fine", 0, 2), ("head", 0, 2)];
+    let mut case = by_hand(Head::softmax(1, 2, false), &nodes, vec![coarse, fine, head]);
+    case.made
+        .tensors
+        .insert("w".to_owned(), Tensor { shape: vec![2, 2], data: vec![0.5, -1.0, 0.25, 2.0] });
+    assert!(!looks_ahead(&mut case));
+    agrees(&case).unwrap();
+}
+
+/// A sum before a gate whose halves have their channels in turns, and which is a residual too: of two orders of channels,
+/// neither is taken.
+#[test]
+fn orders_of_channels_do_not_clash() {
+    let mut gated = layer_by_hand(
+        1,
+        vec![
+            select_tap(IMAGE, [0, -1], 0, 0, 2),
+            select_tap(IMAGE, [-1, 1], 0, 4, 2),
+            select_tap(IMAGE, [0, 0], 0, 1, 1),
+            select_tap(IMAGE, [0, 0], 0, 3, 1),
+            select_tap(IMAGE, [0, 0], 0, 5, 1),
+        ],
+    );
+    (gated.gate, gated.pre) = (Some([Activation::Tanh, Activation::Sigmoid]), Some(2));
+    let mut sum = layer_by_hand(3, vec![select_tap(1, [0, -1], 0, 2, 4)]);
+    sum.residual = Some((2, 0));
+    // Parameters of channel 0 read even channels, which are known before it is.
+    let pairs = [(0, 0), (2, 1), (6, 1), (1, 2), (3, 3), (5, 2), (4, 3)];
+    let taps = pairs.map(|(channel, parameter)| select_tap(3, [0, 0], channel, parameter, 1));
+    let head = layer_by_hand(4, taps.to_vec());
+    let nodes = [("gated", 0, 4), ("pre", 0, 8), ("sum", 0, 8), ("head", 0, 4)];
+    let mut case = by_hand(Head::softmax(2, 2, true), &nodes, vec![gated, sum, head]);
+    assert!(!looks_ahead(&mut case));
+    agrees(&case).unwrap();
 }
