@@ -6,8 +6,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from conversion import ConversionError
-from conversion.files import prove_room, prove_writable
+from pixelcnn.convert import ConversionError
+from pixelcnn.convert.files import prove_room, prove_writable
 
 from . import TrainingError, checkpoint, pictures
 

@@ -6,6 +6,11 @@ use std::fmt;
 use wgpu::{Backends, Instance, InstanceDescriptor};
 
 use super::choice::Speed;
+use super::plan::Target;
+use super::LARGEST_HELPFUL_BATCH;
+use crate::engine::Method;
+use crate::engine::cost::{Device, predicted};
+use crate::model::Model;
 
 /// An adapter of this machine: a device by one of the interfaces that reach it.
 #[derive(Clone, Debug)]
@@ -64,6 +69,17 @@ pub struct Search {
     /// Whether wgpu follows its own environment variables, such as `WGPU_BACKEND` (which interfaces to look at) and
     /// its flags for debugging.
     pub wgpu_environment: bool,
+}
+
+impl Search {
+    /// What wgpu's environment variables say.
+    pub fn from_environment() -> Self {
+        Self {
+            name: std::env::var("WGPU_ADAPTER_NAME").ok(),
+            saves_power: wgpu::PowerPreference::from_env() == Some(wgpu::PowerPreference::LowPower),
+            wgpu_environment: true,
+        }
+    }
 }
 
 /// What is known of an adapter before it is opened.
@@ -159,6 +175,19 @@ pub struct Workload {
 impl Workload {
     /// Products a second of a thread of the CPU engine, about: what AVX2 gives.
     const MACS_PER_SECOND: f64 = 2.5e10;
+
+    /// Of drawing so many images of a model with so many threads on the CPU.
+    pub fn of(model: &Model, images: usize, threads: usize) -> Self {
+        let (width, height) = model.size();
+        let network = model.network(width, height);
+        let pixels = network.width * network.height;
+        // As many batches as the largest that helps takes.
+        let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
+        let batch = images.div_ceil(batches.max(1));
+        let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
+        let of_all = |count| count * batches as u64;
+        Self { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads }
+    }
 
     fn seconds_on_cpu(&self) -> f64 {
         self.macs as f64 / (Self::MACS_PER_SECOND * self.threads as f64)
