@@ -45,7 +45,8 @@ impl Engine {
     fn watched(&self, request: Request, progress: Option<&Py<PyAny>>) -> Result<Outcome, PyErr> {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0));
         let request = request.until(Arc::clone(&stop));
-        let mut engine = self.lock();
+        let mut locked = self.lock();
+        let engine = &mut **locked;
         let of_engine = |error| Python::attach(|py| error::of_engine(py, &error));
         thread::scope(|scope| {
             let (sender, ended) = mpsc::channel::<()>();
@@ -56,7 +57,7 @@ impl Engine {
             };
             let thread = thread::Builder::new().name("pixelcnn".to_owned()).spawn_scoped(scope, work);
             let thread = thread.map_err(|error| of_engine(EngineError::Threads(error.to_string())))?;
-            let mut look = || {
+            let look = || {
                 Python::attach(|py| {
                     py.check_signals()?;
                     let Some(progress) = progress else { return Ok(()) };

@@ -181,8 +181,8 @@ def rerun_with(package: str) -> int:
     if script.is_file():
         what = [str(script)]
     else:
-        what = ["--with", "pixelcnn[convert]", "python", "-m", __package__]
-    command = [uv, "run", "--no-project", "--python", ">=3.10,<3.14", "--with", package, *what, *sys.argv[1:]]
+        what = ["--no-project", "--with", "pixelcnn[convert]", "python", "-m", __package__]
+    command = [uv, "run", "--python", ">=3.10,<3.14", "--with", package, *what, *sys.argv[1:]]
     with subprocess.Popen(command, env={**os.environ, RERUN: "1"}) as process:
         try:
             code = process.wait()
