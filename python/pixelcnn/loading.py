@@ -105,8 +105,6 @@ def _is_checkpoint(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         head = file.read(9)
-        if head.startswith((b"PK\x03\x04", b"\x80")):
-            return True
         if head[8:] == b"{":
             length = int.from_bytes(head[:8], "little")
             if length > 1 << 24:
@@ -117,5 +115,7 @@ def _is_checkpoint(path: Path) -> bool:
             except (ValueError, AttributeError):
                 return False
             return not ours.startswith("pixelcnn")
+        if head.startswith((b"PK\x03\x04", b"\x80")):
+            return True
         file.seek(max(0, path.stat().st_size - len(_TABLE_MAGIC)))
         return file.read() == _TABLE_MAGIC

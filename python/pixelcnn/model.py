@@ -306,12 +306,12 @@ class Model:
         draw = (temperature, truncate, min_p, top_k, continuous)
         nats = self._draw(drawn, lanes, how, number, draw, levels, given, particles > 1)
         candidates = drawn.reshape(count, completions, particles, height, width, channels)
-        chosen = np.zeros((count, completions), dtype=np.intp)
+        chosen: npt.NDArray[np.intp] = np.zeros((count, completions), dtype=np.intp)
         if nats is not None:
             weights = nats.reshape(count, completions, particles, height * width)
             chosen = self._choose(weights, given.reshape(count, -1), number)
-        out = candidates[np.arange(count)[:, None], np.arange(completions), chosen]
-        return out[:, 0] if n is None else out
+        out: Levels = candidates[np.arange(count)[:, None], np.arange(completions), chosen]
+        return out.reshape(levels.shape) if n is None else out
 
     def _choose(self, nats: npt.NDArray[np.float64], given: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.intp]:
         """Which particle each completion is: by how likely it makes what is given after the first unknown pixel."""
@@ -424,7 +424,7 @@ def _given(
     def of_batch(lanes: Sequence[Lane]) -> tuple[list[Lane], bytes, bytes | None]:
         first, last = lanes[0][2], lanes[-1][2]
         assert first is not None and last is not None
-        part = [(index, label, (canvas or 0) - first) for index, label, canvas in lanes]
+        part: list[Lane] = [(index, label, (canvas or 0) - first) for index, label, canvas in lanes]
         return (
             part,
             levels[first : last + 1].tobytes(),

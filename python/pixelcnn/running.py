@@ -172,7 +172,7 @@ class Bar:
             self._tell = progress
         elif progress:
             try:
-                from tqdm.auto import tqdm
+                from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
             except ImportError:
                 log.info("no progress is shown: tqdm is not installed")
             else:

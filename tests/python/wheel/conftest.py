@@ -22,7 +22,7 @@ CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_sessionstart() -> None:
-    assert ROOT not in Path(pixelcnn.__file__).parents, "the source tree was imported, not the wheel"
+    assert ROOT / "python" not in Path(pixelcnn.__file__).parents, "the source tree was imported, not the wheel"
 
 
 @pytest.fixture(scope="session")
