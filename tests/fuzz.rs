@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use image::{DynamicImage, ImageFormat, RgbImage};
-use pixelcnn::internals::input::{self, Request};
 use pixelcnn::internals::graph::pixelcnn_pp;
+use pixelcnn::internals::input::{self, Request};
 use pixelcnn::internals::model::{Config, Model};
 use pixelcnn::internals::output::{Image, png};
 use safetensors::Dtype;

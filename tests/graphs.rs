@@ -33,7 +33,8 @@ fn folders() -> Vec<PathBuf> {
 impl Case {
     fn load(folder: &Path) -> Self {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let model = Model::load(&folder.join("model.safetensors")).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let model =
+            Model::load(&folder.join("model.safetensors")).unwrap_or_else(|e| panic!("{name}: {e}"));
         let bytes = std::fs::read(folder.join("golden.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let data = |name| file.tensor(name).unwrap().data().to_vec();
@@ -83,7 +84,8 @@ impl Case {
         let per_pixel = self.model.head().parameters();
         let mut worst = 0.0_f64;
         let outputs = self.outputs.chunks(per_pixel);
-        let places = (0..self.count()).flat_map(|n| self.positions.iter().map(move |p| n * width * height + p));
+        let places =
+            (0..self.count()).flat_map(|n| self.positions.iter().map(move |p| n * width * height + p));
         for (place, expected) in places.zip(outputs) {
             let mut got = parameters[place * per_pixel..][..per_pixel].to_vec();
             if self.name == "masked_7x7_classes" {
@@ -105,21 +107,28 @@ impl Case {
     fn exact(&self, graph: &Graph, tensors: &Tensors) -> Vec<f64> {
         let images = self.levels.chunks(self.levels.len() / self.count()).enumerate();
         images
-            .flat_map(|(n, image)| reference::parameters(graph, tensors, image, self.classes.get(n).copied()))
+            .flat_map(|(n, image)| {
+                reference::parameters(graph, tensors, image, self.classes.get(n).copied())
+            })
             .collect()
     }
 
     fn evaluation(&self, method: Method) -> Request {
         let (width, height) = self.model.size();
         let want = Want { parameters: true, likelihood: true, trace: false };
-        Request::evaluate(self.model.shape(width, height), &self.levels, &self.classes, want).unwrap().by(method)
+        Request::evaluate(self.model.shape(width, height), &self.levels, &self.classes, want)
+            .unwrap()
+            .by(method)
     }
 
     /// By the CPU engine, with NaN wherever something is not made yet.
     fn by_engine(&self, model: &Model, method: Method, threads: usize) -> Vec<f32> {
         let (width, height) = model.size();
         let mut engine = CpuEngine::new(model, width, height, threads).poisoned();
-        engine.run(&self.evaluation(method), &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", self.name)).parameters
+        engine
+            .run(&self.evaluation(method), &mut |_| {})
+            .unwrap_or_else(|e| panic!("{}: {e}", self.name))
+            .parameters
     }
 }
 
@@ -242,7 +251,8 @@ fn draws_follow_their_parameters() {
         let drawn = engine.run(&request, &mut |_| {}).unwrap().levels;
         let want = Want { parameters: true, likelihood: true, trace: false };
         let classes: Vec<_> = class.into_iter().collect();
-        let told = engine.run(&Request::evaluate(shape, &drawn, &classes, want).unwrap(), &mut |_| {}).unwrap();
+        let told =
+            engine.run(&Request::evaluate(shape, &drawn, &classes, want).unwrap(), &mut |_| {}).unwrap();
         let (head, draw) = (shape.head, Draw::default());
         let mut total = 0.0;
         for (pixel, levels) in drawn.chunks(head.channels()).enumerate() {
@@ -264,7 +274,9 @@ fn draws_follow_their_parameters() {
 #[test]
 fn a_session_gives_what_evaluation_gives() {
     use pixelcnn::internals::engine::cpu::Session;
-    for name in ["gated_rgb_real", "prior_classes", "prior_swapped_masks", "shifted_streams", "plusplus_film"] {
+    for name in
+        ["gated_rgb_real", "prior_classes", "prior_swapped_masks", "shifted_streams", "plusplus_film"]
+    {
         let case = Case::named(name);
         let (width, height) = case.model.size();
         let head = case.model.head();
@@ -278,7 +290,11 @@ fn a_session_gives_what_evaluation_gives() {
             for image in 0..2 {
                 let got = session.parameters(image).unwrap();
                 let at = (image * width * height + pixel) * head.parameters();
-                assert_eq!(got, expected[at..][..head.parameters()][head.parameters_of(step)], "{name}: {pixel}");
+                assert_eq!(
+                    got,
+                    expected[at..][..head.parameters()][head.parameters_of(step)],
+                    "{name}: {pixel}"
+                );
                 let own = &case.levels[image * dimensions + pixel * head.channels()..][..head.channels()];
                 levels.extend_from_slice(&own[head.channels_of(step)]);
             }

@@ -7,8 +7,8 @@ use common::{architectures, chosen, engine, evaluation, gpu_with, kernel, random
 use pixelcnn::internals::engine::gpu::Options;
 use pixelcnn::internals::engine::gpu::shaders::{MATH, anchors, likelihood};
 use pixelcnn::internals::engine::{Engine, Method, Want};
-use pixelcnn::internals::model::{Config, Model};
 use pixelcnn::internals::head::logistic_mixture as mixture;
+use pixelcnn::internals::model::{Config, Model};
 use pixelcnn::internals::sampling::random::Noise;
 
 /// Pixels with parameters: `[N, P]`, `[N, C]`.

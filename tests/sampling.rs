@@ -11,9 +11,9 @@ use pixelcnn::internals::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
 use pixelcnn::internals::engine::{Canvas, Draw, Engine, Lane, Request, Want};
 use pixelcnn::internals::head::{bits_per_dim, logistic_mixture as mixture};
 use pixelcnn::internals::model::{Config, Model};
+use pixelcnn::internals::sampling::random;
 use pixelcnn::internals::sampling::random::{Noise, threefry, uniform};
 use pixelcnn::internals::sampling::resampling::choose;
-use pixelcnn::internals::sampling::random;
 use safetensors::SafeTensors;
 
 /// Pixels with given parameters and draws, and what the published sampler made of them.
@@ -330,11 +330,7 @@ fn likelihoods_of_drawn_images_are_right(on_gpu: bool) {
         let (levels, told, parameters) = (&drawn.levels, &drawn.log_likelihood, &drawn.parameters);
         let bits = |levels_of: usize, parameters_of: usize| {
             let (l, p) = (levels.len() / count, parameters.len() / count);
-            bits_of(
-                &parameters[p * parameters_of..][..p],
-                &levels[l * levels_of..][..l],
-                channels,
-            )
+            bits_of(&parameters[p * parameters_of..][..p], &levels[l * levels_of..][..l], channels)
         };
         for (i, told) in told.chunks(told.len() / count).enumerate() {
             let told = bits_per_dim(told, channels);
@@ -440,7 +436,8 @@ fn particles_follow_the_exact_posterior() {
         for completion in 0..completions {
             let indices = completion * particles..(completion + 1) * particles;
             let lane = |index| Lane { index, canvas: canvas.clone(), ..Lane::default() };
-            let request = Request::new(shape(model.config().unwrap()), 3, indices.map(lane).collect()).unwrap();
+            let request =
+                Request::new(shape(model.config().unwrap()), 3, indices.map(lane).collect()).unwrap();
             let drawn = engine.run(&request.wanting(want), &mut |_| {}).unwrap();
             let weights: Vec<f64> =
                 drawn.log_likelihood.chunks(4).map(|pixels| pixels[1..].iter().sum()).collect();

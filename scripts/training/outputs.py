@@ -8,8 +8,10 @@ from pathlib import Path
 
 from pixelcnn.convert import ConversionError
 from pixelcnn.convert.files import prove_room, prove_writable
+from pixelcnn.convert.places import is_within, refuse_clashes
 
 from . import TrainingError, checkpoint, pictures
+from .walk import walk
 
 
 def checkpoint_path(flags: argparse.Namespace) -> Path:
@@ -39,6 +41,26 @@ def check_outputs(flags: argparse.Namespace) -> None:
         check_folder("--samples", flags.samples, flags.overwrite or goes_on)
     if flags.plot:
         pictures.require_matplotlib()
+    check_places(flags, paths, goes_on)
+
+
+def check_places(flags: argparse.Namespace, paths: list[Path], goes_on: bool) -> None:
+    """No output is a file that is read, or another output, nor does it lie among the images."""
+    read = [("--init", flags.init)] if flags.init else []
+    if flags.resume and not goes_on:
+        read.append(("--resume", flags.resume))
+    is_folder = flags.data.is_dir()
+    read += [("DATA", path) for path in (walk(flags.data).files if is_folder else [flags.data])]
+    names = ("the checkpoint", "-o", "the log", "--plot")
+    folders = [("--held-out-to", flags.held_out_to), ("--samples", flags.samples)]
+    folders = [(flag, folder) for flag, folder in folders if folder]
+    try:
+        refuse_clashes(read, [*zip(names, paths), *folders])
+    except ConversionError as error:
+        raise TrainingError(str(error)) from None
+    for flag, path in [*zip(names[3:], paths[3:]), *folders]:
+        if is_folder and is_within(path, flags.data):
+            raise TrainingError(f"{flag} {path}: lies among the images of {flags.data}; name another place")
 
 
 def same(path: Path, other: Path) -> bool:

@@ -456,6 +456,9 @@ def write_held_out(folder: Path, data: Data) -> None:
     part = data.held_out
     for i, image in enumerate(part.x):
         image = image.transpose(1, 2, 0)
-        Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).save(folder / f"{i:05}.png")
+        picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
+        # Not on the disk at once, which takes long for many: the data has them too.
+        write_whole(folder / f"{i:05}.png", lambda file: picture.save(file, "PNG"), synced=False)
     if part.y is not None:
-        (folder / "classes.txt").write_text(",".join(map(str, part.y)))
+        text = ",".join(map(str, part.y))
+        write_whole(folder / "classes.txt", lambda file: file.write(text.encode()), synced=False)

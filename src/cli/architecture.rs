@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::graph::pixelcnn_pp;
 use crate::model::{ClassPlace, Config, Model, Nonlinearity};
 
-use super::ModelArgs;
+use super::{Files, ModelArgs};
 
 /// A model, or an architecture that stands for one where weights do not matter.
 #[derive(clap::Args)]
@@ -28,6 +28,11 @@ impl ArchitectureArgs {
         self.model.model.as_deref()
     }
 
+    /// The model file is read, if one is named.
+    pub fn add_to(&self, files: &mut Files) {
+        self.model.add_to(files);
+    }
+
     pub fn load(&self) -> Result<Model> {
         match &self.architecture {
             Some(config) => self.model.with_precision(Model::synthetic(config.clone(), 0)),
@@ -42,7 +47,8 @@ fn parse(text: &str) -> Result<Config, String> {
     let mut words = text.split(',');
     let mut config = size(words.next().unwrap_or_default())?;
     words.try_for_each(|word| change(&mut config, word))?;
-    let sizes = pixelcnn_pp::graph(&config).tensors.into_values().map(|shape| shape.iter().product::<usize>());
+    let sizes =
+        pixelcnn_pp::graph(&config).tensors.into_values().map(|shape| shape.iter().product::<usize>());
     match sizes.sum() {
         ..=MOST_PARAMETERS => Ok(config),
         parameters => Err(format!("it has {parameters} parameters; {MOST_PARAMETERS} is the most")),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::Files;
 use super::drawing::file_name;
 use crate::input::{self, Item, Labels, LeftOut, Request};
 use crate::model::Model;
@@ -113,10 +114,13 @@ impl InputArgs {
         words
     }
 
-    /// Reads all images; says which ones cannot be used, and why.
-    pub fn read(&self, model: &Model, classes: &Classes) -> Result<Inputs> {
+    /// Reads all images; says which ones cannot be used, and why. `files` are the call's others, none of whose outputs
+    /// may be an image.
+    pub fn read(&self, model: &Model, classes: &Classes, mut files: Files) -> Result<Inputs> {
         let recursive = !self.no_recursive;
         let found = input::find(&Request { paths: &self.paths, recursive, array: self.array.as_deref() });
+        self.add_to(&mut files, &found.items);
+        files.check()?;
         let of_items = self.classes(&found.items, model, classes)?;
         let mut images = Vec::new();
         let mut passed_over = Vec::new();
@@ -141,6 +145,20 @@ impl InputArgs {
         let inputs = Inputs { images, others: Others { passed_over, left_out } };
         inputs.speak(if self.list { usize::MAX } else { MOST_NAMED })?;
         Ok(inputs)
+    }
+
+    fn add_to(&self, files: &mut Files, items: &[Item]) {
+        self.paths.iter().filter(|path| path.is_file()).for_each(|path| files.reads("image", path));
+        if let Some(path) = &self.labels {
+            files.reads("--labels", path);
+        }
+        self.paths.iter().filter(|path| path.is_dir()).for_each(|path| files.reads_images_in(path));
+        for item in items {
+            files.reads("image", item.path());
+            if let (true, Some(folder)) = (self.paths[item.root].is_dir(), item.path().parent()) {
+                files.reads_images_in(folder);
+            }
+        }
     }
 
     /// The class of each item, or why it cannot be used.

@@ -8,15 +8,15 @@ use anyhow::{Result, bail};
 
 use crate::engine::Method;
 use crate::engine::cost::{values_moved, weights_read};
+use crate::graph::IMAGE;
 use crate::graph::network::{Layer, Network};
 use crate::graph::schedule::When;
-use crate::graph::IMAGE;
 use crate::head::Kind;
 use crate::model::{Architecture, Config, Model};
 use crate::output::file;
 
 use super::architecture::ArchitectureArgs;
-use super::{figure, gpu, images, picture};
+use super::{Files, figure, gpu, images, picture};
 
 /// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]
@@ -73,6 +73,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn model(args: &Args) -> Result<()> {
     if let Some(path) = &args.plot {
+        let mut files = Files::default();
+        args.model.add_to(&mut files);
+        files.writes("--plot", Some(path));
+        files.check()?;
         check_plot(path)?;
         if args.figure {
             return figure::write(path, None);
@@ -137,15 +141,19 @@ fn said(model: &Model) -> Vec<(&str, String)> {
     let mut lines = vec![
         ("model", model.name.clone()),
         ("sha256", model.sha256.clone()),
-        ("images", format!("{width}x{height} {colour}{depth} as trained; sides are multiples of {multiple}")),
+        (
+            "images",
+            format!("{width}x{height} {colour}{depth} as trained; sides are multiples of {multiple}"),
+        ),
     ];
     match &model.architecture {
-        Architecture::PixelCnnPp(Config { filters, blocks, levels, dilations, nonlinearity, .. }) => lines.extend([
-            ("filters", filters.to_string()),
-            ("blocks", format!("{blocks} a level and pass, dilations {dilations:?}")),
-            ("levels", levels.to_string()),
-            ("nonlinearity", nonlinearity.name().to_owned()),
-        ]),
+        Architecture::PixelCnnPp(Config { filters, blocks, levels, dilations, nonlinearity, .. }) => lines
+            .extend([
+                ("filters", filters.to_string()),
+                ("blocks", format!("{blocks} a level and pass, dilations {dilations:?}")),
+                ("levels", levels.to_string()),
+                ("nonlinearity", nonlinearity.name().to_owned()),
+            ]),
         Architecture::Graph { graph, .. } => {
             let taps: usize = graph.layers.iter().map(|layer| layer.taps.len()).sum();
             lines.push(("network", format!("{} layers, {taps} taps", graph.layers.len())));

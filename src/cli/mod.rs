@@ -17,6 +17,7 @@ use crate::model::{self, Config, Model, ModelError};
 use crate::output::file;
 
 use engine::{EngineArgs, machine_threads};
+use files::Files;
 use text::{is_quiet, note, one_line, print, printable, quoted, say, table};
 
 mod architecture;
@@ -29,6 +30,7 @@ mod drawing;
 mod engine;
 mod eval;
 mod figure;
+mod files;
 #[cfg_attr(not(feature = "gpu"), path = "no_gpu.rs")]
 mod gpu;
 mod hints;
@@ -101,7 +103,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             say(&format!("warning: signals will leave temporary files: {error}"));
         }
     });
-    match run(&cli) {
+    let result = run(&cli);
+    if let Some(note) = file::take_note() {
+        say(&format!("note: {note}"));
+    }
+    match result {
         Ok(code) => code,
         Err(error) => {
             say(&format!("error: {}", one_line(&error)));
@@ -157,6 +163,13 @@ enum Precision {
 }
 
 impl ModelArgs {
+    /// The model file is read, unless the model is a built-in one.
+    fn add_to(&self, files: &mut Files) {
+        if let Some(path) = self.model.as_deref().filter(|path| path.is_file()) {
+            files.reads("-m", path);
+        }
+    }
+
     fn load(&self) -> Result<Model> {
         self.with_precision(self.load_as_stored()?)
     }
@@ -340,6 +353,16 @@ fn progress(images: usize, pixels: usize) -> ProgressBar {
         bar.enable_steady_tick(Duration::from_millis(200));
     }
     bar
+}
+
+/// What became of the last steps of a run, all of which have been taken: where one fails, the others' results are there.
+fn all<const N: usize>(results: [Result<()>; N]) -> Result<()> {
+    let mut errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0)),
+        _ => bail!("{}", errors.iter().map(one_line).collect::<Vec<_>>().join("; and ")),
+    }
 }
 
 /// Writes rows of cells as a CSV file.

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::engine::cpu::{CpuEngine, full};
 use crate::engine::{Draw, Engine, EngineError, Method, Outcome, Request, Shape, Want};
-use crate::model::Model;
 use crate::head::MOST_CHANNELS;
+use crate::model::Model;
 use crate::sampling::random::Noise;
 
 use super::architecture::ArchitectureArgs;
@@ -154,10 +154,8 @@ fn on_gpu(
         if method == Method::Cached {
             let what =
                 format!("{} likelihoods, batch {batch}: pixels that parameters give others", gpu.name());
-            comparisons.push(Comparison::of_share(
-                what,
-                share_of_other_likelihoods(&images, &got, pixels, shape),
-            ));
+            comparisons
+                .push(Comparison::of_share(what, share_of_other_likelihoods(&images, &got, pixels, shape)));
         }
     }
     let classes = &images.classes;
@@ -228,7 +226,10 @@ impl Images {
             for (pixel, levels) in (0..).zip(image.chunks_mut(shape.head.channels())) {
                 let mut uniforms = [0.0; MOST_CHANNELS];
                 noise.uniforms(pixel, &mut uniforms);
-                levels.iter_mut().zip(uniforms).for_each(|(level, u)| *level = (u * levels_of as f32) as u16);
+                levels
+                    .iter_mut()
+                    .zip(uniforms)
+                    .for_each(|(level, u)| *level = (u * levels_of as f32) as u16);
             }
         }
         let classes = shape.classes;
@@ -286,7 +287,9 @@ fn small_enough(model: &Model) -> (usize, usize) {
     let most = (8 * model.size_multiple()).max(32);
     let (width, height) = model.size();
     // Some models take one size alone.
-    Some((width.min(most), height.min(most))).filter(|&(w, h)| model.takes_size(w, h)).unwrap_or((width, height))
+    Some((width.min(most), height.min(most)))
+        .filter(|&(w, h)| model.takes_size(w, h))
+        .unwrap_or((width, height))
 }
 
 /// The largest error, and where it is first. Anything that is not finite is infinitely wrong.

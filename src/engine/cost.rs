@@ -37,14 +37,17 @@ pub fn predicted(network: &Network, method: Method, batch: usize, pixels: usize,
 /// Products of the CPU engine's steps for an image.
 fn products(network: &Network, method: Method, pixels: usize) -> u64 {
     let (width, height) = (network.width, network.height);
-    let sum = |works: &mut dyn Iterator<Item = plan::Work>| -> u64 { works.map(|work| work.macs(network)).sum() };
+    let sum =
+        |works: &mut dyn Iterator<Item = plan::Work>| -> u64 { works.map(|work| work.macs(network)).sum() };
     let of_row = |row, columns: usize| -> u64 {
         let begins = sum(&mut plan::of_row(network, row));
         if columns == width {
             return begins + sum(&mut plan::of_known_row(network, row));
         }
-        let places = (0..columns).flat_map(|column| (0..network.head.steps()).map(move |step| (column, step)));
-        begins + places.map(|(column, step)| sum(&mut plan::of_pixel(network, row, column, step))).sum::<u64>()
+        let places =
+            (0..columns).flat_map(|column| (0..network.head.steps()).map(move |step| (column, step)));
+        begins
+            + places.map(|(column, step)| sum(&mut plan::of_pixel(network, row, column, step))).sum::<u64>()
     };
     match method {
         Method::Naive => pixels as u64 * (0..height).map(|row| of_row(row, width)).sum::<u64>(),
@@ -90,8 +93,8 @@ pub fn values_moved(network: &Network) -> u64 {
 #[cfg(all(test, feature = "gpu"))]
 mod tests {
     use super::*;
-    use crate::model::Config;
     use crate::graph::{Kind, pixelcnn_pp};
+    use crate::model::Config;
 
     fn network(config: &Config) -> Network {
         Network::new(&pixelcnn_pp::graph(config), None)

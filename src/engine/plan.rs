@@ -91,7 +91,8 @@ pub fn of_row(network: &Network, row: usize) -> impl Iterator<Item = Work> {
         let whole = part_of_row(spec).map(|part| Work { layer, part, columns });
         // Pixels that are made before their own.
         let is_ahead = !spec.is_row_work() && spec.delay < 0;
-        let ahead = is_ahead.then(|| late(network, layer, 0..-spec.pixels_late(network.head.steps()))).flatten();
+        let ahead =
+            is_ahead.then(|| late(network, layer, 0..-spec.pixels_late(network.head.steps()))).flatten();
         [whole, ahead].into_iter().flatten()
     })
 }

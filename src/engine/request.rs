@@ -297,7 +297,12 @@ impl Request {
     ///
     /// # Errors
     /// [`RequestError`]
-    pub fn evaluate(shape: Shape, levels: &[u16], classes: &[usize], want: Want) -> Result<Self, RequestError> {
+    pub fn evaluate(
+        shape: Shape,
+        levels: &[u16],
+        classes: &[usize],
+        want: Want,
+    ) -> Result<Self, RequestError> {
         let lane = |(i, image): (usize, &[u16])| Lane {
             index: i as u64,
             class: classes.get(i).copied(),
@@ -435,14 +440,20 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let ask = |shape, class, canvas| {
-            Request::new(shape, 0, vec![Lane { index: 7, class, canvas }]).map(|_| ()).map_err(|e| e.to_string())
+            Request::new(shape, 0, vec![Lane { index: 7, class, canvas }])
+                .map(|_| ())
+                .map_err(|e| e.to_string())
         };
         let blank = Canvas::blank;
-        let refused = |result: Result<(), String>, expected: &str| assert_eq!(result, Err(expected.to_owned()));
+        let refused =
+            |result: Result<(), String>, expected: &str| assert_eq!(result, Err(expected.to_owned()));
         assert_eq!(ask(shape(3, 4), Some(3), blank()), Ok(()));
         refused(ask(shape(3, 4), None, blank()), "image 7: a class is missing; expected a number below 4");
         refused(ask(shape(3, 4), Some(4), blank()), "image 7: class 4; expected a number below 4");
-        refused(ask(shape(3, 0), Some(0), blank()), "image 7: class 0; expected none, for the model has no classes");
+        refused(
+            ask(shape(3, 0), Some(0), blank()),
+            "image 7: class 0; expected none, for the model has no classes",
+        );
         let levels = vec![255; 18];
         assert_eq!(ask(shape(3, 0), None, Canvas::full(levels.clone())), Ok(()));
         refused(

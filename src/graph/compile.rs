@@ -43,7 +43,12 @@ impl Network {
             let selections = layer.selections.iter().map(|s| (s.source, s.row, s.column, s.scale));
             let residual = layer.residual.iter().map(|&(node, _)| {
                 let scale = 1 << (layer.grid - layer.level);
-                (node, layer.row_parity.unwrap_or(0) as isize, layer.column_parity.unwrap_or(0) as isize, scale)
+                (
+                    node,
+                    layer.row_parity.unwrap_or(0) as isize,
+                    layer.column_parity.unwrap_or(0) as isize,
+                    scale,
+                )
             });
             for (source, row, column, scale) in taps.chain(selections).chain(residual) {
                 let node = &mut self.nodes[source];
@@ -125,16 +130,11 @@ impl Compiler<'_> {
     fn parts(&self, layer: &LayerSpec) -> Vec<Layer> {
         let level = self.graph.nodes[layer.target].level;
         let channels = self.graph.nodes[layer.target].channels;
-        let whole = Part { grid: level, row_parity: None, column_parity: None, channels: 0..channels, delay: 0 };
+        let whole =
+            Part { grid: level, row_parity: None, column_parity: None, channels: 0..channels, delay: 0 };
         let mut parts = vec![whole];
         if layer.taps.iter().any(|tap| tap.phase.is_some()) {
-            // Both columns at once, where nothing is read but the coarser level.
-            let is_plain = layer.taps.iter().all(|tap| tap.phase.is_some() && matches!(tap.term, Term::Product(_)))
-                && layer.gate.is_none()
-                && layer.residual.is_none()
-                && layer.pre.is_none()
-                && self.graph.head.steps() == 1;
-            let columns = if is_plain { vec![None] } else { vec![Some(0), Some(1)] };
+            let columns = if self.makes_both_columns(layer) { vec![None] } else { vec![Some(0), Some(1)] };
             let of_row = |row| columns.iter().map(move |&column| (Some(row), column));
             let parities = (0..2).flat_map(of_row);
             let part = |(row_parity, column_parity)| Part {
@@ -161,6 +161,25 @@ impl Compiler<'_> {
             parts = parts.into_iter().flat_map(split).collect();
         }
         parts.iter().map(|part| self.part(layer, part)).collect()
+    }
+
+    /// Whether a layer that reads a coarser level makes two columns of the target at once: where it reads nothing else, and all
+    /// of its weights are of one kernel.
+    fn makes_both_columns(&self, layer: &LayerSpec) -> bool {
+        let kernel = |tap: &TapSpec| match &tap.term {
+            Term::Product(slice) if tap.phase.is_some() => Some((slice.tensor.clone(), slice.kernel)),
+            _ => None,
+        };
+        let kernels: Option<Vec<_>> = layer.taps.iter().map(kernel).collect();
+        let is_map = |name: &String| self.graph.tensors[name].len() > 2;
+        let Some(mut kernels) = kernels else { return false };
+        kernels.sort();
+        kernels.windows(2).all(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1)
+            && layer.gate.is_none()
+            && layer.residual.is_none()
+            && layer.pre.is_none()
+            && self.graph.head.steps() == 1
+            && !layer.additions.iter().any(is_map)
     }
 
     fn part(&self, layer: &LayerSpec, part: &Part) -> Layer {
@@ -260,7 +279,14 @@ impl Compiler<'_> {
     }
 
     /// The products of a tap in a part of a layer; `both` is the tap's phase where the part makes both columns.
-    fn taps(&self, layer: &LayerSpec, spec: &TapSpec, slice: &Slice, part: &Part, both: Option<[usize; 2]>) -> Vec<Tap> {
+    fn taps(
+        &self,
+        layer: &LayerSpec,
+        spec: &TapSpec,
+        slice: &Slice,
+        part: &Part,
+        both: Option<[usize; 2]>,
+    ) -> Vec<Tap> {
         let graph = self.graph;
         let (row, column, scale) = self.place(spec, part);
         let groups = match spec.source {
@@ -292,17 +318,24 @@ impl Compiler<'_> {
         if graph.head.steps() == 1 {
             return vec![whole];
         }
-        slice.groups.iter().enumerate().flat_map(|(group, &first)| self.runs(&whole, part, group, first)).collect()
+        slice
+            .groups
+            .iter()
+            .enumerate()
+            .flat_map(|(group, &first)| self.runs(&whole, part, group, first))
+            .collect()
     }
 
     /// The channels of a group of a tap that the outputs of a part have weights for, in runs: channels that are not made yet
     /// are not read, be it with weights of 0.
     fn runs(&self, whole: &Tap, part: &Part, group: usize, first: usize) -> Vec<Tap> {
-        let tensor = &self.tensors.expect("given where channels are drawn one after another")[&whole.slice.tensor];
+        let tensor =
+            &self.tensors.expect("given where channels are drawn one after another")[&whole.slice.tensor];
         let columns = tensor.shape[tensor.shape.len() - 1];
         let is_used = |channel: usize| {
             let row = &tensor.data[(first + channel) * columns..][..columns];
-            let mut outputs = whole.halves.iter().flatten().flat_map(|(_, first)| *first..first + part.channels.len());
+            let mut outputs =
+                whole.halves.iter().flatten().flat_map(|(_, first)| *first..first + part.channels.len());
             outputs.any(|output| row[output] != 0.0)
         };
         let is_made_by_pixel = !self.times.nodes[whole.source].is_row();
@@ -345,8 +378,11 @@ impl Compiler<'_> {
             if !part.channels.contains(&output) {
                 continue;
             }
-            let (first, output) = (number / of_group * padded(of_group) + number % of_group, output - part.channels.start);
-            let goes_on = |s: &&mut Selection| s.half == half && s.output + s.count == output && s.first + s.count == first;
+            let (first, output) =
+                (number / of_group * padded(of_group) + number % of_group, output - part.channels.start);
+            let goes_on = |s: &&mut Selection| {
+                s.half == half && s.output + s.count == output && s.first + s.count == first
+            };
             match selections.last_mut().filter(goes_on) {
                 Some(selection) => selection.count += 1,
                 None => selections.push(Selection {

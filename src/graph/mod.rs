@@ -80,7 +80,8 @@ impl Encoding {
             Some(channel) => &levels[channel..channel + 1],
             None => levels,
         };
-        let numbers = levels.iter().flat_map(|&level| &self.table[usize::from(level) * self.width..][..self.width]);
+        let numbers =
+            levels.iter().flat_map(|&level| &self.table[usize::from(level) * self.width..][..self.width]);
         numbers.chain(&self.constants).copied()
     }
 }
@@ -243,7 +244,11 @@ impl Graph {
     /// Whether it works on images of this size in pixels: unless something that it adds is a map over the image, on all
     /// that its levels divide.
     pub fn takes_size(&self, width: usize, height: usize, tensors: &Tensors) -> bool {
-        let forms = self.nodes.iter().flat_map(|node| &node.forms).flat_map(|form| form.scale.iter().chain(&form.shift));
+        let forms = self
+            .nodes
+            .iter()
+            .flat_map(|node| &node.forms)
+            .flat_map(|form| form.scale.iter().chain(&form.shift));
         let mut tables = forms.chain(self.layers.iter().flat_map(|layer| &layer.additions));
         let is_map = |name: &String| matches!(tensors[name].shape[..], [_, rows, columns, _] if rows > 1 || columns > 1);
         let multiple = self.size_multiple();

@@ -35,7 +35,12 @@ impl Stream {
 
 /// The graph of an architecture.
 pub fn graph(config: &Config) -> Graph {
-    let mut net = Builder { config, graph: empty(config), phi: phi(config.nonlinearity), remembered: BTreeMap::new() };
+    let mut net = Builder {
+        config,
+        graph: empty(config),
+        phi: phi(config.nonlinearity),
+        remembered: BTreeMap::new(),
+    };
     let (levels, blocks) = (config.levels, config.blocks);
     let (mut u, mut ul) = net.input();
     let mut remembered = vec![(u, ul)];
@@ -75,8 +80,10 @@ pub fn graph(config: &Config) -> Graph {
 
 /// The image and nothing else: levels stand for values in [−1, 1], and a channel of ones tells black from padding.
 fn empty(config: &Config) -> Graph {
-    let table = (0..logistic_mixture::LEVELS).map(|level| (f64::from(level as u32) - 127.5) / 127.5).collect();
-    let image = NodeSpec { name: "image".to_owned(), level: 0, channels: config.channels + 1, forms: Vec::new() };
+    let table =
+        (0..logistic_mixture::LEVELS).map(|level| (f64::from(level as u32) - 127.5) / 127.5).collect();
+    let image =
+        NodeSpec { name: "image".to_owned(), level: 0, channels: config.channels + 1, forms: Vec::new() };
     Graph {
         height: config.height,
         width: config.width,
@@ -117,7 +124,9 @@ impl Builder<'_> {
         let mut shifted = |name: &str, shape, corner, bias_at: usize| {
             let mut taps = self.kernel(name, (IMAGE, 0), shape, corner, 1, 1);
             let bias = self.bias(name, 1);
-            let Term::Product(slice) = &mut taps[bias_at].term else { unreachable!("kernels are products") };
+            let Term::Product(slice) = &mut taps[bias_at].term else {
+                unreachable!("kernels are products")
+            };
             slice.bias = Some(bias);
             taps
         };
@@ -178,7 +187,15 @@ impl Builder<'_> {
     }
 
     /// `x' = x + a·σ(b)`, `[a, b] = conv_out(φ(conv_in(φ(x)) + skip(φ(aux)))) (+ class)`.
-    fn block(&mut self, pass: &str, level: usize, i: usize, stream: Stream, x: usize, aux: &[usize]) -> usize {
+    fn block(
+        &mut self,
+        pass: &str,
+        level: usize,
+        i: usize,
+        stream: Stream,
+        x: usize,
+        aux: &[usize],
+    ) -> usize {
         let dilation = self.config.dilations[i];
         let corner = [-(dilation as isize); 2];
         let place = format!("{pass}.{level}.block.{i}.{}", stream.name());
@@ -238,7 +255,14 @@ impl Builder<'_> {
         let taps = (0..rows).flat_map(|i| terms.iter().map(move |term| (i, *term)));
         let tap = |(i, (parity, column, j))| {
             let slice = Slice { tensor: tensor.clone(), kernel: [i, j], groups: vec![0], bias: None };
-            TapSpec { source: x, form, row: 0, column, phase: Some([i, parity]), term: Term::Product(slice) }
+            TapSpec {
+                source: x,
+                form,
+                row: 0,
+                column,
+                phase: Some([i, parity]),
+                term: Term::Product(slice),
+            }
         };
         let taps = taps.map(tap).collect();
         self.layer(Kind::Transposed, &name, level - 1, taps, additions)
@@ -275,14 +299,16 @@ impl Builder<'_> {
         halves: usize,
     ) -> Vec<TapSpec> {
         let channels = self.graph.nodes[source].channels;
-        let groups: Vec<_> = (0..self.graph.form_len(source, form) / channels).map(|g| g * channels).collect();
+        let groups: Vec<_> =
+            (0..self.graph.form_len(source, form) / channels).map(|g| g * channels).collect();
         let (inputs, filters) = (groups.len() * channels, self.config.filters);
         let [rows, columns] = shape;
         let tensor = self.tensor(&format!("{name}.weight"), &[rows, columns, inputs, halves * filters]);
         let mut taps = Vec::new();
         for i in 0..rows {
             for j in 0..columns {
-                let slice = Slice { tensor: tensor.clone(), kernel: [i, j], groups: groups.clone(), bias: None };
+                let slice =
+                    Slice { tensor: tensor.clone(), kernel: [i, j], groups: groups.clone(), bias: None };
                 taps.push(TapSpec {
                     source,
                     form,

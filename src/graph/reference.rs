@@ -98,9 +98,11 @@ impl Reference<'_> {
     /// The numbers of a table for a pixel.
     fn table(&self, name: &str, row: usize, column: usize) -> impl Iterator<Item = f64> {
         let tensor = &self.tensors[name];
-        let ([classes, rows, columns], width) = axes_of(&tensor.shape).expect("checked when the model was loaded");
+        let ([classes, rows, columns], width) =
+            axes_of(&tensor.shape).expect("checked when the model was loaded");
         let index = |length: usize, at: usize| if length > 1 { at } else { 0 };
-        let place = (index(classes, self.class) * rows + index(rows, row)) * columns + index(columns, column);
+        let place =
+            (index(classes, self.class) * rows + index(rows, row)) * columns + index(columns, column);
         tensor.data[place * width..][..width].iter().map(|x| f64::from(*x))
     }
 
@@ -140,7 +142,9 @@ impl Reference<'_> {
             made = Array::zeros(sum.height, sum.width, outputs / 2);
             for (to, ab) in made.data.chunks_mut(outputs / 2).zip(sum.data.chunks(outputs)) {
                 let (a, b) = ab.split_at(to.len());
-                to.iter_mut().zip(a.iter().zip(b)).for_each(|(to, (a, b))| *to = apply(f, *a) * apply(g, *b));
+                to.iter_mut()
+                    .zip(a.iter().zip(b))
+                    .for_each(|(to, (a, b))| *to = apply(f, *a) * apply(g, *b));
             }
         }
         if let Some((node, form)) = layer.residual {
@@ -191,8 +195,20 @@ fn apply(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::Raw => x,
         Activation::Relu => x.max(0.0),
-        Activation::LeakyRelu(slope) => if x > 0.0 { x } else { f64::from(slope) * x },
-        Activation::Elu | Activation::ConcatElu => if x > 0.0 { x } else { x.exp_m1() },
+        Activation::LeakyRelu(slope) => {
+            if x > 0.0 {
+                x
+            } else {
+                f64::from(slope) * x
+            }
+        }
+        Activation::Elu | Activation::ConcatElu => {
+            if x > 0.0 {
+                x
+            } else {
+                x.exp_m1()
+            }
+        }
         Activation::Tanh => x.tanh(),
         Activation::Sigmoid => sigmoid(x),
         Activation::Silu => x * sigmoid(x),

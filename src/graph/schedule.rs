@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Graph, IMAGE, LayerSpec, Network, TapSpec, Term, Tensors};
+use super::{Graph, IMAGE, LayerSpec, Network, TapSpec, Tensors, Term};
 
 /// When the values of a node are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +134,10 @@ fn connections(graph: &Graph, layer: &LayerSpec, tap: &TapSpec, tensors: &Tensor
             let tensor = &tensors[&slice.tensor];
             let columns = tensor.shape[tensor.shape.len() - 1];
             for (number, row) in tensor.data.chunks(columns).enumerate() {
-                row.iter().enumerate().filter(|(_, w)| **w != 0.0).for_each(|(output, _)| connect(output, number));
+                row.iter()
+                    .enumerate()
+                    .filter(|(_, w)| **w != 0.0)
+                    .for_each(|(output, _)| connect(output, number));
             }
         }
     }
@@ -190,7 +193,8 @@ impl Times {
                 }
             }
             if let Some(pre) = layer.pre {
-                let own = reach.own.iter().cycle().take(if steps > 1 { graph.nodes[pre].channels } else { 1 });
+                let own =
+                    reach.own.iter().cycle().take(if steps > 1 { graph.nodes[pre].channels } else { 1 });
                 reaches[pre] = Reach { rows: reach.rows.clone(), own: own.copied().collect() };
             }
             reaches[layer.target] = reach;
@@ -214,7 +218,8 @@ impl Times {
         }
         let of_channel = graph.head.parameters() / graph.head.channels();
         for channel in 0..steps as usize {
-            let parameters = if steps > 1 { channel * of_channel..(channel + 1) * of_channel } else { 0..1 };
+            let parameters =
+                if steps > 1 { channel * of_channel..(channel + 1) * of_channel } else { 0..1 };
             for parameter in parameters {
                 if let Some(at) = head.of_channel(parameter).filter(|&at| at >= channel as isize) {
                     return Err(refuse(channel, 0, at));
@@ -235,11 +240,14 @@ impl Times {
                 let latest = reach.own.iter().flatten().max().copied().unwrap_or(isize::MIN);
                 // Channels that read nothing of their own row are made when it begins.
                 let begins = -(graph.width as isize) * steps;
-                let delays = || reach.own.iter().map(|own| own.map_or(begins, |at| (at + 1).max(begins))).collect();
+                let delays =
+                    || reach.own.iter().map(|own| own.map_or(begins, |at| (at + 1).max(begins))).collect();
                 match () {
                     () if node == IMAGE => When::Pixel { delays: delays() },
                     () if last_row < 0 => When::Row { lag: 0 },
-                    () if last_row == 0 && (latest < steps - 1 || is_forced[node]) => When::Pixel { delays: delays() },
+                    () if last_row == 0 && (latest < steps - 1 || is_forced[node]) => {
+                        When::Pixel { delays: delays() }
+                    }
                     () => When::Row { lag: last_row as usize + 1 },
                 }
             };
@@ -253,7 +261,10 @@ impl Times {
                     };
                     if late {
                         let maker = made_with(tap.source).expect("a layer makes it");
-                        [Some(maker.target), maker.pre].into_iter().flatten().for_each(|n| is_forced[n] = true);
+                        [Some(maker.target), maker.pre]
+                            .into_iter()
+                            .flatten()
+                            .for_each(|n| is_forced[n] = true);
                         is_done = false;
                     }
                 }
@@ -319,11 +330,16 @@ impl Edge {
 /// `graph[n]` are the inputs of node `n`, all of which come before it; node 0 is the input, whose
 /// position `i` exists from step `input(i)` on. `lengths[n]` is the number of positions of node `n`;
 /// positions outside are padding, which always exists.
-pub fn first_steps(graph: &[Vec<Edge>], lengths: &[usize], input: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+pub fn first_steps(
+    graph: &[Vec<Edge>],
+    lengths: &[usize],
+    input: impl Fn(usize) -> usize,
+) -> Vec<Vec<usize>> {
     let mut steps: Vec<Vec<usize>> = vec![(0..lengths[0]).map(input).collect()];
     for (edges, &length) in graph.iter().zip(lengths).skip(1) {
-        let exists =
-            |edge: &Edge, i: usize| edge.position(i).and_then(|p| steps[edge.from].get(p)).copied().unwrap_or(0);
+        let exists = |edge: &Edge, i: usize| {
+            edge.position(i).and_then(|p| steps[edge.from].get(p)).copied().unwrap_or(0)
+        };
         let run = |i| edges.iter().map(|edge| exists(edge, i)).max().unwrap_or(0);
         steps.push((0..length).map(run).collect());
     }
@@ -415,7 +431,8 @@ mod tests {
     #[test]
     fn the_papers_one_dimensional_figure() {
         let Timeline { steps, .. } = Timeline::of_figure();
-        let run_at = |t| steps[1..].iter().map(move |node: &Vec<usize>| node.iter().filter(|s| **s == t).count());
+        let run_at =
+            |t| steps[1..].iter().map(move |node: &Vec<usize>| node.iter().filter(|s| **s == t).count());
         let run_at = |t| run_at(t).collect::<Vec<_>>();
         assert_eq!(run_at(0), [1, 1, 2, 4]);
         for t in [1, 3, 5] {
@@ -443,7 +460,8 @@ mod tests {
                 let node = &net.nodes[layer.target];
                 assert_eq!(layer.run_every, 1 << layer.grid, "{}", layer.name);
                 assert_eq!(node.made_every, layer.run_every);
-                let caches = layer.taps.iter().map(|tap| net.nodes[tap.source].made_every).collect::<Vec<_>>();
+                let caches =
+                    layer.taps.iter().map(|tap| net.nodes[tap.source].made_every).collect::<Vec<_>>();
                 match layer.kind {
                     Kind::Strided => assert!(caches.iter().all(|c| 2 * c == layer.run_every)),
                     Kind::Transposed => {

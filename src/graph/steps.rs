@@ -146,7 +146,9 @@ impl Rewriter<'_> {
                 vec![TapSpec { term: Term::Product(slice), ..tap.clone() }]
             }
             Term::Select { channels, outputs } => {
-                let place = |order: &Order, old: usize| order.iter().position(|o| *o == old).expect("orders are whole");
+                let place = |order: &Order, old: usize| {
+                    order.iter().position(|o| *o == old).expect("orders are whole")
+                };
                 // Of every output, in its new place, the new place of the number that it takes.
                 let mut pairs: Vec<_> = channels
                     .clone()
@@ -157,12 +159,16 @@ impl Rewriter<'_> {
                 let mut runs: Vec<(Range<usize>, usize)> = Vec::new();
                 for (output, number) in pairs {
                     match runs.last_mut() {
-                        Some((range, first)) if range.end == number && *first + range.len() == output => range.end += 1,
+                        Some((range, first)) if range.end == number && *first + range.len() == output => {
+                            range.end += 1
+                        }
                         _ => runs.push((number..number + 1, output)),
                     }
                 }
-                let select =
-                    |(channels, outputs)| TapSpec { term: Term::Select { channels, outputs }, ..tap.clone() };
+                let select = |(channels, outputs)| TapSpec {
+                    term: Term::Select { channels, outputs },
+                    ..tap.clone()
+                };
                 runs.into_iter().map(select).collect()
             }
         }

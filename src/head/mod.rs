@@ -169,7 +169,12 @@ impl Head {
             false => Err(DrawError::Range { setting, expected, found }),
         };
         let Draw { temperature, min_p, truncation, .. } = *draw;
-        range("temperature", "a finite number from 0", temperature, temperature >= 0.0 && temperature.is_finite())?;
+        range(
+            "temperature",
+            "a finite number from 0",
+            temperature,
+            temperature >= 0.0 && temperature.is_finite(),
+        )?;
         range("min-p", "a number from 0 to 1", min_p, (0.0..=1.0).contains(&min_p))?;
         range("truncation", "a number from 0, less than 1", truncation, (0.0..1.0).contains(&truncation))?;
         let other = |setting| Err(DrawError::Other { setting, head: self.name() });
@@ -227,10 +232,21 @@ impl Head {
 
     /// The probability of every level of a channel, `[L]`, given the levels of the channels before it. Components of a mixture
     /// are weighed by how likely those are under them.
-    pub fn probabilities(&self, parameters: &[f32], channel: usize, before: &[u16], probabilities: &mut Vec<f64>) {
+    pub fn probabilities(
+        &self,
+        parameters: &[f32],
+        channel: usize,
+        before: &[u16],
+        probabilities: &mut Vec<f64>,
+    ) {
         match self.kind {
             Kind::LogisticMixture { .. } => {
-                logistic_mixture::probabilities(parameters, self.channels, &before[..channel], probabilities);
+                logistic_mixture::probabilities(
+                    parameters,
+                    self.channels,
+                    &before[..channel],
+                    probabilities,
+                );
             }
             Kind::Softmax => {
                 softmax::probabilities(&parameters[channel * self.levels..][..self.levels], probabilities);
@@ -263,5 +279,6 @@ impl Head {
 
 /// Bits per dimension of one image from the log-likelihoods of its pixels, `[H·W]` in nats.
 pub fn bits_per_dim(log_likelihood: &[f64], channels: usize) -> f64 {
-    -log_likelihood.iter().sum::<f64>() / ((log_likelihood.len() * channels) as f64 * std::f64::consts::LN_2)
+    -log_likelihood.iter().sum::<f64>()
+        / ((log_likelihood.len() * channels) as f64 * std::f64::consts::LN_2)
 }

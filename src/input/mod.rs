@@ -20,6 +20,7 @@ use unicode_normalization::UnicodeNormalization;
 use arrays::Array;
 pub use decode::{Pixels, decode};
 pub use labels::Labels;
+pub use walk::images_in;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +165,11 @@ impl Item {
             None => shown(&self.path),
             Some((_, index)) => format!("{}#{index}", shown(&self.path)),
         }
+    }
+
+    /// The file that it is, or that it is in.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Which of `classes` it belongs to, by the label beside its array, or by the outermost sub-folder

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
@@ -53,6 +53,13 @@ pub fn walk(root: &Path, recursive: bool, found: &mut Found) -> Result<(), Input
         }
     }
     if found.items.len() == before { Err(InputError::Empty) } else { Ok(()) }
+}
+
+/// The files in a folder that are named like images, and in the folders in it down to a depth; 1 is the folder alone.
+pub fn images_in(folder: &Path, depth: usize) -> impl Iterator<Item = PathBuf> {
+    let entries = WalkDir::new(folder).max_depth(depth).sort_by_file_name().into_iter();
+    let entries = entries.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.path())).flatten();
+    entries.filter(|entry| !entry.file_type().is_dir() && has_suffix(entry.path())).map(DirEntry::into_path)
 }
 
 fn item(root: &Path, entry: DirEntry) -> Item {

@@ -203,8 +203,10 @@ impl File {
     fn names(&self) -> impl Iterator<Item = &String> {
         let forms = self.nodes.iter().flat_map(|node| &node.forms);
         let of_forms = forms.flat_map(|form| form.scale.iter().chain(&form.shift));
-        let of_layers =
-            self.layers.iter().flat_map(|l| l.add.iter().chain(l.taps.iter().filter_map(|tap| tap.weight.as_ref())));
+        let of_layers = self
+            .layers
+            .iter()
+            .flat_map(|l| l.add.iter().chain(l.taps.iter().filter_map(|tap| tap.weight.as_ref())));
         of_forms.chain(of_layers)
     }
 
@@ -230,7 +232,8 @@ impl File {
             let (name, level, channels) = (node.name.clone(), node.level, node.channels);
             nodes.push(NodeSpec { name, level, channels, forms: forms.map_err(of_node)? });
         }
-        let find = |name: &str| index.get(name).copied().ok_or_else(|| format!("there is no node \"{name}\""));
+        let find =
+            |name: &str| index.get(name).copied().ok_or_else(|| format!("there is no node \"{name}\""));
         let head_node = find(&self.head.node).map_err(|what| format!("head: {what}"))?;
         let head = self.head.head(channels, self.levels, nodes[head_node].channels)?;
         let mut graph = Graph {
@@ -266,7 +269,9 @@ impl HeadEntry {
             _ => Err(format!("head: bernoulli has 2 levels, found {levels}")),
         };
         match &self.kind[..] {
-            "softmax" if (2..=limits::LEVELS).contains(&levels) => Ok(Head::softmax(channels, levels, self.steps)),
+            "softmax" if (2..=limits::LEVELS).contains(&levels) => {
+                Ok(Head::softmax(channels, levels, self.steps))
+            }
             "softmax" => Err(format!("levels: expected 2 to {}, found {levels}", limits::LEVELS)),
             "bernoulli" => two_levels().map(|()| Head::bernoulli(channels, self.steps)),
             "logistic_mixture" => {
@@ -280,10 +285,14 @@ impl HeadEntry {
                 };
                 match parameters > 0 && parameters.is_multiple_of(of_component) {
                     true => Ok(Head::logistic_mixture(channels, parameters / of_component)),
-                    false => Err(format!("head: expected a multiple of {of_component} channels, found {parameters}")),
+                    false => Err(format!(
+                        "head: expected a multiple of {of_component} channels, found {parameters}"
+                    )),
                 }
             }
-            other => Err(format!("head: kind: expected softmax, bernoulli or logistic_mixture, found \"{other}\"")),
+            other => Err(format!(
+                "head: kind: expected softmax, bernoulli or logistic_mixture, found \"{other}\""
+            )),
         }
     }
 }
@@ -335,7 +344,16 @@ impl LayerEntry {
         };
         let pre = self.pre.as_deref().map(find).transpose()?;
         let kind = self.kind(graph, target, &taps);
-        Ok(LayerSpec { name: self.name.clone(), kind, target, taps, additions: self.add.clone(), gate, residual, pre })
+        Ok(LayerSpec {
+            name: self.name.clone(),
+            kind,
+            target,
+            taps,
+            additions: self.add.clone(),
+            gate,
+            residual,
+            pre,
+        })
     }
 
     /// What it does, for people.
@@ -376,7 +394,10 @@ impl TapEntry {
                 };
                 let inputs = graph.form_len(source, self.form);
                 if tensor.shape.len() != 2 || tensor.shape[0] != inputs {
-                    return Err(format!("tensor \"{weight}\": expected shape [{inputs}, …], found {:?}", tensor.shape));
+                    return Err(format!(
+                        "tensor \"{weight}\": expected shape [{inputs}, …], found {:?}",
+                        tensor.shape
+                    ));
                 }
                 let groups = (0..groups).map(|group| group * inputs / groups).collect();
                 Term::Product(Slice { tensor: weight.clone(), kernel: [0, 0], groups, bias: None })

@@ -413,7 +413,9 @@ fn stand_in(bytes: &[u8]) -> Option<StandIn> {
 fn check_finite(name: &str, values: impl Iterator<Item = f64>) -> Result<(), ModelError> {
     match values.enumerate().find(|(_, value)| !(*value as f32).is_finite()) {
         None => Ok(()),
-        Some((index, value)) => Err(ModelError::NotFinite { name: name.to_owned(), index, value: value as f32 }),
+        Some((index, value)) => {
+            Err(ModelError::NotFinite { name: name.to_owned(), index, value: value as f32 })
+        }
     }
 }
 

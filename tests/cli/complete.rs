@@ -56,7 +56,7 @@ fn the_top_half_of_a_sample_is_completed_to_that_sample() {
             let drawn = format!("{model}/{i:06}.png");
             let line = |seed: &str| {
                 format!(
-                    "complete {drawn} -m {model}.safetensors {seed} --device cpu --rows {rows} -n {} {class} --each out",
+                    "complete {drawn} -m {model}.safetensors {seed} --device cpu --rows {rows} -n {} {class} --each out --overwrite",
                     i + 1
                 )
             };

@@ -16,10 +16,7 @@ fn eval_gives_the_recorded_bits_per_dim_and_parameters() {
     for (i, levels) in case.levels.chunks(case.width * case.height).enumerate() {
         // Later names for earlier images, to see that the order is by name.
         let name = format!("images/{}.png", 9 - i);
-        image::GrayImage::from_raw(width, height, bytes(levels))
-            .unwrap()
-            .save(shell.path(&name))
-            .unwrap();
+        image::GrayImage::from_raw(width, height, bytes(levels)).unwrap().save(shell.path(&name)).unwrap();
     }
     let names = |class: &usize| case.model.classes()[*class].clone();
     let classes = case.classes.iter().rev().map(names).collect::<Vec<_>>().join(",");

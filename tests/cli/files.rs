@@ -81,7 +81,8 @@ fn signals_leave_no_empty_folder_and_no_image_that_is_drawn() {
     for (name, number) in signals() {
         let mut child =
             begin(&shell, "pixelcnn sample --each new/deep --size 512x512 -n 4 --device cpu --threads 1");
-        wait(&mut child, "make the folder", || shell.path("new/deep").exists());
+        sleep(Duration::from_millis(300));
+        assert!(child.try_wait().unwrap().is_none());
         signal(&child, name);
         assert_eq!(child.wait().unwrap().signal(), Some(number));
         assert_eq!(shell.files(), before, "SIG{name}");
@@ -254,6 +255,53 @@ fn a_picture_that_finds_no_room_at_the_end_is_kept_elsewhere() {
     assert_eq!(Path::new(kept).file_name().unwrap(), "a.png");
     assert_eq!(read_png(&shell.path(kept)).1["count"], "64");
     assert_eq!(output.stdout, b"full\n");
+}
+
+#[test]
+fn a_table_that_finds_no_room_on_the_way_is_kept_whole() {
+    let shell = Shell::new();
+    for folder in ["mount", "temporary"] {
+        fs::create_dir(shell.path(folder)).unwrap();
+    }
+    // Twelve kB at the end, where there is room for four.
+    let line = "TMPDIR=temporary pixelcnn sample -m grey.safetensors -n 600 --device cpu -o a.npy --scores mount/s.csv; \
+        c=$?; ls -A mount; exit $c";
+    let Some(output) = mounted(&shell, "mount -t tmpfs -o size=4k none mount", line) else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let line = said.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(line.starts_with("error: cannot write mount/s.csv: No space left"), "{said}");
+    let kept = fs::read_to_string(shell.path(line.rsplit_once("it is kept as ").unwrap().1)).unwrap();
+    assert_eq!(kept.lines().count(), 601);
+    assert!(kept.lines().last().unwrap().starts_with("599,"), "{kept}");
+    assert_eq!(fs::metadata(shell.path("a.npy")).unwrap().len(), 128 + 600 * 140, "the others are there");
+    assert!(output.stdout.is_empty() && shell.files().iter().all(|file| !file.starts_with(".pixelcnn-")));
+}
+
+#[test]
+fn completions_that_find_no_room_are_kept_elsewhere() {
+    let shell = Shell::new();
+    for folder in ["mount", "temporary"] {
+        fs::create_dir(shell.path(folder)).unwrap();
+    }
+    image::GrayImage::new(14, 10).save(shell.path("x.png")).unwrap();
+    let line = "TMPDIR=temporary pixelcnn complete x.png -m grey.safetensors --class 0 --rows 3 -n 20 --device cpu --each \
+        mount/c; c=$?; cp -r mount/c kept; exit $c";
+    let Some(output) = mounted(&shell, "mount -t tmpfs -o size=40k none mount", line) else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let line = said.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(line.contains("No space left on device") && line.contains(" after it are kept in "), "{said}");
+    let elsewhere = shell.path(line.rsplit_once("are kept in ").unwrap().1);
+    let numbers = |folder: &Path| {
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        files.map(|file| read_png(&file).1["index"].parse::<usize>().unwrap()).collect::<Vec<_>>()
+    };
+    let [there, mut all] = [shell.path("kept"), elsewhere].map(|folder| numbers(&folder));
+    assert!(!there.is_empty() && !all.is_empty());
+    all.extend(there);
+    all.sort_unstable();
+    assert_eq!(all, (0..20).collect::<Vec<_>>());
 }
 
 #[test]

@@ -23,11 +23,15 @@ mod limits;
 mod merge;
 mod messages;
 mod models;
+#[cfg(unix)]
+mod outputs;
 mod random;
 mod reading;
 #[cfg(unix)]
 mod report;
 mod sample;
+#[cfg(unix)]
+mod shared;
 mod shell;
 
 #[test]

@@ -364,7 +364,7 @@ def test_output(refused, tmp_path):
     (tmp_path / "taken").mkdir()
     refused(source, "taken: is a folder", output=tmp_path / "taken")
     copy = shutil.copy(GOLDEN / "own_rgb_dilated_r2_f8_m3_24x20" / "params.safetensors", tmp_path)
-    refused(copy, "would replace its own input", output=copy)
+    refused(copy, "is the same file as INPUT", output=copy)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"output", "taken", "params.safetensors"}
 

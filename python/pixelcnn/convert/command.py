@@ -44,7 +44,8 @@ try:
     )
     from .names import Checkpoint, infer_architecture
     from .network import Architecture
-    from .readers import MissingPackage, Source, open_source
+    from .places import refuse_clashes
+    from .readers import MissingPackage, Source, files_of, open_source
     from .understand import understand
     from .weights import WEIGHT_TYPES, account, convert_weights
 except ModuleNotFoundError as error:
@@ -108,8 +109,7 @@ def integers(text: str) -> list[int]:
 
 
 def convert(flags: argparse.Namespace) -> None:
-    if flags.output.exists() and flags.input.exists() and flags.output.samefile(flags.input):
-        raise ConversionError(f"{flags.output}: would replace its own input; name another output")
+    refuse_clashes([("INPUT", path) for path in files_of(flags.input)], [("-o", flags.output)])
     prove_writable(flags.output)
     if flags.output.exists() and flags.output.stat().st_size and not is_model(flags.output):
         raise ConversionError(f"{flags.output}: is there already, and no model file; name another output")

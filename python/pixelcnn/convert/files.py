@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from . import ConversionError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from .temporary import begin
 
 # What stands in a file's place when its download went wrong.
 NOT_THE_FILE = {
@@ -70,11 +68,11 @@ def prove_writable(path: Path) -> None:
         elif not target.absolute().parent.is_dir():
             raise ConversionError(f"{path}: there is no folder {target.parent}")
         else:
-            # Under its own name, which a file system may refuse for its length or a character.
-            try:
-                target.open("xb").close()
-            finally:
-                target.unlink(missing_ok=True)
+            # Under its own name, which a file system may refuse for its length or a character. Another process
+            # may give a file of its own that name, which stays.
+            with contextlib.suppress(FileExistsError), target.open("xb") as file:
+                if os.path.samestat(os.fstat(file.fileno()), target.lstat()):
+                    target.unlink()
 
 
 def prove_room(path: Path, sizes: Iterable[int]) -> None:
@@ -98,71 +96,107 @@ def prove_room(path: Path, sizes: Iterable[int]) -> None:
             ) from None
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Under a temporary name first, so that no half-written file has the final one. An error leaves
-    what was there before."""
+class Kept(ConversionError):
+    """What cannot be written where it belongs, and is at another place, which the message tells."""
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], None], synced: bool = True) -> None:
+    """Under a temporary name first, so that no half-written file has the final one; and on the disk before it
+    takes the place of another, if it is to be `synced`. An error leaves what was there before."""
     with writing(path):
         target = target_of(path)
-        exists = target.is_file()
+        old = target.stat() if target.is_file() else None
+        mode = old.st_mode & 0o666 if old else 0o666
         try:
-            temporary, file = begin(target.parent)
+            temporary, file = begin(target.parent, mode)
         except OSError:
-            if not exists:
+            if old is None:
                 raise
             # A file that may be changed, in a folder that may not.
-            temporary, file = begin(Path(tempfile.gettempdir()))
+            temporary, file = begin(Path(tempfile.gettempdir()), mode)
         with contextlib.ExitStack() as at_end:
             at_end.callback(temporary.unlink, missing_ok=True)
             at_end.enter_context(file)
             write(file)
             file.flush()
-            os.fsync(file.fileno())
-            if fcntl is None:
-                file.close()  # Windows renames no open file; elsewhere the lock holds until it is done.
-            if exists:
-                shutil.copymode(target, temporary)
+            if old is not None:
+                keep_rights(path, file, old)
+            if synced:
+                sync(file)
+            if os.name == "nt":
+                file.close()  # Windows renames no open file
             try:
                 os.replace(temporary, target)
             except OSError:
-                if not exists:
+                if old is None:
                     raise
                 # A mount point, or another file system.
-                shutil.copyfile(temporary, target)
+                try:
+                    write_in_place(path, temporary, target)
+                except Kept:
+                    at_end.pop_all()  # the temporary file stays
+                    raise
+        if synced:
+            sync_folder(target.parent)
 
 
-# Of the names of files in the making, the program's too.
-PREFIX = ".pixelcnn-"
+def write_in_place(path: Path, temporary: Path, target: Path) -> None:
+    try:
+        with temporary.open("rb") as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            sync(file)
+    except OSError as error:
+        # The old file is lost, and the new one must not be.
+        kept = temporary.with_name(f"kept-{secrets.token_hex(6)}-{target.name}")
+        try:
+            os.rename(temporary, kept)
+        except OSError:
+            kept = temporary
+        raise Kept(f"{path}: cannot be written: {error.strerror}; it is kept as {kept}") from None
 
 
-def begin(folder: Path) -> tuple[Path, BinaryIO]:
-    """A new file, locked, with the rights that an ordinary one gets. What was abandoned there goes."""
-    remove_abandoned(folder)
-    while True:
-        path = folder / f"{PREFIX}{secrets.token_hex(6)}.tmp"
-        file = path.open("xb")
-        lock(file)
-        # Another's `remove_abandoned` may have been faster.
-        if path.exists():
-            return path, file
-        file.close()
+def sync(file: BinaryIO) -> None:
+    """Waits until it is on the disk, where the file system knows such a thing."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
 
 
-def lock(file: BinaryIO) -> bool:
-    """Whether it is ours alone now. Some file systems have no locks."""
+def sync_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    return False
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Takes away what programs that were killed have left unfinished. Files that another one is still
-    making are locked, and stay."""
-    for path in folder.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), path.open("r+b") as file:
-            if lock(file):
-                path.unlink()
+NOTED: set[Path] = set()
+
+
+def keep_rights(path: Path, file: BinaryIO, old: os.stat_result) -> None:
+    """Mode and owner of the file that is replaced, as far as they differ and the system allows; else it says so."""
+    if not hasattr(os, "fchown"):  # Windows
+        return
+    number = file.fileno()
+    now = os.fstat(number)
+    refused = None
+    for wanted, change in (
+        (now.st_uid != old.st_uid, lambda: os.fchown(number, old.st_uid, -1)),
+        (now.st_gid != old.st_gid, lambda: os.fchown(number, -1, old.st_gid)),
+        ((now.st_mode ^ old.st_mode) & 0o777, lambda: os.fchmod(number, old.st_mode & 0o777)),
+    ):
+        try:
+            if wanted:
+                change()
+        except OSError as error:
+            refused = refused or error
+    if refused and path not in NOTED:
+        NOTED.add(path)
+        print(f"note: the mode or owner of {path} could not be kept: {refused.strerror}", file=sys.stderr)
 
 
 def write_somewhere(path: Path, write: Callable[[BinaryIO], None]) -> None:
@@ -170,19 +204,22 @@ def write_somewhere(path: Path, write: Callable[[BinaryIO], None]) -> None:
     temporary files, and the error says where."""
     try:
         write_whole(path, write)
+    except Kept:
+        raise
     except ConversionError as error:
         kept = keep(path.name, write)
         raise ConversionError(f"{error}" + (f"; it is kept as {kept}" if kept else "")) from None
 
 
 def keep(name: str, write: Callable[[BinaryIO], None]) -> Path | None:
-    try:
+    """Under its name at once: nobody else knows the folder, and the system may refuse to rename."""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as on_error:
         folder = Path(tempfile.mkdtemp(prefix="pixelcnn-"))
-    except OSError:
-        return None
-    try:
-        write_whole(folder / name, write)
-    except ConversionError:
-        folder.rmdir()
-        return None
-    return folder / name
+        on_error.callback(shutil.rmtree, folder, ignore_errors=True)
+        with (folder / name).open("xb") as file:
+            write(file)
+            file.flush()
+            sync(file)
+        on_error.pop_all()
+        return folder / name
+    return None

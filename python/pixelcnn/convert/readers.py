@@ -32,9 +32,21 @@ class Source:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+# How the names of a V2 checkpoint's files end.
+PARTS = r"\.(index|meta|data-\d+-of-\d+)$"
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that are read of a checkpoint, as far as they are there."""
+    prefix = re.sub(PARTS, "", path.name)
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    parts = [file for file in beside if file.name != prefix and re.sub(PARTS, "", file.name) == prefix]
+    return [path] * path.exists() + parts
+
+
 def open_source(path: Path) -> Source:
     """Find out the format by content; only the .data part of a V2 checkpoint has no mark in it."""
-    prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path))
+    prefix = re.sub(PARTS, "", str(path))
     if prefix != str(path) or not path.exists():
         if os.path.isfile(f"{prefix}.index"):
             return open_tensorflow(Path(prefix), "V2")

@@ -15,7 +15,7 @@ use crate::output;
 use super::architecture::ArchitectureArgs;
 use super::chart;
 use super::gpu::{self, Adapter};
-use super::{EngineArgs, images, say};
+use super::{EngineArgs, Files, images, say};
 use measure::{Effort, Sweep};
 pub use report::KernelTotal;
 use report::Report;
@@ -158,24 +158,26 @@ pub fn run(args: &Args) -> Result<()> {
         let sizes = report.results.iter().map(|row| row.batch).collect();
         report.profiles = profiles(adapter, &model, &network, sizes)?;
     }
-    match &args.json {
-        Some(path) if path == Path::new("-") => super::print(&report.json()?)?,
-        json => {
-            super::print(&report.text())?;
-            json.as_ref().map_or(Ok(()), |path| report.write_json(path))?;
-        }
-    }
-    if let Some(path) = &args.csv {
-        report.write_csv(path)?;
-    }
-    if let Some(path) = &args.plot {
-        chart::write(path, &report)?;
-    }
-    Ok(())
+    let (text, json) = match &args.json {
+        Some(path) if path == Path::new("-") => (report.json()?, None),
+        json => (report.text(), json.as_ref()),
+    };
+    super::all([
+        super::print(&text),
+        json.map_or(Ok(()), |path| report.write_json(path)),
+        args.csv.as_ref().map_or(Ok(()), |path| report.write_csv(path)),
+        args.plot.as_ref().map_or(Ok(()), |path| chart::write(path, &report)),
+    ])
 }
 
 /// Everything that could keep results from being written, before there are any.
 fn check_outputs(args: &Args) -> Result<()> {
+    let mut files = Files::default();
+    args.model.add_to(&mut files);
+    for (flag, path) in [("--json", &args.json), ("--csv", &args.csv), ("--plot", &args.plot)] {
+        files.writes(flag, path.as_deref());
+    }
+    files.check()?;
     if let Some(path) = args.json.as_ref().filter(|path| *path != Path::new("-")) {
         output::check(path, "json")?;
     }
@@ -199,7 +201,8 @@ fn profiles(
     batches.dedup();
     let rows = cost::group_of_rows(network);
     let shape = model.shape(network.width, network.height);
-    let requests = batches.iter().map(|&batch| measure::request(shape, batch)).collect::<Result<Vec<_>, _>>()?;
+    let requests =
+        batches.iter().map(|&batch| measure::request(shape, batch)).collect::<Result<Vec<_>, _>>()?;
     let totals = gpu::profile(model, adapter, &requests, rows)?;
     let pixels = rows * network.width;
     let of_batch = batches.into_iter().zip(totals);

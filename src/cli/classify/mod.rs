@@ -12,7 +12,7 @@ use crate::output::{self, file, npy};
 
 use super::input::{Classes, InputArgs, Inputs, Others};
 use super::likelihood::{Case, bits_per_dim, log_likelihoods};
-use super::{EngineArgs, ModelArgs, chart};
+use super::{EngineArgs, Files, ModelArgs, chart};
 use confusion::Confusion;
 
 mod confusion;
@@ -96,8 +96,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         path.as_ref().map_or(Ok(()), |path| output::check(path, kind))?;
     }
     args.plot.as_ref().map_or(Ok(()), |path| chart::check(path))?;
+    let mut files = Files::default();
+    args.model.add_to(&mut files);
+    for (flag, path) in [("--csv", &args.csv), ("--scores", &args.scores), ("--plot", &args.plot)] {
+        files.writes(flag, path.as_deref());
+    }
     let prior = prior(args, names.len())?;
-    let inputs = args.input.read(&model, &Classes::Known)?;
+    let inputs = args.input.read(&model, &Classes::Known, files)?;
     if args.input.list {
         return inputs.list(&model, args.json);
     }
@@ -115,12 +120,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let predicted: Vec<_> = probabilities.iter().map(|of_image| likeliest(of_image)).collect();
     let known = inputs.images.iter().map(|input| input.class).zip(predicted.iter().copied());
     let confusion = Confusion::of(known, names);
-    if let Some(path) = &args.scores {
-        write_scores(path, &nats, classes)?;
-    }
-    if let (Some(path), Some(confusion)) = (&args.plot, &confusion) {
-        chart::write(path, confusion)?;
-    }
     let image = |(i, probabilities): (usize, Vec<f64>)| {
         let input = &inputs.images[i];
         let of_image = &nats[i * classes..(i + 1) * classes];
@@ -141,13 +140,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         confusion: confusion.as_ref().map(|confusion| &confusion.counts[..]),
         others: &inputs.others,
     };
-    if let Some(path) = &args.csv {
-        report.write_csv(path)?;
-    }
-    super::print(&match args.json {
+    let text = match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(&report)?),
         false => describe(&report, &inputs, &model, confusion.as_ref())?,
-    })?;
+    };
+    super::all([
+        args.scores.as_ref().map_or(Ok(()), |path| write_scores(path, &nats, classes)),
+        args.plot
+            .as_ref()
+            .zip(confusion.as_ref())
+            .map_or(Ok(()), |(path, chart)| chart::write(path, chart)),
+        args.csv.as_ref().map_or(Ok(()), |path| report.write_csv(path)),
+        super::print(&text),
+    ])?;
     Ok(inputs.exit_code())
 }
 

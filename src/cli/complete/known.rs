@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::input::{Pixels, decode};
 
+use crate::cli::Files;
 use crate::cli::drawing::file_name;
 
 /// What is known.
@@ -58,6 +59,13 @@ pub enum Known {
 }
 
 impl KnownArgs {
+    /// The mask is read, if there is one.
+    pub fn add_to(&self, files: &mut Files) {
+        if let Some(path) = &self.mask {
+            files.reads("--mask", path);
+        }
+    }
+
     pub fn read(&self) -> Result<Known> {
         Ok(match (&self.rows, &self.hole, &self.mask) {
             (Some(rows), ..) => Known::Rows(*rows),

@@ -14,7 +14,7 @@ use crate::sampling::resampling::{choose, effective_sample_size};
 
 use super::drawing::{Again, DrawArgs, Seed, ShowArgs, draw_texts, file_name, model_texts, parse_seed};
 use super::input::{Classes, Input, InputArgs, Inputs};
-use super::{EngineArgs, ModelArgs, images, say};
+use super::{EngineArgs, Files, ModelArgs, images, say};
 use known::KnownArgs;
 use target::Target;
 
@@ -73,6 +73,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     each: Option<PathBuf>,
 
+    /// Write into a folder for --each that holds other images, and replace those that are in the way
+    #[arg(long, requires = "each")]
+    overwrite: bool,
+
     #[command(flatten)]
     show: ShowArgs,
 }
@@ -117,7 +121,7 @@ struct Completion {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.load()?;
     let known = args.known.read()?;
-    let inputs = args.input.read(&model, &Classes::Known)?;
+    let inputs = args.input.read(&model, &Classes::Known, files(args))?;
     if args.input.list {
         return inputs.list(&model, false);
     }
@@ -149,6 +153,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         place.display()
     ));
     Ok(inputs.exit_code())
+}
+
+/// The files of the call, but for the images.
+fn files(args: &Args) -> Files<'_> {
+    let mut files = Files::default();
+    args.model.add_to(&mut files);
+    args.known.add_to(&mut files);
+    match &args.each {
+        None => files.writes("-o", Some(&args.output)),
+        Some(path) => files.writes_each("--each", path, target::is_completion),
+    }
+    files.writes("--animate", args.show.animate.as_deref());
+    files
 }
 
 fn tasks<'a>(

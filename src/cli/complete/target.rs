@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 
-use crate::output::file::NewFolder;
+use crate::input::images_in;
+use crate::output::file::Folder;
 use crate::output::grid::{Drawing, Grid};
-use crate::output::{self, Image, png};
+use crate::output::{self, Image, OutputError, png};
 
 use super::{Args, Completion, Task, Texts};
 
@@ -18,7 +19,7 @@ pub struct Target {
     channels: usize,
     grid: Option<Grid>,
     drawing: Option<Drawing>,
-    folder: Option<NewFolder>,
+    folder: Option<Folder>,
     /// For the folder, the completions, of image and number: files say what is known when all are drawn.
     kept: Vec<(usize, usize, Image)>,
 }
@@ -34,18 +35,21 @@ impl Target {
         let folder = match &args.each {
             Some(path) => {
                 ensure!(!path.is_file(), "--each: {} is a file (give a folder)", path.display());
-                let folder = NewFolder::create(path);
-                let folder = folder.with_context(|| format!("--each: cannot create {}", path.display()))?;
-                output::check(&file(&folder, 0, 0), "png")?;
+                let there = images_in(path, 1).find(|_| !args.overwrite);
+                if let Some(image) = there {
+                    bail!(
+                        "--each {}: {} is there already, and others would be mixed with it (choose another \
+                        folder; --overwrite replaces and mixes)",
+                        path.display(),
+                        image.display()
+                    );
+                }
+                let folder = Folder::new(path, name(0, 0).as_ref())?;
+                folder.make_for(&args.show.animate)?;
                 Some(folder)
             }
             None => {
                 output::check(&args.output, "png")?;
-                ensure!(
-                    args.show.animate.as_ref() != Some(&args.output),
-                    "--animate {}: is the file of the rows (choose another name, or another for -o)",
-                    args.output.display()
-                );
                 let shown = grid
                     .as_ref()
                     .and_then(|grid| grid.image().levels.len().checked_mul(args.show.scale.pow(2)));
@@ -98,7 +102,7 @@ impl Target {
     }
 
     /// Writes everything, and says where it is.
-    pub fn finish(self, args: &Args, texts: &Texts) -> Result<PathBuf> {
+    pub fn finish(mut self, args: &Args, texts: &Texts) -> Result<PathBuf> {
         let list =
             |effective: &[f64]| effective.iter().map(|e| format!("{e:.2}")).collect::<Vec<_>>().join(",");
         let mut of_all = texts.shared.clone();
@@ -108,27 +112,70 @@ impl Target {
             of_all.push(("classes", classes.join(",")));
         }
         of_all.extend(texts.effective.as_ref().map(|e| ("effective_sample_size", list(e))));
-        args.show.finish(self.drawing.as_ref(), &of_all)?;
-        let Some(folder) = &self.folder else {
-            if let Some(grid) = &self.grid {
-                png::write(&args.output, &grid.image().enlarged(args.show.scale), &of_all)?;
-            }
+        let animated = args.show.finish(self.drawing.as_ref(), &of_all);
+        let Some(mut folder) = self.folder.take() else {
+            let write = |grid: &Grid| {
+                Ok(png::write(&args.output, &grid.image().enlarged(args.show.scale), &of_all)?)
+            };
+            crate::cli::all([self.grid.as_ref().map_or(Ok(()), write), animated])?;
             return Ok(args.output.clone());
         };
-        for (number, k, image) in &self.kept {
+        let of_one = |number: usize, k: usize| {
             let mut of_one = texts.shared.clone();
             let index = number * args.count + k;
-            of_one.extend([("index", index.to_string()), ("image", texts.names[*number].clone())]);
-            of_one.extend(texts.classes[*number][*k].clone().map(|class| ("class", class)));
+            of_one.extend([("index", index.to_string()), ("image", texts.names[number].clone())]);
+            of_one.extend(texts.classes[number][k].clone().map(|class| ("class", class)));
             of_one.extend(
                 texts.effective.as_ref().map(|e| ("effective_sample_size", list(&e[index..=index]))),
             );
-            png::write(&file(folder, *number, *k), image, &of_one)?;
-        }
+            of_one
+        };
+        crate::cli::all([put_each(&mut folder, &self.kept, &of_one), animated])?;
         Ok(folder.path().to_owned())
     }
 }
 
-fn file(folder: &NewFolder, number: usize, k: usize) -> PathBuf {
-    folder.path().join(format!("{number:06}-{k}.png"))
+/// Writes every completion into the folder; those that the system refuses there, into another one.
+fn put_each(
+    folder: &mut Folder,
+    kept: &[(usize, usize, Image)],
+    texts: &dyn Fn(usize, usize) -> Vec<(&'static str, String)>,
+) -> Result<()> {
+    let put = |folder: &mut Folder, (number, k, image): &(usize, usize, Image)| {
+        let texts = texts(*number, *k);
+        folder.put(name(*number, *k).as_ref(), true, |file| Ok(png::encode(file, image, &texts)?))
+    };
+    for (done, completion) in kept.iter().enumerate() {
+        let Err(error) = put(folder, completion) else { continue };
+        let keep = || {
+            let mut elsewhere = Folder::elsewhere()?;
+            kept[done..].iter().try_for_each(|completion| put(&mut elsewhere, completion).map(drop))?;
+            Ok::<_, OutputError>(elsewhere)
+        };
+        let (error, after) = (anyhow::Error::from(error), kept.len() - done - 1);
+        match keep() {
+            Ok(elsewhere) => bail!(
+                "{}; it and the {after} after it are kept in {}",
+                crate::cli::one_line(&error),
+                elsewhere.path().display()
+            ),
+            Err(_) => return Err(error),
+        }
+    }
+    let (vanished, path) = (folder.take_vanished(), folder.path().display());
+    ensure!(vanished == 0, "{path} vanished with {vanished} completions in it, while it was written to");
+    Ok(())
+}
+
+/// The name of a completion's file.
+fn name(number: usize, k: usize) -> String {
+    format!("{number:06}-{k}.png")
+}
+
+/// Whether a name is one of those.
+pub fn is_completion(name: &str) -> bool {
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let stem = name.len().checked_sub(4).filter(|_| name.to_ascii_lowercase().ends_with(".png"));
+    let parts = stem.and_then(|end| name[..end].split_once('-'));
+    parts.is_some_and(|(number, k)| number.len() >= 6 && is_number(number) && is_number(k))
 }

@@ -12,7 +12,7 @@ use crate::output::{self, NewFile, npy};
 
 use super::input::{Classes, Input, InputArgs, Inputs, Others};
 use super::likelihood::{Case, bits_per_dim, log_likelihoods};
-use super::{EngineArgs, ModelArgs, chart};
+use super::{EngineArgs, Files, ModelArgs, chart};
 use histogram::Histogram;
 
 mod histogram;
@@ -87,12 +87,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         path.as_ref().map_or(Ok(()), |path| output::check(path, kind))?;
     }
     args.plot.as_ref().map_or(Ok(()), |path| chart::check(path))?;
+    let mut files = Files::default();
+    args.model.add_to(&mut files);
+    for (flag, path) in [("--params", &args.params), ("--csv", &args.csv), ("--plot", &args.plot)] {
+        files.writes(flag, path.as_deref());
+    }
     let classes = match &args.class {
         Some(list) => Classes::Listed(list),
         None if args.input.list => Classes::Known,
         None => Classes::Needed,
     };
-    let inputs = args.input.read(&model, &classes)?;
+    let inputs = args.input.read(&model, &classes, files)?;
     if args.input.list {
         return inputs.list(&model, args.json);
     }
@@ -105,15 +110,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let nats = log_likelihoods(&args.engine, &model, &inputs.images, &cases, params.as_mut())?;
     let bits: Vec<_> =
         nats.iter().zip(&inputs.images).map(|(&nats, input)| bits_per_dim(nats, input)).collect();
-    if let Some(file) = params {
-        file.finish()?;
-    }
-    if let Some(path) = &args.plot {
+    let plot = |path: &PathBuf| {
         let roots = args.input.roots();
         let values = inputs.images.iter().zip(&bits).map(|(input, &bits)| (input.root, bits));
-        chart::write(path, &Histogram::new(&roots, values.collect()))?;
-    }
-    report(args, &model, &inputs, &bits)?;
+        chart::write(path, &Histogram::new(&roots, values.collect()))
+    };
+    super::all([
+        params.map_or(Ok(()), |file| Ok(file.finish()?)),
+        args.plot.as_ref().map_or(Ok(()), plot),
+        report(args, &model, &inputs, &bits),
+    ])?;
     Ok(inputs.exit_code())
 }
 
@@ -145,18 +151,19 @@ fn report(args: &Args, model: &Model, inputs: &Inputs, bits: &[f64]) -> Result<(
         median_bits_per_dim: median,
         others: &inputs.others,
     };
-    if let Some(path) = &args.csv {
+    let write_csv = |path: &PathBuf| {
         let row = |image: &ImageReport| {
             let class = image.class.unwrap_or("").to_owned();
             vec![image.path.to_owned(), class, image.bits_per_dim.to_string()]
         };
         let header = ["path", "class", "bits_per_dim"].map(str::to_owned).to_vec();
-        super::write_csv(path, [header].into_iter().chain(report.images.iter().map(row)).collect())?;
-    }
-    super::print(&match args.json {
+        super::write_csv(path, [header].into_iter().chain(report.images.iter().map(row)).collect())
+    };
+    let text = match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(&report)?),
         false => describe(&report)?,
-    })
+    };
+    super::all([args.csv.as_ref().map_or(Ok(()), write_csv), super::print(&text)])
 }
 
 /// Mean, its standard error, and median.

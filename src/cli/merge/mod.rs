@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 use super::target::{Folder, Item, Series, Target, Template, same_images, text, turns};
-use super::{counted, note};
+use super::{Files, counted, note};
 use part::{Look, Part};
 
 mod part;
@@ -29,6 +29,10 @@ pub struct Args {
     /// Names of the files in a folder, as of `pixelcnn sample`
     #[arg(long, value_name = "TEMPLATE", default_value = "{index:06}.png", value_parser = Template::parse)]
     name: Template,
+
+    /// Write into a folder that holds other images, and replace those that are in the way
+    #[arg(long)]
+    overwrite: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -48,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
         channels: look.channels,
         turns: turns(&whole.classes()),
     };
-    let mut target = open(args, &series, &whole)?;
+    let mut target = open(args, &series, &whole, &look)?;
     let mut done = 0;
     for part in &whole.parts {
         let mut put = |item: &Item, levels: Vec<u8>, settings: &_| {
@@ -69,26 +73,29 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn open(args: &Args, series: &Series, whole: &Whole) -> Result<Target> {
+fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Target> {
     let path = &args.output;
     let is_folder = path.is_dir() || path.extension().is_none() && path != Path::new("-");
-    if !is_folder {
-        return Target::file(path, series, 1);
-    }
-    ensure!(
-        !args.parts.iter().any(|part| same_place(part, path)),
-        "-o {}: is a folder that is to be merged (choose another)",
-        path.display()
-    );
     let item = |index: u64| {
         let part = whole.parts.partition_point(|part| part.first() <= index) - 1;
         whole.parts[part].items[(index - whole.parts[part].first()) as usize].clone()
     };
-    Ok(Target::Each(Folder::open(path, &args.name, series, series.indices.clone(), &item)?))
-}
-
-fn same_place(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+    let mut files = Files::default();
+    whole.parts.iter().for_each(|part| files.reads("part", &part.path));
+    args.parts.iter().filter(|part| part.is_dir()).for_each(|folder| files.reads_images_in(folder));
+    if !is_folder {
+        files.writes("-o", Some(path));
+        files.check()?;
+        return Target::file(path, series, 1);
+    }
+    let indices = &series.indices;
+    files.writes_each("-o", path, |name| args.name.makes(name, path, indices.clone(), &item));
+    files.check()?;
+    let folder = Folder::open("-o", path, &args.name, series, indices.clone(), &item)?;
+    if !args.overwrite {
+        folder.refuse_others(indices, &item, &look.texts, &[], "")?;
+    }
+    Ok(Target::Each(folder))
 }
 
 /// Everything that is to be merged, as far as it is looked at.

@@ -1,5 +1,6 @@
 //! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -9,17 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::engine::{EngineError, Room, Want};
 use crate::model::Model;
 use crate::output::Image;
-use crate::output::grid::Drawing;
-use crate::head;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
-use super::target::{Folder, Target, Template, Texts};
+use super::target::{Target, Template};
 use super::{EngineArgs, ModelArgs, counted, images, note};
+use outputs::{Outputs, check_files};
 use plan::Plan;
-use pool::{Drawn, Work, Worker};
+use pool::{Work, Worker};
 use range::{Shard, parse_shard};
 use scores::Scores;
 
+mod outputs;
 mod plan;
 mod pool;
 mod range;
@@ -90,12 +91,12 @@ pub struct Args {
     #[arg(long, value_name = "TEMPLATE", default_value = DEFAULT_NAME.as_str(), value_parser = Template::parse)]
     name: Template,
 
-    /// Keep images of --each that are there already; files that are not what would be drawn are an error
+    /// Keep images of --each that are there already; fail if an existing file does not match
     #[arg(long, requires = "each")]
     resume: bool,
 
-    /// With --resume: draw what takes the place of files that are not what would be drawn
-    #[arg(long, requires = "resume")]
+    /// Replace files of --each that do not match, and draw into a folder that holds other images
+    #[arg(long, requires = "each")]
     overwrite: bool,
 
     /// Also write a table of how likely the model finds each of its images, in bits per dimension; the files of
@@ -128,15 +129,11 @@ fn parse_size(text: &str) -> Result<(usize, usize), String> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    refuse_random_parts(args)?;
     let mut plan = plan(args, args.model.load()?)?;
     if args.each.is_none() && args.name != *DEFAULT_NAME {
         bail!("--name: names the files of --each (add --each DIR)");
     }
-    ensure!(
-        args.show.animate.as_ref() != Some(&args.output) || args.each.is_some(),
-        "--animate {}: is the file of the grid (choose another name, or another for -o)",
-        args.output.display()
-    );
     let series = plan.series();
     let count = series.count();
     let is_array = args.output.extension().is_some_and(|e| e == "npz" || e == "npy");
@@ -145,18 +142,26 @@ pub fn run(args: &Args) -> Result<()> {
         note(&format!("no images: there are {all} for all processes together"));
         return Ok(());
     }
+    check_files(args, &plan)?;
     let mut outputs = Outputs::open(args, &plan)?;
     let mut todo = vec![plan.indices.clone()];
-    if let (true, Target::Each(folder)) = (args.resume, &outputs.target) {
-        let item = |index| plan.item(index);
-        let found = folder.resume(plan.indices.clone(), &item, &plan.settings(&[]), args.overwrite)?;
-        note(&format!("{} of {} are there already{}", found.kept, counted(count), found.doubts()));
-        todo = found.missing;
+    if let Target::Each(folder) = &outputs.target {
+        let (item, settings) = (|index| plan.item(index), plan.settings(&[]));
+        if args.resume {
+            folder.remove_abandoned();
+            let found = folder.resume(plan.indices.clone(), &item, &settings, args.overwrite)?;
+            note(&format!("{} of {} are there already{}", found.kept, counted(count), found.doubts()));
+            todo = found.missing;
+        } else if !args.overwrite {
+            let own = [&args.show.animate, &args.scores].into_iter().flatten();
+            let own: Vec<_> = own.map(PathBuf::as_path).collect();
+            folder.refuse_others(&plan.whole, &item, &settings, &own, "--resume goes on with a run; ")?;
+        }
         if todo.is_empty() {
             return Ok(());
         }
     }
-    let left: usize = todo.iter().map(|range| (range.end - range.start) as usize).sum();
+    let mut left = images_in(&todo);
     let mut workers = match count {
         0 => Vec::new(),
         // For as many as without --resume, so that batches and what is said of them are the same.
@@ -165,23 +170,35 @@ pub fn run(args: &Args) -> Result<()> {
 
     let start = Instant::now();
     let mut done = count - left;
-    let bar = super::progress(left, plan.width * plan.height);
     let told: Vec<_> = workers.iter().map(|worker| (plan.settings(&[worker]), worker.batch)).collect();
-    let work = Work {
-        todo: &todo,
-        request: &|indices| plan.request(indices),
-        in_order: outputs.target.needs_order() || outputs.scores.is_some(),
-        most_waiting: (MOST_WAITING / series.bytes()).max(1),
-    };
-    let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
-        let (settings, batch) = &told[drawn.by];
-        outputs.put(&plan, drawn, settings, *batch)?;
-        done += 1;
-        Ok(())
-    });
-    bar.finish_and_clear();
-    if let Err(error) = drawn {
-        return Err(outputs.target.explain(error, done, count));
+    for round in 1.. {
+        let bar = super::progress(images_in(&todo), plan.width * plan.height);
+        let work = Work {
+            todo: &todo,
+            request: &|indices| plan.request(indices),
+            in_order: outputs.target.needs_order() || outputs.scores.is_some(),
+            most_waiting: (MOST_WAITING / series.bytes()).max(1),
+        };
+        let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
+            let (settings, batch) = &told[drawn.by];
+            outputs.put(&plan, drawn, settings, *batch)?;
+            done += 1;
+            Ok(())
+        });
+        bar.finish_and_clear();
+        if let Err(error) = drawn {
+            return Err(outputs.target.explain(error, done, count));
+        }
+        // The table has its rows already.
+        if round == MOST_ROUNDS || outputs.scores.is_some() {
+            break;
+        }
+        todo = outputs.vanished(&plan)?;
+        if todo.is_empty() {
+            break;
+        }
+        let again = images_in(&todo);
+        (done, left) = (count - again, left + again);
     }
     let mean = outputs.scores.as_ref().map(Scores::mean);
     let place = outputs.finish(args, &plan.about(&workers.iter().collect::<Vec<_>>()))?;
@@ -201,61 +218,27 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Where everything goes that is made.
-struct Outputs {
-    target: Target,
-    drawing: Option<Drawing>,
-    scores: Option<Scores>,
+/// A seed that every process makes up for itself does not make one run of their images.
+fn refuse_random_parts(args: &Args) -> Result<()> {
+    let Seed::Random = args.seed else { return Ok(()) };
+    ensure!(
+        args.shard.is_none(),
+        "-s random: with --shard, every share would have a seed of its own (give all processes the same number, such \
+        as -s 4711)"
+    );
+    ensure!(
+        !args.resume,
+        "-s random: with --resume, what is there has another seed (give its number; `pixelcnn inspect` tells it from \
+        an image)"
+    );
+    Ok(())
 }
 
-impl Outputs {
-    fn open(args: &Args, plan: &Plan) -> Result<Self> {
-        let series = plan.series();
-        let target = match &args.each {
-            None => Target::file(&args.output, &series, args.show.scale)?,
-            Some(path) => {
-                let item = |index| plan.item(index);
-                Target::Each(Folder::open(path, &args.name, &series, plan.whole.clone(), &item)?)
-            }
-        };
-        let grid = args.show.animate.as_ref().and_then(|_| series.grid());
-        let drawing = args.show.begin(grid.as_ref())?;
-        Ok(Self { target, drawing, scores: Scores::begin(args.scores.as_deref())? })
-    }
+/// How often images are drawn that have vanished with their folder.
+const MOST_ROUNDS: usize = 5;
 
-    /// Takes an image; `settings` are those it was drawn with.
-    fn put(&mut self, plan: &Plan, drawn: Drawn, settings: &Texts, batch: usize) -> Result<()> {
-        let Drawn { index, levels, log_likelihood, .. } = drawn;
-        if let Some(drawing) = &mut self.drawing {
-            let position = (index - plan.indices.start) as usize;
-            // All images of a batch are drawn in step.
-            let before = position / batch * plan.width * plan.height;
-            drawing.place(position, plan.width, &levels, |pixel| before + pixel + 1);
-        }
-        let item = plan.item(index);
-        let Some(scores) = &mut self.scores else {
-            return self.target.put(&item, levels, settings).map(drop);
-        };
-        let bits = head::bits_per_dim(&log_likelihood, plan.model.head().channels());
-        let file = self.target.put(&item, levels, &[settings, &[bits_text(bits)]].concat())?;
-        scores.put(index, item.class.as_ref().map(|(_, name)| name.as_str()), bits, &file)
-    }
-
-    /// Writes what is not written yet, and says where the images are. `about` tells of all of them.
-    fn finish(self, args: &Args, about: &Texts) -> Result<String> {
-        let mut about = about.to_vec();
-        if let Some(scores) = self.scores {
-            about.push(bits_text(scores.mean()));
-            scores.finish()?;
-        }
-        let place = self.target.finish(&about)?;
-        args.show.finish(self.drawing.as_ref(), &about)?;
-        Ok(place)
-    }
-}
-
-fn bits_text(bits: f64) -> (String, String) {
-    ("bits_per_dim".to_owned(), format!("{bits:.6}"))
+fn images_in(ranges: &[Range<u64>]) -> usize {
+    ranges.iter().map(|range| (range.end - range.start) as usize).sum()
 }
 
 /// Bytes of images that may wait for an earlier one to be written.
@@ -297,7 +280,12 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     let mut workers = workers(&args, &mut plan, count)?;
     let bar = super::progress(count, width * height);
     let all = [plan.indices.clone()];
-    let work = Work { todo: &all, request: &|indices| plan.request(indices), in_order: false, most_waiting: count };
+    let work = Work {
+        todo: &all,
+        request: &|indices| plan.request(indices),
+        in_order: false,
+        most_waiting: count,
+    };
     let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
         if series.indices.contains(&drawn.index) {
             grid.place((drawn.index - first) as usize, &drawn.levels);

@@ -19,6 +19,9 @@ pub const LABELS: &str = "arr_1";
 pub const NTHS: &str = "nth";
 const ABOUT: &str = "pixelcnn";
 
+/// Bytes of an `.npz` beside its numbers, about: headers, and how the images were drawn.
+const MOST_TEXT: u64 = 1 << 16;
+
 /// An array in the making, image by image.
 pub struct Array {
     path: PathBuf,
@@ -48,7 +51,7 @@ impl Array {
         let shape = [count, height, width, channels * repeats];
         let bytes = shape.iter().map(|&length| length as u64).product::<u64>();
         let file = if kind == "npz" {
-            file.reserve(bytes + 8 * count as u64)?;
+            file.reserve(bytes + 16 * count as u64 + MOST_TEXT)?;
             let mut npz = NpzWriter::new(file);
             npz.begin(IMAGES, Type::U8, &shape).with_context(cannot)?;
             Kind::Npz(npz)

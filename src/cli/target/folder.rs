@@ -1,21 +1,29 @@
 //! The folder of `--each`: a file an image.
 
+use std::collections::HashSet;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::output::file::{self, NewFile, NewFolder, OutputError};
+use crate::input::images_in;
+use crate::output::file::{self, OutputError, Place, folded};
 use crate::output::{Image, png};
 
 use super::{Item, Series, Template, Texts, same_images};
+use crate::cli::{counted, note};
 
 /// A folder of files, named by a template.
 pub struct Folder {
-    folder: NewFolder,
+    /// The flag that names it.
+    flag: &'static str,
+    folder: file::Folder,
     template: Template,
+    /// Hashes of the images that this run has written.
+    written: HashSet<u64>,
     width: usize,
     height: usize,
     channels: usize,
@@ -49,22 +57,27 @@ impl Found {
 }
 
 impl Folder {
-    /// Makes the folder, if need be. `whole` are the indices of all images that will go there, of whichever process.
+    /// Checks that the images can go there. `whole` are the indices of all of them, of whichever process.
     pub fn open(
+        flag: &'static str,
         path: &Path,
         template: &Template,
         series: &Series,
         whole: Range<u64>,
         item: &dyn Fn(u64) -> Item,
     ) -> Result<Self> {
-        ensure!(!path.is_file(), "--each: {} is a file (give a folder)", path.display());
-        template.check(whole.clone(), item)?;
-        let folder = NewFolder::create(path);
-        let folder = folder.with_context(|| format!("--each: cannot create {}", path.display()))?;
+        ensure!(!path.is_file(), "{flag}: {} is a file (give a folder)", path.display());
+        template.check(path, whole.clone(), item)?;
         let last = item(whole.end.saturating_sub(1));
-        file::prove_folder_writable(path, Path::new(&template.name(&last)))?;
+        let folder = file::Folder::new(path, Path::new(&template.name(&last)))?;
         let Series { width, height, channels, .. } = *series;
-        Ok(Self { folder, template: template.clone(), width, height, channels })
+        let (template, written) = (template.clone(), HashSet::new());
+        Ok(Self { flag, folder, template, written, width, height, channels })
+    }
+
+    /// Makes the folder if one of these files, which are begun before there is an image, is to be in it.
+    pub fn make_for<'a>(&self, files: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+        Ok(self.folder.make_for(files)?)
     }
 
     pub fn path(&self) -> &Path {
@@ -75,18 +88,95 @@ impl Folder {
         self.path().join(self.template.name(item))
     }
 
-    pub fn put(&self, item: &Item, levels: Vec<u8>, settings: &Texts) -> Result<PathBuf> {
+    pub fn put(&mut self, item: &Item, levels: Vec<u8>, settings: &Texts) -> Result<PathBuf> {
         let image = Image { width: self.width, height: self.height, channels: self.channels, levels };
-        let path = self.file(item);
-        let texts = [settings, &item.texts()].concat();
-        let subfolder = path.parent().filter(|parent| *parent != self.path());
-        if let Some(folder) = subfolder {
-            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let name = self.template.name(item);
+        if let Some(other) =
+            self.own_image(&self.path().join(&name), settings).filter(|other| other != item)
+        {
+            bail!(
+                "cannot write {}: it holds image {} of this run (--name: add {{index}})",
+                self.path().join(name).display(),
+                other.index
+            );
         }
-        let mut file = NewFile::create(&path)?;
-        file.fill(|writer| Ok(png::encode(writer, &image, &texts)?))?;
-        file.finish()?;
+        let texts = [settings, &item.texts()].concat();
+        // Not on the disk at once, which takes long for many: --resume draws again what a power failure takes.
+        let encode = |file: &mut _| Ok(png::encode(file, &image, &texts)?);
+        let path = self.folder.put(Path::new(&name), false, encode)?;
+        self.written.insert(hash(item));
         Ok(path)
+    }
+
+    /// The image of a file, if this run has written it. Names that differ may be one file: what is checked beforehand
+    /// is how the file system compares them, and that may be more than case.
+    fn own_image(&self, path: &Path, settings: &Texts) -> Option<Item> {
+        let (_, texts) = png::read(path).ok()?;
+        let item = Item::of(&texts).filter(|item| self.written.contains(&hash(item)))?;
+        same_images(settings, &texts).is_ok().then_some(item)
+    }
+
+    /// How many images have vanished since the last call, with the folder or one in it.
+    pub fn take_vanished(&mut self) -> usize {
+        self.folder.take_vanished()
+    }
+
+    /// Says where the images are, all of them.
+    pub fn finish(mut self) -> Result<String> {
+        let (vanished, path) = (self.take_vanished(), self.path().display());
+        ensure!(
+            vanished == 0,
+            "{path} vanished with {} in it; it was made anew for the rest (the same command draws what is missing)",
+            counted(vanished)
+        );
+        Ok(path.to_string())
+    }
+
+    /// Fails if the folder holds an image that this run, by any of its processes, does not make. `own` are other
+    /// files of this call, `instead` is a flag that helps.
+    pub fn refuse_others(
+        &self,
+        whole: &Range<u64>,
+        item: &dyn Fn(u64) -> Item,
+        settings: &Texts,
+        own: &[&Path],
+        instead: &str,
+    ) -> Result<()> {
+        let own: Vec<_> = own.iter().filter_map(|path| Place::of(path).ok()).collect();
+        for path in images_in(self.path(), self.template.depth()) {
+            let difference = match png::read(&path) {
+                Err(::png::DecodingError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    None
+                }
+                Err(_) => Some("it is not whole, or of another kind".to_owned()),
+                Ok((image, texts)) => match Item::of(&texts) {
+                    None => Some("it does not say which".to_owned()),
+                    Some(found) if !whole.contains(&found.index) => {
+                        let (first, last) = (whole.start, whole.end - 1);
+                        Some(format!("its index is {}, expected {first} to {last}", found.index))
+                    }
+                    Some(found) => {
+                        let item = item(found.index);
+                        self.difference(&item, settings, &image, &texts).or_else(|| {
+                            let expected = self.file(&item);
+                            let is_named = folded(&expected) == folded(&path);
+                            (!is_named).then(|| format!("its name would be {}", expected.display()))
+                        })
+                    }
+                },
+            };
+            let is_own = || Place::of(&path).is_ok_and(|place| own.iter().any(|own| own.is_same(&place)));
+            if let Some(difference) = difference.filter(|_| !is_own()) {
+                bail!(
+                    "{} {}: {} is an image of another run: {difference} (choose another folder; \
+                    {instead}--overwrite replaces and mixes)",
+                    self.flag,
+                    self.path().display(),
+                    path.display()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Which images are there, whole and as they would be drawn. Others stop it, unless they are to be overwritten.
@@ -97,7 +187,6 @@ impl Folder {
         settings: &Texts,
         overwrite: bool,
     ) -> Result<Found> {
-        self.remove_abandoned();
         let mut found = Found::default();
         for index in indices {
             let item = item(index);
@@ -133,14 +222,22 @@ impl Folder {
         Ok(found)
     }
 
-    /// Files that a killed process has left half made.
+    /// Removes files that processes have left half made, and says so of those whose processes may not have ended.
     pub fn remove_abandoned(&self) {
-        file::remove_abandoned(self.path());
-        // Of templates with folders, one level down.
-        for entry in fs::read_dir(self.path()).into_iter().flatten().flatten() {
-            if self.template.as_str().contains('/') && entry.path().is_dir() {
-                file::remove_abandoned(&entry.path());
+        let mut folders = vec![(self.path().to_owned(), 1)];
+        let mut old = 0;
+        while let Some((folder, depth)) = folders.pop() {
+            old += file::remove_abandoned(&folder).len();
+            if depth < self.template.depth() {
+                let inside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+                folders.extend(inside.filter(|path| path.is_dir()).map(|path| (path, depth + 1)));
             }
+        }
+        if old > 0 {
+            note(&format!(
+                "removed {old} temporary files of other machines, which are hours old, from {}",
+                self.path().display()
+            ));
         }
     }
 
@@ -161,4 +258,10 @@ impl Folder {
             Some(_) => same_images(settings, texts).err(),
         }
     }
+}
+
+fn hash(item: &Item) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    item.hash(&mut hasher);
+    hasher.finish()
 }

@@ -142,7 +142,7 @@ impl Target {
                 stdout.write_all(&bytes).and_then(|()| stdout.flush()).context("writing to stdout")?;
                 Ok("stdout".to_owned())
             }
-            Self::Each(folder) => Ok(folder.path().display().to_string()),
+            Self::Each(folder) => folder.finish(),
             Self::Array(array) => array.finish(about),
         }
     }

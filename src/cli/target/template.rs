@@ -1,10 +1,13 @@
 //! Names of files, from a template.
 
+use std::cell::LazyCell;
 use std::fmt::Write;
 use std::ops::Range;
 use std::path::{Component, Path};
 
 use anyhow::{Result, bail, ensure};
+
+use crate::output::file::{folded, ignores_case};
 
 use super::Item;
 
@@ -101,8 +104,30 @@ impl Template {
         name
     }
 
-    /// Checks the names of all images: each stays in the folder, and no two are the same.
-    pub fn check(&self, indices: Range<u64>, item: &dyn Fn(u64) -> Item) -> Result<()> {
+    /// Whether it makes the name, in this folder.
+    pub fn makes(
+        &self,
+        name: &str,
+        folder: &Path,
+        indices: Range<u64>,
+        item: &dyn Fn(u64) -> Item,
+    ) -> bool {
+        let (wanted, ignores_case) = (folded(name), LazyCell::new(|| ignores_case(folder)));
+        if !wanted.ends_with(".png") {
+            return false;
+        }
+        indices
+            .map(|index| self.name(&item(index)))
+            .any(|made| made == name || folded(&made) == wanted && *ignores_case)
+    }
+
+    /// How deep its files lie in the folder; 1 is the folder itself.
+    pub fn depth(&self) -> usize {
+        1 + self.text.matches('/').count()
+    }
+
+    /// Checks the names of all images: each stays in the folder, and no two are one file there.
+    pub fn check(&self, folder: &Path, indices: Range<u64>, item: &dyn Fn(u64) -> Item) -> Result<()> {
         let template = &self.text;
         let has = |field: Field| self.parts.iter().any(|p| matches!(p, Part::Field(f, _) if *f == field));
         if indices.is_empty() {
@@ -135,38 +160,44 @@ impl Template {
         if has(Field::Index) && !has(Field::Class) && !has(Field::ClassIndex) && !has(Field::Nth) {
             return Ok(());
         }
-        // Hashes, so that millions of names take little memory.
-        let mut hashes = Vec::with_capacity((indices.end - indices.start) as usize);
-        for index in indices.clone() {
-            hashes.push((hash(&stays(index)?), index));
+        indices.clone().try_for_each(|index| stays(index).map(drop))?;
+        let name = |index: u64| self.name(&item(index));
+        if let Some((first, second)) = same_key(indices.clone(), &|index| folded(name(index)))
+            && name(first) != name(second)
+            && ignores_case(folder)
+        {
+            bail!(
+                "--name {template}: images {first} and {second} would be {} and {}, which are one file in {}, where \
+                the file system ignores case (add {{index}}, or use {{class_index}})",
+                name(first),
+                name(second),
+                folder.display()
+            );
         }
-        hashes.sort_unstable();
-        for pair in hashes.windows(2) {
-            let [(a, first), (b, second)] = *pair else { continue };
-            let name = self.name(&item(first));
-            if a == b && folded(&name) == folded(&self.name(&item(second))) {
-                bail!(
-                    "--name {template}: images {first} and {second} would both be {name} (add {{index}}, or \
-                    {{class}} with {{nth}})"
-                );
-            }
+        if let Some((first, second)) = same_key(indices, &name) {
+            bail!(
+                "--name {template}: images {first} and {second} would both be {} (add {{index}}, or {{class}} with \
+                {{nth}})",
+                name(first)
+            );
         }
         Ok(())
     }
 }
 
-/// A name as file systems compare it.
-fn folded(name: &str) -> String {
-    match cfg!(any(windows, target_os = "macos")) {
-        true => name.to_lowercase(),
-        false => name.to_owned(),
-    }
+/// The first two indices that have the same key.
+fn same_key(indices: Range<u64>, key: &dyn Fn(u64) -> String) -> Option<(u64, u64)> {
+    // Hashes, so that millions of names take little memory.
+    let mut hashes: Vec<_> = indices.map(|index| (hash(&key(index)), index)).collect();
+    hashes.sort_unstable();
+    let is_same = |pair: &&[(u64, u64)]| pair[0].0 == pair[1].0 && key(pair[0].1) == key(pair[1].1);
+    hashes.windows(2).find(is_same).map(|pair| (pair[0].1, pair[1].1))
 }
 
-fn hash(name: &str) -> u64 {
+fn hash(key: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    folded(name).hash(&mut hasher);
+    key.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -203,7 +234,8 @@ mod tests {
 
     #[test]
     fn names_that_clash_or_leave_are_refused() {
-        let check = |template: &str| Template::parse(template).unwrap().check(0..300, &item);
+        let check =
+            |template: &str| Template::parse(template).unwrap().check(Path::new("."), 0..300, &item);
         for good in [
             "{index}.png",
             "a/{index}.png",
@@ -225,16 +257,18 @@ mod tests {
         ] {
             assert!(check(wrong).is_err(), "{wrong}");
         }
-        Template::parse("all.png").unwrap().check(4..5, &item).unwrap();
+        Template::parse("all.png").unwrap().check(Path::new("."), 4..5, &item).unwrap();
         let named = |class: &str| {
             let class = class.to_owned();
             let item = move |index| Item { index, class: Some((0, class.clone())), nth: index + 1 };
-            Template::parse("{class}{nth}.png").unwrap().check(0..2, &item)
+            Template::parse("{class}{nth}.png").unwrap().check(Path::new("."), 0..2, &item)
         };
         named("fine").unwrap();
         assert!(named("a/b").is_err() && named("").is_err());
         let unclassed = |index| Item { index, class: None, nth: index + 1 };
-        assert!(Template::parse("{class}{nth}.png").unwrap().check(0..2, &unclassed).is_err());
-        Template::parse("{nth}.png").unwrap().check(0..2, &unclassed).unwrap();
+        assert!(
+            Template::parse("{class}{nth}.png").unwrap().check(Path::new("."), 0..2, &unclassed).is_err()
+        );
+        Template::parse("{nth}.png").unwrap().check(Path::new("."), 0..2, &unclassed).unwrap();
     }
 }

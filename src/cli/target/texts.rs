@@ -4,7 +4,7 @@
 pub type Texts = [(String, String)];
 
 /// Which image one is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Item {
     pub index: u64,
     /// Number and name of its class.

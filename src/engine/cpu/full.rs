@@ -37,7 +37,9 @@ pub fn parameters(
                     match model.config() {
                         Some(config) => {
                             let network = Network { model, config, class, trace: None };
-                            out.copy_from_slice(&network.forward(&values(config, width, height, image)).data);
+                            out.copy_from_slice(
+                                &network.forward(&values(config, width, height, image)).data,
+                            );
                         }
                         None => {
                             let graph = model.graph(width, height);
@@ -58,7 +60,12 @@ pub fn trace(model: &Model, width: usize, height: usize, image: &[u16], class: O
         let graph = model.graph(width, height);
         let values = reference::trace(&graph, &model.tensors, image, class);
         let single = |value: Vec<f64>| value.into_iter().map(|x| x as f32).collect();
-        return graph.nodes.into_iter().zip(values).map(|(node, value)| (node.name, single(value))).collect();
+        return graph
+            .nodes
+            .into_iter()
+            .zip(values)
+            .map(|(node, value)| (node.name, single(value)))
+            .collect();
     };
     let network = Network { model, config, class, trace: Some(RefCell::default()) };
     network.forward(&values(config, width, height, image));

@@ -64,14 +64,21 @@ fn softplus(x: f32) -> f32 {
     // ln(1 + e) = 2 artanh(e / (2 + e)), whose argument is at most 1/3.
     let z = e / (2.0 + e);
     let s = z * z;
-    let p = (((((1.0 / 13.0) * s + 1.0 / 11.0) * s + 1.0 / 9.0) * s + 1.0 / 7.0) * s + 1.0 / 5.0) * s + 1.0 / 3.0;
+    let p = (((((1.0 / 13.0) * s + 1.0 / 11.0) * s + 1.0 / 9.0) * s + 1.0 / 7.0) * s + 1.0 / 5.0) * s
+        + 1.0 / 3.0;
     (if x < 0.0 { 0.0 } else { x }) + 2.0 * z * (1.0 + s * p)
 }
 
 /// The error function (a rational approximation on [−4, 4], where it has reached ±1 in single precision).
 #[inline(always)]
 fn erf(x: f32) -> f32 {
-    let x = if x < -4.0 { -4.0 } else if x > 4.0 { 4.0 } else { x };
+    let x = if x < -4.0 {
+        -4.0
+    } else if x > 4.0 {
+        4.0
+    } else {
+        x
+    };
     let s = x * x;
     let p = -2.726_142_3e-10;
     let p = p * s + 2.770_681_4e-8;
@@ -91,7 +98,9 @@ fn erf(x: f32) -> f32 {
 /// `x · Φ(x)`.
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+    let value = 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+    // There the sum above is what rounding leaves of it.
+    if x < -5.6 { -0.0 } else { value }
 }
 
 /// Its approximation by a hyperbolic tangent.
@@ -184,8 +193,20 @@ mod tests {
         match activation {
             Activation::Raw => x,
             Activation::Relu => x.max(0.0),
-            Activation::LeakyRelu(slope) => if x > 0.0 { x } else { f64::from(slope) * x },
-            Activation::Elu | Activation::ConcatElu => if x > 0.0 { x } else { x.exp_m1() },
+            Activation::LeakyRelu(slope) => {
+                if x > 0.0 {
+                    x
+                } else {
+                    f64::from(slope) * x
+                }
+            }
+            Activation::Elu | Activation::ConcatElu => {
+                if x > 0.0 {
+                    x
+                } else {
+                    x.exp_m1()
+                }
+            }
             Activation::Tanh => x.tanh(),
             Activation::Sigmoid => sigmoid(x),
             Activation::Silu => x * sigmoid(x),

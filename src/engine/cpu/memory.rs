@@ -28,14 +28,20 @@ impl Gathered {
 
     /// Numbers that it takes for a batch.
     pub fn len(tables: &[Table], batch: usize) -> usize {
-        Self::extent(tables, batch).iter().product::<usize>() * tables.first().map_or(0, |table| table.width)
+        Self::extent(tables, batch).iter().product::<usize>()
+            * tables.first().map_or(0, |table| table.width)
     }
 
     /// Makes room for a batch, and takes the numbers of the first row.
     ///
     /// # Errors
     /// If the system gives no memory for it.
-    pub fn begin(&mut self, tables: &[Table], batch: usize, classes: &[usize]) -> Result<(), TryReserveError> {
+    pub fn begin(
+        &mut self,
+        tables: &[Table],
+        batch: usize,
+        classes: &[usize],
+    ) -> Result<(), TryReserveError> {
         let [columns, images] = Self::extent(tables, batch);
         self.width = tables.first().map_or(0, |table| table.width);
         self.images = images;

@@ -23,7 +23,8 @@ use std::thread;
 
 use super::cost::Device;
 use super::{
-    Counts, Engine, EngineError, Lane, Method, Outcome, Request, Room, Shape, Trace, largest, mebibytes, trace_row,
+    Counts, Engine, EngineError, Lane, Method, Outcome, Request, Room, Shape, Trace, largest, mebibytes,
+    trace_row,
 };
 use crate::head::{Head, MOST_CHANNELS};
 use crate::model::Model;
@@ -259,7 +260,8 @@ fn compute<'a>(
 }
 
 /// What the first thread of a team does with its images, for some columns of a row, in one step of a pixel or in all.
-type Turn<'a> = fn(&mut Images<'a>, &mut State, usize, Range<usize>, Option<usize>) -> Result<(), EngineError>;
+type Turn<'a> =
+    fn(&mut Images<'a>, &mut State, usize, Range<usize>, Option<usize>) -> Result<(), EngineError>;
 
 /// Some images of a request, and where their results go.
 struct Images<'a> {
@@ -340,7 +342,13 @@ impl<'a> Images<'a> {
 
     /// Lets the network see the pixels of a row: those that are given, and those that have been drawn.
     #[allow(clippy::unnecessary_wraps, reason = "a turn may fail")]
-    fn show(&mut self, state: &mut State, row: usize, columns: Range<usize>, _: Option<usize>) -> Result<(), EngineError> {
+    fn show(
+        &mut self,
+        state: &mut State,
+        row: usize,
+        columns: Range<usize>,
+        _: Option<usize>,
+    ) -> Result<(), EngineError> {
         let channels = self.request.shape().head.channels();
         for column in columns {
             (0..self.lanes.len()).for_each(|image| self.show_pixel(state, image, [row, column], channels));
@@ -365,7 +373,13 @@ impl<'a> Images<'a> {
     }
 
     /// Takes what the network gave for a step of a pixel, and gives its channels their levels.
-    fn take_step(&mut self, state: &mut State, row: usize, column: usize, step: usize) -> Result<(), EngineError> {
+    fn take_step(
+        &mut self,
+        state: &mut State,
+        row: usize,
+        column: usize,
+        step: usize,
+    ) -> Result<(), EngineError> {
         let shape = *self.request.shape();
         let (head, place) = (shape.head, row * shape.width + column);
         let (channels, is_last) = (head.channels(), step + 1 == head.steps());
@@ -410,7 +424,13 @@ impl<'a> Images<'a> {
     }
 
     /// Adds what a row of the request's first image gave to the trace.
-    fn trace(&mut self, state: &mut State, row: usize, _: Range<usize>, _: Option<usize>) -> Result<(), EngineError> {
+    fn trace(
+        &mut self,
+        state: &mut State,
+        row: usize,
+        _: Range<usize>,
+        _: Option<usize>,
+    ) -> Result<(), EngineError> {
         let Some(trace) = &mut self.trace else { return Ok(()) };
         trace_row(state.network(), trace, row, self.lanes.len(), |node| Ok(state.ring(node).to_vec()))
     }

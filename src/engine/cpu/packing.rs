@@ -89,7 +89,8 @@ impl Packing {
         }
         let tables = modulations.iter().flatten().flat_map(|m: &Modulation| m.scale.iter().chain(&m.shift));
         let has_maps = additions.iter().flatten().chain(tables).any(|table| table.axes[1] > 1);
-        let encodings = network.encodings.iter().map(|e| e.table.iter().map(|x| *x as f32).collect()).collect();
+        let encodings =
+            network.encodings.iter().map(|e| e.table.iter().map(|x| *x as f32).collect()).collect();
         Self {
             network,
             arch,
@@ -114,7 +115,9 @@ impl Packing {
         let modulations = self.modulations.iter().flatten();
         let modulations = modulations.flat_map(|m| [m.scale.as_slice(), m.shift.as_slice()]);
         let tables = self.additions.iter().map(|tables| &tables[..]).chain(modulations);
-        4 * (nodes + contexts.sum::<usize>() + tables.map(|tables| Gathered::len(tables, batch)).sum::<usize>())
+        4 * (nodes
+            + contexts.sum::<usize>()
+            + tables.map(|tables| Gathered::len(tables, batch)).sum::<usize>())
     }
 
     /// Bytes of weights.

@@ -47,7 +47,8 @@ impl Session {
         memory.begin(&packing, images, of_images).map_err(|_| super::no_memory(images, &packing))?;
         let scratch = Scratch::new(&packing);
         let levels = vec![0; images * shape.head.channels()];
-        let mut session = Self { shape, packing, memory, team: Team::new(1), scratch, levels, images, given: 0 };
+        let mut session =
+            Self { shape, packing, memory, team: Team::new(1), scratch, levels, images, given: 0 };
         session.compute(true);
         Ok(session)
     }
@@ -61,7 +62,8 @@ impl Session {
     pub fn place(&self) -> Option<[usize; 3]> {
         let steps = self.shape.head.steps();
         let pixel = self.given / steps;
-        (pixel < self.shape.pixels()).then(|| [pixel / self.shape.width, pixel % self.shape.width, self.given % steps])
+        (pixel < self.shape.pixels())
+            .then(|| [pixel / self.shape.width, pixel % self.shape.width, self.given % steps])
     }
 
     /// The parameters of an image's next step: of [`Head::parameters_of`](crate::head::Head::parameters_of).
@@ -75,7 +77,8 @@ impl Session {
         assert!(image < self.images, "image {image} of {}", self.images);
         let [row, column, step] = self.place().expect("the images are not complete");
         let range = self.shape.head.parameters_of(step);
-        let mut state = State::new(&self.packing, &self.memory, &self.team, 0, std::mem::take(&mut self.scratch));
+        let mut state =
+            State::new(&self.packing, &self.memory, &self.team, 0, std::mem::take(&mut self.scratch));
         let parameters = state.parameters(row, column, image)[range].to_vec();
         let is_broken = state.is_broken(image) || parameters.iter().any(|p| !p.is_finite());
         self.scratch = state.take_scratch();
@@ -105,7 +108,8 @@ impl Session {
             let (image, level) = ((at / range.len()) as u64, levels[at]);
             return Err(RequestError::Level { image, row, column, level, levels: head.levels() }.into());
         }
-        let mut state = State::new(&self.packing, &self.memory, &self.team, 0, std::mem::take(&mut self.scratch));
+        let mut state =
+            State::new(&self.packing, &self.memory, &self.team, 0, std::mem::take(&mut self.scratch));
         let of_images = self.levels.chunks_mut(head.channels()).zip(levels.chunks(range.len()));
         for (image, (pixel, given)) in of_images.enumerate() {
             pixel[range.clone()].copy_from_slice(given);
@@ -124,7 +128,8 @@ impl Session {
     /// Computes the parameters of the next step.
     fn compute(&mut self, begins_row: bool) {
         let Some([row, column, step]) = self.place() else { return };
-        let mut state = State::new(&self.packing, &self.memory, &self.team, 0, std::mem::take(&mut self.scratch));
+        let mut state =
+            State::new(&self.packing, &self.memory, &self.team, 0, std::mem::take(&mut self.scratch));
         if begins_row {
             state.begin_row(row);
         }

@@ -9,8 +9,8 @@ use super::memory::Memory;
 use super::packing::Packing;
 use super::team::{Pace, Team};
 use crate::engine::plan::{self, Part, Work};
-use crate::graph::network::{Network, Selection};
 use crate::graph::IMAGE;
+use crate::graph::network::{Network, Selection, padded};
 
 /// Positions that go through product and epilogue together: their results stay in the cache.
 const BLOCK: usize = 96;
@@ -68,7 +68,13 @@ impl Drop for State<'_> {
 
 impl<'a> State<'a> {
     /// The view of thread `member` of a team.
-    pub fn new(packing: &'a Packing, memory: &'a Memory, team: &'a Team, member: usize, scratch: Scratch) -> Self {
+    pub fn new(
+        packing: &'a Packing,
+        memory: &'a Memory,
+        team: &'a Team,
+        member: usize,
+        scratch: Scratch,
+    ) -> Self {
         let most = packing.network.layers.iter().map(|layer| layer.taps.len()).max().unwrap_or(0);
         let (pace, runs) = (Pace::new(), Vec::with_capacity(most));
         Self { packing, memory, team, member, active: 1, pace, scratch, runs, macs: 0 }
@@ -174,11 +180,15 @@ impl<'a> State<'a> {
                 unsafe { gathered.fill(tables, (row - layer.lag) >> layer.level, classes) };
             }
         }
-        for ((gathered, modulations), node) in memory.modulations.iter().zip(modulations).zip(&network.nodes) {
+        for ((gathered, modulations), node) in
+            memory.modulations.iter().zip(modulations).zip(&network.nodes)
+        {
             let of_node = node.newest(row).filter(|of_node| *of_node < network.height >> node.level);
             let Some(of_node) = of_node else { continue };
             for (pair, modulation) in gathered.iter().zip(modulations) {
-                for (gathered, table) in [(&pair.scale, &modulation.scale), (&pair.shift, &modulation.shift)] {
+                for (gathered, table) in
+                    [(&pair.scale, &modulation.scale), (&pair.shift, &modulation.shift)]
+                {
                     if differs(table.as_slice()) {
                         // SAFETY: the other threads wait.
                         unsafe { gathered.fill(table.as_slice(), of_node, classes) };
@@ -192,12 +202,21 @@ impl<'a> State<'a> {
     /// [`Self::alone`].
     fn poison(&mut self, row: usize) {
         let batch = self.memory.batch;
-        for (cache, node) in self.memory.nodes.iter().zip(&self.packing.network.nodes) {
+        for (index, (cache, node)) in self.memory.nodes.iter().zip(&self.packing.network.nodes).enumerate()
+        {
             let newest = node.newest(row);
             if let Some(of_node) = newest.filter(|_| row == 0 || newest != node.newest(row - 1)) {
                 let start = address(node, of_node as isize, 0, batch);
                 // SAFETY: the other threads wait.
-                unsafe { cache.write(start, node.width * batch * node.record) }.fill(f32::NAN);
+                let row = unsafe { cache.write(start, node.width * batch * node.record) };
+                for record in row.chunks_mut(node.record) {
+                    for (form, offset) in node.offsets.iter().enumerate() {
+                        // Padding stays 0.
+                        let [groups, channels] = self.packing.network.form_shape(index, form);
+                        let of_form = record[*offset..].chunks_mut(padded(channels)).take(groups);
+                        of_form.for_each(|group| group[..channels].fill(f32::NAN));
+                    }
+                }
             }
         }
     }
@@ -241,7 +260,9 @@ impl<'a> State<'a> {
             let channels = encoding.channel.map_or(0..known, |channel| channel..known.min(channel + 1));
             for (place, channel) in channels.enumerate() {
                 match pixel {
-                    Pixel::Levels(levels) => write(place, &table[usize::from(levels[channel]) * width..][..width]),
+                    Pixel::Levels(levels) => {
+                        write(place, &table[usize::from(levels[channel]) * width..][..width])
+                    }
                     Pixel::Values(values) => write(place, &values[channel..channel + 1]),
                 }
             }
@@ -263,7 +284,13 @@ impl<'a> State<'a> {
     }
 
     /// Where a layer's positions read a node, on a row of the image.
-    fn field(&self, layer: usize, row: usize, (source, offset): (usize, usize), tap: (isize, isize, usize)) -> Field<'a> {
+    fn field(
+        &self,
+        layer: usize,
+        row: usize,
+        (source, offset): (usize, usize),
+        tap: (isize, isize, usize),
+    ) -> Field<'a> {
         let (packing, memory) = (self.packing, self.memory);
         let (layer, node) = (&packing.network.layers[layer], &packing.network.nodes[source]);
         let (row_offset, column_offset, scale) = tap;
@@ -320,7 +347,10 @@ impl<'a> State<'a> {
         };
 
         let (positions, panels) = self.part_of(columns.start * batch..columns.end * batch, weights);
-        let (is_early, channels) = (part == Part::Early, weights.channels_of(&panels));
+        let is_early = part == Part::Early;
+        let channels = weights.channels_of(&panels);
+        // Without padding, which may belong to other channels of the target.
+        let channels = channels.start.min(layer.channels)..channels.end.min(layer.channels);
         let store = (!is_early).then(|| Store {
             layer,
             target: self.target(layer.target),
@@ -329,7 +359,8 @@ impl<'a> State<'a> {
             residual: layer.residual.map(|(source, form)| {
                 let node = &network.nodes[source];
                 let parity = |parity: Option<usize>| parity.unwrap_or(0) as isize;
-                let place = (parity(layer.row_parity), parity(layer.column_parity), 1 << (layer.grid - node.level));
+                let place =
+                    (parity(layer.row_parity), parity(layer.column_parity), 1 << (layer.grid - node.level));
                 self.field(l, row, (source, node.offsets[form] + layer.first_channel), place)
             }),
             batch,
@@ -347,7 +378,8 @@ impl<'a> State<'a> {
                 false => self.scratch.block.as_mut_ptr(),
             };
             let (panels, places) = (panels.clone(), positions.clone());
-            let product = Product { weights, panels, first_input, runs: &runs, init, batch, positions: places, out };
+            let product =
+                Product { weights, panels, first_input, runs: &runs, init, batch, positions: places, out };
             self.macs += product.macs() as u64;
             // SAFETY: every thread writes its own positions or its own panels of the context; the block has room
             // for its positions, and is this thread's own.
@@ -389,7 +421,8 @@ impl Sums {
     /// # Safety
     /// `out` must be valid for all positions, and no other thread may access these channels of them.
     unsafe fn add(&self, selection: &Selection, field: &Field, channels: &Range<usize>) {
-        let (first, end) = (selection.output.max(channels.start), (selection.output + selection.count).min(channels.end));
+        let (first, end) =
+            (selection.output.max(channels.start), (selection.output + selection.count).min(channels.end));
         for (i, m) in self.positions.clone().enumerate() {
             let start = field.start + m / self.batch * field.column + m % self.batch * field.image;
             for channel in first..end {

@@ -177,7 +177,11 @@ impl Batch {
             row_bits: dispatch.run_every as u32 - 1,
             row_like: dispatch.first_row as u32,
             // Past the first column, a pixel has run the input layer for its next.
-            column_bits: if self.plan.is_input(dispatch) { u32::MAX } else { dispatch.run_every as u32 - 1 },
+            column_bits: if self.plan.is_input(dispatch) {
+                u32::MAX
+            } else {
+                dispatch.run_every as u32 - 1
+            },
             unused: [0; 3],
         }
     }

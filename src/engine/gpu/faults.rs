@@ -75,7 +75,8 @@ fn a_kernel_that_never_runs_is_an_error() {
     let want = Want { likelihood: true, parameters: true, ..Want::default() };
     let given = Request::evaluate(model().shape(8, 8), &images, &[], want).unwrap();
     requests.extend([given.clone(), given.by(Method::ByPixel)]);
-    let all = [false, true].into_iter().flat_map(|chain| requests.iter().map(move |request| (chain, request)));
+    let all =
+        [false, true].into_iter().flat_map(|chain| requests.iter().map(move |request| (chain, request)));
     for (chain, request) in all {
         let mut engine = engine(chain);
         let good = engine.run(request, &mut |_| {}).unwrap();

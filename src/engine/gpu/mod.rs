@@ -153,7 +153,13 @@ impl GpuEngine {
         let pipelines = RefCell::new(Pipelines::new(options.checked));
         let gpu = Gpu { network, device, weights, target, layouts: RefCell::default(), pipelines };
         gpu.device.check()?;
-        Ok(Self { shape: model.shape(width, height), gpu, batch: None, pace: Pace::default(), counts: Counts::default() })
+        Ok(Self {
+            shape: model.shape(width, height),
+            gpu,
+            batch: None,
+            pace: Pace::default(),
+            counts: Counts::default(),
+        })
     }
 
     fn plan(&self, batch: usize) -> Plan {

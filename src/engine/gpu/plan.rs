@@ -8,9 +8,9 @@ use super::layout::quads;
 use super::memory::{Memory, Place, QUAD};
 use super::planner::Planner;
 use super::shaders::{Kernel, Reduction, Variant};
+use super::support::pixel_input;
 use crate::engine::plan::{Part, part_of_row};
 use crate::engine::{Counts, Method};
-use super::support::pixel_input;
 use crate::graph::Network;
 use crate::model::Precision;
 
@@ -311,9 +311,9 @@ pub fn kernel_name(kernel: Kernel) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Config;
     use crate::graph::network::depth;
     use crate::graph::pixelcnn_pp;
+    use crate::model::Config;
 
     /// Layer by layer, and as a chain.
     const TARGETS: [Target; 2] = [

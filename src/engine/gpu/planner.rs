@@ -5,8 +5,8 @@ use super::layout::quads;
 use super::memory::Place;
 use super::plan::{Dispatch, Operation, Target};
 use super::shaders::{Epilogue, Kernel, Team, Variant};
-use crate::engine::plan::Part;
 use super::support::{output, phi, pixel_input};
+use crate::engine::plan::Part;
 use crate::graph::network::padded;
 use crate::graph::{IMAGE, Network};
 use crate::head::Kind;
@@ -102,7 +102,9 @@ impl Planner<'_> {
     /// Quads of parameters, quads that logits are in, and draws, of a pixel.
     fn drawn(&self) -> [u32; 3] {
         let head = self.network.head;
-        let Kind::LogisticMixture { mixtures } = head.kind() else { unreachable!("checked when the engine was made") };
+        let Kind::LogisticMixture { mixtures } = head.kind() else {
+            unreachable!("checked when the engine was made")
+        };
         let channels = head.channels();
         [quads(output(self.network).outputs()), quads(padded(mixtures)), (mixtures + channels) as u32]
     }

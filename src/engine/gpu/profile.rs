@@ -48,7 +48,11 @@ impl GpuEngine {
     ///
     /// # Errors
     /// Any [`EngineError`]; [`EngineError::Device`] where [`Self::can_profile`] says no.
-    pub fn profile(&mut self, request: &Request, rows: usize) -> Result<BTreeMap<Class, Total>, EngineError> {
+    pub fn profile(
+        &mut self,
+        request: &Request,
+        rows: usize,
+    ) -> Result<BTreeMap<Class, Total>, EngineError> {
         if !self.gpu.device.handle.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(self.gpu.device.error("it has no timestamps"));
         }

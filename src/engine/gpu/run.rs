@@ -172,7 +172,8 @@ impl<'a> Run<'a> {
 
     /// What is to be read back of a row: the mixture parameters, then every node that is made on it.
     fn wanted(&self, row: usize) -> Vec<Region> {
-        let (network, nodes, want) = (&self.gpu.network, &self.batch.plan.memory.nodes, self.request.want());
+        let (network, nodes, want) =
+            (&self.gpu.network, &self.batch.plan.memory.nodes, self.request.want());
         let parameters = want.parameters.then(|| nodes[network.head_node]);
         let is_made = |node: &Node| row.is_multiple_of(1 << node.level);
         let traced = network.nodes.iter().zip(nodes).filter(|(node, _)| want.trace && is_made(node));
@@ -319,7 +320,8 @@ impl<'a> Run<'a> {
 
     /// Whether every value of every image was finite, which the device remembers wherever it stores one.
     fn check_finite(&self, broken: &[f32]) -> Result<(), EngineError> {
-        let first_broken = broken.iter().take(self.request.lanes().len()).position(|flag| flag.to_bits() != 0);
+        let first_broken =
+            broken.iter().take(self.request.lanes().len()).position(|flag| flag.to_bits() != 0);
         let (image, pixel) = match (self.not_finite, first_broken) {
             (Some((image, pixel)), _) => (image, Some(pixel)),
             (None, Some(image)) => (image, None),

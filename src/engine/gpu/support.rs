@@ -80,8 +80,9 @@ pub fn reason_against(network: &Network) -> Option<String> {
             };
         (!is_good).then(|| format!("layer \"{}\" does what they do not", layer.name))
     };
-    let reads_image =
-        |layer: &&Layer| !layer.is_row_work() && layer.taps[layer.early..].iter().any(|tap| tap.source == IMAGE);
+    let reads_image = |layer: &&Layer| {
+        !layer.is_row_work() && layer.taps[layer.early..].iter().any(|tap| tap.source == IMAGE)
+    };
     let mut inputs = network.layers.iter().filter(reads_image);
     let output = output(network);
     let is_pixel_good = match (inputs.next(), inputs.next()) {
@@ -96,6 +97,7 @@ pub fn reason_against(network: &Network) -> Option<String> {
         && (output.early, output.taps.len(), output.halves) == (0, 1, 1)
         && (output.taps[0].row, output.taps[0].column) == (0, 0)
         && network.encodings.len() == 1;
-    let mut reasons = network.nodes.iter().filter_map(of_node).chain(network.layers.iter().filter_map(of_layer));
+    let mut reasons =
+        network.nodes.iter().filter_map(of_node).chain(network.layers.iter().filter_map(of_layer));
     reasons.next().or_else(|| (!is_pixel_good).then(|| "its pixels begin or end in another way".to_owned()))
 }
