@@ -64,7 +64,7 @@ fn arrays() {
     let path = [folder.path().join("fuzzed.npz")];
     let read = |bytes: &[u8]| {
         fs::write(&path[0], bytes).unwrap();
-        let found = input::find(&Request { paths: &path, recursive: false, array: None });
+        let found = input::find(&Request { paths: &path, recursive: false, array: None, levels: 256 });
         match found.passed_over.first() {
             Some(passed_over) => Err(passed_over.error.to_string()),
             None => found

@@ -4,7 +4,7 @@ use std::env;
 use std::thread::available_parallelism;
 
 use pixelcnn::internals::engine::cpu::startable_threads;
-use pixelcnn::internals::engine::gpu::adapter::{self, Search, Workload};
+use pixelcnn::internals::engine::gpu::adapter::{self, Search};
 use pixelcnn::internals::engine::gpu::{GpuEngine, Options};
 use pixelcnn::{CpuEngine, Engine, Model};
 
@@ -30,9 +30,12 @@ pub fn choose(
 ) -> Result<Chosen, String> {
     let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let is_auto = device == "auto";
-    let work = is_auto.then(|| Workload::of(model, images, threads));
-    let (adapters, pick) =
-        adapter::choose(device, work.as_ref(), &Search::from_environment()).map_err(|error| error.to_string())?;
+    let search = Search::from_environment();
+    let chosen = match is_auto {
+        true => adapter::choose_for(model, images, threads, &search),
+        false => adapter::choose(device, None, &search),
+    };
+    let (adapters, pick) = chosen.map_err(|error| error.to_string())?;
     let mut notes = Vec::new();
     if pick.is_surprise && adapters.is_empty() {
         let else_way = if pick.leaves_gpu { "; device=\"gpu\" takes that" } else { "" };

@@ -11,7 +11,12 @@ fn exception(py: Python, class: &str, message: &str, facts: &Bound<PyDict>) -> P
 }
 
 /// The same, whatever happens on the way.
-fn or_why(py: Python, class: &str, message: &str, fill: impl FnOnce(&Bound<PyDict>) -> PyResult<()>) -> PyErr {
+fn or_why(
+    py: Python,
+    class: &str,
+    message: &str,
+    fill: impl FnOnce(&Bound<PyDict>) -> PyResult<()>,
+) -> PyErr {
     let facts = PyDict::new(py);
     fill(&facts).and_then(|()| exception(py, class, message, &facts)).unwrap_or_else(|error| error)
 }
@@ -49,10 +54,12 @@ pub fn of_engine(py: Python, error: &EngineError) -> PyErr {
             facts.set_item("row", pixel.map(|[row, _]| row))?;
             facts.set_item("column", pixel.map(|[_, column]| column))
         }),
-        EngineError::BatchTooLarge { batch, largest, .. } => or_why(py, "BatchTooLarge", message, |facts| {
-            facts.set_item("batch", batch)?;
-            facts.set_item("largest", largest)
-        }),
+        EngineError::BatchTooLarge { batch, largest, .. } => {
+            or_why(py, "BatchTooLarge", message, |facts| {
+                facts.set_item("batch", batch)?;
+                facts.set_item("largest", largest)
+            })
+        }
         EngineError::Request(error) => of_request(py, error),
         EngineError::NotOnGpu(_) | EngineError::Device(_) => of_device(py, message),
         _ => or_why(py, "EngineError", message, |_| Ok(())),

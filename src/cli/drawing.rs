@@ -162,13 +162,16 @@ impl Again<'_> {
 }
 
 /// The text chunks that say how pixels are drawn.
-pub fn draw_texts(draw: Draw) -> [(&'static str, String); 4] {
-    [
+pub fn draw_texts(draw: Draw) -> Vec<(&'static str, String)> {
+    let mut texts = vec![
         ("continuous", if draw.continuous { "yes" } else { "no" }.to_owned()),
         ("temperature", draw.temperature.to_string()),
         ("truncation", draw.truncation.to_string()),
         ("min_p", draw.min_p.to_string()),
-    ]
+    ];
+    // Pictures of models without it say nothing of it.
+    texts.extend((draw.top_k > 0).then(|| ("top_k", draw.top_k.to_string())));
+    texts
 }
 
 /// How the grid is shown.
@@ -240,6 +243,15 @@ pub fn file_name(path: &Path) -> String {
 pub fn software() -> (&'static str, String) {
     ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned())
 }
+
+/// How many levels a model has, where a picture or an array does not show it.
+pub fn levels_text(model: &Model) -> Option<(&'static str, String)> {
+    let levels = model.head().levels();
+    (levels != 256).then(|| (LEVELS, levels.to_string()))
+}
+
+/// Keyword of [`levels_text`].
+pub const LEVELS: &str = "levels";
 
 /// What made a picture of a model.
 pub fn model_texts(model: &Model) -> [(&'static str, String); 4] {

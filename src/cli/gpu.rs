@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::engine::cost::{Device, predicted};
-use crate::engine::gpu::adapter::{self, Search, Workload};
+use crate::engine::gpu::adapter::{self, Search};
 use crate::engine::gpu::plan::Target;
 use crate::engine::gpu::{GpuEngine, Options};
 use crate::engine::{Engine, EngineError, Method, Request};
@@ -29,8 +29,7 @@ pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
 
 /// The same for `--device auto`, for drawing so many images with so many threads on the CPU.
 pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<Adapter>, Pick)> {
-    let work = Workload::of(model, images, threads);
-    Ok(adapter::choose("auto", Some(&work), &Search::from_environment())?)
+    Ok(adapter::choose_for(model, images, threads, &Search::from_environment())?)
 }
 
 /// The adapters of all hardware GPUs.
@@ -79,7 +78,8 @@ pub fn has_timestamps(adapter: &Adapter) -> bool {
 /// Dispatches for a batch of a method on a discrete GPU; none if the program cannot tell.
 pub fn dispatches(network: &Network, method: Method) -> Option<u64> {
     let pixels = network.width * network.height;
-    Some(predicted(network, method, 1, pixels, Device::Gpu(Target::SMALLEST)).dispatches)
+    let is_possible = reason_against(network).is_none();
+    is_possible.then(|| predicted(network, method, 1, pixels, Device::Gpu(Target::SMALLEST)).dispatches)
 }
 
 /// Where the time of each request goes, in its first `rows` rows.

@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::Files;
 use super::drawing::file_name;
-use crate::input::{self, Item, Labels, LeftOut, Request};
+use crate::input::{self, Item, Labels, LeftOut, Levels, Request};
 use crate::model::Model;
+use crate::output::level_of;
 
 /// Which images.
 #[derive(clap::Args)]
@@ -69,7 +70,9 @@ pub struct Input {
     pub width: usize,
     pub height: usize,
     /// `[H, W, C]`.
-    pub levels: Vec<u8>,
+    pub levels: Vec<u16>,
+    /// Whether it has shades between those of the model's levels.
+    pub is_rounded: bool,
     pub class: Option<usize>,
 }
 
@@ -118,7 +121,8 @@ impl InputArgs {
     /// may be an image.
     pub fn read(&self, model: &Model, classes: &Classes, mut files: Files) -> Result<Inputs> {
         let recursive = !self.no_recursive;
-        let found = input::find(&Request { paths: &self.paths, recursive, array: self.array.as_deref() });
+        let (array, levels) = (self.array.as_deref(), model.head().levels());
+        let found = input::find(&Request { paths: &self.paths, recursive, array, levels });
         self.add_to(&mut files, &found.items);
         files.check()?;
         let of_items = self.classes(&found.items, model, classes)?;
@@ -143,6 +147,13 @@ impl InputArgs {
         let LeftOut { hidden, others, folders } = found.left_out;
         let left_out = Counts { hidden, other_files: others, sub_folders: folders };
         let inputs = Inputs { images, others: Others { passed_over, left_out } };
+        let rounded = inputs.images.iter().filter(|input| input.is_rounded).count();
+        if rounded > 0 {
+            super::say(&format!(
+                "note: {} shades between the model's {levels} levels; each is taken as the nearest",
+                if rounded == 1 { "1 image has".to_owned() } else { format!("{rounded} images have") }
+            ));
+        }
         inputs.speak(if self.list { usize::MAX } else { MOST_NAMED })?;
         Ok(inputs)
     }
@@ -227,22 +238,53 @@ fn listed(list: &str, model: &Model, count: usize) -> Result<Vec<usize>> {
 
 /// An image as the network takes it.
 fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
+    let (head, name, root) = (model.head(), item.name(), item.root);
+    let check_size = |width, height| match super::size_problem(width, height, model) {
+        Some(problem) => Err(anyhow!(problem)),
+        None => Ok(()),
+    };
+    if let Some(Levels { width, height, channels, levels }) = item.levels().filter(|_| head.levels() != 256)
+    {
+        check_size(width, height)?;
+        if channels != head.channels() {
+            bail!(
+                "model {} takes {} numbers a pixel, and this image has {channels}",
+                model.name,
+                head.channels()
+            );
+        }
+        return Ok(Input { name, root, width, height, levels, is_rounded: false, class });
+    }
     let pixels = item.pixels()?;
     let (width, height) = (pixels.width, pixels.height);
-    if let Some(problem) = super::size_problem(width, height, model) {
-        bail!(problem);
+    check_size(width, height)?;
+    if head.levels() > 256 || !matches!(head.channels(), 1 | 3) {
+        bail!(
+            "model {} takes {} levels of {} channels, which no picture has (give them as an .npy or .npz array)",
+            model.name,
+            head.levels(),
+            head.channels()
+        );
     }
     if let (1, Some((x, y))) = (model.head().channels(), pixels.first_colour()) {
         bail!("model {} is for grey images, and this one has colour at column {x}, row {y}", model.name);
     }
-    Ok(Input {
-        name: item.name(),
-        root: item.root,
-        width,
-        height,
-        levels: pixels.levels(model.head().channels()),
-        class,
-    })
+    let shades = pixels.levels(head.channels());
+    let levels: Vec<_> = shades.iter().map(|&shade| level_of(shade, head.levels())).collect();
+    let is_rounded = levels.iter().any(|(_, is_exact)| !is_exact);
+    let levels = levels.into_iter().map(|(level, _)| level).collect();
+    Ok(Input { name, root, width, height, levels, is_rounded, class })
+}
+
+impl Input {
+    /// Its levels as bytes, little-endian where there are more than 256.
+    fn bytes(&self) -> Vec<u8> {
+        let wide = self.levels.iter().any(|level| *level > 255);
+        self.levels
+            .iter()
+            .flat_map(|level| level.to_le_bytes().into_iter().take(1 + usize::from(wide)))
+            .collect()
+    }
 }
 
 impl Inputs {
@@ -299,7 +341,7 @@ impl Inputs {
             width: input.width,
             height: input.height,
             class: input.class.map(|class| model.classes()[class].as_str()),
-            sha256: Sha256::digest(&input.levels).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: Sha256::digest(input.bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
         });
         let list = List { images: images.collect(), others: &self.others };
         let text = match json {

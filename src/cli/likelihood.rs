@@ -71,7 +71,7 @@ fn lanes(inputs: &[Input], cases: &[Case], indices: &[usize]) -> Vec<Lane> {
     let mut canvas = |input: usize| match &last {
         Some((same, canvas)) if *same == input => canvas.clone(),
         _ => {
-            let canvas = Canvas::full(inputs[input].levels.iter().map(|&level| level.into()).collect());
+            let canvas = Canvas::full(inputs[input].levels.clone());
             last = Some((input, canvas.clone()));
             canvas
         }

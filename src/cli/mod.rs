@@ -255,11 +255,6 @@ fn even(count: usize, most: usize) -> usize {
     count.div_ceil(count.div_ceil(most))
 }
 
-/// Levels of a model with at most 256 of them.
-fn bytes(levels: &[u16]) -> Vec<u8> {
-    levels.iter().map(|&level| level as u8).collect()
-}
-
 fn counted(images: usize) -> String {
     if images == 1 { "1 image".to_owned() } else { format!("{images} images") }
 }

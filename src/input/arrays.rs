@@ -10,6 +10,19 @@ use std::path::Path;
 
 use super::{InputError, Pixels};
 
+/// An image of an array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// In pixels.
+    pub width: usize,
+    /// In pixels.
+    pub height: usize,
+    /// Numbers of a pixel.
+    pub channels: usize,
+    /// `[H, W, C]`
+    pub levels: Vec<u16>,
+}
+
 /// Images, and what is known of their classes.
 #[derive(Debug)]
 pub struct Array {
@@ -19,35 +32,44 @@ pub struct Array {
     /// Whether the axes are stored in Fortran's order.
     fortran: bool,
     count: usize,
-    values: Vec<u8>,
+    /// Levels.
+    values: Vec<u16>,
     labels: Option<Vec<u64>>,
     names: Option<Vec<String>>,
 }
 
-/// Reads a file, whatever its name, as what its content says it is; of an `.npz` the array `name`.
-pub fn read(path: &Path, name: Option<&str>) -> Result<Array, InputError> {
+/// Reads a file of images of `levels` levels, whatever its name, as what its content says it is; of an `.npz` the array
+/// `name`.
+pub fn read(path: &Path, name: Option<&str>, levels: usize) -> Result<Array, InputError> {
     let mut file =
         BufReader::new(File::open(path).map_err(|error| super::walk::why_unreadable(path, error))?);
     let mut magic = [0; 6];
     let is_npy = file.read_exact(&mut magic).is_ok() && magic == *MAGIC;
     file.rewind()?;
     if !is_npy {
-        return read_npz(file, name);
+        return read_npz(file, name, levels);
     }
     if let Some(name) = name {
         return Err(InputError::Arrays(format!("is one array, and no .npz file with an array {name}")));
     }
     let header = Header::read(&mut file)?;
-    if !header.is_image() {
-        return Err(InputError::Arrays(format!("is {}, expected {EXPECTED}", header.shown())));
+    if !header.is_image(levels) {
+        return Err(InputError::Arrays(format!("is {}, expected {}", header.shown(), expected(levels))));
     }
-    Array::new(&header, header.values(&mut file)?, None, None)
+    Array::new(&header, header.values(&mut file)?, levels, None, None)
 }
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
-const EXPECTED: &str = "uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3]";
 
-fn read_npz(file: BufReader<File>, name: Option<&str>) -> Result<Array, InputError> {
+/// The arrays that hold images of so many levels.
+fn expected(levels: usize) -> &'static str {
+    match levels {
+        256 => "uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3]",
+        _ => "whole numbers [N, H, W] or [N, H, W, C], levels",
+    }
+}
+
+fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<Array, InputError> {
     let broken = |error| InputError::Arrays(format!("cannot be read as an .npz file: {error}"));
     let mut zip = zip::ZipArchive::new(file).map_err(broken)?;
     let mut headers = BTreeMap::new();
@@ -59,7 +81,7 @@ fn read_npz(file: BufReader<File>, name: Option<&str>) -> Result<Array, InputErr
         }
     }
     let images: Vec<_> =
-        headers.iter().filter(|(_, h)| h.is_image()).map(|(name, _)| name.as_str()).collect();
+        headers.iter().filter(|(_, h)| h.is_image(levels)).map(|(name, _)| name.as_str()).collect();
     let chosen = match (name, &images[..]) {
         (Some(name), images) if images.contains(&name) => name,
         (None, [only]) => only,
@@ -71,7 +93,8 @@ fn read_npz(file: BufReader<File>, name: Option<&str>) -> Result<Array, InputErr
             let found = if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
             let wanted =
                 name.map_or("an array of images".to_owned(), |name| format!("images in the array {name}"));
-            return Err(InputError::Arrays(format!("expected {wanted}, {EXPECTED}; found {found}")));
+            let expected = expected(levels);
+            return Err(InputError::Arrays(format!("expected {wanted}, {expected}; found {found}")));
         }
     };
     let mut values = |name: &str| {
@@ -97,7 +120,7 @@ fn read_npz(file: BufReader<File>, name: Option<&str>) -> Result<Array, InputErr
         Some((of, bytes)) => Some(of.texts(&bytes).map_err(|error| within("classes", &error))?),
         None => None,
     };
-    Array::new(header, pixels, labels, names)
+    Array::new(header, pixels, levels, labels, names)
 }
 
 fn within(name: &str, error: &InputError) -> InputError {
@@ -107,14 +130,19 @@ fn within(name: &str, error: &InputError) -> InputError {
 impl Array {
     fn new(
         header: &Header,
-        values: Vec<u8>,
+        bytes: Vec<u8>,
+        levels: usize,
         labels: Option<Vec<u64>>,
         names: Option<Vec<String>>,
     ) -> Result<Self, InputError> {
         let [count, height, width] = header.shape[..3] else { unreachable!("images have 3 or 4 axes") };
-        if values.is_empty() {
+        if bytes.is_empty() {
             return Err(InputError::Arrays("holds no images".to_owned()));
         }
+        let values = match levels {
+            256 => bytes.into_iter().map(u16::from).collect(),
+            _ => header.levels(&bytes, levels)?,
+        };
         let channels = header.shape.get(3).copied().unwrap_or(1);
         Ok(Self { width, height, channels, fortran: header.fortran, count, values, labels, names })
     }
@@ -123,19 +151,28 @@ impl Array {
         self.count
     }
 
+    /// An image of 256 levels as a picture.
     pub fn image(&self, index: usize) -> Pixels {
+        let Levels { width, height, channels, levels } = self.levels(index);
+        let pixel =
+            |pixel: &[u16]| -> [u8; 3] { std::array::from_fn(|c| pixel[c.min(channels - 1)] as u8) };
+        Pixels { width, height, rgb: levels.chunks(channels).flat_map(pixel).collect() }
+    }
+
+    /// An image as it is stored.
+    pub fn levels(&self, index: usize) -> Levels {
         let Self { width, height, channels, .. } = *self;
         let at = |y: usize, x: usize, c: usize| match self.fortran {
             true => index + self.count * (y + height * (x + width * c)),
             false => c + channels * (x + width * (y + height * index)),
         };
-        let mut rgb = Vec::with_capacity(3 * width * height);
+        let mut levels = Vec::with_capacity(channels * width * height);
         for y in 0..height {
             for x in 0..width {
-                rgb.extend((0..3).map(|c| self.values[at(y, x, c.min(channels - 1))]));
+                levels.extend((0..channels).map(|c| self.values[at(y, x, c)]));
             }
         }
-        Pixels { width, height, rgb }
+        Levels { width, height, channels, levels }
     }
 
     pub fn class(&self, index: usize, classes: &[String]) -> Result<Option<usize>, InputError> {
@@ -201,9 +238,47 @@ impl Header {
         })
     }
 
-    fn is_image(&self) -> bool {
-        let channels = matches!(self.shape[..], [_, _, _] | [_, _, _, 1 | 3]);
-        channels && self.kind() == Some(('u', 1)) && self.bytes().is_some()
+    fn is_image(&self, levels: usize) -> bool {
+        let (channels, number) = match levels {
+            256 => (matches!(self.shape[..], [_, _, _] | [_, _, _, 1 | 3]), self.kind() == Some(('u', 1))),
+            _ => (
+                matches!(self.shape[..], [_, _, _] | [_, _, _, 1..=4]),
+                matches!(self.kind(), Some(('u' | 'i', 1 | 2 | 4 | 8))),
+            ),
+        };
+        channels && number && self.bytes().is_some()
+    }
+
+    /// As levels, of which there are so many.
+    fn levels(&self, bytes: &[u8], levels: usize) -> Result<Vec<u16>, InputError> {
+        let level = |(at, number): (usize, Option<u64>)| match number.filter(|n| *n < levels as u64) {
+            Some(level) => Ok(level as u16),
+            None => {
+                let found = number.map_or("a negative number".to_owned(), |number| number.to_string());
+                let of_image: usize = self.shape[1..].iter().product();
+                let image = if self.fortran { at % self.shape[0] } else { at / of_image.max(1) };
+                Err(InputError::Arrays(format!(
+                    "holds {found} in image {image}, expected levels below {levels}"
+                )))
+            }
+        };
+        self.integers(bytes).enumerate().map(level).collect()
+    }
+
+    /// As whole numbers; none for a negative one. They must be integers.
+    fn integers<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Option<u64>> + 'a {
+        let (kind, size) = self.kind().unwrap_or(('u', 1));
+        let number = move |bytes: &[u8]| {
+            let mut wide = [0; 8];
+            wide[..size].copy_from_slice(bytes);
+            if self.descr.starts_with('>') {
+                wide[..size].reverse();
+            }
+            let number = u64::from_le_bytes(wide);
+            let is_negative = kind == 'i' && number >> (8 * size - 1) != 0;
+            (!is_negative).then_some(number)
+        };
+        bytes.chunks_exact(size).map(number)
     }
 
     /// Kind and size in bytes of an element: `u` unsigned, `i` signed, `U` text, and so on.
@@ -250,17 +325,7 @@ impl Header {
         if self.shape != [count] || !matches!(kind, 'u' | 'i') || !matches!(size, 1 | 2 | 4 | 8) {
             return Err(wrong());
         }
-        let number = |bytes: &[u8]| {
-            let mut wide = [0; 8];
-            wide[..size].copy_from_slice(bytes);
-            if self.descr.starts_with('>') {
-                wide[..size].reverse();
-            }
-            let number = u64::from_le_bytes(wide);
-            let is_negative = kind == 'i' && number >> (8 * size - 1) != 0;
-            if is_negative { Err(wrong()) } else { Ok(number) }
-        };
-        bytes.chunks(size).map(number).collect()
+        self.integers(bytes).map(|number| number.ok_or_else(wrong)).collect()
     }
 
     /// As texts, such as names of classes.
@@ -309,14 +374,14 @@ mod tests {
         for text in ["", "{'descr': '|u1'}", "{'descr': '|u1', 'fortran_order': False, 'shape': (-3,), }"] {
             assert_eq!(parse(text), None, "{text}");
         }
-        assert!(!header("|u1", false, &[usize::MAX, 4, 5]).is_image());
+        assert!(!header("|u1", false, &[usize::MAX, 4, 5]).is_image(256));
     }
 
     #[test]
     fn the_order_of_axes_is_that_of_the_header() {
         // Value = 100 image + 10 row + column.
         let array = |fortran, values: [u8; 8]| {
-            Array::new(&header("|u1", fortran, &[2, 2, 2]), values.to_vec(), None, None).unwrap()
+            Array::new(&header("|u1", fortran, &[2, 2, 2]), values.to_vec(), 256, None, None).unwrap()
         };
         for array in [
             array(false, [0, 1, 10, 11, 100, 101, 110, 111]),

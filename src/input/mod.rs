@@ -18,6 +18,7 @@ use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization;
 
 use arrays::Array;
+pub use arrays::Levels;
 pub use decode::{Pixels, decode};
 pub use labels::Labels;
 pub use walk::images_in;
@@ -31,6 +32,8 @@ pub struct Request<'a> {
     pub recursive: bool,
     /// Which array of an `.npz` holds the images, where there are several.
     pub array: Option<&'a str>,
+    /// Levels of a channel: arrays of other than 256 hold them as whole numbers.
+    pub levels: usize,
 }
 
 /// What is there.
@@ -139,7 +142,7 @@ impl Found {
         }
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         if extension == "npz" || extension == "npy" {
-            let array = Arc::new(arrays::read(path, request.array)?);
+            let array = Arc::new(arrays::read(path, request.array, request.levels)?);
             let item =
                 |index| Item { array: Some((Arc::clone(&array), index)), ..Item::new(path.to_owned()) };
             self.items.extend((0..array.count()).map(item));
@@ -182,6 +185,11 @@ impl Item {
             Some((array, index)) => array.class(*index, classes),
             None => Ok(self.folders.iter().find_map(|folder| class_named(&as_text(folder), classes))),
         }
+    }
+
+    /// Its levels, if it is one of an array.
+    pub fn levels(&self) -> Option<Levels> {
+        self.array.as_ref().map(|(array, index)| array.levels(*index))
     }
 
     /// Its pixels, upright.

@@ -9,6 +9,22 @@ pub mod png;
 
 pub use file::{NewFile, OutputError, check};
 
+/// The shades that levels are shown as in a picture: from 0 to 255, in even steps.
+///
+/// # Panics
+/// If there are more than 256 levels.
+pub fn shades(levels: &[u16], of: usize) -> Vec<u8> {
+    assert!(of <= 256, "{of} levels are no shades");
+    let shade = |level: u16| (usize::from(level) * 255 + (of - 1) / 2) / (of - 1);
+    levels.iter().map(|&level| shade(level) as u8).collect()
+}
+
+/// The level whose shade is nearest, and whether it is that shade.
+pub fn level_of(shade: u8, of: usize) -> (u16, bool) {
+    let level = ((usize::from(shade) * (of - 1) + 127) / 255) as u16;
+    (level, shades(&[level], of) == [shade])
+}
+
 /// A picture of 8-bit levels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -41,6 +57,18 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_come_back_from_their_shades() {
+        for of in 2..=256 {
+            let levels: Vec<_> = (0..of as u16).collect();
+            let shades = shades(&levels, of);
+            assert_eq!((shades[0], shades[of - 1]), (0, 255));
+            let back: Vec<_> = shades.iter().map(|&shade| level_of(shade, of)).collect();
+            assert!(back.iter().zip(levels).all(|(back, level)| *back == (level, true)), "{of} levels");
+        }
+        assert_eq!(level_of(100, 2), (0, false));
+    }
 
     #[test]
     fn pixels_become_squares() {

@@ -7,6 +7,8 @@ use std::io::{self, Write};
 pub enum Type {
     /// `uint8`
     U8,
+    /// `uint16`
+    U16,
     /// `int64`
     I64,
     /// `float32`
@@ -22,6 +24,7 @@ impl Type {
     pub fn bytes(self) -> usize {
         match self {
             Self::U8 => 1,
+            Self::U16 => 2,
             Self::I64 | Self::F64 => 8,
             Self::F32 => 4,
             Self::Text(length) => 4 * length,
@@ -31,6 +34,7 @@ impl Type {
     fn name(self) -> String {
         match self {
             Self::U8 => "|u1".to_owned(),
+            Self::U16 => "<u2".to_owned(),
             Self::I64 => "<i8".to_owned(),
             Self::F32 => "<f4".to_owned(),
             Self::F64 => "<f8".to_owned(),

@@ -18,6 +18,7 @@ mod faults;
 #[cfg(unix)]
 mod files;
 mod folders;
+mod graphs;
 #[cfg(unix)]
 mod limits;
 mod merge;

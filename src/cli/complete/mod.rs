@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::engine::{Canvas, Engine, Lane, Request, Room, Want};
 use crate::model::Model;
 use crate::sampling::random::Noise;
 use crate::sampling::resampling::{choose, effective_sample_size};
 
-use super::drawing::{Again, DrawArgs, Seed, ShowArgs, draw_texts, file_name, model_texts, parse_seed};
+use super::drawing::{
+    Again, DrawArgs, Seed, ShowArgs, draw_texts, file_name, levels_text, model_texts, parse_seed,
+};
 use super::input::{Classes, Input, InputArgs, Inputs};
 use super::{EngineArgs, Files, ModelArgs, images, say};
 use known::KnownArgs;
@@ -98,8 +100,7 @@ impl Task<'_> {
     }
 
     fn canvas(&self) -> Canvas {
-        let levels = self.input.levels.iter().map(|&level| level.into()).collect();
-        Canvas::partial(levels, self.known.clone())
+        Canvas::partial(self.input.levels.clone(), self.known.clone())
     }
 
     /// The known pixels that come after an unknown one.
@@ -111,7 +112,7 @@ impl Task<'_> {
 
 /// What was drawn for a task.
 struct Completion {
-    levels: Vec<u8>,
+    levels: Vec<u16>,
     /// When its first pixel was drawn, counted in pixels that were drawn in step.
     begun: usize,
     /// See [`effective_sample_size`].
@@ -120,13 +121,23 @@ struct Completion {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.load()?;
+    model.head().check(&args.draw.draw())?;
+    let head = model.head();
+    ensure!(
+        head.levels() <= 256 && matches!(head.channels(), 1 | 3),
+        "model {} draws {} levels of {} channels, and completions are written as pictures: expected at most 256 levels, grey \
+         or RGB",
+        model.name,
+        head.levels(),
+        head.channels()
+    );
     let known = args.known.read()?;
     let inputs = args.input.read(&model, &Classes::Known, files(args))?;
     if args.input.list {
         return inputs.list(&model, false);
     }
     let tasks = tasks(args, &model, &inputs, &known)?;
-    let mut target = Target::open(args, &tasks, model.head().channels())?;
+    let mut target = Target::open(args, &tasks, head.channels(), head.levels())?;
     let seed = args.seed.number();
 
     let start = Instant::now();
@@ -293,7 +304,7 @@ impl Work<'_> {
                 .wanting(Want { likelihood: particles > 1, ..Want::default() });
             let outcome = engine.run(&request, &mut |_| {})?;
             for (i, &n) in lanes.iter().enumerate() {
-                let levels = crate::cli::bytes(&outcome.levels[i * dimensions..][..dimensions]);
+                let levels = outcome.levels[i * dimensions..][..dimensions].to_vec();
                 let likelihood = |&pixel: &usize| outcome.log_likelihood[i * pixels + pixel];
                 weights.push(if particles > 1 {
                     later[n / self.lanes].iter().map(likelihood).sum()
@@ -355,6 +366,7 @@ impl Work<'_> {
         let batches = drawn.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let [flag, value] = known.flag();
         let mut shared = model_texts(self.model).to_vec();
+        shared.extend(levels_text(self.model));
         shared.extend(draw_texts(self.args.draw.draw()));
         shared.extend([
             ("seed", self.seed.to_string()),

@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use crate::input::images_in;
 use crate::output::file::Folder;
 use crate::output::grid::{Drawing, Grid};
-use crate::output::{self, Image, OutputError, png};
+use crate::output::{self, Image, OutputError, png, shades};
 
 use super::{Args, Completion, Task, Texts};
 
@@ -17,6 +17,8 @@ const UNKNOWN: u8 = 128;
 /// Where completions go.
 pub struct Target {
     channels: usize,
+    /// Levels of a channel.
+    levels: usize,
     grid: Option<Grid>,
     drawing: Option<Drawing>,
     folder: Option<Folder>,
@@ -26,7 +28,7 @@ pub struct Target {
 
 impl Target {
     /// Checks all that can be checked before there is an image.
-    pub fn open(args: &Args, tasks: &[Task], channels: usize) -> Result<Self> {
+    pub fn open(args: &Args, tasks: &[Task], channels: usize, of: usize) -> Result<Self> {
         let width = tasks.iter().map(|task| task.input.width).max().unwrap_or(0);
         let height = tasks.iter().map(|task| task.input.height).max().unwrap_or(0);
         let columns = args.count + 2;
@@ -63,7 +65,7 @@ impl Target {
         let mut drawing = args.show.begin(grid.as_ref())?;
         for task in tasks {
             let (first, width) = (columns * task.number, task.input.width);
-            let levels = &task.input.levels;
+            let levels = &shades(&task.input.levels, of);
             let pixels = levels.chunks(channels).zip(&task.known);
             let unknown = [UNKNOWN; 3];
             let greyed = |(pixel, &known): (&'_ [u8], &bool)| {
@@ -79,13 +81,14 @@ impl Target {
                 }
             }
         }
-        Ok(Self { channels, grid, drawing, folder, kept: Vec::new() })
+        Ok(Self { channels, levels: of, grid, drawing, folder, kept: Vec::new() })
     }
 
     /// Takes a completion of a task.
     pub fn put(&mut self, task: &Task, k: usize, count: usize, completion: &Completion) -> Result<()> {
         let (position, width) = ((count + 2) * task.number + 1 + k, task.input.width);
         let Completion { levels, begun, .. } = completion;
+        let levels = &shades(levels, self.levels);
         if let Some(grid) = &mut self.grid {
             grid.place_smaller(position, width, levels);
         }

@@ -50,12 +50,13 @@ pub fn run(args: &Args) -> Result<()> {
         width: look.width,
         height: look.height,
         channels: look.channels,
+        levels: look.levels(),
         turns: turns(&whole.classes()),
     };
     let mut target = open(args, &series, &whole, &look)?;
     let mut done = 0;
     for part in &whole.parts {
-        let mut put = |item: &Item, levels: Vec<u8>, settings: &_| {
+        let mut put = |item: &Item, levels: &[u16], settings: &_| {
             target.put(item, levels, settings)?;
             done += 1;
             Ok(())

@@ -9,8 +9,9 @@ use walkdir::WalkDir;
 
 use crate::output::npy::Type;
 use crate::output::npz::NpzReader;
-use crate::output::png;
+use crate::output::{level_of, png};
 
+use crate::cli::drawing::LEVELS;
 use crate::cli::target::{self, IMAGES, Item, LABELS, NTHS, Texts, own_texts, text};
 
 /// A picture, or an array of images.
@@ -31,6 +32,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// Levels of a channel.
+    pub fn levels(&self) -> usize {
+        text(&self.texts, LEVELS).and_then(|levels| levels.parse().ok()).unwrap_or(256)
+    }
+
     /// Whether images are of one size and number of channels; else the difference.
     pub fn same_shape(&self, found: &Self) -> Result<(), String> {
         let shown = |l: &Self| format!("{}x{} with {} channels", l.width, l.height, l.channels);
@@ -42,7 +48,7 @@ impl Look {
 }
 
 /// Takes images to where they go, with the texts of their file.
-type Put<'a> = dyn FnMut(&Item, Vec<u8>, &Texts) -> Result<()> + 'a;
+type Put<'a> = dyn FnMut(&Item, &[u16], &Texts) -> Result<()> + 'a;
 
 /// Hands over every part that a path stands for. Pictures are read whole.
 pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Result<()> {
@@ -123,20 +129,27 @@ impl Part {
         let of_file = || self.path.display().to_string();
         if !self.is_array {
             let (image, texts) = png::read(&self.path).with_context(of_file)?;
-            return put(&self.items[0], image.levels, &own_texts(&texts));
+            let levels: Vec<_> =
+                image.levels.iter().map(|&shade| level_of(shade, look.levels()).0).collect();
+            return put(&self.items[0], &levels, &own_texts(&texts));
         }
         let mut npz = NpzReader::open(&self.path).with_context(of_file)?;
         let texts = own_texts(&target::read_about(&mut npz).with_context(of_file)?);
         let Look { width, height, channels, .. } = *look;
-        let shape = [self.items.len(), height, width, 3];
-        let array = npz.array(IMAGES, Type::U8, &shape).with_context(of_file)?;
+        // As `Array` writes them.
+        let stored = if look.levels() == 256 { 3 } else { channels };
+        let numbers = if look.levels() <= 256 { Type::U8 } else { Type::U16 };
+        let shape = [self.items.len(), height, width, stored];
+        let array = npz.array(IMAGES, numbers, &shape).with_context(of_file)?;
         let mut array =
             array.with_context(|| format!("{}: it has no array {IMAGES}", self.path.display()))?;
-        let mut pixels = vec![0; width * height * 3];
+        let mut pixels = vec![0; width * height * stored * numbers.bytes()];
         for item in &self.items {
             array.read_exact(&mut pixels).with_context(of_file)?;
-            let levels = pixels.iter().copied().step_by(3 / channels).collect();
-            put(item, levels, &texts)?;
+            let level =
+                |bytes: &[u8]| bytes.iter().rev().fold(0, |level, byte| level << 8 | u16::from(*byte));
+            let levels = pixels.chunks(numbers.bytes()).map(level).step_by(stored / channels);
+            put(item, &levels.collect::<Vec<_>>(), &texts)?;
         }
         // Its checksum is compared at its end.
         let rest = io::copy(&mut array, &mut io::sink()).with_context(of_file)?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::engine::{EngineError, Room, Want};
 use crate::model::Model;
-use crate::output::Image;
+use crate::output::{Image, shades};
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::target::{Target, Template};
@@ -288,7 +288,7 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     };
     let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
         if series.indices.contains(&drawn.index) {
-            grid.place((drawn.index - first) as usize, &drawn.levels);
+            grid.place((drawn.index - first) as usize, &shades(&drawn.levels, series.levels));
         }
         Ok(())
     });
@@ -304,6 +304,7 @@ fn names(workers: &[Worker]) -> String {
 
 /// What is to be drawn, as far as no engine has to be known for it.
 fn plan(args: &Args, model: Model) -> Result<Plan> {
+    model.head().check(&args.draw.draw())?;
     let (width, height) = args.size.unwrap_or(model.size());
     if let Some(problem) = super::size_problem(width, height, &model) {
         bail!("--size: {problem}");

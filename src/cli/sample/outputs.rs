@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::head;
 use crate::output::grid::Drawing;
+use crate::output::shades;
 
 use super::plan::Plan;
 use super::pool::Drawn;
@@ -41,6 +42,9 @@ pub struct Outputs {
 impl Outputs {
     pub fn open(args: &Args, plan: &Plan) -> Result<Self> {
         let series = plan.series();
+        if args.show.animate.is_some() {
+            series.check_picture()?;
+        }
         let target = match &args.each {
             None => Target::file(&args.output, &series, args.show.scale)?,
             Some(path) => {
@@ -62,14 +66,15 @@ impl Outputs {
             let position = (index - plan.indices.start) as usize;
             // All images of a batch are drawn in step.
             let before = position / batch * plan.width * plan.height;
-            drawing.place(position, plan.width, &levels, |pixel| before + pixel + 1);
+            let shades = shades(&levels, plan.model.head().levels());
+            drawing.place(position, plan.width, &shades, |pixel| before + pixel + 1);
         }
         let item = plan.item(index);
         let Some(scores) = &mut self.scores else {
-            return self.target.put(&item, levels, settings).map(drop);
+            return self.target.put(&item, &levels, settings).map(drop);
         };
         let bits = head::bits_per_dim(&log_likelihood, plan.model.head().channels());
-        let file = self.target.put(&item, levels, &[settings, &[bits_text(bits)]].concat())?;
+        let file = self.target.put(&item, &levels, &[settings, &[bits_text(bits)]].concat())?;
         scores.put(index, item.class.as_ref().map(|(_, name)| name.as_str()), bits, &file)
     }
 

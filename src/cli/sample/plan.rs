@@ -8,7 +8,7 @@ use crate::model::Model;
 use super::pool::Worker;
 use super::range::Shard;
 use super::{Args, DEFAULT_NAME};
-use crate::cli::drawing::{Again, draw_texts, file_name, model_texts};
+use crate::cli::drawing::{Again, draw_texts, file_name, levels_text, model_texts};
 use crate::cli::target::{Item, Series, turns};
 
 /// What is to be drawn, with everything that was left open decided.
@@ -60,6 +60,7 @@ impl Plan {
             width: self.width,
             height: self.height,
             channels: self.model.head().channels(),
+            levels: self.model.head().levels(),
             turns: turns(&self.classes),
         }
     }
@@ -123,7 +124,7 @@ impl Plan {
             ("batch", joined(&|worker| worker.batch.to_string())),
             ("command", self.command.clone()),
         ];
-        let settings = settings.into_iter().chain(draw_texts(self.draw));
+        let settings = settings.into_iter().chain(levels_text(&self.model)).chain(draw_texts(self.draw));
         settings.map(|(key, text)| (key.to_owned(), text)).collect()
     }
 

@@ -36,7 +36,7 @@ pub struct Work<'a> {
 pub struct Drawn {
     pub index: u64,
     /// `[H, W, C]`
-    pub levels: Vec<u8>,
+    pub levels: Vec<u16>,
     /// Of each pixel, if the job wants it.
     pub log_likelihood: Vec<f64>,
     /// The number of the worker that drew it.
@@ -155,7 +155,7 @@ impl Worker {
                     for (index, levels) in indices.into_iter().zip(images) {
                         emit(Event::Drawn(Drawn {
                             index,
-                            levels: crate::cli::bytes(levels),
+                            levels: levels.to_vec(),
                             log_likelihood: likelihoods.next().unwrap_or_default().to_vec(),
                             by: number,
                         }));
@@ -349,7 +349,7 @@ mod tests {
         let bar = ProgressBar::hidden();
         let mut indices = Vec::new();
         let result = draw(&mut workers, &work, &bar, &mut |drawn| {
-            assert_eq!(drawn.levels, [drawn.index as u8]);
+            assert_eq!(drawn.levels, [u16::from(drawn.index as u8)]);
             indices.push(drawn.index);
             Ok(())
         });

@@ -12,7 +12,7 @@ use crate::output::npz::{NpzReader, NpzWriter};
 
 use super::{Item, Series, Texts};
 
-/// The arrays of an `.npz`: `uint8 [N, H, W, 3]`; where there are classes, `int64 [N]`; the how-manieth of its class
+/// The arrays of an `.npz`: `uint8 [N, H, W, 3]`, or levels `[N, H, W, C]` where there are not 256 of them; where there are classes, `int64 [N]`; the how-manieth of its class
 /// each is, `int64 [N]`; and how they were drawn, a JSON text.
 pub const IMAGES: &str = "arr_0";
 pub const LABELS: &str = "arr_1";
@@ -30,6 +30,7 @@ pub struct Array {
     labels: Vec<u8>,
     nths: Vec<u8>,
     names: BTreeMap<usize, String>,
+    numbers: Type,
     /// Grey is repeated where three channels are expected.
     repeats: usize,
 }
@@ -44,20 +45,22 @@ impl Array {
     /// Begins the file, with all the room it will take.
     pub fn begin(path: &Path, kind: &str, series: &Series) -> Result<Self> {
         let count = series.count();
-        let Series { width, height, channels, turns, .. } = *series;
+        let Series { width, height, channels, turns, levels, .. } = *series;
+        let numbers = series.numbers();
         let mut file = NewFile::create(path)?;
         let cannot = || format!("cannot write {}", path.display());
-        let repeats = if kind == "npz" { 3 / channels } else { 1 };
+        // Evaluators of pictures want three channels.
+        let repeats = if kind == "npz" && channels == 1 && levels == 256 { 3 } else { 1 };
         let shape = [count, height, width, channels * repeats];
-        let bytes = shape.iter().map(|&length| length as u64).product::<u64>();
+        let bytes = shape.iter().map(|&length| length as u64).product::<u64>() * numbers.bytes() as u64;
         let file = if kind == "npz" {
             file.reserve(bytes + 16 * count as u64 + MOST_TEXT)?;
             let mut npz = NpzWriter::new(file);
-            npz.begin(IMAGES, Type::U8, &shape).with_context(cannot)?;
+            npz.begin(IMAGES, numbers, &shape).with_context(cannot)?;
             Kind::Npz(npz)
         } else {
             file.reserve(bytes)?;
-            npy::write_header(&mut file, Type::U8, &shape).with_context(cannot)?;
+            npy::write_header(&mut file, numbers, &shape).with_context(cannot)?;
             Kind::Npy(file)
         };
         Ok(Self {
@@ -67,23 +70,26 @@ impl Array {
             labels: Vec::new(),
             nths: Vec::new(),
             names: BTreeMap::new(),
+            numbers,
             repeats,
         })
     }
 
     /// Takes the next image.
-    pub fn put(&mut self, item: &Item, levels: &[u8]) -> Result<PathBuf> {
+    pub fn put(&mut self, item: &Item, levels: &[u16]) -> Result<PathBuf> {
         if let Some((class, name)) = &item.class {
             self.labels.extend((*class as u64).to_le_bytes());
             self.nths.extend(item.nth.to_le_bytes());
             self.names.entry(*class).or_insert_with(|| name.clone());
         }
-        let written = match (&mut self.file, self.repeats) {
-            (Kind::Npy(file), _) => file.write_all(levels),
-            (Kind::Npz(npz), 1) => npz.write_all(levels),
-            (Kind::Npz(npz), _) => {
-                npz.write_all(&levels.iter().flat_map(|&level| [level; 3]).collect::<Vec<_>>())
-            }
+        let mut bytes = Vec::with_capacity(levels.len() * self.repeats * self.numbers.bytes());
+        for level in levels {
+            let level = &level.to_le_bytes()[..self.numbers.bytes()];
+            (0..self.repeats).for_each(|_| bytes.extend_from_slice(level));
+        }
+        let written = match &mut self.file {
+            Kind::Npy(file) => file.write_all(&bytes),
+            Kind::Npz(npz) => npz.write_all(&bytes),
         };
         written.with_context(|| format!("cannot write {}", self.path.display()))?;
         Ok(self.path.clone())

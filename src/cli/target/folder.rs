@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::input::images_in;
 use crate::output::file::{self, OutputError, Place, folded};
-use crate::output::{Image, png};
+use crate::output::{Image, png, shades};
 
 use super::{Item, Series, Template, Texts, same_images};
 use crate::cli::{counted, note};
@@ -27,6 +27,8 @@ pub struct Folder {
     width: usize,
     height: usize,
     channels: usize,
+    /// Levels of a channel.
+    levels: usize,
 }
 
 /// What a folder holds of what is to be drawn.
@@ -67,12 +69,13 @@ impl Folder {
         item: &dyn Fn(u64) -> Item,
     ) -> Result<Self> {
         ensure!(!path.is_file(), "{flag}: {} is a file (give a folder)", path.display());
+        series.check_picture()?;
         template.check(path, whole.clone(), item)?;
         let last = item(whole.end.saturating_sub(1));
         let folder = file::Folder::new(path, Path::new(&template.name(&last)))?;
-        let Series { width, height, channels, .. } = *series;
+        let Series { width, height, channels, levels, .. } = *series;
         let (template, written) = (template.clone(), HashSet::new());
-        Ok(Self { flag, folder, template, written, width, height, channels })
+        Ok(Self { flag, folder, template, written, width, height, channels, levels })
     }
 
     /// Makes the folder if one of these files, which are begun before there is an image, is to be in it.
@@ -88,7 +91,8 @@ impl Folder {
         self.path().join(self.template.name(item))
     }
 
-    pub fn put(&mut self, item: &Item, levels: Vec<u8>, settings: &Texts) -> Result<PathBuf> {
+    pub fn put(&mut self, item: &Item, levels: &[u16], settings: &Texts) -> Result<PathBuf> {
+        let levels = shades(levels, self.levels);
         let image = Image { width: self.width, height: self.height, channels: self.channels, levels };
         let name = self.template.name(item);
         if let Some(other) =

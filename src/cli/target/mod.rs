@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::output::grid::Grid;
-use crate::output::{self, png};
+use crate::output::npy::Type;
+use crate::output::{self, png, shades};
 
 pub use array::{Array, IMAGES, LABELS, NTHS, class_names, read_about};
 pub use folder::Folder;
@@ -28,6 +29,8 @@ pub struct Series {
     pub width: usize,
     pub height: usize,
     pub channels: usize,
+    /// Levels of a channel.
+    pub levels: usize,
     /// How many classes take turns, as [`turns`] counts them.
     pub turns: usize,
 }
@@ -36,6 +39,23 @@ impl Series {
     /// Bytes of an image.
     pub fn bytes(&self) -> usize {
         self.width * self.height * self.channels
+    }
+
+    /// The type of their numbers in an array.
+    pub fn numbers(&self) -> Type {
+        if self.levels <= 256 { Type::U8 } else { Type::U16 }
+    }
+
+    /// Fails where they cannot be shown in a picture.
+    pub fn check_picture(&self) -> Result<()> {
+        ensure!(
+            self.levels <= 256 && matches!(self.channels, 1 | 3),
+            "images of {} levels and {} channels are no pictures: expected at most 256 levels, grey or RGB (-o FILE.npz or \
+             FILE.npy writes them as an array)",
+            self.levels,
+            self.channels
+        );
+        Ok(())
     }
 
     /// A grid for them, or nothing if it would be too large.
@@ -66,6 +86,8 @@ pub enum Target {
         first: u64,
         /// Pixels become squares of so many by so many.
         scale: usize,
+        /// Levels of a channel.
+        levels: usize,
     },
     Each(Folder),
     Array(Array),
@@ -103,12 +125,13 @@ impl Target {
                 path.display()
             ),
         };
+        series.check_picture()?;
         let count = series.count();
         let bytes = |grid: &Grid| grid.image().levels.len().saturating_mul(scale * scale);
         let grid = series.grid().filter(|grid| bytes(grid) <= 1 << 30).with_context(|| {
             format!("a grid of {count} images would take more than 1 GiB (use --each DIR, or -o FILE.npz)")
         })?;
-        Ok(Self::Grid { path, grid, first: series.indices.start, scale })
+        Ok(Self::Grid { path, grid, first: series.indices.start, scale, levels: series.levels })
     }
 
     /// Whether images must come in the order of their indices.
@@ -117,14 +140,14 @@ impl Target {
     }
 
     /// Takes an image, `[H, W, C]` levels; gives back which file it goes to. `settings` are those it was drawn with.
-    pub fn put(&mut self, item: &Item, levels: Vec<u8>, settings: &Texts) -> Result<PathBuf> {
+    pub fn put(&mut self, item: &Item, levels: &[u16], settings: &Texts) -> Result<PathBuf> {
         match self {
-            Self::Grid { path, grid, first, .. } => {
-                grid.place((item.index - *first) as usize, &levels);
+            Self::Grid { path, grid, first, levels: of, .. } => {
+                grid.place((item.index - *first) as usize, &shades(levels, *of));
                 Ok(path.clone().unwrap_or_else(|| "-".into()))
             }
             Self::Each(folder) => folder.put(item, levels, settings),
-            Self::Array(array) => array.put(item, &levels),
+            Self::Array(array) => array.put(item, levels),
         }
     }
 

@@ -124,6 +124,7 @@ mod tests {
     use super::*;
 
     /// A file that was last written to so many hours ago.
+    #[cfg(unix)]
     fn aged(path: &Path, hours: u64) {
         let file = fs::File::create(path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();

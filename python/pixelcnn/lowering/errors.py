@@ -1,0 +1,7 @@
+"""What the lowering refuses, in one sentence."""
+
+from __future__ import annotations
+
+
+class Refused(ValueError):
+    """The module cannot be compiled. The message names the operation and the module's source line."""
