@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._pixelcnn import __version__
-    from .compile import Sampler, compile  # type: ignore[import-not-found, unused-ignore]
+    from .compile import Sampler as Sampler
+    from .compile import compile as compile
     from .errors import (
         BatchTooLarge,
         ConversionError,
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
         RequestError,
     )
     from .loading import builtin_models, engine_model, load
-    from .lowering.errors import Refused  # type: ignore[import-not-found, unused-ignore]
+    from .lowering.errors import Refused as Refused
     from .model import Model
     from .picture import Grid, grid
 
+# Without what needs PyTorch: `from pixelcnn import *` imports all of these.
 __all__ = [
     "BatchTooLarge",
     "ConversionError",
@@ -43,12 +45,9 @@ __all__ = [
     "Model",
     "ModelError",
     "NotFinite",
-    "Refused",
     "RequestError",
-    "Sampler",
     "__version__",
     "builtin_models",
-    "compile",
     "engine_model",
     "grid",
     "load",
@@ -80,7 +79,13 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            module = import_module(f".{home}", __name__)
+            try:
+                module = import_module(f".{home}", __name__)
+            except ModuleNotFoundError as missing:
+                if missing.name != "torch":
+                    raise
+                needed = f"pixelcnn.{name} needs PyTorch: pip install 'pixelcnn[compile]'"
+                raise AttributeError(needed) from missing
             globals().update({each: getattr(module, each) for each in names})
             return globals()[name]
     if name == "convert":
@@ -89,4 +94,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "convert"})
+    return sorted({*globals(), *(name for names in _HOMES.values() for name in names), "convert"})

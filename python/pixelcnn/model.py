@@ -378,8 +378,7 @@ class Model:
             return nats
         start = time.perf_counter()
         given = None if levels is None else _given(levels, mask)
-        key, engine = self._engines.take(height, width, count, how)
-        try:
+        with self._engines.engine(height, width, count, how) as engine:
             batches = compute(
                 engine, how, seed, lanes, height * width, canvases=given, draw=draw, likelihood=likelihood
             )
@@ -387,8 +386,6 @@ class Model:
                 out[begin:end] = np.frombuffer(drawn, out.dtype).reshape(out[begin:end].shape)
                 if nats is not None:
                     nats[begin:end] = np.frombuffer(of_pixels).reshape(nats[begin:end].shape)
-        finally:
-            self._engines.give_back(key, engine)
         log.info(
             "%d images (%d×%d, model %s) on %s in %.2f s", count, height, width, self.name, engine.name,
             time.perf_counter() - start,
@@ -403,16 +400,13 @@ class Model:
         out = np.empty((len(lanes), height, width) if per_pixel else len(lanes))
         if not lanes:
             return out
-        key, engine = self._engines.take(height, width, len(lanes), how)
-        try:
+        with self._engines.engine(height, width, len(lanes), how) as engine:
             batches = compute(
                 engine, how, 0, lanes, height * width, canvases=_given(levels, None), likelihood=True
             )
             for begin, end, _, of_pixels in batches:
                 nats = np.frombuffer(of_pixels).reshape(end - begin, height, width)
                 out[begin:end] = nats if per_pixel else nats.sum(axis=(1, 2))
-        finally:
-            self._engines.give_back(key, engine)
         return out
 
 

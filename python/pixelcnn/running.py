@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,21 +80,17 @@ class Engines:
 
     def __init__(self, native: Native):
         self._natives = {"f32": native}
+        self._lock = threading.Lock()
         self._free: dict[tuple[Any, ...], Engine] = {}
         self._process = os.getpid()
 
-    def native(self, precision: str) -> Native:
-        """The model with weights of this precision."""
-        if precision not in self._natives:
-            self._natives[precision] = self._natives["f32"].half()
-        return self._natives[precision]
-
-    def take(self, height: int, width: int, images: int, how: How) -> tuple[tuple[Any, ...], Engine]:
-        """An engine, and what to give it back by."""
+    @contextmanager
+    def engine(self, height: int, width: int, images: int, how: How) -> Iterator[Engine]:
+        """An engine, which is kept afterwards unless something fails."""
         if self._process != os.getpid():
-            # Locks of theirs may be held by threads that are not in this process.
+            # Locks may be held by threads that are not in this process.
             Gpus.abandoned.extend(self._free.values())
-            self._free, self._process = {}, os.getpid()
+            self._lock, self._free, self._process = threading.Lock(), {}, os.getpid()
         device = how.device_name
         if Gpus.lost and device != "cpu":
             if device != "auto":
@@ -103,25 +101,32 @@ class Engines:
             log.info("using the CPU engine: GPUs do not survive a fork")
             device = "cpu"
         key = (height, width, how.precision, how.threads, device, images if device == "auto" else None)
-        engine = self._free.pop(key, None)
+        with self._lock:
+            engine = self._free.pop(key, None)
         if engine is None:
             Gpus.looked_for = Gpus.looked_for or device != "cpu"
-            engine = self.native(how.precision).engine(width, height, images, device, how.threads)
+            engine = self._native(how.precision).engine(width, height, images, device, how.threads)
             for is_warning, text in engine.notes:
                 log.log(logging.WARNING if is_warning else logging.INFO, "%s", text)
-        return key, engine
-
-    def give_back(self, key: tuple[Any, ...], engine: Engine) -> None:
-        """Keep an engine for the next call; on a CPU without its caches."""
+        yield engine
         if not engine.is_gpu:
+            # Without its caches.
             engine.prepare(1, 1)
-        self._free[key] = engine
-        while len(self._free) > self.KEPT:
-            self._free.pop(next(iter(self._free)))
+        with self._lock:
+            self._free[key] = engine
+            while len(self._free) > self.KEPT:
+                self._free.pop(next(iter(self._free)))
+
+    def _native(self, precision: str) -> Native:
+        """The model with weights of this precision."""
+        if precision not in self._natives:
+            self._natives[precision] = self._natives["f32"].half()
+        return self._natives[precision]
 
     def clear(self) -> None:
-        """Give back all memory of engines that are not in use."""
-        self._free.clear()
+        """Give back the memory of engines that are not in use."""
+        with self._lock:
+            self._free.clear()
 
 
 def compute(

@@ -238,5 +238,12 @@ assert "numpy" not in sys.modules and "pixelcnn._pixelcnn" not in sys.modules
 from pixelcnn.convert import ConversionError
 assert ConversionError is pixelcnn.ConversionError and "pixelcnn._pixelcnn" not in sys.modules
 assert not hasattr(pixelcnn, "of_no_such_name")
+sys.modules["torch"] = None
+try:
+    pixelcnn.compile
+except AttributeError as error:
+    assert "needs PyTorch" in str(error)
+from pixelcnn import *
+assert load is pixelcnn.load
 """
     subprocess.run([sys.executable, "-c", code], check=True)
