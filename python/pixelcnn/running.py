@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,6 +65,14 @@ class Gpus:
     # Never freed: what belongs to a driver of another process must not be touched.
     abandoned: list[Engine] = []
 
+    @classmethod
+    def look(cls) -> None:
+        """To be called before they are looked for."""
+        cls.looked_for = True
+        if sys.platform == "linux" and "XDG_RUNTIME_DIR" not in os.environ:
+            # As the command line does: Mesa would look for a display to choose a GPU by, and write errors to stderr.
+            os.environ.setdefault("NODEVICE_SELECT", "1")
+
 
 def _after_fork() -> None:
     Gpus.lost = Gpus.lost or Gpus.looked_for
@@ -104,7 +113,8 @@ class Engines:
         with self._lock:
             engine = self._free.pop(key, None)
         if engine is None:
-            Gpus.looked_for = Gpus.looked_for or device != "cpu"
+            if device != "cpu":
+                Gpus.look()
             engine = self._native(how.precision).engine(width, height, images, device, how.threads)
             for is_warning, text in engine.notes:
                 log.log(logging.WARNING if is_warning else logging.INFO, "%s", text)
