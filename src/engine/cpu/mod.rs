@@ -517,6 +517,21 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_given_up_ends_and_the_engine_draws_on() {
+        let model = Model::shipped("mnist").unwrap().unwrap();
+        let mut engine = CpuEngine::new(&model, 28, 28, 2);
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let request = Request::sample(engine.shape(), 0, [(0, Some(0))]).unwrap().first(60);
+        let expected = engine.run(&request, &mut |_| {}).unwrap().levels;
+        let request = request.until(std::sync::Arc::clone(&stop));
+        assert_eq!(engine.run(&request, &mut |_| {}).unwrap().levels, expected);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(matches!(engine.run(&request, &mut |_| {}), Err(EngineError::Stopped)));
+        stop.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(engine.run(&request, &mut |_| {}).unwrap().levels, expected);
+    }
+
+    #[test]
     fn threads_are_counted_by_starting_them() {
         assert_eq!(startable_threads(3), 3);
     }
