@@ -99,7 +99,8 @@ fn change(draft: &mut Draft, rng: &mut Rng) {
     let mut names = Vec::new();
     texts(&draft.graph, &mut names);
     let part = within(&mut draft.graph, rng);
-    let numbers = [0, 1, 2, 3, 4, 7, 8, 16, 64, 255, 256, 4096, 8192, 65_536, 1 << 17, 1 << 31, i64::MAX, i64::MIN];
+    let numbers =
+        [0, 1, 2, 3, 4, 7, 8, 16, 64, 255, 256, 4096, 8192, 65_536, 1 << 17, 1 << 31, i64::MAX, i64::MIN];
     match part {
         Value::Number(number) => {
             *part = match (rng.u32(..4), number.as_i64()) {
@@ -113,7 +114,8 @@ fn change(draft: &mut Draft, rng: &mut Rng) {
         Value::String(text) => {
             *text = match rng.u32(..8) {
                 0 => "x".repeat([0, 1, 300, 100_000][rng.usize(..4)]),
-                1 => ["elu", "exp", "concat_elu", "leaky_relu", "raw", "image", "softmax"][rng.usize(..7)].to_owned(),
+                1 => ["elu", "exp", "concat_elu", "leaky_relu", "raw", "image", "softmax"][rng.usize(..7)]
+                    .to_owned(),
                 _ => names[rng.usize(..names.len())].clone(),
             };
         }
@@ -167,7 +169,8 @@ fn change_tensor(draft: &mut Draft, rng: &mut Rng) {
             // Another shape of as many numbers.
             let part = draft.parts.get_mut(&name).expect("it is there");
             let count: usize = part.shape.iter().product();
-            part.shape = [vec![count], vec![1, count], vec![count, 1], vec![1, 1, 1, count]][rng.usize(..4)].clone();
+            part.shape =
+                [vec![count], vec![1, count], vec![count, 1], vec![1, 1, 1, count]][rng.usize(..4)].clone();
         }
     }
 }
@@ -191,7 +194,8 @@ fn run(model: &Model, graph: &pixelcnn::internals::graph::Graph) -> Result<(), S
     let (width, height) = model.size();
     let shape = model.shape(width, height);
     let mut rng = Rng::with_seed(1);
-    let levels: Vec<_> = (0..shape.dimensions()).map(|_| (rng.u32(..shape.head.levels() as u32)) as u16).collect();
+    let levels: Vec<_> =
+        (0..shape.dimensions()).map(|_| (rng.u32(..shape.head.levels() as u32)) as u16).collect();
     let classes = if shape.classes > 0 { vec![0] } else { vec![] };
     let want = Want { parameters: true, likelihood: true, trace: false };
     let mut engine = CpuEngine::new(model, width, height, 1).poisoned();
@@ -205,12 +209,17 @@ fn run(model: &Model, graph: &pixelcnn::internals::graph::Graph) -> Result<(), S
     let (rows, pixels) = (by(Method::Cached), by(Method::ByPixel));
     let class = (shape.classes > 0).then_some(0);
     let exact = reference::trace(graph, &model.tensors, &levels, class);
-    let largest = exact.iter().flatten().fold(0.0, |most: f64, x| if x.abs() <= most { most } else { x.abs() });
+    let largest =
+        exact.iter().flatten().fold(0.0, |most: f64, x| if x.abs() <= most { most } else { x.abs() });
     match (rows, pixels) {
         (Ok(rows), Ok(pixels)) => {
-            assert!(rows.iter().zip(&pixels).all(|(a, b)| a.to_bits() == b.to_bits()), "other bits by pixel");
+            assert!(
+                rows.iter().zip(&pixels).all(|(a, b)| a.to_bits() == b.to_bits()),
+                "other bits by pixel"
+            );
             if largest < 10.0 {
-                let errors = rows.iter().zip(&exact[graph.head_node]).map(|(a, b)| (f64::from(*a) - b).abs());
+                let errors =
+                    rows.iter().zip(&exact[graph.head_node]).map(|(a, b)| (f64::from(*a) - b).abs());
                 // Forms may be as large as e¹⁰, so that sums lose more than usual.
                 let error = errors.fold(0.0, f64::max);
                 assert!(error < 0.1, "not what the reference gives: off by {error}");
@@ -316,10 +325,15 @@ fn kind(answer: &Result<bool, String>) -> String {
 /// Small files that ask for much: each is refused or read, in little time and memory.
 #[test]
 fn small_files_do_not_take_much() {
-    let tap = |row: i64, column: i64| json!({"source": "image", "row": row, "column": column, "weight": "w"});
+    let tap =
+        |row: i64, column: i64| json!({"source": "image", "row": row, "column": column, "weight": "w"});
     let part = |shape: Vec<usize>, value: f32| {
         let count = shape.iter().product();
-        Part { dtype: safetensors::Dtype::F32, shape, bytes: std::iter::repeat_n(value.to_le_bytes(), count).flatten().collect() }
+        Part {
+            dtype: safetensors::Dtype::F32,
+            shape,
+            bytes: std::iter::repeat_n(value.to_le_bytes(), count).flatten().collect(),
+        }
     };
     let base = || {
         json!({
@@ -329,7 +343,8 @@ fn small_files_do_not_take_much() {
             "head": {"node": "n0", "kind": "softmax"},
         })
     };
-    let tensors = |weight: Part| BTreeMap::from([("e".to_owned(), part(vec![2], 0.5)), ("w".to_owned(), weight)]);
+    let tensors =
+        |weight: Part| BTreeMap::from([("e".to_owned(), part(vec![2], 0.5)), ("w".to_owned(), weight)]);
     let weight = || tensors(part(vec![1, 2], 0.5));
     let mut cases: Vec<(&str, Value, BTreeMap<String, Part>)> = vec![("good", base(), weight())];
     let mut add = |name, edit: &dyn Fn(&mut Value), parts| {
@@ -347,7 +362,10 @@ fn small_files_do_not_take_much() {
             g["levels"] = json!(65_536);
             g["encoding"] = json!(vec![json!({"table": "e"}); 5000]);
         },
-        BTreeMap::from([("e".to_owned(), part(vec![65_536, 8], 0.5)), ("w".to_owned(), part(vec![8, 2], 0.5))]),
+        BTreeMap::from([
+            ("e".to_owned(), part(vec![65_536, 8], 0.5)),
+            ("w".to_owned(), part(vec![8, 2], 0.5)),
+        ]),
     );
     add(
         "many taps of weights that are 0",
@@ -388,8 +406,16 @@ fn small_files_do_not_take_much() {
         }
     };
     let encoding = || BTreeMap::from([("e".to_owned(), part(vec![2], 0.5))]);
-    add("a chain with many paths", &chain(4000, &|i| (0..15).map(|k| -1 - (k * (i as i64 + 7)) % 4000).collect(), false, 2), encoding());
-    add("a chain that lags more and more", &chain(4000, &|i| vec![if i < 3999 { 4096 } else { -4096 }], false, 2), encoding());
+    add(
+        "a chain with many paths",
+        &chain(4000, &|i| (0..15).map(|k| -1 - (k * (i as i64 + 7)) % 4000).collect(), false, 2),
+        encoding(),
+    );
+    add(
+        "a chain that lags more and more",
+        &chain(4000, &|i| vec![if i < 3999 { 4096 } else { -4096 }], false, 2),
+        encoding(),
+    );
     add("a long path to the future", &chain(4000, &|_| vec![0], false, 2), encoding());
     add("a chain in steps", &chain(1000, &|i| vec![if i == 0 { -1 } else { 0 }], true, 4), encoding());
     // Wide nodes cost nothing in a file.
@@ -402,7 +428,8 @@ fn small_files_do_not_take_much() {
         let (before, began) = (start_peak(), Instant::now());
         let answer = Model::from_bytes(&bytes, name).map(drop).map_err(|error| error.to_string());
         let (taken, took) = (PEAK.get() - before, began.elapsed().as_secs_f64());
-        let shown = answer.as_ref().map_or_else(|error| error.chars().take(150).collect(), |()| "read".to_owned());
+        let shown =
+            answer.as_ref().map_or_else(|error| error.chars().take(150).collect(), |()| "read".to_owned());
         println!("{name}: {} KiB take {} MiB and {took:.2} s: {shown}", bytes.len() >> 10, taken >> 20);
         assert!(took < SECONDS, "{name}: {took:.1} s");
         assert!(taken < 24 * bytes.len() + (256 << 20), "{name}: {taken} bytes");

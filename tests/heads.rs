@@ -277,7 +277,10 @@ fn likelihoods_are_those_of_the_definition() {
         };
         let expected: f64 = logits.iter().zip(&levels).map(of).sum();
         let told = head.log_likelihood(&logits, &levels);
-        assert!((told - expected).abs() < 1e-12 * expected.abs(), "{levels:?}: {told}, expected {expected}");
+        assert!(
+            (told - expected).abs() < 1e-12 * expected.abs(),
+            "{levels:?}: {told}, expected {expected}"
+        );
         let swapped = levels.map(|level| 1 - level);
         assert!((head.log_likelihood(&logits, &swapped) - expected).abs() > 1.0);
     }
@@ -291,8 +294,8 @@ fn probabilities_of_a_mixture_are_those_of_its_definition() {
     let head = Head::logistic_mixture(3, 2);
     // Logits; for each channel means, logarithms of scales, coefficients.
     let parameters: [f32; 20] = [
-        0.4, -0.3, -0.2, 0.5, -2.0, -3.0, 0.3, -0.8, 0.1, -0.6, -1.0, -2.5, 0.2, 0.9, 0.0, 0.7, -3.0, -1.5, -0.4,
-        0.5,
+        0.4, -0.3, -0.2, 0.5, -2.0, -3.0, 0.3, -0.8, 0.1, -0.6, -1.0, -2.5, 0.2, 0.9, 0.0, 0.7, -3.0, -1.5,
+        -0.4, 0.5,
     ];
     let at = |kind: usize, i: usize| f64::from(parameters[kind * 2 + i]);
     let value = |level: u16| (f64::from(level) - 127.5) / 127.5;
@@ -312,19 +315,20 @@ fn probabilities_of_a_mixture_are_those_of_its_definition() {
             let high = if level == 255 { 1.0 } else { below(value(level) + 1.0 / 255.0) };
             high - low
         };
-        let weights = [0, 1].map(|i| {
-            at(0, i).exp() * (0..channel).map(|c| mass(i, c, before[c])).product::<f64>()
-        });
+        let weights =
+            [0, 1].map(|i| at(0, i).exp() * (0..channel).map(|c| mass(i, c, before[c])).product::<f64>());
         let total: f64 = weights.iter().sum();
         let mut probabilities = Vec::new();
         head.probabilities(&parameters, channel, before, &mut probabilities);
         assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         for level in 0..=255 {
-            let expected: f64 =
-                (0..2).map(|i| weights[i] / total * mass(i, channel, level)).sum();
+            let expected: f64 = (0..2).map(|i| weights[i] / total * mass(i, channel, level)).sum();
             let got = probabilities[usize::from(level)];
             // Masses below 1e-5 are told by the density in their middle.
-            assert!((got - expected).abs() < 1e-6, "after {before:?}, level {level}: {got}, expected {expected}");
+            assert!(
+                (got - expected).abs() < 1e-6,
+                "after {before:?}, level {level}: {got}, expected {expected}"
+            );
         }
     }
 }

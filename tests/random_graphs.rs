@@ -72,7 +72,8 @@ impl Case {
         let head = made.graph.head;
         let count = BATCH * made.graph.height * made.graph.width * head.channels();
         let levels = (0..count).map(|_| rng.u16(..head.levels() as u16)).collect();
-        let classes = if plan.classes > 0 { (0..BATCH).map(|i| i % plan.classes).collect() } else { vec![] };
+        let classes =
+            if plan.classes > 0 { (0..BATCH).map(|i| i % plan.classes).collect() } else { vec![] };
         Self { made, levels, classes, rng }
     }
 
@@ -97,7 +98,12 @@ impl Case {
     /// By the reference, of the graph as it was declared.
     fn exact(&self) -> Vec<f64> {
         let of_image = |image| {
-            reference::parameters(&self.made.graph, &self.made.tensors, self.image(image), self.class(image))
+            reference::parameters(
+                &self.made.graph,
+                &self.made.tensors,
+                self.image(image),
+                self.class(image),
+            )
         };
         (0..BATCH).flat_map(of_image).collect()
     }
@@ -116,7 +122,8 @@ impl Case {
         let levels = &self.levels[images.start * self.dimensions()..images.end * self.dimensions()];
         let classes = if self.classes.is_empty() { &[][..] } else { &self.classes[images.clone()] };
         let want = Want { parameters: true, likelihood: true, trace };
-        let request = Request::evaluate(model.shape(width, height), levels, classes, want).unwrap().by(method);
+        let request =
+            Request::evaluate(model.shape(width, height), levels, classes, want).unwrap().by(method);
         let outcome = engine
             .run(&request, &mut |_| {})
             .map_err(|error| TestCaseError::fail(format!("{method:?}, {threads} threads: {error}")))?;
@@ -185,8 +192,7 @@ fn trace_agrees(case: &Case, model: &Model) -> Result<(), TestCaseError> {
                 continue;
             }
             prop_assert_eq!(got.len(), expected.len(), "rows of {} by {:?}", name, method);
-            let is_close =
-                |(g, e): (&f32, &f64)| (f64::from(*g) - e).abs() <= TOLERANCE * e.abs().max(1.0);
+            let is_close = |(g, e): (&f32, &f64)| (f64::from(*g) - e).abs() <= TOLERANCE * e.abs().max(1.0);
             let at = got.iter().zip(expected).position(|pair| !is_close(pair));
             if let Some(at) = at {
                 let (pixel, width) = (at / node.channels, graph.width >> node.level);
@@ -243,7 +249,8 @@ fn session_agrees(case: &Case, model: &Model, expected: &[f32]) -> Result<(), Te
     while let Some([row, column, step]) = session.place() {
         let pixel = row * width + column;
         let got = session.parameters(0).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let expected = &expected[pixel * head.parameters()..][..head.parameters()][head.parameters_of(step)];
+        let expected =
+            &expected[pixel * head.parameters()..][..head.parameters()][head.parameters_of(step)];
         prop_assert_eq!(&got[..], expected, "a session, row {}, column {}", row, column);
         let levels = &case.image(0)[pixel * head.channels()..][..head.channels()][head.channels_of(step)];
         session.give(levels).unwrap();
@@ -420,7 +427,9 @@ fn graphs_are_of_every_kind() {
         let network = model.network(width, height);
         let add = |what: String| *found.borrow_mut().entry(what).or_insert(0) += 1;
         for node in &network.nodes[1..] {
-            let sign = |number: isize| ["none", "some", "less than none"][(number.signum().rem_euclid(3)) as usize];
+            let sign = |number: isize| {
+                ["none", "some", "less than none"][(number.signum().rem_euclid(3)) as usize]
+            };
             match &node.when {
                 When::Row { lag } => add(format!("a row, lag: {}", sign(*lag))),
                 When::Pixel { lag, delays } => {
@@ -480,7 +489,11 @@ fn graphs_are_of_every_kind() {
             }
         }
         for encoding in &graph.encodings {
-            add(format!("encoding {} of {:?}", if encoding.width > 1 { "wide" } else { "scalar" }, encoding.channel.is_some()));
+            add(format!(
+                "encoding {} of {:?}",
+                if encoding.width > 1 { "wide" } else { "scalar" },
+                encoding.channel.is_some()
+            ));
         }
         let is_row_work = |layer: &pixelcnn::internals::graph::network::Layer| layer.is_row_work();
         add(format!("row work: {}", network.layers.iter().any(is_row_work)));

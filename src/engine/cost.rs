@@ -55,7 +55,9 @@ fn products(network: &Network, method: Method, pixels: usize) -> u64 {
             + places.map(|(column, step)| sum(&mut plan::of_pixel(network, row, column, step))).sum::<u64>()
     };
     match method {
-        Method::Naive => (pixels * network.head.steps()) as u64 * (0..height).map(|row| of_row(row, width)).sum::<u64>(),
+        Method::Naive => {
+            (pixels * network.head.steps()) as u64 * (0..height).map(|row| of_row(row, width)).sum::<u64>()
+        }
         Method::Cached | Method::ByPixel => {
             (0..pixels.div_ceil(width)).map(|row| of_row(row, width.min(pixels - row * width))).sum()
         }

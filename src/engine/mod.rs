@@ -176,7 +176,8 @@ fn trace_row(
 ) -> Result<(), EngineError> {
     for (n, node) in network.nodes.iter().enumerate() {
         // What was made on this row, and on no row before it.
-        let made = |row: isize| node.newest(row).map_or(0, |newest| newest + 1).min(network.height >> node.level);
+        let made =
+            |row: isize| node.newest(row).map_or(0, |newest| newest + 1).min(network.height >> node.level);
         let before = if row == 0 { 0 } else { made(row as isize - 1) };
         for of_node in before..made(row as isize) {
             trace[n].1.extend(network.row(n, &ring(n)?, of_node, batch, 0));

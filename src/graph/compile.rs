@@ -174,7 +174,8 @@ impl Compiler<'_> {
                     && other.column >= tap.column
             })
         };
-        let is_known = self.times.nodes[layer.target].is_row() || layer.taps.iter().all(is_read_by_the_first);
+        let is_known =
+            self.times.nodes[layer.target].is_row() || layer.taps.iter().all(is_read_by_the_first);
         kernels.sort();
         kernels.windows(2).all(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1)
             && is_known

@@ -270,7 +270,8 @@ impl Graph {
         let is_map = |name: &String| matches!(tensors[name].shape[..], [_, rows, columns, _] if rows > 1 || columns > 1);
         let multiple = self.size_multiple();
         let fits = |side: usize| (1..=check::limits::SIDE).contains(&side) && side.is_multiple_of(multiple);
-        (width, height) == (self.width, self.height) || (fits(width) && fits(height) && !self.tables().any(is_map))
+        (width, height) == (self.width, self.height)
+            || (fits(width) && fits(height) && !self.tables().any(is_map))
     }
 
     /// What height and width must be multiples of.

@@ -81,7 +81,8 @@ fn orders(graph: &Graph, times: &Times) -> Vec<Order> {
 
     // What keeps the sum of a gate has its halves in the order of the target. Where it takes part in another order, or where
     // that may not change, neither does.
-    let halved = |layer: &LayerSpec| layer.pre.filter(|_| layer.gate.is_some()).map(|pre| (layer.target, pre));
+    let halved =
+        |layer: &LayerSpec| layer.pre.filter(|_| layer.gate.is_some()).map(|pre| (layer.target, pre));
     let halved: Vec<_> = graph.layers.iter().filter_map(halved).collect();
     let mut fixed = BTreeSet::from([group[IMAGE], group[graph.head_node]]);
     for (target, pre) in &halved {
@@ -116,7 +117,8 @@ fn orders(graph: &Graph, times: &Times) -> Vec<Order> {
     }
     for (target, pre) in halved.into_iter().filter(|(_, pre)| !fixed.contains(&group[*pre])) {
         let of_target = &orders[target];
-        orders[pre] = of_target.iter().copied().chain(of_target.iter().map(|old| of_target.len() + old)).collect();
+        orders[pre] =
+            of_target.iter().copied().chain(of_target.iter().map(|old| of_target.len() + old)).collect();
     }
     orders
 }
@@ -195,8 +197,7 @@ impl Rewriter<'_> {
                     }
                 };
                 let mut slice = slice.clone();
-                slice.tensor =
-                    self.reordered(&slice.tensor, of_source, self.columns(target, halves))?;
+                slice.tensor = self.reordered(&slice.tensor, of_source, self.columns(target, halves))?;
                 Ok(vec![TapSpec { term: Term::Product(slice), ..tap.clone() }])
             }
             Term::Select { channels, outputs } => {

@@ -89,8 +89,15 @@ pub fn make(plan: &Plan) -> Made {
         head_node: 0,
         tensors: BTreeMap::new(),
     };
-    let mut maker =
-        Maker { plan, rng, graph, tensors: Tensors::new(), seen: Vec::new(), masks: Vec::new(), sizes: Vec::new() };
+    let mut maker = Maker {
+        plan,
+        rng,
+        graph,
+        tensors: Tensors::new(),
+        seen: Vec::new(),
+        masks: Vec::new(),
+        sizes: Vec::new(),
+    };
     maker.image();
     for _ in 0..plan.layers {
         maker.layer();
@@ -240,7 +247,8 @@ impl Maker<'_> {
                 nodes[if self.rng.bool() { i } else { i.max(self.rng.usize(..nodes.len())) }]
             }
         };
-        let forms = if node == IMAGE { self.graph.encodings.len() } else { self.graph.nodes[node].forms.len() };
+        let forms =
+            if node == IMAGE { self.graph.encodings.len() } else { self.graph.nodes[node].forms.len() };
         let form = self.rng.usize(..forms);
         self.form(node, form)
     }
@@ -260,7 +268,13 @@ impl Maker<'_> {
     }
 
     /// What the target sees through a tap.
-    fn through(&self, source: usize, level: usize, place: [isize; 2], phase: Option<[usize; 2]>) -> Option<Seen> {
+    fn through(
+        &self,
+        source: usize,
+        level: usize,
+        place: [isize; 2],
+        phase: Option<[usize; 2]>,
+    ) -> Option<Seen> {
         let of_source = self.graph.nodes[source].level;
         let [down, right] = [0, 1].map(|axis| match phase {
             Some(phase) => (2 * place[axis] - phase[axis] as isize) << level,
@@ -270,7 +284,13 @@ impl Maker<'_> {
     }
 
     /// Places of a kernel from which a layer may read a source, at random.
-    fn places(&mut self, source: usize, level: usize, limit: Seen, phase: Option<[usize; 2]>) -> Vec<[isize; 2]> {
+    fn places(
+        &mut self,
+        source: usize,
+        level: usize,
+        limit: Seen,
+        phase: Option<[usize; 2]>,
+    ) -> Vec<[isize; 2]> {
         let [rows, columns] = match self.rng.u32(..6) {
             0..3 => [1, 1],
             3 => [1, 1 + self.rng.isize(0..5)],
@@ -289,7 +309,10 @@ impl Maker<'_> {
             for row in (-9..=1).rev() {
                 let mut columns: Vec<isize> = (-6..=2).collect();
                 self.rng.shuffle(&mut columns);
-                let place = columns.into_iter().map(|column| [row, column]).find(fits_in(self, source, level, limit, phase));
+                let place = columns
+                    .into_iter()
+                    .map(|column| [row, column])
+                    .find(fits_in(self, source, level, limit, phase));
                 if let Some(place) = place {
                     return vec![place];
                 }
@@ -352,7 +375,14 @@ impl Maker<'_> {
                     };
                     let is_many = is_selected && taps.len() > 8;
                     if !is_many {
-                        taps.push(TapSpec { source: source.node, form: source.form, row, column, phase, term });
+                        taps.push(TapSpec {
+                            source: source.node,
+                            form: source.form,
+                            row,
+                            column,
+                            phase,
+                            term,
+                        });
                     }
                 }
             }
@@ -367,7 +397,8 @@ impl Maker<'_> {
     fn masked_tap(&mut self, source: Source, outputs: usize, mask: &[usize], taps: &mut Vec<TapSpec>) {
         let Some(needs) = self.needs(source) else { return };
         let fits = |number: usize, output: usize| needs[number] <= mask[output % mask.len()];
-        let tap = |term| TapSpec { source: source.node, form: source.form, row: 0, column: 0, phase: None, term };
+        let tap =
+            |term| TapSpec { source: source.node, form: source.form, row: 0, column: 0, phase: None, term };
         if source.size <= 2.5 && self.rng.bool() {
             for _ in 0..3 {
                 let (number, output) = (self.rng.usize(..source.numbers), self.rng.usize(..outputs));
@@ -404,11 +435,12 @@ impl Maker<'_> {
             _ => (-4, far),
         };
         let steps = self.graph.head.steps();
-        let mask: Option<Vec<usize>> = (steps > 1 && level == 0 && limit == (0, -1) && self.chance(7)).then(|| {
-            let is_in_turns = self.rng.bool();
-            let step = |k: usize| if is_in_turns { k % steps } else { k * steps / channels };
-            (0..channels).map(step).collect()
-        });
+        let mask: Option<Vec<usize>> = (steps > 1 && level == 0 && limit == (0, -1) && self.chance(7))
+            .then(|| {
+                let is_in_turns = self.rng.bool();
+                let step = |k: usize| if is_in_turns { k % steps } else { k * steps / channels };
+                (0..channels).map(step).collect()
+            });
         self.finish(None, level, channels, limit, mask);
     }
 
@@ -443,7 +475,8 @@ impl Maker<'_> {
         let halves = if gate.is_some() { 2 } else { 1 };
         let outputs = halves * channels;
         let taps = self.taps(level, outputs, limit, mask.as_deref());
-        let residual = self.chance(4).then(|| self.residual(level, channels, limit, mask.as_deref())).flatten();
+        let residual =
+            self.chance(4).then(|| self.residual(level, channels, limit, mask.as_deref())).flatten();
 
         let mut seen = None;
         for tap in &taps {
@@ -481,7 +514,8 @@ impl Maker<'_> {
         self.forms(node);
         pre.into_iter().for_each(|pre| self.forms(pre));
         let name = format!("layer {}", self.graph.layers.len());
-        let layer = LayerSpec { name, kind: Kind::Convolution, target: node, taps, additions, gate, residual, pre };
+        let layer =
+            LayerSpec { name, kind: Kind::Convolution, target: node, taps, additions, gate, residual, pre };
         self.graph.layers.push(layer);
     }
 
@@ -499,11 +533,12 @@ impl Maker<'_> {
                 if node == IMAGE { self.graph.encodings.len() } else { self.graph.nodes[node].forms.len() };
             for form in 0..forms {
                 let source = self.form(node, form);
-                let is_doubled = node != IMAGE
-                    && self.graph.nodes[node].forms[form].activation == Activation::ConcatElu;
+                let is_doubled =
+                    node != IMAGE && self.graph.nodes[node].forms[form].activation == Activation::ConcatElu;
                 let is_masked = mask.is_some_and(|mask| {
-                    self.needs(source)
-                        .is_some_and(|needs| needs.len() == mask.len() && needs.iter().zip(mask).all(|(n, m)| n <= m))
+                    self.needs(source).is_some_and(|needs| {
+                        needs.len() == mask.len() && needs.iter().zip(mask).all(|(n, m)| n <= m)
+                    })
                 });
                 let fits = self.graph.nodes[node].level == level
                     && source.numbers == channels
@@ -647,7 +682,9 @@ impl Made {
     pub fn parts(&self) -> BTreeMap<String, Part> {
         let mut parts = BTreeMap::new();
         let used: Vec<_> = self.graph.tensor_names().collect();
-        for (i, (name, tensor)) in self.tensors.iter().filter(|(name, _)| used.contains(&&name[..])).enumerate() {
+        for (i, (name, tensor)) in
+            self.tensors.iter().filter(|(name, _)| used.contains(&&name[..])).enumerate()
+        {
             let (dtype, bytes) = match i % 2 {
                 0 => (Dtype::F32, tensor.data.iter().flat_map(|w| w.to_le_bytes()).collect()),
                 _ => {
