@@ -24,6 +24,9 @@ use serde_json::{Value, json};
 /// Files, where no time is given.
 const FILES: u64 = 6000;
 
+/// Bytes of a graph's text, at most.
+const LONGEST: usize = 4 << 20;
+
 /// Seconds that a small file may take to be read, on a machine that does other things as well.
 const SECONDS: f64 = 3.0;
 
@@ -131,7 +134,8 @@ fn change(draft: &mut Draft, rng: &mut Rng) {
                 // Many.
                 _ if rng.u32(..20) == 0 => {
                     let item = items[at].clone();
-                    items.extend(std::iter::repeat_n(item, [10, 1000, 70_000][rng.usize(..3)]));
+                    let most = LONGEST / item.to_string().len();
+                    items.extend(std::iter::repeat_n(item, [10, 1000, 70_000][rng.usize(..3)].min(most)));
                 }
                 _ => items.insert(at, json!(rng.i32(-3..4))),
             }
@@ -150,7 +154,11 @@ fn change(draft: &mut Draft, rng: &mut Rng) {
                 }
             }
         }
-        _ => *part = json!([null, true, 1, "image", [], {}][rng.usize(..6)]),
+        _ => {
+            *part = [Value::Null, json!(true), json!(1), json!("image"), json!([]), json!({})]
+                [rng.usize(..6)]
+            .clone()
+        }
     }
 }
 
@@ -182,7 +190,12 @@ fn outcome(bytes: &[u8]) -> Result<bool, String> {
     let graph = model.graph(width, height);
     let products: usize = graph.layers.iter().map(|l| l.taps.len() * graph.outputs(l)).sum();
     let numbers: usize = graph.nodes.iter().map(|n| n.channels * (1 + n.forms.len())).sum();
-    let is_small = width * height * (products + numbers) < 20_000 && graph.head.parameters() < 5000;
+    let mut is_small = width * height * (products + numbers) < 20_000 && graph.head.parameters() < 5000;
+    if is_small {
+        let network = model.network(width, height);
+        // Far reaches take wide margins.
+        is_small = network.nodes.iter().map(|node| node.len(1)).sum::<usize>() < 1 << 22;
+    }
     if is_small {
         run(&model, &graph)?;
     }
@@ -209,15 +222,16 @@ fn run(model: &Model, graph: &pixelcnn::internals::graph::Graph) -> Result<(), S
     let (rows, pixels) = (by(Method::Cached), by(Method::ByPixel));
     let class = (shape.classes > 0).then_some(0);
     let exact = reference::trace(graph, &model.tensors, &levels, class);
-    let largest =
-        exact.iter().flatten().fold(0.0, |most: f64, x| if x.abs() <= most { most } else { x.abs() });
+    // NaN is not small; scales that are large may make forms infinite.
+    let is_small = model.tensors.values().flat_map(|tensor| &tensor.data).all(|w| w.abs() < 1e4)
+        && exact.iter().flatten().all(|x| x.abs() < 10.0);
     match (rows, pixels) {
         (Ok(rows), Ok(pixels)) => {
             assert!(
                 rows.iter().zip(&pixels).all(|(a, b)| a.to_bits() == b.to_bits()),
                 "other bits by pixel"
             );
-            if largest < 10.0 {
+            if is_small {
                 let errors =
                     rows.iter().zip(&exact[graph.head_node]).map(|(a, b)| (f64::from(*a) - b).abs());
                 // Forms may be as large as e¹⁰, so that sums lose more than usual.
@@ -226,7 +240,7 @@ fn run(model: &Model, graph: &pixelcnn::internals::graph::Graph) -> Result<(), S
             }
         }
         // Weights and tables may be too large for 32-bit floats.
-        (rows, _) => assert!(!(largest < 10.0), "{:?}, though all is finite", rows.err()),
+        (rows, _) => assert!(!is_small, "{:?}, though all is finite", rows.err()),
     }
     Ok(())
 }
@@ -237,6 +251,7 @@ fn damaged_graphs_are_read_or_refused() {
         std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"));
     let mut rng = Rng::with_seed(seconds.map_or(0, |_| fastrand::u64(..)));
     let mut pool = seeds();
+    let good = pool.len();
     let (mut answers, mut count, mut read, mut ran) = (HashSet::new(), 0, 0, 0);
     let (mut most, mut slowest) = (0, 0.0_f64);
     let start = Instant::now();
@@ -276,15 +291,17 @@ fn damaged_graphs_are_read_or_refused() {
         if is_over {
             break;
         }
-        let mut draft = pool[rng.usize(..pool.len())].clone();
-        for _ in 0..1 << rng.u32(..4) {
+        // Every second one is a good one, changed.
+        let first = rng.usize(..pool.len());
+        let mut draft = pool[if rng.bool() { first } else { first % good }].clone();
+        for _ in 0..[1, 1, 1, 2, 4, 8][rng.usize(..6)] {
             change(&mut draft, &mut rng);
         }
-        let size = |draft: &Draft| draft.graph.to_string().len();
-        if draft.parts.values().any(|part| !fits(part)) {
+        let text = draft.graph.to_string();
+        if text.len() > LONGEST || !draft.parts.values().all(fits) {
             continue;
         }
-        let mut bytes = file(&draft.graph.to_string(), &draft.parts);
+        let mut bytes = file(&text, &draft.parts);
         let is_damaged = rng.u32(..8) == 0;
         if is_damaged {
             for _ in 0..1 << rng.u32(..4) {
@@ -292,7 +309,7 @@ fn damaged_graphs_are_read_or_refused() {
                 bytes[at] ^= 1 << rng.u8(..8);
             }
         }
-        if judge(&bytes) && !is_damaged && size(&draft) < 20_000 && pool.len() < 2000 {
+        if judge(&bytes) && !is_damaged && text.len() < 20_000 && pool.len() < 2000 {
             pool.push(draft);
         }
     }
@@ -302,7 +319,7 @@ fn damaged_graphs_are_read_or_refused() {
         answers.len(),
         most >> 20
     );
-    assert!(ran * 20 > count, "too few are run: {ran} of {count}");
+    assert!(ran * 40 > count, "too few are run: {ran} of {count}");
 }
 
 fn fits(part: &Part) -> bool {
@@ -320,6 +337,40 @@ fn kind(answer: &Result<bool, String>) -> String {
     let is_word = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b",:;(".contains(&b));
     let words = error.split('"').step_by(2).flat_map(|unquoted| unquoted.split([' ', '`', '\'']));
     words.filter(is_word).take(12).collect::<Vec<_>>().join(" ")
+}
+
+/// Makes the graph a chain of selections in which each node reads the one before it on some rows.
+fn chain(
+    length: usize,
+    rows: impl Fn(usize) -> Vec<i64>,
+    steps: bool,
+    width: usize,
+) -> impl Fn(&mut Value) {
+    // The last is the head's.
+    let last = if steps { 4 } else { 2 };
+    let channels = move |i: usize| if i + 1 == length { last } else { width };
+    move |g: &mut Value| {
+        let nodes: Vec<_> = (0..length)
+                .map(|i| json!({"name": format!("n{i}"), "channels": channels(i), "forms": [{"activation": "raw"}]}))
+                .collect();
+        let layers: Vec<_> = (0..length)
+                .map(|i| {
+                    let source = if i == 0 { "image".to_owned() } else { format!("n{}", i - 1) };
+                    let select = if i == 0 { [0, 1] } else { [0, channels(i)] };
+                    let taps: Vec<_> = rows(i)
+                        .into_iter()
+                        .map(|row| json!({"source": source, "row": row, "column": 0, "select": select, "outputs": 0}))
+                        .collect();
+                    json!({"name": format!("l{i}"), "target": format!("n{i}"), "taps": taps})
+                })
+                .collect();
+        g["nodes"] = json!(nodes);
+        g["layers"] = json!(layers);
+        g["head"] = json!({"node": format!("n{}", length - 1), "kind": "softmax", "steps": steps});
+        if steps {
+            g["canvas"] = json!([8, 8, 2]);
+        }
+    }
 }
 
 /// Small files that ask for much: each is refused or read, in little time and memory.
@@ -380,47 +431,22 @@ fn small_files_do_not_take_much() {
         },
         weight(),
     );
-    // A chain in which each node reads the one before it on many rows: as many rows as paths.
-    let chain = |length: usize, rows: &dyn Fn(usize) -> Vec<i64>, steps: bool, width: usize| {
-        move |g: &mut Value| {
-            let nodes: Vec<_> = (0..length)
-                .map(|i| json!({"name": format!("n{i}"), "channels": width, "forms": [{"activation": "raw"}]}))
-                .collect();
-            let layers: Vec<_> = (0..length)
-                .map(|i| {
-                    let source = if i == 0 { "image".to_owned() } else { format!("n{}", i - 1) };
-                    let select = if i == 0 { [0, 1] } else { [0, width] };
-                    let taps: Vec<_> = rows(i)
-                        .into_iter()
-                        .map(|row| json!({"source": source, "row": row, "column": 0, "select": select, "outputs": 0}))
-                        .collect();
-                    json!({"name": format!("l{i}"), "target": format!("n{i}"), "taps": taps})
-                })
-                .collect();
-            g["nodes"] = json!(nodes);
-            g["layers"] = json!(layers);
-            g["head"] = json!({"node": format!("n{}", length - 1), "kind": "softmax", "steps": steps});
-            if steps {
-                g["canvas"] = json!([8, 8, 2]);
-            }
-        }
-    };
     let encoding = || BTreeMap::from([("e".to_owned(), part(vec![2], 0.5))]);
     add(
         "a chain with many paths",
-        &chain(4000, &|i| (0..15).map(|k| -1 - (k * (i as i64 + 7)) % 4000).collect(), false, 2),
+        &chain(4000, |i| (0..15).map(|k| -1 - (k * (i as i64 + 7)) % 4000).collect(), false, 2),
         encoding(),
     );
     add(
         "a chain that lags more and more",
-        &chain(4000, &|i| vec![if i < 3999 { 4096 } else { -4096 }], false, 2),
+        &chain(4000, |i| vec![if i < 3999 { 4096 } else { -4096 }], false, 2),
         encoding(),
     );
-    add("a long path to the future", &chain(4000, &|_| vec![0], false, 2), encoding());
-    add("a chain in steps", &chain(1000, &|i| vec![if i == 0 { -1 } else { 0 }], true, 4), encoding());
+    add("a long path to the future", &chain(4000, |_| vec![0], false, 2), encoding());
+    add("a chain in steps", &chain(1000, |i| vec![if i == 0 { -1 } else { 0 }], true, 4), encoding());
     // Wide nodes cost nothing in a file.
-    add("wide nodes in steps", &chain(3, &|_| vec![-1], true, 1 << 17), encoding());
-    add("many wide nodes in steps", &chain(60, &|_| vec![-1], true, 100_000), encoding());
+    add("wide nodes in steps", &chain(3, |_| vec![-1], true, 1 << 17), encoding());
+    add("many wide nodes in steps", &chain(60, |_| vec![-1], true, 100_000), encoding());
     add("a large canvas", &|g| g["canvas"] = json!([8192, 8192, 1]), weight());
     add("long names", &|g| g["nodes"][0]["name"] = json!("n".repeat(1 << 20)), weight());
     for (name, graph, parts) in cases {

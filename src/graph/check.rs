@@ -43,6 +43,8 @@ pub mod limits {
     pub const CHANNELS: usize = 1 << 17;
     /// Forms of a node.
     pub const FORMS: usize = 256;
+    /// Tables that a layer adds.
+    pub const ADDITIONS: usize = 64;
     /// Rows or columns between a pixel and one that it reads.
     pub const REACH: usize = 4096;
     /// Halvings of the resolution.
@@ -254,6 +256,10 @@ impl Graph {
                     let source = self.nodes.get(tap.source).map_or("?", |node| &node.name);
                     format!("tap of \"{source}\" at row {}, column {}: {what}", tap.row, tap.column)
                 })?;
+            }
+            if layer.additions.len() > limits::ADDITIONS {
+                let (most, found) = (limits::ADDITIONS, layer.additions.len());
+                return Err(format!("add: expected {most} tables at most, found {found}"));
             }
             for name in &layer.additions {
                 self.check_table(name, outputs, target.channels, target.level, tensors)?;

@@ -50,7 +50,11 @@ pub struct Packing {
 impl Packing {
     /// Packs a model's weights for images of `width` by `height` pixels, and for `threads` threads.
     pub fn new(model: &Model, width: usize, height: usize, threads: usize) -> Self {
-        let network = model.network(width, height);
+        let mut network = model.network(width, height);
+        for node in &mut network.nodes {
+            // Rows outside the image are not looked up in a ring.
+            node.rows = node.rows.min((height >> node.level).next_power_of_two());
+        }
         let arch = Arch::new();
         let of_pixel = |layer: &Layer| 4 * depth(&layer.taps[layer.early..]) * layer.outputs();
         let pays = network.layers.iter().map(of_pixel).sum::<usize>() >= TEAM_PAYS;
