@@ -215,8 +215,12 @@ impl Model {
 
     /// Reads the built-in model of this name, if there is one; without the feature `builtin-models` there is none.
     pub fn shipped(name: &str) -> Option<Result<Self, ModelError>> {
-        let (name, bytes) = SHIPPED.iter().find(|model| model.0 == name)?;
-        Some(Self::from_bytes(bytes, name))
+        Self::shipped_bytes(name).map(|bytes| Self::from_bytes(bytes, name))
+    }
+
+    /// The file of the built-in model of this name.
+    pub fn shipped_bytes(name: &str) -> Option<&'static [u8]> {
+        SHIPPED.iter().find(|model| model.0 == name).map(|model| model.1)
     }
 
     /// Names of the built-in models.

@@ -368,6 +368,7 @@ impl<'a> Images<'a> {
         columns: Range<usize>,
         step: Option<usize>,
     ) -> Result<(), EngineError> {
+        self.request.go_on()?;
         let steps = step.map_or(0..self.request.shape().head.steps(), |step| step..step + 1);
         for column in columns {
             steps.clone().try_for_each(|step| self.take_step(state, row, column, step))?;
