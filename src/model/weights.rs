@@ -419,8 +419,11 @@ fn check_finite(name: &str, values: impl Iterator<Item = f64>) -> Result<(), Mod
     }
 }
 
-/// Shape and numbers of a tensor, all of them finite; none if there is no such tensor.
-fn numbers(file: &SafeTensors, name: &str) -> Result<Option<(Vec<usize>, Vec<f64>)>, ModelError> {
+/// Shape and numbers of a tensor.
+type Numbers = (Vec<usize>, Vec<f64>);
+
+/// Those of a tensor, all of them finite; none if there is no such tensor.
+fn numbers(file: &SafeTensors, name: &str) -> Result<Option<Numbers>, ModelError> {
     let Ok(view) = file.tensor(name) else { return Ok(None) };
     let numbers: Vec<_> = match view.dtype() {
         Dtype::F64 => view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),

@@ -74,20 +74,14 @@ fn softplus(x: f32) -> f32 {
 /// The error function (a rational approximation on [−4, 4], where it has reached ±1 in single precision).
 #[inline(always)]
 fn erf(x: f32) -> f32 {
-    let x = if x < -4.0 {
-        -4.0
-    } else if x > 4.0 {
-        4.0
-    } else {
-        x
-    };
+    let x = x.clamp(-4.0, 4.0);
     let s = x * x;
     let p = -2.726_142_3e-10;
     let p = p * s + 2.770_681_4e-8;
     let p = p * s - 2.101_024_1e-6;
     let p = p * s - 5.692_506_3e-5;
     let p = p * s - 7.349_906_3e-4;
-    let p = p * s - 2.954_599_8e-3;
+    let p = p * s - 2.954_6e-3;
     let p = p * s - 1.609_603_3e-2;
     let q = -1.456_607_2e-5;
     let q = q * s - 2.133_740_5e-4;
