@@ -263,6 +263,8 @@ mod tests {
         let inputs: Vec<_> = (-20_000..=20_000).map(|i| i as f32 * 1e-3).collect();
         for activation in Activation::ALL {
             let (mut got, mut gated, mut scratch) = (inputs.clone(), inputs.clone(), inputs.clone());
+            // Of a sum near 0, times |x| / 2, rounding leaves that much.
+            let tolerance = if activation == Activation::Gelu { 1e-6 } else { 4e-7 };
             let arch = Arch::new();
             apply(arch, activation, &inputs, &mut got);
             let gates = [activation, Activation::Sigmoid];
@@ -271,7 +273,7 @@ mod tests {
                 let value = exact(activation, x);
                 for (got, expected) in [(got, value), (gated, value * exact(Activation::Sigmoid, x))] {
                     let error = (f64::from(*got) - expected).abs() / expected.abs().max(1.0);
-                    assert!(error < 4e-7, "{activation:?} of {x}: {got}, expected {expected}");
+                    assert!(error < tolerance, "{activation:?} of {x}: {got}, expected {expected}");
                 }
             }
         }
