@@ -45,6 +45,13 @@ pub use engine::{
 pub use head::{Draw, DrawError, Head, bits_per_dim};
 pub use model::{Model, ModelError, Precision};
 
+/// GPUs: which there are, and an engine on one.
+#[cfg(feature = "gpu")]
+pub mod gpu {
+    pub use crate::engine::gpu::adapter::{Adapter, Pick, Search, choose};
+    pub use crate::engine::gpu::{GpuEngine, Options};
+}
+
 /// Anything that this library refuses or fails at.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

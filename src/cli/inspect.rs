@@ -255,8 +255,11 @@ fn kind(layer: &Layer) -> String {
 fn made_by(when: &When) -> String {
     match when {
         When::Row { lag: 0 } => "row".to_owned(),
+        When::Row { lag } if *lag < 0 => format!("row, {} ahead", -lag),
         When::Row { lag } => format!("row, {lag} late"),
-        When::Pixel { .. } => "pixel".to_owned(),
+        When::Pixel { lag: 0, .. } => "pixel".to_owned(),
+        When::Pixel { lag, .. } if *lag < 0 => format!("pixel, {} rows ahead", -lag),
+        When::Pixel { lag, .. } => format!("pixel, {lag} rows late"),
     }
 }
 

@@ -39,8 +39,13 @@ fn products(network: &Network, method: Method, pixels: usize) -> u64 {
     let (width, height) = (network.width, network.height);
     let sum =
         |works: &mut dyn Iterator<Item = plan::Work>| -> u64 { works.map(|work| work.macs(network)).sum() };
-    let of_row = |row, columns: usize| -> u64 {
-        let begins = sum(&mut plan::of_row(network, row));
+    let of_row = |row: usize, columns: usize| -> u64 {
+        let begin = |row: isize| {
+            let ahead = if row < 0 { sum(&mut plan::of_known_row(network, row)) } else { 0 };
+            ahead + sum(&mut plan::of_row(network, row))
+        };
+        let begins: u64 = network.rows_begun_with(row).map(begin).sum();
+        let row = row as isize;
         if columns == width {
             return begins + sum(&mut plan::of_known_row(network, row));
         }
@@ -50,7 +55,9 @@ fn products(network: &Network, method: Method, pixels: usize) -> u64 {
             + places.map(|(column, step)| sum(&mut plan::of_pixel(network, row, column, step))).sum::<u64>()
     };
     match method {
-        Method::Naive => pixels as u64 * (0..height).map(|row| of_row(row, width)).sum::<u64>(),
+        Method::Naive => {
+            (pixels * network.head.steps()) as u64 * (0..height).map(|row| of_row(row, width)).sum::<u64>()
+        }
         Method::Cached | Method::ByPixel => {
             (0..pixels.div_ceil(width)).map(|row| of_row(row, width.min(pixels - row * width))).sum()
         }
@@ -72,7 +79,7 @@ pub fn weights_read(network: &Network, method: Method) -> u64 {
         let rows = height / layer.run_every;
         match method {
             Method::Cached | Method::ByPixel => rows * (early + late * layer.columns(0..width).len()),
-            Method::Naive => rows * (early + late) * width * height,
+            Method::Naive => rows * (early + late) * width * height * network.head.steps(),
         }
     };
     network.layers.iter().map(|layer| of_layer(layer) as u64).sum()

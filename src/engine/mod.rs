@@ -179,9 +179,10 @@ fn trace_row(
 ) -> Result<(), EngineError> {
     for (n, node) in network.nodes.iter().enumerate() {
         // What was made on this row, and on no row before it.
-        let made = node.newest(row).filter(|of_node| *of_node < network.height >> node.level);
-        let is_new = row == 0 || made != node.newest(row - 1);
-        if let Some(of_node) = made.filter(|_| is_new) {
+        let made =
+            |row: isize| node.newest(row).map_or(0, |newest| newest + 1).min(network.height >> node.level);
+        let before = if row == 0 { 0 } else { made(row as isize - 1) };
+        for of_node in before..made(row as isize) {
             trace[n].1.extend(network.row(n, &ring(n)?, of_node, batch, 0));
         }
     }

@@ -67,13 +67,13 @@ pub fn part_of_row(layer: &Layer) -> Option<Part> {
     }
 }
 
-/// Layers that run on a row of the image and fit, with their indices.
+/// Layers that run on a row and fit, with their indices.
 fn layers(
     network: &Network,
-    row: usize,
+    row: isize,
     fits: impl Fn(&Layer) -> bool,
 ) -> impl Iterator<Item = (usize, &Layer)> {
-    let runs = move |layer: &Layer| layer.runs_on_row(row) && row - layer.lag < network.height;
+    let runs = move |layer: &Layer| layer.runs_on_row(row) && row - layer.lag < network.height as isize;
     network.layers.iter().enumerate().filter(move |(_, layer)| fits(layer) && runs(layer))
 }
 
@@ -84,41 +84,38 @@ fn late(network: &Network, layer: usize, columns: Range<isize>) -> Option<Work> 
     (!columns.is_empty()).then_some(Work { layer, part: Part::Late, columns })
 }
 
-/// What begins a row of the image: all that does not depend on its pixels.
-pub fn of_row(network: &Network, row: usize) -> impl Iterator<Item = Work> {
+/// What begins a row of the image: all that does not depend on its pixels. See [`Network::rows_begun_with`] for rows outside.
+pub fn of_row(network: &Network, row: isize) -> impl Iterator<Item = Work> {
     layers(network, row, |_| true).flat_map(move |(layer, spec)| {
         let columns = spec.columns(0..network.width);
         let whole = part_of_row(spec).map(|part| Work { layer, part, columns });
         // Pixels that are made before their own.
-        let is_ahead = !spec.is_row_work() && spec.delay < 0;
-        let ahead =
-            is_ahead.then(|| late(network, layer, 0..-spec.pixels_late(network.head.steps()))).flatten();
+        let is_ahead = !spec.is_row_work() && spec.late < 0;
+        let ahead = is_ahead.then(|| late(network, layer, 0..-spec.late)).flatten();
         [whole, ahead].into_iter().flatten()
     })
 }
 
 /// What a step of a pixel takes to its parameters, given all before it.
-pub fn of_pixel(network: &Network, row: usize, column: usize, step: usize) -> impl Iterator<Item = Work> {
-    let steps = network.head.steps();
-    let is_in_step = move |layer: &Layer| !layer.is_row_work() && layer.step(steps) == step;
+pub fn of_pixel(network: &Network, row: isize, column: usize, step: usize) -> impl Iterator<Item = Work> {
+    let is_in_step = move |layer: &Layer| layer.step == step && !layer.is_row_work();
     layers(network, row, is_in_step).filter_map(move |(index, layer)| {
-        let column = column as isize - layer.pixels_late(steps);
+        let column = column as isize - layer.late;
         late(network, index, column..column + 1)
     })
 }
 
 /// What is left of a row once its pixels are known: values that lag behind their pixels.
-pub fn of_end(network: &Network, row: usize) -> impl Iterator<Item = Work> {
-    let (steps, width) = (network.head.steps(), network.width as isize);
-    layers(network, row, move |layer| !layer.is_row_work() && layer.pixels_late(steps) > 0)
-        .filter_map(move |(index, layer)| late(network, index, width - layer.pixels_late(steps)..width))
+pub fn of_end(network: &Network, row: isize) -> impl Iterator<Item = Work> {
+    let width = network.width as isize;
+    layers(network, row, move |layer| !layer.is_row_work() && layer.late > 0)
+        .filter_map(move |(index, layer)| late(network, index, width - layer.late..width))
 }
 
 /// What is left of a row that has begun and whose pixels are known, all of it.
-pub fn of_known_row(network: &Network, row: usize) -> impl Iterator<Item = Work> {
-    let steps = network.head.steps();
+pub fn of_known_row(network: &Network, row: isize) -> impl Iterator<Item = Work> {
     layers(network, row, |layer| !layer.is_row_work()).filter_map(move |(index, layer)| {
-        let made = (-layer.pixels_late(steps)).max(0);
+        let made = (-layer.late).max(0);
         late(network, index, made..network.width as isize)
     })
 }

@@ -219,7 +219,7 @@ pub enum Method {
     Cached,
     /// The same, but pixel by pixel where pixels are given too: the steps of drawing, to be verified.
     ByPixel,
-    /// The whole network over the whole image for every pixel, with the same kernels: the baseline.
+    /// The whole network over the whole image for every pixel, or every step of one, with the same kernels: the baseline.
     Naive,
 }
 

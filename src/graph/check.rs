@@ -43,6 +43,8 @@ pub mod limits {
     pub const CHANNELS: usize = 1 << 17;
     /// Forms of a node.
     pub const FORMS: usize = 256;
+    /// Tables that a layer adds.
+    pub const ADDITIONS: usize = 64;
     /// Rows or columns between a pixel and one that it reads.
     pub const REACH: usize = 4096;
     /// Halvings of the resolution.
@@ -51,10 +53,16 @@ pub mod limits {
     pub const CLASSES: usize = 65_536;
     /// Levels of a channel.
     pub const LEVELS: usize = 65_536;
+    /// Encodings of the image.
+    pub const ENCODINGS: usize = 64;
+    /// Bytes of the name of a node or layer.
+    pub const NAME: usize = 256;
+    /// Orders of channels in which tensors are kept, on average.
+    pub const ORDERS: usize = 4;
     /// Numbers that a pixel takes without products: selections and forms.
-    pub const NUMBERS: usize = 1 << 26;
+    pub const NUMBERS: usize = 1 << 23;
     /// Products of a pixel.
-    pub const PRODUCTS: usize = 1 << 34;
+    pub const PRODUCTS: usize = 1 << 30;
 }
 
 impl Graph {
@@ -93,12 +101,24 @@ impl Graph {
             ("products of a pixel", products, limits::PRODUCTS),
             ("numbers of a pixel", numbers, limits::NUMBERS),
         ] {
-            within(what, found, most).map_err(GraphError::Whole)?;
+            if found > most {
+                return Err(GraphError::Whole(format!("{what}: expected {most} at most, found {found}")));
+            }
         }
         if let Some(node) = made.iter().position(|made| !made) {
             return Err(self.of_node(node, "no layer makes it".to_owned()));
         }
-        Times::new(self, Some(tensors))?;
+        let times = Times::new(self, Some(tensors))?;
+        for (node, lag) in times.nodes.iter().map(|when| when.lag()).enumerate() {
+            if lag.unsigned_abs() > limits::REACH {
+                let what = format!("it lags by {lag} rows; expected {} at most", limits::REACH);
+                return Err(self.of_node(node, what));
+            }
+        }
+        if times.nodes[self.head_node].lag() > 0 {
+            let what = "it depends on a node of which other channels are known rows later; give those a node of their own";
+            return Err(self.of_node(self.head_node, what.to_owned()));
+        }
         Ok(())
     }
 
@@ -112,6 +132,12 @@ impl Graph {
             within("width", self.width, limits::SIDE)?;
             within("nodes", self.nodes.len(), limits::NODES)?;
             within("layers", self.layers.len(), limits::NODES)?;
+            within("encodings", self.encodings.len(), limits::ENCODINGS)?;
+            let names = self.nodes.iter().map(|node| &node.name).chain(self.layers.iter().map(|l| &l.name));
+            names.map(String::len).try_for_each(|bytes| match bytes > limits::NAME {
+                true => Err(format!("names: expected {} bytes at most, found {bytes}", limits::NAME)),
+                false => Ok(()),
+            })?;
             within("levels", self.head.levels(), limits::LEVELS)?;
             if self.classes > limits::CLASSES {
                 return Err(format!(
@@ -119,9 +145,6 @@ impl Graph {
                     limits::CLASSES,
                     self.classes
                 ));
-            }
-            if self.encodings.is_empty() {
-                return Err("encoding: expected a table at least, found none".to_owned());
             }
             for (i, encoding) in self.encodings.iter().enumerate() {
                 let (expected, found) = (self.head.levels() * encoding.width, encoding.table.len());
@@ -234,6 +257,10 @@ impl Graph {
                     format!("tap of \"{source}\" at row {}, column {}: {what}", tap.row, tap.column)
                 })?;
             }
+            if layer.additions.len() > limits::ADDITIONS {
+                let (most, found) = (limits::ADDITIONS, layer.additions.len());
+                return Err(format!("add: expected {most} tables at most, found {found}"));
+            }
             for name in &layer.additions {
                 self.check_table(name, outputs, target.channels, target.level, tensors)?;
             }
@@ -242,10 +269,12 @@ impl Graph {
                     && made[node]
                     && form < self.forms_of(node)
                     && self.nodes[node].level == target.level
-                    && self.form_len(node, form) == target.channels;
+                    && self.form_len(node, form) == target.channels
+                    && self.groups(node, form) == 1;
                 if !fits {
                     return Err(format!(
-                        "residual: expected a form of {} numbers of a node that an earlier layer makes, at the same level",
+                        "residual: expected a form of {} numbers, not doubled by concat_elu, of a node that an earlier layer \
+                         makes, at the same level",
                         target.channels
                     ));
                 }
@@ -268,6 +297,11 @@ impl Graph {
             Ok(())
         };
         check().map_err(|what| GraphError::Layer { layer: layer.name.clone(), what })
+    }
+
+    /// Groups of channels of a form: `concat_elu` makes two.
+    fn groups(&self, node: usize, form: usize) -> usize {
+        if node == IMAGE { 1 } else { self.nodes[node].forms[form].activation.groups() }
     }
 
     fn forms_of(&self, node: usize) -> usize {
@@ -328,10 +362,7 @@ impl Graph {
             Term::Product(slice) => {
                 let name = &slice.tensor;
                 let tensor = tensors.get(name).ok_or_else(|| format!("there is no tensor \"{name}\""))?;
-                let groups = match tap.source {
-                    IMAGE => 1,
-                    source => self.nodes[source].forms[tap.form].activation.groups(),
-                };
+                let groups = self.groups(tap.source, tap.form);
                 let of_group = numbers / groups;
                 let inputs = slice.groups.iter().map(|first| first + of_group).max().unwrap_or(0);
                 let fits = match tensor.shape[..] {

@@ -36,31 +36,23 @@ impl Network {
 
     /// Widens every node to what its readers see.
     fn make_room(&mut self) {
-        // As many rows as show every period, whatever lags.
-        let rows = 4 * self.size_multiple + self.largest_lag();
         for layer in &self.layers {
             let taps = layer.taps.iter().map(|tap| (tap.source, tap.row, tap.column, tap.scale));
             let selections = layer.selections.iter().map(|s| (s.source, s.row, s.column, s.scale));
             let residual = layer.residual.iter().map(|&(node, _)| {
+                let parity = |parity: Option<usize>| parity.unwrap_or(0) as isize;
                 let scale = 1 << (layer.grid - layer.level);
-                (
-                    node,
-                    layer.row_parity.unwrap_or(0) as isize,
-                    layer.column_parity.unwrap_or(0) as isize,
-                    scale,
-                )
+                (node, parity(layer.row_parity), parity(layer.column_parity), scale)
             });
+            // Any row on which it runs: sources go on by as many rows as it does.
+            let at = layer.lag + (layer.row_parity.unwrap_or(0) << layer.level) as isize;
             for (source, row, column, scale) in taps.chain(selections).chain(residual) {
                 let node = &mut self.nodes[source];
                 node.left = node.left.max((-column).max(0) as usize);
                 node.right = node.right.max(column.max(0) as usize);
-                for at in (0..rows).filter(|&at| layer.runs_on_row(at)) {
-                    let read = (((at - layer.lag) >> layer.grid) * scale) as isize + row;
-                    if let Some(newest) = node.newest(at) {
-                        node.rows = node.rows.max((newest as isize - read + 1).max(1) as usize);
-                    }
-                }
-                node.made_every = node.made_every.max(1);
+                let read = ((at - layer.lag) >> layer.grid) * scale as isize + row;
+                let newest = (at - node.when.lag()) >> node.level;
+                node.rows = node.rows.max((newest - read + 1).max(1) as usize);
             }
         }
         for layer in &self.layers {
@@ -69,6 +61,8 @@ impl Network {
             }
         }
         for node in &mut self.nodes {
+            // What lies ahead of the image is there, all of it, when the image begins.
+            node.rows = node.rows.max(node.newest(0).map_or(1, |newest| newest + 1));
             // A ring's row is then found without a division.
             node.rows = node.rows.next_power_of_two();
         }
@@ -145,7 +139,7 @@ impl Compiler<'_> {
             };
             parts = parities.map(part).collect();
         }
-        if let When::Pixel { delays } = &self.times.nodes[layer.target] {
+        if let When::Pixel { delays, .. } = &self.times.nodes[layer.target] {
             let split = |part: Part| -> Vec<Part> {
                 let delay = |channel: usize| delays[if delays.len() > 1 { channel } else { 0 }];
                 let mut parts = Vec::new();
@@ -164,7 +158,7 @@ impl Compiler<'_> {
     }
 
     /// Whether a layer that reads a coarser level makes two columns of the target at once: where it reads nothing else, and all
-    /// of its weights are of one kernel.
+    /// of its weights are of one kernel. The second column then is made with the first: what it reads must be known by then.
     fn makes_both_columns(&self, layer: &LayerSpec) -> bool {
         let kernel = |tap: &TapSpec| match &tap.term {
             Term::Product(slice) if tap.phase.is_some() => Some((slice.tensor.clone(), slice.kernel)),
@@ -173,8 +167,18 @@ impl Compiler<'_> {
         let kernels: Option<Vec<_>> = layer.taps.iter().map(kernel).collect();
         let is_map = |name: &String| self.graph.tensors[name].len() > 2;
         let Some(mut kernels) = kernels else { return false };
+        let is_read_by_the_first = |tap: &TapSpec| {
+            let phase = tap.phase.map(|[row, _]| [row, 0]);
+            layer.taps.iter().any(|other| {
+                (other.source, other.row, other.phase) == (tap.source, tap.row, phase)
+                    && other.column >= tap.column
+            })
+        };
+        let is_known =
+            self.times.nodes[layer.target].is_row() || layer.taps.iter().all(is_read_by_the_first);
         kernels.sort();
         kernels.windows(2).all(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1)
+            && is_known
             && layer.gate.is_none()
             && layer.residual.is_none()
             && layer.pre.is_none()
@@ -187,10 +191,8 @@ impl Compiler<'_> {
         let level = graph.nodes[layer.target].level;
         let is_both_columns = part.grid > level && part.column_parity.is_none();
         let halves = if layer.gate.is_some() || is_both_columns { 2 } else { 1 };
-        let lag = match self.times.nodes[layer.target] {
-            When::Row { lag } => lag,
-            When::Pixel { .. } => 0,
-        };
+        let lag = self.times.nodes[layer.target].lag();
+        let steps = graph.head.steps() as isize;
         let mut selections = Vec::new();
         // With whether they are known when the row begins.
         let mut taps: Vec<(bool, Tap)> = Vec::new();
@@ -245,9 +247,13 @@ impl Compiler<'_> {
             gate: layer.gate,
             residual: layer.residual,
             pre: layer.pre,
+            residual_is_early: layer
+                .residual
+                .is_none_or(|(source, _)| self.times.nodes[source].whole() <= lag),
             run_every: 1 << part.grid,
             lag,
-            delay: part.delay,
+            late: part.delay.div_euclid(steps),
+            step: part.delay.rem_euclid(steps) as usize,
             additions: layer.additions.clone(),
             of_half: graph.nodes[layer.target].channels,
             may_be_halved: !reads_image && layer.target != graph.head_node,
@@ -256,14 +262,10 @@ impl Compiler<'_> {
 
     /// Whether what a tap reads is known for a whole row when the row begins: rows above, rows that are made as a whole, and a
     /// coarser row that is read once more by the odd row below it.
-    fn is_early(&self, layer: &LayerSpec, tap: &TapSpec, part: &Part, lag: usize) -> bool {
+    fn is_early(&self, layer: &LayerSpec, tap: &TapSpec, part: &Part, lag: isize) -> bool {
         let row = offset(self.graph, layer, tap, 0);
         debug_assert!(tap.phase.is_none() || tap.phase.map(|phase| phase[0]) == part.row_parity);
-        let made = match self.times.nodes[tap.source] {
-            When::Row { lag } => lag as isize,
-            When::Pixel { .. } => 1,
-        };
-        row + made <= lag as isize
+        row + self.times.nodes[tap.source].whole() <= lag
     }
 
     /// From a tap's offset to that of a part's positions, on the source.

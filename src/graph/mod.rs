@@ -193,6 +193,17 @@ pub struct LayerSpec {
     pub pre: Option<usize>,
 }
 
+impl LayerSpec {
+    /// The tensors of its products.
+    fn weights(&self) -> impl Iterator<Item = &String> {
+        let slices = self.taps.iter().filter_map(|tap| match &tap.term {
+            Term::Product(slice) => Some(slice),
+            Term::Select { .. } => None,
+        });
+        slices.flat_map(|slice| [Some(&slice.tensor), slice.bias.as_ref()]).flatten()
+    }
+}
+
 /// What a layer does, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -241,19 +252,26 @@ impl Graph {
         self.nodes[layer.target].channels * if layer.gate.is_some() { 2 } else { 1 }
     }
 
+    /// The tensors that its forms and layers name, some of them more than once.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.tables().chain(self.layers.iter().flat_map(LayerSpec::weights)).map(|name| &name[..])
+    }
+
+    /// The tensors that are added, or scale and shift.
+    fn tables(&self) -> impl Iterator<Item = &String> {
+        let forms = self.nodes.iter().flat_map(|node| &node.forms);
+        let of_forms = forms.flat_map(|form| form.scale.iter().chain(&form.shift));
+        of_forms.chain(self.layers.iter().flat_map(|layer| &layer.additions))
+    }
+
     /// Whether it works on images of this size in pixels: unless something that it adds is a map over the image, on all
     /// that its levels divide.
     pub fn takes_size(&self, width: usize, height: usize, tensors: &Tensors) -> bool {
-        let forms = self
-            .nodes
-            .iter()
-            .flat_map(|node| &node.forms)
-            .flat_map(|form| form.scale.iter().chain(&form.shift));
-        let mut tables = forms.chain(self.layers.iter().flat_map(|layer| &layer.additions));
         let is_map = |name: &String| matches!(tensors[name].shape[..], [_, rows, columns, _] if rows > 1 || columns > 1);
         let multiple = self.size_multiple();
         let fits = |side: usize| (1..=check::limits::SIDE).contains(&side) && side.is_multiple_of(multiple);
-        (width, height) == (self.width, self.height) || (fits(width) && fits(height) && !tables.any(is_map))
+        (width, height) == (self.width, self.height)
+            || (fits(width) && fits(height) && !self.tables().any(is_map))
     }
 
     /// What height and width must be multiples of.

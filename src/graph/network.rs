@@ -1,6 +1,6 @@
 //! A graph with its schedule: what engines read.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::schedule::When;
 use super::table::Table;
@@ -82,7 +82,7 @@ impl Node {
 
     /// Floats that the ring takes for a batch.
     pub fn len(&self, batch: usize) -> usize {
-        self.rows * self.columns() * batch * self.record
+        [self.columns(), batch, self.record].into_iter().fold(self.rows, usize::saturating_mul)
     }
 
     /// Whether a record has forms for some classes only: a scale or a shift before the activation.
@@ -91,12 +91,8 @@ impl Node {
     }
 
     /// The row that is made last when a row of the image begins, or while it is drawn; none before the first.
-    pub fn newest(&self, row: usize) -> Option<usize> {
-        let lag = match self.when {
-            When::Row { lag } => lag,
-            When::Pixel { .. } => 0,
-        };
-        Some(row.checked_sub(lag)? >> self.level)
+    pub fn newest(&self, row: isize) -> Option<usize> {
+        usize::try_from((row - self.when.lag()) >> self.level).ok()
     }
 }
 
@@ -197,10 +193,14 @@ pub struct Layer {
     pub pre: Option<usize>,
     /// Runs at steps (rows, and pixels within a row) that are multiples of this.
     pub run_every: usize,
-    /// A whole row is made when that many rows of the image have followed it.
-    pub lag: usize,
-    /// See [`When::Pixel`].
-    pub delay: isize,
+    /// Whether the residual is known for a whole row when the row begins, or there is none.
+    pub residual_is_early: bool,
+    /// A row is made with the row of the image that many rows below it; see [`When`].
+    pub lag: isize,
+    /// Pixels by which it runs after the pixel that it makes a value of; negative if before.
+    pub late: isize,
+    /// The step within a pixel at which it runs.
+    pub step: usize,
     /// What it adds to its sum: biases, and what a class adds.
     pub(super) additions: Vec<String>,
     /// Outputs of a half in the model's tensors.
@@ -217,7 +217,9 @@ impl Layer {
 
     /// Whether everything it reads is known when a row begins, so that it can make the whole row.
     pub fn is_row_work(&self) -> bool {
-        self.early == self.taps.len() && self.selections.iter().all(|selection| selection.is_early)
+        self.early == self.taps.len()
+            && self.residual_is_early
+            && self.selections.iter().all(|selection| selection.is_early)
     }
 
     /// Whether part of its sum is known when a row begins: its row context.
@@ -230,26 +232,17 @@ impl Layer {
     ///
     /// The odd rows of a transposed convolution could be made along with the even ones; they wait until
     /// they are read, when they are known as a whole.
-    pub fn runs_on_row(&self, row: usize) -> bool {
-        let row = row.checked_sub(self.lag);
-        row.is_some_and(|row| row % self.run_every == self.row_parity.unwrap_or(0) << self.level)
+    pub fn runs_on_row(&self, row: isize) -> bool {
+        let row = usize::try_from(row - self.lag);
+        // A power of two.
+        row.is_ok_and(|row| row & (self.run_every - 1) == self.row_parity.unwrap_or(0) << self.level)
     }
 
     /// The positions of its grid that lie in the image columns `columns`.
     pub fn columns(&self, columns: Range<usize>) -> Range<usize> {
         let first = self.column_parity.unwrap_or(0) << self.level;
-        let position = |column: usize| column.saturating_sub(first).div_ceil(self.run_every);
+        let position = |column: usize| (column.saturating_sub(first) + self.run_every - 1) >> self.grid;
         position(columns.start)..position(columns.end)
-    }
-
-    /// Pixels by which it runs after the pixel that it makes a value of; negative if before.
-    pub fn pixels_late(&self, steps: usize) -> isize {
-        self.delay.div_euclid(steps as isize)
-    }
-
-    /// The step within a pixel at which it runs.
-    pub fn step(&self, steps: usize) -> usize {
-        self.delay.rem_euclid(steps as isize) as usize
     }
 
     /// The column of the target that a half of a position makes.
@@ -358,6 +351,14 @@ impl Network {
 
     /// Rows that the slowest node is behind the image.
     pub fn largest_lag(&self) -> usize {
-        self.layers.iter().map(|layer| layer.lag).max().unwrap_or(0)
+        self.layers.iter().map(|layer| layer.lag.max(0) as usize).max().unwrap_or(0)
+    }
+
+    /// The rows that begin with a row of the image: before the first come those, outside the image, with which values are made
+    /// that lie ahead of it.
+    pub fn rows_begun_with(&self, row: usize) -> RangeInclusive<isize> {
+        let ahead = self.layers.iter().map(|layer| layer.lag).min().unwrap_or(0).min(0);
+        let row = row as isize;
+        (if row == 0 { ahead } else { row })..=row
     }
 }

@@ -4,21 +4,21 @@
 //! [`Times`] follows the rule through a graph, relative to a pixel; [`first_steps`] along one axis, step by step, which is
 //! what the paper's figure shows and what tests compare with.
 
-use std::collections::BTreeMap;
-
 use super::{Graph, IMAGE, LayerSpec, Network, TapSpec, Tensors, Term};
 
-/// When the values of a node are made.
+/// When the values of a node are made. Lags are in rows of the image, and negative where rows are made before their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
     /// A whole row at once, when the image row `lag` rows below its own begins.
     Row {
         /// In rows of the image.
-        lag: usize,
+        lag: isize,
     },
-    /// Pixel by pixel: a channel of a pixel when that many sub-pixels (pixels, in a network without steps) have followed
-    /// the beginning of its own; before its own, if negative.
+    /// Pixel by pixel, while the image row `lag` rows below its own is drawn: a channel of a pixel when that many sub-pixels
+    /// (pixels, in a network without steps) have followed the beginning of the pixel in its column; before that, if negative.
     Pixel {
+        /// In rows of the image.
+        lag: isize,
         /// A number for all channels, or for each.
         delays: Vec<isize>,
     },
@@ -29,24 +29,37 @@ impl When {
     pub fn is_row(&self) -> bool {
         matches!(self, Self::Row { .. })
     }
+
+    /// Rows of the image from a row to the one with which it is made.
+    pub fn lag(&self) -> isize {
+        match self {
+            Self::Row { lag } | Self::Pixel { lag, .. } => *lag,
+        }
+    }
+
+    /// Rows of the image from a row to the one at whose beginning all of it is known.
+    pub fn whole(&self) -> isize {
+        self.lag() + isize::from(!self.is_row())
+    }
 }
 
-/// The latest pixel that values depend on, relative to their own.
+/// The latest pixel that a value depends on, relative to its own: its row, and in that row the sub-pixel.
+type Latest = (isize, isize);
+
+/// The latest pixels that a node depends on.
+///
+/// What is not the latest does not matter: it is known once that is, by whatever path it is seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Reach {
-    /// For each row, the latest sub-pixel of any channel.
-    rows: BTreeMap<isize, isize>,
-    /// In the own row, for all channels together or for each; none where nothing of it is read.
-    own: Vec<Option<isize>>,
+    /// The last row that any channel of what it reads depends on, be it another one than those that are read.
+    row: Option<isize>,
+    /// Of all channels together, or of each; none where a channel depends on no pixel.
+    channels: Vec<Option<Latest>>,
 }
 
 impl Reach {
-    fn last_row(&self) -> isize {
-        self.rows.last_key_value().map_or(isize::MIN, |(row, _)| *row)
-    }
-
-    fn of_channel(&self, channel: usize) -> Option<isize> {
-        self.own[if self.own.len() > 1 { channel } else { 0 }]
+    fn of_channel(&self, channel: usize) -> Option<Latest> {
+        self.channels[if self.channels.len() > 1 { channel } else { 0 }]
     }
 }
 
@@ -55,7 +68,7 @@ impl Reach {
 #[error(
     "not causal: the parameters of a pixel{} depend on the pixel {row} rows below it and {column} columns to the right{}; \
      the path: {}",
-    of_channel(*.channel), of_step(*.step), path.join(" <- ")
+    of_channel(*.channel), of_step(*.step), shortened(path)
 )]
 pub struct NotCausal {
     /// The channel whose parameters they are, where channels are drawn one after another.
@@ -76,6 +89,25 @@ fn of_channel(channel: Option<usize>) -> String {
 
 fn of_step(step: Option<usize>) -> String {
     step.map_or(String::new(), |step| format!(", channel {step}"))
+}
+
+/// A path, without its middle if it is long.
+fn shortened(path: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let short = |name: &String| match name.char_indices().nth(160) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.clone(),
+    };
+    let join = |part: &[String]| part.iter().map(short).collect::<Vec<_>>().join(" <- ");
+    match path.len() {
+        0..=8 => join(path),
+        n => format!(
+            "{} <- … ({} more) <- {}",
+            join(&path[..SHOWN]),
+            n - 2 * SHOWN,
+            join(&path[n - SHOWN..])
+        ),
+    }
 }
 
 /// When every node of a graph is made.
@@ -104,44 +136,43 @@ fn reads<'a>(graph: &'a Graph, layer: &'a LayerSpec) -> impl Iterator<Item = Tap
     layer.taps.iter().cloned().chain(residual)
 }
 
-/// Which channels of a node's value a channel of a layer's target reads through a tap: for networks whose channels are
-/// drawn one after another, a table `[target channels][source channels]`.
-fn connections(graph: &Graph, layer: &LayerSpec, tap: &TapSpec, tensors: &Tensors) -> Vec<Vec<bool>> {
+/// Calls back for every weight that is not 0, and every number that is selected: with the channel of the layer's target, and
+/// the channel of the source's value, that a tap connects. For networks whose channels are drawn one after another.
+fn connections(
+    graph: &Graph,
+    layer: &LayerSpec,
+    tap: &TapSpec,
+    tensors: &Tensors,
+    mut connect: impl FnMut(usize, usize),
+) {
     let channels = graph.nodes[layer.target].channels;
-    let of_source = match tap.source {
-        IMAGE => graph.head.channels(),
-        source => graph.nodes[source].channels,
-    };
     // Of a number of the form, the channel that it is made of.
     let channel_of = |number: usize| match tap.source {
         IMAGE => {
             let encoding = &graph.encodings[tap.form];
-            encoding.channel.or(Some(number / encoding.width)).filter(|&c| c < of_source)
+            encoding.channel.or(Some(number / encoding.width)).filter(|&c| c < graph.head.channels())
         }
-        _ => Some(number % of_source),
-    };
-    let mut table = vec![vec![false; of_source]; channels];
-    let mut connect = |output: usize, number: usize| {
-        if let Some(channel) = channel_of(number) {
-            table[output % channels][channel] = true;
-        }
+        source => Some(number % graph.nodes[source].channels),
     };
     match &tap.term {
-        Term::Select { channels, outputs } => {
-            channels.clone().enumerate().for_each(|(i, number)| connect(outputs + i, number));
+        Term::Select { channels: numbers, outputs } => {
+            for (output, number) in (*outputs..).zip(numbers.clone()) {
+                if let Some(channel) = channel_of(number) {
+                    connect(output % channels, channel);
+                }
+            }
         }
         Term::Product(slice) => {
             let tensor = &tensors[&slice.tensor];
             let columns = tensor.shape[tensor.shape.len() - 1];
             for (number, row) in tensor.data.chunks(columns).enumerate() {
-                row.iter()
-                    .enumerate()
-                    .filter(|(_, w)| **w != 0.0)
-                    .for_each(|(output, _)| connect(output, number));
+                let Some(channel) = channel_of(number) else { continue };
+                for (output, _) in row.iter().enumerate().filter(|(_, w)| **w != 0.0) {
+                    connect(output % channels, channel);
+                }
             }
         }
     }
-    table
 }
 
 impl Times {
@@ -150,154 +181,165 @@ impl Times {
     /// # Errors
     /// [`NotCausal`] if the parameters of a pixel depend on it or on one after it.
     pub fn new(graph: &Graph, tensors: Option<&Tensors>) -> Result<Self, NotCausal> {
-        let steps = graph.head.steps() as isize;
-        let reaches = Self::reaches(graph, tensors, steps);
-        Self::check(graph, &reaches, steps)?;
-        Ok(Self { nodes: Self::whens(graph, &reaches, steps) })
+        let search = Search { graph, tensors, steps: graph.head.steps() as isize };
+        let reaches = search.reaches();
+        search.check(&reaches)?;
+        Ok(Self { nodes: search.whens(&reaches) })
+    }
+}
+
+struct Search<'a> {
+    graph: &'a Graph,
+    tensors: Option<&'a Tensors>,
+    /// Sub-pixels that are drawn one after another.
+    steps: isize,
+}
+
+impl Search<'_> {
+    /// What a tap lets the channels of its layer see: with the channel of the target, and of the source.
+    fn seen(
+        &self,
+        reaches: &[Reach],
+        layer: &LayerSpec,
+        tap: &TapSpec,
+        mut see: impl FnMut(usize, usize, Latest),
+    ) {
+        let [down, right] = [0, 1].map(|axis| offset(self.graph, layer, tap, axis));
+        let source = &reaches[tap.source];
+        let mut connect = |target: usize, channel: usize| {
+            if let Some((row, at)) = source.of_channel(channel) {
+                see(target, channel, (row + down, at + right * self.steps));
+            }
+        };
+        match self.steps {
+            1 => connect(0, 0),
+            _ => {
+                let tensors = self.tensors.expect("given where channels are drawn one after another");
+                connections(self.graph, layer, tap, tensors, connect);
+            }
+        }
     }
 
-    fn reaches(graph: &Graph, tensors: Option<&Tensors>, steps: isize) -> Vec<Reach> {
+    /// Channels whose reach is followed.
+    fn channels(&self, node: usize) -> usize {
+        if self.steps > 1 { self.graph.nodes[node].channels } else { 1 }
+    }
+
+    fn reaches(&self) -> Vec<Reach> {
+        let graph = self.graph;
         let mut reaches = vec![Reach::default(); graph.nodes.len()];
         // Without steps, all channels of a pixel are known once it is.
-        let image: Vec<_> = (0..steps).map(Some).collect();
-        reaches[IMAGE] = Reach { rows: [(0, steps - 1)].into(), own: image };
+        let channels = (0..self.steps).map(|step| Some((0, step))).collect();
+        reaches[IMAGE] = Reach { row: Some(0), channels };
         for layer in &graph.layers {
-            let channels = if steps > 1 { graph.nodes[layer.target].channels } else { 1 };
-            let mut reach = Reach { rows: BTreeMap::new(), own: vec![None; channels] };
+            let mut channels = vec![None; self.channels(layer.target)];
+            let mut row = None;
             for tap in reads(graph, layer) {
-                let [down, right] = [0, 1].map(|axis| offset(graph, layer, &tap, axis));
-                let source = &reaches[tap.source];
-                for (&row, &latest) in &source.rows {
-                    let latest = latest + right * steps;
-                    let entry = reach.rows.entry(row + down).or_insert(latest);
-                    *entry = latest.max(*entry);
-                    if row + down == 0 && (steps == 1 || row != 0) {
-                        reach.own.iter_mut().for_each(|own| *own = (*own).max(Some(latest)));
-                    }
-                }
-                if steps > 1 && down == 0 {
-                    let tensors = tensors.expect("given where channels are drawn one after another");
-                    let connections = connections(graph, layer, &tap, tensors);
-                    for (own, connected) in reach.own.iter_mut().zip(connections) {
-                        let of_channels = connected.iter().enumerate().filter(|(_, is)| **is);
-                        let latest = of_channels.filter_map(|(c, _)| source.of_channel(c)).max();
-                        *own = (*own).max(latest.map(|latest| latest + right * steps));
-                    }
-                }
-            }
-            if steps > 1 {
-                // The latest of the row is that of its channels, of which not all are connected.
-                match reach.own.iter().copied().max().flatten() {
-                    Some(latest) => _ = reach.rows.insert(0, latest),
-                    None => _ = reach.rows.remove(&0),
-                }
+                self.seen(&reaches, layer, &tap, |target, _, latest| {
+                    channels[target] = channels[target].max(Some(latest));
+                });
+                row = row.max(reaches[tap.source].row.map(|row| row + offset(graph, layer, &tap, 0)));
             }
             if let Some(pre) = layer.pre {
-                let own =
-                    reach.own.iter().cycle().take(if steps > 1 { graph.nodes[pre].channels } else { 1 });
-                reaches[pre] = Reach { rows: reach.rows.clone(), own: own.copied().collect() };
+                let channels = channels.iter().copied().cycle().take(self.channels(pre)).collect();
+                reaches[pre] = Reach { row, channels };
             }
-            reaches[layer.target] = reach;
+            reaches[layer.target] = Reach { row, channels };
         }
         reaches
     }
 
-    fn check(graph: &Graph, reaches: &[Reach], steps: isize) -> Result<(), NotCausal> {
-        let head = &reaches[graph.head_node];
-        let of_step = |at: isize| (steps > 1).then(|| at.rem_euclid(steps) as usize);
-        let refuse = |channel: usize, row: isize, at: isize| NotCausal {
-            channel: (steps > 1).then_some(channel),
-            row,
-            column: at.div_euclid(steps),
-            step: of_step(at),
-            path: path(graph, reaches, steps, row, at),
+    fn check(&self, reaches: &[Reach]) -> Result<(), NotCausal> {
+        let head = &reaches[self.graph.head_node];
+        let of_channel = match self.steps {
+            1 => 1,
+            _ => self.graph.head.parameters() / self.graph.head.channels(),
         };
-        if head.last_row() > 0 {
-            let row = head.last_row();
-            return Err(refuse(0, row, head.rows[&row]));
-        }
-        let of_channel = graph.head.parameters() / graph.head.channels();
-        for channel in 0..steps as usize {
-            let parameters =
-                if steps > 1 { channel * of_channel..(channel + 1) * of_channel } else { 0..1 };
-            for parameter in parameters {
-                if let Some(at) = head.of_channel(parameter).filter(|&at| at >= channel as isize) {
-                    return Err(refuse(channel, 0, at));
-                }
+        let has_steps = self.steps > 1;
+        for (parameter, latest) in head.channels.iter().enumerate() {
+            let channel = parameter / of_channel;
+            if let Some((row, at)) = latest.filter(|latest| *latest >= (0, channel as isize)) {
+                return Err(NotCausal {
+                    channel: has_steps.then_some(channel),
+                    row,
+                    column: at.div_euclid(self.steps),
+                    step: has_steps.then(|| at.rem_euclid(self.steps) as usize),
+                    path: self.path(reaches, parameter),
+                });
             }
         }
         Ok(())
     }
 
     /// A node is made by rows if its row is known when it begins, and else by pixels if each is known when it is asked for. What
-    /// is known later only is made a row later, at once, unless it is read within its row: then some pixels later.
-    fn whens(graph: &Graph, reaches: &[Reach], steps: isize) -> Vec<When> {
-        let made_with = |node: usize| graph.layers.iter().find(|l| l.target == node || l.pre == Some(node));
-        let mut is_forced = vec![false; graph.nodes.len()];
-        loop {
-            let when = |(node, reach): (usize, &Reach)| {
-                let last_row = reach.last_row();
-                let latest = reach.own.iter().flatten().max().copied().unwrap_or(isize::MIN);
-                // Channels that read nothing of their own row are made when it begins.
-                let begins = -(graph.width as isize) * steps;
-                let delays =
-                    || reach.own.iter().map(|own| own.map_or(begins, |at| (at + 1).max(begins))).collect();
-                match () {
-                    () if node == IMAGE => When::Pixel { delays: delays() },
-                    () if last_row < 0 => When::Row { lag: 0 },
-                    () if last_row == 0 && (latest < steps - 1 || is_forced[node]) => {
-                        When::Pixel { delays: delays() }
-                    }
-                    () => When::Row { lag: last_row as usize + 1 },
-                }
-            };
-            let whens: Vec<_> = reaches.iter().enumerate().map(when).collect();
-            let mut is_done = true;
-            for layer in graph.layers.iter().filter(|layer| !whens[layer.target].is_row()) {
-                for tap in reads(graph, layer) {
-                    let late = match whens[tap.source] {
-                        When::Row { lag } => offset(graph, layer, &tap, 0) + lag as isize > 0,
-                        When::Pixel { .. } => false,
-                    };
-                    if late {
-                        let maker = made_with(tap.source).expect("a layer makes it");
-                        [Some(maker.target), maker.pre]
-                            .into_iter()
-                            .flatten()
-                            .for_each(|n| is_forced[n] = true);
-                        is_done = false;
-                    }
-                }
+    /// is known later only is made when it is known, as a whole row, and what is read on rows below its own is made that much
+    /// earlier; by pixels where a reader cannot wait for the row.
+    fn whens(&self, reaches: &[Reach]) -> Vec<When> {
+        let graph = self.graph;
+        // The largest lags with which readers find whole rows. Readers come after what they read.
+        let mut bounds = vec![isize::MAX; graph.nodes.len()];
+        let mut whens = vec![When::Row { lag: 0 }; graph.nodes.len()];
+        whens[IMAGE] = When::Pixel { lag: 0, delays: (1..=self.steps).collect() };
+        for layer in graph.layers.iter().rev() {
+            let made = [Some(layer.target), layer.pre];
+            let bound = made.iter().flatten().map(|node| bounds[*node]).min().unwrap_or(isize::MAX);
+            for node in made.into_iter().flatten() {
+                whens[node] = self.when(&reaches[node], bound);
             }
-            if is_done {
-                return whens;
+            let lag = whens[layer.target].lag();
+            for tap in reads(graph, layer) {
+                let bound = &mut bounds[tap.source];
+                *bound = (*bound).min(lag - offset(graph, layer, &tap, 0));
             }
         }
+        whens
     }
-}
 
-/// From the head to the image: the taps through which the pixel at a row and a sub-pixel is seen.
-fn path(graph: &Graph, reaches: &[Reach], steps: isize, row: isize, at: isize) -> Vec<String> {
-    let mut path = vec![graph.nodes[graph.head_node].name.clone()];
-    let (mut node, mut row, mut at) = (graph.head_node, row, at);
-    while node != IMAGE {
-        let made = graph.layers.iter().find(|layer| layer.target == node || layer.pre == Some(node));
-        let Some(layer) = made else { break };
-        let through = reads(graph, layer).find_map(|tap| {
-            let [down, right] = [0, 1].map(|axis| offset(graph, layer, &tap, axis));
-            let (row, at) = (row - down, at - right * steps);
-            let source = &reaches[tap.source];
-            let sees = source.rows.get(&row) == Some(&at) || row == 0 && source.own.contains(&Some(at));
-            sees.then_some((tap, row, at))
-        });
-        let Some((tap, row_there, at_there)) = through else { break };
-        (node, row, at) = (tap.source, row_there, at_there);
-        path.push(format!(
-            "layer \"{}\" reads \"{}\" at row {:+}, column {:+}",
-            layer.name, graph.nodes[node].name, tap.row, tap.column
-        ));
+    fn when(&self, reach: &Reach, bound: isize) -> When {
+        let Some(last_row) = reach.row else { return When::Row { lag: bound.min(0) } };
+        let of_row = reach.channels.iter().flatten().filter(|(row, _)| *row == last_row);
+        let is_known_in_time = last_row == 0 && of_row.max().is_none_or(|(_, at)| *at < self.steps - 1);
+        let lag = bound.min((last_row + 1).max(0));
+        if lag > last_row && !is_known_in_time {
+            return When::Row { lag };
+        }
+        // What depends on rows above alone is made when the row begins.
+        let begins = -(self.graph.width as isize) * self.steps;
+        let delay = |latest: &Option<Latest>| match latest {
+            Some((row, at)) if *row == last_row => (at + 1).max(begins),
+            _ => begins,
+        };
+        When::Pixel { lag: last_row, delays: reach.channels.iter().map(delay).collect() }
     }
-    path
+
+    /// From the head to the image: the taps through which a parameter sees the latest pixel that it depends on.
+    fn path(&self, reaches: &[Reach], parameter: usize) -> Vec<String> {
+        let graph = self.graph;
+        let mut path = vec![graph.nodes[graph.head_node].name.clone()];
+        let (mut node, mut channel) = (graph.head_node, parameter);
+        while node != IMAGE {
+            let made = graph.layers.iter().find(|layer| layer.target == node || layer.pre == Some(node));
+            let Some(layer) = made else { break };
+            let latest = reaches[node].of_channel(channel);
+            let target = channel % self.channels(layer.target);
+            let through = reads(graph, layer).find_map(|tap| {
+                let mut found = None;
+                self.seen(reaches, layer, &tap, |of_target, of_source, seen| {
+                    if of_target == target && Some(seen) == latest {
+                        found = Some(of_source);
+                    }
+                });
+                found.map(|of_source| (tap, of_source))
+            });
+            let Some((tap, of_source)) = through else { break };
+            (node, channel) = (tap.source, of_source);
+            path.push(format!(
+                "layer \"{}\" reads \"{}\" at row {:+}, column {:+}",
+                layer.name, graph.nodes[node].name, tap.row, tap.column
+            ));
+        }
+        path
+    }
 }
 
 /// One input of a node, along one axis.

@@ -98,6 +98,9 @@ struct HeadEntry {
     steps: bool,
 }
 
+/// Tensors, and the names of those that are 0 throughout.
+type WithZeros<'a> = (&'a Tensors, &'a BTreeSet<&'a String>);
+
 /// The parts of a model that a file of this format holds.
 pub struct Parts {
     /// The graph.
@@ -121,14 +124,21 @@ pub fn read(
     check_version(metadata)?;
     let (text, mut unused): (_, BTreeSet<String>) = (graph_text(metadata, bytes)?, names.collect());
     unused.remove(GRAPH);
-    let refuse = |what: String| ModelError::Graph(what);
+    let refuse = |what: String| ModelError::Graph(shortened(what));
     let file: File = serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
     let load = |name: &str| -> Result<(Vec<usize>, Vec<f64>), ModelError> {
         read(name)?.ok_or_else(|| refuse(format!("there is no tensor \"{name}\"")))
     };
 
-    let mut encodings = Vec::new();
+    if file.encoding.len() > limits::ENCODINGS {
+        return Err(refuse(format!("expected {} encodings at most", limits::ENCODINGS)));
+    }
+    let mut encodings: Vec<Encoding> = Vec::new();
+    let mut seen = BTreeSet::new();
     for EncodingEntry { table, channel } in &file.encoding {
+        if !seen.insert((table, channel)) {
+            return Err(refuse(format!("encoding \"{table}\": it is there twice")));
+        }
         let (shape, numbers) = load(table)?;
         unused.remove(table);
         let width = match shape[..] {
@@ -161,6 +171,16 @@ pub fn read(
     graph.check(&tensors).map_err(|error| refuse(error.to_string()))?;
     order_channels(&mut graph, &mut tensors).map_err(|error| refuse(error.to_string()))?;
     Ok(Parts { graph, tensors, classes: file.classes })
+}
+
+/// A message without its end, if names in it are absurdly long.
+fn shortened(mut what: String) -> String {
+    const LONGEST: usize = 1500;
+    if let Some((end, _)) = what.char_indices().nth(LONGEST) {
+        what.truncate(end);
+        what.push('…');
+    }
+    what
 }
 
 fn check_version(metadata: &HashMap<String, String>) -> Result<(), ModelError> {
@@ -212,6 +232,17 @@ impl File {
 
     fn graph(&self, encodings: Vec<Encoding>, tensors: &Tensors) -> Result<Graph, String> {
         let [height, width, channels] = self.canvas;
+        let taps: usize = self.layers.iter().map(|layer| layer.taps.len()).sum();
+        for (what, found, most) in [
+            ("nodes", self.nodes.len(), limits::NODES),
+            ("layers", self.layers.len(), limits::NODES),
+            ("taps", taps, limits::TAPS),
+            ("classes", self.classes.len(), limits::CLASSES),
+        ] {
+            if found > most {
+                return Err(format!("{what}: expected {most} at most, found {found}"));
+            }
+        }
         if !(1..=MOST_CHANNELS).contains(&channels) {
             return Err(format!("canvas: expected 1 to {MOST_CHANNELS} channels, found {channels}"));
         }
@@ -247,14 +278,13 @@ impl File {
             head_node,
             tensors: tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect(),
         };
-        if (1..self.classes.len()).any(|i| self.classes[..i].contains(&self.classes[i])) {
+        if self.classes.iter().collect::<BTreeSet<_>>().len() < self.classes.len() {
             return Err("classes: two have the same name".to_owned());
         }
-        if self.nodes.len() > limits::NODES || self.layers.len() > limits::NODES {
-            return Err(format!("expected {} nodes and layers at most", limits::NODES));
-        }
+        let zeros = |(_, tensor): &(&String, &Tensor)| tensor.data.iter().all(|w| *w == 0.0);
+        let zeros: BTreeSet<_> = tensors.iter().filter(zeros).map(|(name, _)| name).collect();
         for layer in &self.layers {
-            let spec = layer.layer(&graph, &find, tensors);
+            let spec = layer.layer(&graph, &find, (tensors, &zeros));
             graph.layers.push(spec.map_err(|what| format!("layer \"{}\": {what}", layer.name))?);
         }
         Ok(graph)
@@ -324,7 +354,7 @@ impl LayerEntry {
         &self,
         graph: &Graph,
         find: &impl Fn(&str) -> Result<usize, String>,
-        tensors: &Tensors,
+        tensors: WithZeros,
     ) -> Result<LayerSpec, String> {
         let target = find(&self.target)?;
         let mut taps = Vec::new();
@@ -375,7 +405,7 @@ impl TapEntry {
         &self,
         graph: &Graph,
         find: &impl Fn(&str) -> Result<usize, String>,
-        tensors: &Tensors,
+        tensors: WithZeros,
     ) -> Result<Option<TapSpec>, String> {
         let source = find(&self.source)?;
         let forms = if source == IMAGE { graph.encodings.len() } else { graph.nodes[source].forms.len() };
@@ -384,10 +414,11 @@ impl TapEntry {
         }
         let term = match (&self.weight, self.select, self.outputs) {
             (Some(weight), None, None) => {
-                let tensor = &tensors[weight];
-                if tensor.data.iter().all(|w| *w == 0.0) {
+                let (tensors, zeros) = tensors;
+                if zeros.contains(weight) {
                     return Ok(None);
                 }
+                let tensor = &tensors[weight];
                 let groups = match source {
                     IMAGE => 1,
                     source => graph.nodes[source].forms[self.form].activation.groups(),

@@ -419,8 +419,11 @@ fn check_finite(name: &str, values: impl Iterator<Item = f64>) -> Result<(), Mod
     }
 }
 
-/// Shape and numbers of a tensor, all of them finite; none if there is no such tensor.
-fn numbers(file: &SafeTensors, name: &str) -> Result<Option<(Vec<usize>, Vec<f64>)>, ModelError> {
+/// Shape and numbers of a tensor.
+type Numbers = (Vec<usize>, Vec<f64>);
+
+/// Those of a tensor, all of them finite; none if there is no such tensor.
+fn numbers(file: &SafeTensors, name: &str) -> Result<Option<Numbers>, ModelError> {
     let Ok(view) = file.tensor(name) else { return Ok(None) };
     let numbers: Vec<_> = match view.dtype() {
         Dtype::F64 => view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
@@ -443,6 +446,25 @@ fn decode(name: &str, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, ModelError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is rounded is what engines may store in 16 bits: weights of products between the image and the parameters,
+    /// and nothing that a class adds.
+    #[test]
+    fn one_rule_says_what_is_rounded() {
+        let names = ["a", "b"];
+        let places = crate::model::ClassPlace::ALL.to_vec();
+        let config = Config { class_places: places, ..Config::published(8, 1).with_classes(&names) };
+        let model = Model::synthetic(config, 1);
+        let halves = model.clone().with_precision(Precision::F16).unwrap();
+        let is_rounded = |name: &str| model.tensors[name].data != halves.tensors[name].data;
+        for name in model.tensors.keys() {
+            let is_product = name.ends_with(".weight")
+                && !name.contains(".class.")
+                && !name.starts_with("input.")
+                && !name.starts_with("output.");
+            assert_eq!(is_rounded(name), is_product, "{name}");
+        }
+    }
 
     #[test]
     fn shipped_models_load() {

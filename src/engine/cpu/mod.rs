@@ -105,7 +105,7 @@ impl CpuEngine {
     /// Bytes that a batch needs at its peak, beside the weights.
     fn batch_bytes(&self, batch: usize) -> usize {
         let threads = self.memories.len();
-        threads * self.packing.state_bytes(batch.div_ceil(threads))
+        self.packing.state_bytes(batch.div_ceil(threads)).saturating_mul(threads)
     }
 
     /// Bytes of caches that are held.
@@ -210,17 +210,20 @@ fn compute<'a>(
     let (shape, last) = (request.shape(), request.pixels());
     let (width, height) = (shape.width, shape.height);
     if request.method() == Method::Naive {
-        for pixel in 0..last {
+        let steps = shape.head.steps();
+        for (pixel, step) in (0..last).flat_map(|pixel| (0..steps).map(move |step| (pixel, step))) {
             state.alone(State::restart);
             for row in 0..height {
                 state.begin_row(row);
                 first(state, Images::show, row, 0..width, None)?;
                 state.known_row(row);
                 if row == pixel / width {
-                    first(state, Images::take, row, pixel % width..pixel % width + 1, None)?;
+                    first(state, Images::take, row, pixel % width..pixel % width + 1, Some(step))?;
                 }
             }
-            report();
+            if step + 1 == steps {
+                report();
+            }
         }
         return Ok(());
     }
@@ -253,6 +256,7 @@ fn compute<'a>(
         // What lags behind the last row.
         for row in height..height + state.network().largest_lag() {
             state.begin_row(row);
+            state.known_row(row);
             first(state, Images::trace, row, 0..width, None)?;
         }
     }

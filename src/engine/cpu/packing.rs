@@ -37,6 +37,8 @@ pub struct Packing {
     pub modulated: Vec<Vec<Option<usize>>>,
     /// The numbers of each encoding, by level.
     pub encodings: Vec<Vec<f32>>,
+    /// Zeros, as many as a layer reads of a pixel at once: rows outside the image.
+    pub padding: Vec<f32>,
     /// Whether any numbers differ from row to row.
     pub has_maps: bool,
     /// Threads that may share an image.
@@ -48,7 +50,11 @@ pub struct Packing {
 impl Packing {
     /// Packs a model's weights for images of `width` by `height` pixels, and for `threads` threads.
     pub fn new(model: &Model, width: usize, height: usize, threads: usize) -> Self {
-        let network = model.network(width, height);
+        let mut network = model.network(width, height);
+        for node in &mut network.nodes {
+            // Rows outside the image are not looked up in a ring.
+            node.rows = node.rows.min((height >> node.level).next_power_of_two());
+        }
         let arch = Arch::new();
         let of_pixel = |layer: &Layer| 4 * depth(&layer.taps[layer.early..]) * layer.outputs();
         let pays = network.layers.iter().map(of_pixel).sum::<usize>() >= TEAM_PAYS;
@@ -91,7 +97,13 @@ impl Packing {
         let has_maps = additions.iter().flatten().chain(tables).any(|table| table.axes[1] > 1);
         let encodings =
             network.encodings.iter().map(|e| e.table.iter().map(|x| *x as f32).collect()).collect();
+        let of_layer = |layer: &Layer| {
+            let taps = layer.taps.iter().map(|tap| tap.depth);
+            taps.chain(layer.selections.iter().map(|selection| selection.count)).max()
+        };
+        let padding = vec![0.0; network.layers.iter().filter_map(of_layer).max().unwrap_or(0)];
         Self {
+            padding,
             network,
             arch,
             weights,
@@ -107,17 +119,16 @@ impl Packing {
 
     /// Bytes of caches for a batch.
     pub fn state_bytes(&self, batch: usize) -> usize {
-        let nodes: usize = self.network.nodes.iter().map(|node| node.len(batch)).sum();
+        let nodes = self.network.nodes.iter().map(|node| node.len(batch)).fold(0, usize::saturating_add);
         let contexts = self.network.layers.iter().zip(&self.weights).map(|(layer, packed)| {
             let columns = if layer.has_context() { self.network.width >> layer.grid } else { 0 };
-            columns * batch * packed.stride()
+            [batch, packed.stride()].into_iter().fold(columns, usize::saturating_mul)
         });
         let modulations = self.modulations.iter().flatten();
         let modulations = modulations.flat_map(|m| [m.scale.as_slice(), m.shift.as_slice()]);
         let tables = self.additions.iter().map(|tables| &tables[..]).chain(modulations);
-        4 * (nodes
-            + contexts.sum::<usize>()
-            + tables.map(|tables| Gathered::len(tables, batch)).sum::<usize>())
+        let tables = tables.map(|tables| Gathered::len(tables, batch));
+        contexts.chain(tables).fold(nodes, usize::saturating_add).saturating_mul(size_of::<f32>())
     }
 
     /// Bytes of weights.

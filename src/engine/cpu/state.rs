@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::conv::{Field, Packed, Product, Run};
 use super::epilogue::{Store, Stored, Target, address};
-use super::memory::Memory;
+use super::memory::{Memory, Place};
 use super::packing::Packing;
 use super::team::{Pace, Team};
 use crate::engine::plan::{self, Part, Work};
@@ -137,47 +137,56 @@ impl<'a> State<'a> {
             self.active = self.team.meet(active);
         }
         let packing = self.packing;
-        if packing.has_maps {
-            self.alone(|state| state.take_additions_of(row));
-        }
-        if packing.poisoned {
-            self.alone(|state| state.poison(row));
-        }
-        for work in plan::of_row(&packing.network, row) {
-            self.run(work, row);
+        for row in packing.network.rows_begun_with(row) {
+            if packing.has_maps {
+                self.alone(|state| state.take_additions_of(row));
+            }
+            if packing.poisoned {
+                self.alone(|state| state.poison(row));
+            }
+            for work in plan::of_row(&packing.network, row) {
+                self.run(work, row);
+            }
+            if row < 0 {
+                // Outside the image all pixels are known.
+                for work in plan::of_known_row(&packing.network, row) {
+                    self.run(work, row);
+                }
+            }
         }
     }
 
     /// Computes the parameters of a step of a pixel, given all before it.
     pub fn step(&mut self, row: usize, column: usize, step: usize) {
-        for work in plan::of_pixel(&self.packing.network, row, column, step) {
-            self.run(work, row);
+        for work in plan::of_pixel(&self.packing.network, row as isize, column, step) {
+            self.run(work, row as isize);
         }
     }
 
     /// Computes the parameters of all pixels of a row, which are known.
     pub fn known_row(&mut self, row: usize) {
-        for work in plan::of_known_row(&self.packing.network, row) {
-            self.run(work, row);
+        for work in plan::of_known_row(&self.packing.network, row as isize) {
+            self.run(work, row as isize);
         }
     }
 
     /// Ends a row that was computed by [`Self::step`]: what lags behind its pixels.
     pub fn end_row(&mut self, row: usize) {
-        for work in plan::of_end(&self.packing.network, row) {
-            self.run(work, row);
+        for work in plan::of_end(&self.packing.network, row as isize) {
+            self.run(work, row as isize);
         }
     }
 
     /// Takes the numbers of a row that are added and that differ from row to row. To be called [`Self::alone`].
-    fn take_additions_of(&mut self, row: usize) {
+    fn take_additions_of(&mut self, row: isize) {
         let Packing { network, additions, modulations, .. } = self.packing;
         let (memory, classes) = (self.memory, &self.memory.classes);
         let differs = |tables: &[crate::graph::Table]| tables.iter().any(|table| table.axes[1] > 1);
         for ((gathered, tables), layer) in memory.additions.iter().zip(additions).zip(&network.layers) {
-            if differs(tables) && layer.runs_on_row(row) && row - layer.lag < network.height {
+            if differs(tables) && layer.runs_on_row(row) && row - layer.lag < network.height as isize {
+                let of_target = ((row - layer.lag) >> layer.level) as usize;
                 // SAFETY: the other threads wait.
-                unsafe { gathered.fill(tables, (row - layer.lag) >> layer.level, classes) };
+                unsafe { gathered.fill(tables, of_target, classes) };
             }
         }
         for ((gathered, modulations), node) in
@@ -200,12 +209,12 @@ impl<'a> State<'a> {
 
     /// Makes NaN of the rows that are made from now on, so that what is read before it is made is noticed. To be called
     /// [`Self::alone`].
-    fn poison(&mut self, row: usize) {
-        let batch = self.memory.batch;
+    fn poison(&mut self, row: isize) {
+        let (batch, height) = (self.memory.batch, self.packing.network.height);
         for (index, (cache, node)) in self.memory.nodes.iter().zip(&self.packing.network.nodes).enumerate()
         {
-            let newest = node.newest(row);
-            if let Some(of_node) = newest.filter(|_| row == 0 || newest != node.newest(row - 1)) {
+            let newest = node.newest(row).filter(|newest| *newest < height >> node.level);
+            if let Some(of_node) = newest.filter(|_| newest != node.newest(row - 1)) {
                 let start = address(node, of_node as isize, 0, batch);
                 // SAFETY: the other threads wait.
                 let row = unsafe { cache.write(start, node.width * batch * node.record) };
@@ -283,24 +292,19 @@ impl<'a> State<'a> {
         (cut(member)..cut(member + 1), weights.panels_of(0, 1))
     }
 
-    /// Where a layer's positions read a node, on a row of the image.
-    fn field(
-        &self,
-        layer: usize,
-        row: usize,
-        (source, offset): (usize, usize),
-        tap: (isize, isize, usize),
-    ) -> Field<'a> {
-        let (packing, memory) = (self.packing, self.memory);
-        let (layer, node) = (&packing.network.layers[layer], &packing.network.nodes[source]);
-        let (row_offset, column_offset, scale) = tap;
-        let source_row = (((row - layer.lag) >> layer.grid) * scale) as isize + row_offset;
+    /// What a layer reads at a place, on a row of its grid.
+    #[inline(always)]
+    fn field(&self, place: &Place, row: isize) -> Field<'a> {
+        let row = row * place.scale + place.row;
+        if !(0..place.rows).contains(&row) {
+            return Field { data: &self.packing.padding, start: 0, column: 0, image: 0 };
+        }
         Field {
             // SAFETY: no thread writes a source of this layer before all have done with the layer.
-            data: unsafe { memory.nodes[source].read() },
-            start: address(node, source_row, column_offset, memory.batch) + offset,
-            column: scale * memory.batch * node.record,
-            image: node.record,
+            data: unsafe { self.memory.nodes[place.node].read() },
+            start: place.base + (row & place.mask) as usize * place.of_row,
+            column: place.column,
+            image: place.image,
         }
     }
 
@@ -316,7 +320,7 @@ impl<'a> State<'a> {
     }
 
     /// Runs a part of a layer, on a row of the image.
-    fn run(&mut self, work: Work, row: usize) {
+    fn run(&mut self, work: Work, row: isize) {
         if self.member >= self.active {
             return;
         }
@@ -328,11 +332,15 @@ impl<'a> State<'a> {
         let first_input = part.first_input(layer);
         let mut runs = std::mem::take(&mut self.runs);
         runs.clear();
-        runs.extend(part.taps(layer).iter().map(|tap| {
-            let offset = network.nodes[tap.source].offsets[tap.form] + tap.first;
-            let field = self.field(l, row, (tap.source, offset), (tap.row, tap.column, tap.scale));
-            Run { field, depth: tap.depth }
-        }));
+        let (grid_row, places) = ((row - layer.lag) >> layer.grid, &memory.places[l][..]);
+        let (of_taps, others) = places.split_at(layer.taps.len());
+        let of_part = match part {
+            Part::Early => &of_taps[..layer.early],
+            Part::Late => &of_taps[layer.early..],
+            Part::All => of_taps,
+        };
+        let taps = of_part.iter().zip(part.taps(layer));
+        runs.extend(taps.map(|(place, tap)| Run { field: self.field(place, grid_row), depth: tap.depth }));
         let init = match part.begins_with_context(layer) {
             true => {
                 // SAFETY: the context is written by `Part::Early` alone.
@@ -355,18 +363,13 @@ impl<'a> State<'a> {
             layer,
             target: self.target(layer.target),
             pre: layer.pre.map(|pre| self.target(pre)),
-            row: ((row - layer.lag) >> layer.level) as isize,
-            residual: layer.residual.map(|(source, form)| {
-                let node = &network.nodes[source];
-                let parity = |parity: Option<usize>| parity.unwrap_or(0) as isize;
-                let place =
-                    (parity(layer.row_parity), parity(layer.column_parity), 1 << (layer.grid - node.level));
-                self.field(l, row, (source, node.offsets[form] + layer.first_channel), place)
-            }),
+            row: (row - layer.lag) >> layer.level,
+            residual: layer.residual.and(others.last()).map(|place| self.field(place, grid_row)),
             batch,
             stride,
             half: weights.width(),
             channels: channels.clone(),
+            arch: *arch,
             broken: &memory.broken,
         });
         // What goes straight into the context needs no blocks.
@@ -384,10 +387,9 @@ impl<'a> State<'a> {
             // SAFETY: every thread writes its own positions or its own panels of the context; the block has room
             // for its positions, and is this thread's own.
             unsafe { product.run(*arch) };
-            for selection in layer.selections.iter().filter(|selection| part.takes(selection.is_early)) {
-                let place = (selection.row, selection.column, selection.scale);
-                let offset = network.nodes[selection.source].offsets[selection.form] + selection.first;
-                let field = self.field(l, row, (selection.source, offset), place);
+            let selections = layer.selections.iter().zip(others);
+            for (selection, place) in selections.filter(|(selection, _)| part.takes(selection.is_early)) {
+                let field = self.field(place, grid_row);
                 let sums = Sums { out, positions: positions.clone(), batch, stride, half: weights.width() };
                 // SAFETY: as above.
                 unsafe { sums.add(selection, &field, &channels) };

@@ -73,11 +73,11 @@ pub fn reason_against(network: &Network) -> Option<String> {
         let is_good = layer.taps.len() <= MAX_TAPS
             && layer.selections.is_empty()
             && layer.pre.is_none()
-            && (layer.lag, layer.delay, layer.column_parity) == (0, 0, None)
-            && match (layer.gate, layer.residual) {
-                (None, None) | (Some([Activation::Raw, Activation::Sigmoid]), Some(_)) => true,
-                _ => false,
-            };
+            && (layer.lag, layer.late, layer.step, layer.column_parity) == (0, 0, 0, None)
+            && matches!(
+                (layer.gate, layer.residual),
+                (None, None) | (Some([Activation::Raw, Activation::Sigmoid]), Some(_))
+            );
         (!is_good).then(|| format!("layer \"{}\" does what they do not", layer.name))
     };
     let reads_image = |layer: &&Layer| {

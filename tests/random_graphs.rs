@@ -1,0 +1,506 @@
+//! Graphs at random, as model files: whatever one is made of, the engine gives what the definition gives, in every way that it
+//! can be asked; and a graph that is not causal is refused. `scripts/fuzz` runs this for minutes; here it runs for a moment,
+//! always with the same graphs.
+
+#[path = "common/graphs.rs"]
+mod graphs;
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use graphs::{HeadPlan, Made, Plan, Streams, make};
+use pixelcnn::internals::engine::cpu::{CpuEngine, Session};
+use pixelcnn::internals::engine::{Canvas, Engine, Lane, Method, Request, Want, cost};
+use pixelcnn::internals::graph::check::GraphError;
+use pixelcnn::internals::graph::{Activation, Form, Graph, IMAGE, TapSpec, Term, reference};
+use pixelcnn::internals::model::Model;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+/// The engine sums in 32-bit floats over a few hundred terms of size 1 a layer, ten layers deep; the reference in 64 bits. Of
+/// numbers larger than 1 the error is relative to their size.
+const TOLERANCE: f64 = 1e-4;
+
+/// Images of a case.
+const BATCH: usize = 3;
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let size = (1..=3usize).prop_flat_map(|levels| {
+        let units = 1..=(9 >> (levels - 1)).min(7usize);
+        (Just(levels), [units.clone(), units])
+    });
+    let heads = vec![
+        HeadPlan::Softmax,
+        HeadPlan::SoftmaxInSteps,
+        HeadPlan::SoftmaxInSteps,
+        HeadPlan::Bernoulli,
+        HeadPlan::BernoulliInSteps,
+        HeadPlan::Mixture,
+    ];
+    let streams = select(vec![Streams::All, Streams::All, Streams::All, Streams::Pixels, Streams::Rows]);
+    let numbers = (0..=9usize, 1..=9usize, 1..=4usize, select(vec![2, 3, 5, 17usize]), 0..=3usize);
+    (size, select(heads), streams, numbers, 0..u64::MAX).prop_map(
+        |((levels, units), head, streams, (layers, widest, channels, symbols, classes), seed)| Plan {
+            units,
+            levels,
+            layers,
+            widest,
+            channels,
+            symbols,
+            head,
+            classes,
+            streams,
+            seed,
+        },
+    )
+}
+
+/// Values of layers, by their names.
+type Traced = Vec<(String, Vec<f32>)>;
+
+/// A graph with images for it.
+struct Case {
+    made: Made,
+    levels: Vec<u16>,
+    classes: Vec<usize>,
+    rng: Rng,
+}
+
+impl Case {
+    fn new(plan: &Plan) -> Self {
+        let made = make(plan).complete();
+        let mut rng = Rng::with_seed(plan.seed ^ 1);
+        let head = made.graph.head;
+        let count = BATCH * made.graph.height * made.graph.width * head.channels();
+        let levels = (0..count).map(|_| rng.u16(..head.levels() as u16)).collect();
+        let classes =
+            if plan.classes > 0 { (0..BATCH).map(|i| i % plan.classes).collect() } else { vec![] };
+        Self { made, levels, classes, rng }
+    }
+
+    /// The same with another graph.
+    fn with(&self, graph: Graph) -> Self {
+        let made = Made { graph, tensors: self.made.tensors.clone() };
+        Self { made, levels: self.levels.clone(), classes: self.classes.clone(), rng: self.rng.clone() }
+    }
+
+    fn dimensions(&self) -> usize {
+        self.levels.len() / BATCH
+    }
+
+    fn class(&self, image: usize) -> Option<usize> {
+        self.classes.get(image).copied()
+    }
+
+    fn image(&self, image: usize) -> &[u16] {
+        &self.levels[image * self.dimensions()..][..self.dimensions()]
+    }
+
+    /// By the reference, of the graph as it was declared.
+    fn exact(&self) -> Vec<f64> {
+        let of_image = |image| {
+            reference::parameters(
+                &self.made.graph,
+                &self.made.tensors,
+                self.image(image),
+                self.class(image),
+            )
+        };
+        (0..BATCH).flat_map(of_image).collect()
+    }
+
+    /// By the engine, of some images, in one way; and whether it counted what was predicted.
+    fn by_engine(
+        &self,
+        model: &Model,
+        images: std::ops::Range<usize>,
+        method: Method,
+        threads: usize,
+        trace: bool,
+    ) -> Result<(Vec<f32>, Traced), TestCaseError> {
+        let (width, height) = model.size();
+        let mut engine = CpuEngine::new(model, width, height, threads).poisoned();
+        let levels = &self.levels[images.start * self.dimensions()..images.end * self.dimensions()];
+        let classes = if self.classes.is_empty() { &[][..] } else { &self.classes[images.clone()] };
+        let want = Want { parameters: true, likelihood: true, trace };
+        let request =
+            Request::evaluate(model.shape(width, height), levels, classes, want).unwrap().by(method);
+        let outcome = engine
+            .run(&request, &mut |_| {})
+            .map_err(|error| TestCaseError::fail(format!("{method:?}, {threads} threads: {error}")))?;
+        if !trace {
+            let network = model.network(width, height);
+            let predicted =
+                cost::predicted(&network, method, images.len(), width * height, engine.device());
+            prop_assert_eq!(engine.counts().macs, predicted.macs, "counted and predicted, {:?}", method);
+        }
+        Ok((outcome.parameters, outcome.trace))
+    }
+}
+
+/// The first number that is off, of parameters `[N, H, W, P]`.
+fn first_difference(graph: &Graph, got: &[f32], expected: &[f64]) -> Option<String> {
+    assert_eq!(got.len(), expected.len());
+    // Written so that a NaN is a difference.
+    let is_close = |(g, e): (&f32, &f64)| (f64::from(*g) - e).abs() <= TOLERANCE * e.abs().max(1.0);
+    let at = got.iter().zip(expected).position(|pair| !is_close(pair))?;
+    let per_pixel = graph.head.parameters();
+    let (pixel, parameter) = (at / per_pixel, at % per_pixel);
+    let (image, row, column) =
+        (pixel / (graph.width * graph.height), pixel / graph.width % graph.height, pixel % graph.width);
+    Some(format!(
+        "image {image}, row {row}, column {column}, parameter {parameter}: got {}, expected {}",
+        got[at], expected[at]
+    ))
+}
+
+/// The engine gives what the reference gives, the same bits in every way.
+fn agrees(case: &Case) -> Result<(), TestCaseError> {
+    let graph = &case.made.graph;
+    let model = case.made.load().map_err(TestCaseError::fail)?;
+    let expected = case.exact();
+    prop_assume!(expected.iter().all(|x| x.abs() < 1e3));
+    let (got, _) = case.by_engine(&model, 0..BATCH, Method::Cached, 2, false)?;
+    if let Some(difference) = first_difference(graph, &got, &expected) {
+        return Err(TestCaseError::fail(difference));
+    }
+    let of_image = got.len() / BATCH;
+    for (images, method, threads) in
+        [(0..BATCH, Method::ByPixel, 1), (1..2, Method::ByPixel, 2), (2..3, Method::Cached, 1)]
+    {
+        let (other, _) = case.by_engine(&model, images.clone(), method, threads, false)?;
+        let same = &got[images.start * of_image..images.end * of_image];
+        let is_same = other.iter().zip(same).all(|(a, b)| a.to_bits() == b.to_bits());
+        prop_assert!(is_same, "{:?} of images {:?} on {} threads has other bits", method, images, threads);
+    }
+    trace_agrees(case, &model)?;
+    draws_agree(case, &model)?;
+    session_agrees(case, &model, &got)
+}
+
+/// Every value on the way, where its channels are in their order and it is stored as it is.
+fn trace_agrees(case: &Case, model: &Model) -> Result<(), TestCaseError> {
+    let graph = &case.made.graph;
+    let exact = reference::trace(graph, &case.made.tensors, case.image(0), case.class(0));
+    for method in [Method::Cached, Method::ByPixel] {
+        let (_, trace) = case.by_engine(model, 0..1, method, 1, true)?;
+        for ((node, (name, got)), expected) in graph.nodes.iter().zip(&trace).zip(&exact).skip(1) {
+            if graph.head.steps() > 1 || !node.forms.contains(&Form::of(Activation::Raw)) {
+                continue;
+            }
+            prop_assert_eq!(got.len(), expected.len(), "rows of {} by {:?}", name, method);
+            let is_close = |(g, e): (&f32, &f64)| (f64::from(*g) - e).abs() <= TOLERANCE * e.abs().max(1.0);
+            let at = got.iter().zip(expected).position(|pair| !is_close(pair));
+            if let Some(at) = at {
+                let (pixel, width) = (at / node.channels, graph.width >> node.level);
+                let (row, column) = (pixel / width, pixel % width);
+                return Err(TestCaseError::fail(format!(
+                    "{method:?}: \"{name}\", row {row}, column {column}, channel {}: got {}, expected {}",
+                    at % node.channels,
+                    got[at],
+                    expected[at]
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Images that are drawn, or completed, are the same at any batch, and naively.
+fn draws_agree(case: &Case, model: &Model) -> Result<(), TestCaseError> {
+    let (width, height) = model.size();
+    let shape = model.shape(width, height);
+    let pixels = shape.pixels();
+    let known = Rng::with_seed(pixels as u64).usize(..=pixels);
+    let draw = |images: std::ops::Range<usize>, threads, method, is_given: bool| {
+        let lane = |image| {
+            let mask = (0..pixels).map(|pixel| pixel < known || pixel % 5 == 0).collect();
+            let canvas = match is_given {
+                true => Canvas::partial(case.image(image).to_vec(), mask),
+                false => Canvas::blank(),
+            };
+            Lane { index: image as u64, class: case.class(image), canvas }
+        };
+        let request = Request::new(shape, 7, images.map(lane).collect()).unwrap().by(method);
+        let mut engine = CpuEngine::new(model, width, height, threads);
+        let outcome = engine.run(&request, &mut |_| {});
+        outcome.map(|outcome| outcome.levels).map_err(|error| TestCaseError::fail(error.to_string()))
+    };
+    for is_given in [false, true] {
+        let all = draw(0..BATCH, 2, Method::Cached, is_given)?;
+        let one = draw(1..2, 1, Method::ByPixel, is_given)?;
+        prop_assert_eq!(&one[..], &all[case.dimensions()..][..case.dimensions()], "drawn alone");
+        if pixels <= 12 {
+            let naive = draw(1..2, 1, Method::Naive, is_given)?;
+            prop_assert_eq!(naive, one, "drawn naively");
+        }
+    }
+    Ok(())
+}
+
+/// A session tells the same parameters, step by step.
+fn session_agrees(case: &Case, model: &Model, expected: &[f32]) -> Result<(), TestCaseError> {
+    let (width, height) = model.size();
+    let head = model.head();
+    let mut session = Session::new(model, width, height, &[case.class(0)]).unwrap();
+    while let Some([row, column, step]) = session.place() {
+        let pixel = row * width + column;
+        let got = session.parameters(0).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let expected =
+            &expected[pixel * head.parameters()..][..head.parameters()][head.parameters_of(step)];
+        prop_assert_eq!(&got[..], expected, "a session, row {}, column {}", row, column);
+        let levels = &case.image(0)[pixel * head.channels()..][..head.channels()][head.channels_of(step)];
+        session.give(levels).unwrap();
+    }
+    Ok(())
+}
+
+/// Tries so many graphs, or as many as there is time for in `scripts/fuzz`.
+fn try_cases(count: u32, property: impl Fn(&Plan) -> Result<(), TestCaseError>) {
+    let variable = |name| std::env::var(name).ok();
+    let seconds = variable("PIXELCNN_FUZZ_SECONDS").map(|s| s.parse().expect("a number of seconds"));
+    let seed = variable("PIXELCNN_FUZZ_SEED").map(|s| s.parse().expect("a whole number"));
+    let mut seed: u64 = seed.unwrap_or_else(|| seconds.map_or(0, |_| fastrand::u64(..)));
+    let (start, mut tried) = (Instant::now(), 0);
+    loop {
+        let config = ProptestConfig {
+            cases: count,
+            failure_persistence: None,
+            max_shrink_iters: 300,
+            ..ProptestConfig::default()
+        };
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+        match runner.run(&plans(), |plan| property(&plan)) {
+            Ok(()) => tried += count,
+            Err(TestError::Fail(reason, plan)) => {
+                let json = serde_json::to_string_pretty(&make(&plan).complete().json()).unwrap();
+                let file = std::env::temp_dir().join("pixelcnn-random-graph.json");
+                std::fs::write(&file, json).unwrap();
+                panic!(
+                    "{reason}\nthe simplest like it: {plan:#?}\nits graph: {}\nagain: PIXELCNN_FUZZ_SEED={seed}",
+                    file.display()
+                )
+            }
+            Err(abort) => panic!("{abort:?}"),
+        }
+        if seconds.is_none_or(|seconds| start.elapsed() > Duration::from_secs_f64(seconds)) {
+            break;
+        }
+        seed = seed.wrapping_add(1);
+    }
+    println!("{tried} graphs in {:.0} s", start.elapsed().as_secs_f64());
+}
+
+#[test]
+fn the_engine_is_the_reference() {
+    try_cases(60, |plan| agrees(&Case::new(plan)));
+}
+
+/// Whether the parameters of a pixel are seen to depend on it or on one after it: changes all pixels from one on.
+fn looks_ahead(case: &mut Case) -> bool {
+    let Graph { width, height, head, .. } = case.made.graph;
+    let (channels, per_pixel) = (head.channels(), head.parameters());
+    let of = |case: &Case, image: &[u16]| {
+        reference::parameters(&case.made.graph, &case.made.tensors, image, case.class(0))
+    };
+    let image = case.image(0).to_vec();
+    let before = of(case, &image);
+    (0..4).any(|_| {
+        let dimension = case.rng.usize(..width * height * channels);
+        // Without steps, none of the channels of a pixel is known.
+        let dimension = if head.steps() > 1 { dimension } else { dimension / channels * channels };
+        let (pixel, channel) = (dimension / channels, dimension % channels);
+        let mut changed = image.clone();
+        changed[dimension..].iter_mut().for_each(|level| *level = case.rng.u16(..head.levels() as u16));
+        let after = of(case, &changed);
+        let known = match head.steps() {
+            1 => (pixel + 1) * per_pixel,
+            _ => pixel * per_pixel + head.parameters_of(channel).end,
+        };
+        before[..known].iter().zip(&after[..known]).any(|(a, b)| (a - b).abs() > 1e-9)
+    })
+}
+
+/// A graph of which a tap is moved is refused if its parameters depend on what is not known, and the error shows a path.
+/// If it is not refused, the engine gives what the reference gives.
+#[test]
+fn a_tap_that_is_moved_is_refused_or_right() {
+    let (refused, accepted) = (Cell::new(0), Cell::new(0));
+    try_cases(60, |plan| {
+        let mut case = Case::new(plan);
+        prop_assert!(!looks_ahead(&mut case), "the graph was to be causal");
+        for _ in 0..4 {
+            let mut graph = case.made.graph.clone();
+            let layer = case.rng.usize(..graph.layers.len());
+            let taps = &mut graph.layers[layer].taps;
+            if taps.is_empty() {
+                continue;
+            }
+            let tap = case.rng.usize(..taps.len());
+            let by = 1 + case.rng.isize(0..3);
+            match case.rng.u32(..3) {
+                0 => taps[tap].row += by,
+                1 => taps[tap].column += by,
+                _ => (taps[tap].row, taps[tap].column) = (taps[tap].row - 1, taps[tap].column + by),
+            }
+            let mut moved = case.with(graph);
+            let Made { graph, tensors } = &moved.made;
+            match graph.check(tensors) {
+                Err(GraphError::NotCausal(error)) => {
+                    prop_assert!(error.path.len() > 1, "no path: {}", error);
+                    // Files may hold weights that are 0 throughout, which connect nothing.
+                    match moved.made.load() {
+                        Err(message) => prop_assert!(message.contains("reads \""), "{}", message),
+                        Ok(_) => prop_assert!(!looks_ahead(&mut moved), "loaded, though {}", error),
+                    }
+                    prop_assert!(error.path.last().unwrap().contains("reads \"image\""), "{}", error);
+                    refused.set(refused.get() + 1);
+                }
+                Err(GraphError::Node { what, .. }) if what.contains("a node of their own") => {}
+                Err(error) => return Err(TestCaseError::fail(error.to_string())),
+                Ok(()) => {
+                    prop_assert!(!looks_ahead(&mut moved), "a graph that is not causal was accepted");
+                    agrees(&moved)?;
+                    accepted.set(accepted.get() + 1);
+                }
+            }
+        }
+        Ok(())
+    });
+    println!("{} refused, {} accepted", refused.get(), accepted.get());
+    assert!(refused.get() > 20 && accepted.get() > 20, "{} {}", refused.get(), accepted.get());
+}
+
+/// A weight that is changed is seen, wherever it counts.
+#[test]
+fn a_changed_weight_is_seen() {
+    let (seen, all) = (Cell::new(0), Cell::new(0));
+    try_cases(60, |plan| {
+        let mut case = Case::new(plan);
+        let expected = case.exact();
+        // Not all lead to the head: the last one does.
+        let layers = &case.made.graph.layers;
+        let layer = &layers[case.rng.usize(..layers.len()).max(case.rng.usize(..layers.len()))];
+        let weight = |tap: &TapSpec| match &tap.term {
+            Term::Product(slice) if tap.source == IMAGE || !slice.tensor.starts_with("masked") => {
+                Some(slice.tensor.clone())
+            }
+            _ => None,
+        };
+        let Some(name) = layer.taps.iter().find_map(weight) else { return Ok(()) };
+        let data = &mut case.made.tensors.get_mut(&name).unwrap().data;
+        let at = case.rng.usize(..data.len());
+        if data[at] == 0.0 {
+            return Ok(());
+        }
+        data[at] += 0.5;
+        let changed = case.exact();
+        let difference = expected.iter().zip(&changed).map(|(a, b)| (a - b).abs() / a.abs().max(1.0));
+        let counts = difference.fold(0.0, f64::max) > 3.0 * TOLERANCE;
+        let model = case.made.load().map_err(TestCaseError::fail)?;
+        let (got, _) = case.by_engine(&model, 0..BATCH, Method::Cached, 1, false)?;
+        let is_seen = first_difference(&case.made.graph, &got, &expected).is_some();
+        prop_assert!(is_seen || !counts, "{} was changed at {}", name, at);
+        seen.set(seen.get() + u32::from(is_seen));
+        all.set(all.get() + 1);
+        Ok(())
+    });
+    assert!(3 * seen.get() > all.get(), "{} of {} weights count", seen.get(), all.get());
+}
+
+/// What a plan of any kind can lead to is there, so that all of it is tried.
+#[test]
+fn graphs_are_of_every_kind() {
+    use pixelcnn::internals::graph::schedule::When;
+    use std::collections::BTreeMap;
+    let found = std::cell::RefCell::new(BTreeMap::new());
+    try_cases(300, |plan| {
+        let made = make(plan).complete();
+        let graph = &made.graph;
+        let model = made.load().map_err(TestCaseError::fail)?;
+        let (width, height) = model.size();
+        let network = model.network(width, height);
+        let add = |what: String| *found.borrow_mut().entry(what).or_insert(0) += 1;
+        for node in &network.nodes[1..] {
+            let sign = |number: isize| {
+                ["none", "some", "less than none"][(number.signum().rem_euclid(3)) as usize]
+            };
+            match &node.when {
+                When::Row { lag } => add(format!("a row, lag: {}", sign(*lag))),
+                When::Pixel { lag, delays } => {
+                    add(format!("a pixel, lag: {}, delay: {}", sign(*lag), sign(delays[0])))
+                }
+            }
+            for form in &node.forms {
+                add(format!("form {}", form.activation.name()));
+                add(format!("scale {}, shift {}", form.scale.is_some(), form.shift.is_some()));
+            }
+        }
+        for (name, tensor) in &made.tensors {
+            let axes = tensor.shape.iter().map(|n| if *n > 1 { 'n' } else { '1' });
+            let kind = name.split('.').next().unwrap();
+            if kind == "addition" || kind == "scale" {
+                add(format!("{kind} {}", axes.take(tensor.shape.len() - 1).collect::<String>()));
+            }
+        }
+        for layer in &network.layers {
+            if layer.selections.iter().any(|s| s.half > 0) {
+                add("a selection to the second half".to_owned());
+            }
+            if !layer.residual_is_early && layer.early == layer.taps.len() {
+                add("a residual that waits".to_owned());
+            }
+            if layer.halves == 2 && layer.gate.is_none() {
+                add("two columns at once".to_owned());
+            }
+            if layer.first_channel > 0 {
+                add("channels that wait".to_owned());
+            }
+        }
+        for layer in &graph.layers {
+            let is = |term: fn(&TapSpec) -> bool| layer.taps.iter().any(term);
+            let has_phases = is(|tap| tap.phase.is_some());
+            let level = |node: usize| graph.nodes[node].level;
+            let is_strided = layer.taps.iter().any(|tap| level(tap.source) < level(layer.target));
+            for (what, is_there) in [
+                ("more than eight taps", layer.taps.len() > 8),
+                ("a selection", is(|tap| matches!(tap.term, Term::Select { .. }))),
+                ("a residual", layer.residual.is_some()),
+                ("a sum that is kept", layer.pre.is_some()),
+                ("a sum that is kept before a gate", layer.pre.is_some() && layer.gate.is_some()),
+                ("transposed", has_phases),
+                ("transposed, with taps of its own level", has_phases && is(|tap| tap.phase.is_none())),
+                ("transposed, with a gate", has_phases && layer.gate.is_some()),
+                ("transposed and strided", has_phases && is_strided),
+                ("strided", is_strided),
+                ("several additions", layer.additions.len() > 1),
+            ] {
+                if is_there {
+                    add(what.to_owned());
+                }
+            }
+            for f in layer.gate.into_iter().flatten() {
+                add(format!("gate {}", f.name()));
+            }
+        }
+        for encoding in &graph.encodings {
+            add(format!(
+                "encoding {} of {:?}",
+                if encoding.width > 1 { "wide" } else { "scalar" },
+                encoding.channel.is_some()
+            ));
+        }
+        let is_row_work = |layer: &pixelcnn::internals::graph::network::Layer| layer.is_row_work();
+        add(format!("row work: {}", network.layers.iter().any(is_row_work)));
+        add(format!("pixel work: {}", !network.layers.iter().all(is_row_work)));
+        add(format!("head {:?}", plan.head));
+        Ok(())
+    });
+    let found = found.into_inner();
+    found.iter().for_each(|(what, count)| println!("{count:6} {what}"));
+    assert!(found.len() >= 81, "{} kinds alone, of those that are printed above", found.len());
+}
