@@ -22,7 +22,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conversion import console
+import source_tree  # noqa: F401
+from pixelcnn.convert import console
 
 if __name__ == "__main__":
     console.prepare()

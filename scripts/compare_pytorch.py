@@ -31,7 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conversion.model_file import write_model
+import source_tree  # noqa: F401
+from pixelcnn.convert.model_file import write_model
 from training.likelihood import bits_per_dim
 from training.network import PixelCNN
 from training.pictures import find_program

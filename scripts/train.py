@@ -24,13 +24,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conversion import ConversionError, console
+import source_tree  # noqa: F401
+from pixelcnn.convert import ConversionError, console
 
 if __name__ == "__main__":
     console.prepare()
 
 try:
-    from conversion.model_file import LIMITS, NONLINEARITIES
+    from pixelcnn.convert.model_file import LIMITS, NONLINEARITIES
     from training import TrainingError
     from training.outputs import checkpoint_path
     from training.trainer import STOP, Trainer

@@ -61,6 +61,9 @@ fn plans() -> impl Strategy<Value = Plan> {
     )
 }
 
+/// Values of layers, by their names.
+type Traced = Vec<(String, Vec<f32>)>;
+
 /// A graph with images for it.
 struct Case {
     made: Made,
@@ -120,7 +123,7 @@ impl Case {
         method: Method,
         threads: usize,
         trace: bool,
-    ) -> Result<(Vec<f32>, Vec<(String, Vec<f32>)>), TestCaseError> {
+    ) -> Result<(Vec<f32>, Traced), TestCaseError> {
         let (width, height) = model.size();
         let mut engine = CpuEngine::new(model, width, height, threads).poisoned();
         let levels = &self.levels[images.start * self.dimensions()..images.end * self.dimensions()];

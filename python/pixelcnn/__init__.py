@@ -1,27 +1,97 @@
-"""Fast exact sampling from causal convolutional image models."""
+"""Fast exact sampling from causal convolutional image models.
+
+>>> import pixelcnn
+>>> model = pixelcnn.load("mnist")
+>>> images = model.sample(3, labels=[1, 2, 3], seed=7)
+>>> images.shape, images.dtype
+((3, 28, 28, 1), dtype('uint8'))
+
+Images are levels, whole numbers from 0, as arrays [N, H, W, C]. Errors are `pixelcnn.Error` and its children; arguments
+that make no sense raise `ValueError` or `TypeError`. What there is to say goes to the logger "pixelcnn".
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .compile import Sampler, compile
-    from .lowering.errors import Refused
+    from ._pixelcnn import __version__
+    from .compile import Sampler as Sampler
+    from .compile import compile as compile
+    from .errors import (
+        BatchTooLarge,
+        ConversionError,
+        DeviceError,
+        EngineError,
+        Error,
+        ModelError,
+        NotFinite,
+        RequestError,
+    )
+    from .loading import builtin_models, engine_model, load
+    from .lowering.errors import Refused as Refused
+    from .model import Model
+    from .picture import Grid, grid
 
-__all__ = ["Refused", "Sampler", "compile"]
+# Without what needs PyTorch: `from pixelcnn import *` imports all of these.
+__all__ = [
+    "BatchTooLarge",
+    "ConversionError",
+    "DeviceError",
+    "EngineError",
+    "Error",
+    "Grid",
+    "Model",
+    "ModelError",
+    "NotFinite",
+    "RequestError",
+    "__version__",
+    "builtin_models",
+    "engine_model",
+    "grid",
+    "load",
+]
+
+# Where names come from: none is imported before it is used, for `pixelcnn.convert` needs no compiled extension, and
+# `compile` alone needs PyTorch.
+_HOMES = {
+    "_pixelcnn": ["__version__"],
+    "errors": [
+        "BatchTooLarge",
+        "ConversionError",
+        "DeviceError",
+        "EngineError",
+        "Error",
+        "ModelError",
+        "NotFinite",
+        "RequestError",
+    ],
+    "loading": ["builtin_models", "engine_model", "load"],
+    "lowering.errors": ["Refused"],
+    "model": ["Model"],
+    "picture": ["Grid", "grid"],
+    # The last: importing it puts the submodule under the function's name.
+    "compile": ["Sampler", "compile"],
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `compile` and its types on first use: they need PyTorch, the rest does not."""
-    if name in ("compile", "Sampler"):
-        from importlib import import_module
-
-        # A plain `from .compile import compile` would leave the submodule under the function's name.
-        room = import_module(".compile", __name__)
-        globals()["compile"], globals()["Sampler"] = room.compile, room.Sampler
-        return globals()[name]
-    if name == "Refused":
-        from .lowering.errors import Refused
-
-        return Refused
+    for home, names in _HOMES.items():
+        if name in names:
+            try:
+                module = import_module(f".{home}", __name__)
+            except ModuleNotFoundError as missing:
+                if missing.name != "torch":
+                    raise
+                needed = f"pixelcnn.{name} needs PyTorch: pip install 'pixelcnn[compile]'"
+                raise AttributeError(needed) from missing
+            globals().update({each: getattr(module, each) for each in names})
+            return globals()[name]
+    if name == "convert":
+        return import_module(".convert", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for names in _HOMES.values() for name in names), "convert"})

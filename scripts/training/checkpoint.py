@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from conversion import ConversionError
-from conversion.files import check_input, write_somewhere, write_whole
-from conversion.model_file import DTYPES, write_model
+from pixelcnn.convert import ConversionError
+from pixelcnn.convert.files import check_input, write_somewhere, write_whole
+from pixelcnn.convert.model_file import DTYPES, write_model
 
 from . import TrainingError
 

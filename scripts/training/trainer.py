@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from conversion import ConversionError
-from conversion.console import Stopped, escaped
-from conversion.files import write_somewhere, write_whole
-from conversion.model_file import beyond_limits, write_model
+from pixelcnn.convert import ConversionError
+from pixelcnn.convert.console import Stopped, escaped
+from pixelcnn.convert.files import write_somewhere, write_whole
+from pixelcnn.convert.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load

@@ -69,8 +69,10 @@ fn draw_pixel() -> vec3<f32> {
     }
     var pixel = vec3(channel_of(0u, component, vec3(0.0)), 0.0, 0.0);
     if job.channels == 3u {
-        pixel.y = channel_of(1u, component, value_of(pixel));
-        pixel.z = channel_of(2u, component, value_of(pixel));
+        var before = vec3(value_of(pixel).x, 0.0, 0.0);
+        pixel.y = channel_of(1u, component, before);
+        before.y = value_of(pixel).y;
+        pixel.z = channel_of(2u, component, before);
     }
     return pixel;
 }

@@ -6,10 +6,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::engine::cost::{Device, predicted};
-use crate::engine::gpu::adapter::{self, Search, Workload};
+use crate::engine::gpu::adapter::{self, Search};
 use crate::engine::gpu::plan::Target;
 use crate::engine::gpu::support::reason_against;
-use crate::engine::gpu::{GpuEngine, LARGEST_HELPFUL_BATCH, Options};
+use crate::engine::gpu::{GpuEngine, Options};
 use crate::engine::{Engine, EngineError, Method, Request};
 use crate::graph::Network;
 use crate::model::Model;
@@ -18,15 +18,6 @@ use super::bench::KernelTotal;
 
 pub use crate::engine::gpu::adapter::{Adapter, Pick};
 
-/// What the environment variables say: those of wgpu, and `PIXELCNN_SHADERS`.
-fn search() -> Search {
-    Search {
-        name: env::var("WGPU_ADAPTER_NAME").ok(),
-        saves_power: wgpu::PowerPreference::from_env() == Some(wgpu::PowerPreference::LowPower),
-        wgpu_environment: true,
-    }
-}
-
 fn open(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result<GpuEngine, EngineError> {
     let options = Options::from_words(&env::var("PIXELCNN_SHADERS").unwrap_or_default());
     GpuEngine::with_options(model, width, height, adapter, options)
@@ -34,38 +25,22 @@ fn open(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result
 
 /// The adapters that `--device` means, the first to be tried first, or none for the CPU engine; and why.
 pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
-    Ok(adapter::choose(device, None, &search())?)
+    Ok(adapter::choose(device, None, &Search::from_environment())?)
 }
 
 /// The same for `--device auto`, for drawing so many images with so many threads on the CPU.
 pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<Adapter>, Pick)> {
-    let (width, height) = model.size();
-    let network = model.network(width, height);
-    if let Some(reason) = reason_against(&network) {
-        let reason = format!("the GPU engine cannot run this network: {reason}");
-        return Ok((
-            Vec::new(),
-            Pick { indices: Vec::new(), reason, is_surprise: true, leaves_gpu: false },
-        ));
-    }
-    let pixels = network.width * network.height;
-    // As many batches as the largest that helps takes.
-    let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
-    let batch = images.div_ceil(batches.max(1));
-    let cost = predicted(&network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
-    let of_all = |count| count * batches as u64;
-    let work = Workload { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads };
-    Ok(adapter::choose("auto", Some(&work), &search())?)
+    Ok(adapter::choose_for(model, images, threads, &Search::from_environment())?)
 }
 
 /// The adapters of all hardware GPUs.
 pub fn all() -> Result<Vec<Adapter>> {
-    Ok(adapter::all_gpus(&search())?)
+    Ok(adapter::all_gpus(&Search::from_environment())?)
 }
 
 /// All adapters, and what `--device auto` means.
 pub fn list() -> Result<(Vec<Adapter>, Pick)> {
-    let adapters = adapter::enumerate(&search());
+    let adapters = adapter::enumerate(&Search::from_environment());
     let found: Vec<_> = adapters.iter().map(|adapter| adapter.description().clone()).collect();
     let auto = adapter::pick("auto", &found, None)?;
     Ok((adapters, auto))

@@ -85,6 +85,9 @@ pub enum EngineError {
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Threads(String),
+    /// The caller gave the request up ([`Request::until`]).
+    #[error("stopped by the caller")]
+    Stopped,
     /// The GPU failed.
     #[error("the GPU failed: {0}")]
     Device(String),

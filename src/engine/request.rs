@@ -1,6 +1,7 @@
 //! What an engine is asked: a request of lanes, and what comes of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::EngineError;
 use crate::graph::Network;
@@ -114,6 +115,7 @@ pub struct Request {
     want: Want,
     method: Method,
     pixels: usize,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 /// One image to compute.
@@ -273,6 +275,7 @@ impl Request {
             want: Want::default(),
             method: Method::default(),
             pixels: shape.pixels(),
+            stop: None,
             shape,
         })
     }
@@ -331,6 +334,22 @@ impl Request {
     /// The same, but only that many pixels of each image, in raster order; the levels of the others mean nothing.
     pub fn first(self, pixels: usize) -> Self {
         Self { pixels: pixels.min(self.shape.pixels()), ..self }
+    }
+
+    /// The same, given up with [`EngineError::Stopped`] soon after another thread sets `stop`.
+    pub fn until(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
+    /// Whether its results are still wanted.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`] if they are not.
+    pub(super) fn go_on(&self) -> Result<(), EngineError> {
+        match &self.stop {
+            Some(stop) if stop.load(Ordering::Relaxed) => Err(EngineError::Stopped),
+            _ => Ok(()),
+        }
     }
 
     /// What it fits.

@@ -215,8 +215,12 @@ impl Model {
 
     /// Reads the built-in model of this name, if there is one; without the feature `builtin-models` there is none.
     pub fn shipped(name: &str) -> Option<Result<Self, ModelError>> {
-        let (name, bytes) = SHIPPED.iter().find(|model| model.0 == name)?;
-        Some(Self::from_bytes(bytes, name))
+        Self::shipped_bytes(name).map(|bytes| Self::from_bytes(bytes, name))
+    }
+
+    /// The file of the built-in model of this name.
+    pub fn shipped_bytes(name: &str) -> Option<&'static [u8]> {
+        SHIPPED.iter().find(|model| model.0 == name).map(|model| model.1)
     }
 
     /// Names of the built-in models.
@@ -415,8 +419,11 @@ fn check_finite(name: &str, values: impl Iterator<Item = f64>) -> Result<(), Mod
     }
 }
 
-/// Shape and numbers of a tensor, all of them finite; none if there is no such tensor.
-fn numbers(file: &SafeTensors, name: &str) -> Result<Option<(Vec<usize>, Vec<f64>)>, ModelError> {
+/// Shape and numbers of a tensor.
+type Numbers = (Vec<usize>, Vec<f64>);
+
+/// Those of a tensor, all of them finite; none if there is no such tensor.
+fn numbers(file: &SafeTensors, name: &str) -> Result<Option<Numbers>, ModelError> {
     let Ok(view) = file.tensor(name) else { return Ok(None) };
     let numbers: Vec<_> = match view.dtype() {
         Dtype::F64 => view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
+PACKAGE = ROOT / "python"
 GOLDEN = ROOT / "tests" / "golden"
 # The case with the largest checkpoints is not copied into the repository.
 GOLDEN_ELSEWHERE = Path(os.environ.get("PIXELCNN_GOLDEN", ROOT.parent / "shared" / "golden"))
@@ -28,7 +29,7 @@ PIXELCNN = Path(os.environ.get("PIXELCNN", ROOT / "target" / "release" / "pixelc
 # Shells start what runs in the background with this one ignored, and what the tests start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-sys.path.insert(0, str(SCRIPTS))
+sys.path[:0] = [str(PACKAGE), str(SCRIPTS)]
 import convert as script  # noqa: E402
 
 needs_pixelcnn = pytest.mark.skipif(

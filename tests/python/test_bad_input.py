@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from checkpoints import random_network, save_tensorflow, with_training_state
 from conftest import GOLDEN, run_convert
-from conversion import ConversionError
-from conversion.pth import read_pth
-from conversion.readers import open_source
+from pixelcnn.convert import ConversionError
+from pixelcnn.convert.pth import read_pth
+from pixelcnn.convert.readers import open_source
 from safetensors.numpy import save_file
 
 RGB = GOLDEN / "rgb_r1_f8_m10"

@@ -24,7 +24,7 @@ import json, os, random, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import train
-from conversion import console, files
+from pixelcnn.convert import console, files
 
 def begin(arguments, prepare=lambda: None):
     sys.stderr.flush()
@@ -91,7 +91,7 @@ class Interrupting:
         return self.file.write(data)
 
 def prepare():
-    from conversion import model_file
+    from pixelcnn.convert import model_file
     from training import checkpoint, trainer
     def interrupted(path, write):
         is_meant = path.name == name

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import GOLDEN
-from conversion import ConversionError
-from conversion.model_file import write_model
-from conversion.readers import MissingPackage, open_source
+from pixelcnn.convert import ConversionError
+from pixelcnn.convert.model_file import write_model
+from pixelcnn.convert.readers import MissingPackage, open_source
 from safetensors.numpy import save
 from training import TrainingError, checkpoint, data
 from training.settings import RUN

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import random_network
-from conftest import PIXELCNN, ROOT, SCRIPTS, needs_pixelcnn, run, run_convert, run_pixelcnn
-from conversion import ConversionError, console, files
-from conversion.model_file import LIMITS, beyond_limits, write_model
+from conftest import PACKAGE, PIXELCNN, ROOT, SCRIPTS, needs_pixelcnn, run, run_convert, run_pixelcnn
+from pixelcnn.convert import ConversionError, console, files
+from pixelcnn.convert.model_file import LIMITS, beyond_limits, write_model
 from PIL import Image
 from safetensors.numpy import save_file
 from test_torch import TORCH, needs_torch
@@ -139,7 +139,7 @@ def test_a_stopped_write_leaves_the_old_file_and_nothing_else(number, tmp_path):
     script = """
 import sys, time; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from conversion import console, files
+from pixelcnn.convert import console, files
 console.prepare()
 def write(file):
     file.write(b"half of the new")
@@ -148,7 +148,7 @@ def write(file):
 sys.exit(console.run(lambda: files.write_whole(Path(sys.argv[2]), write)))
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(SCRIPTS), str(path)],
+        [sys.executable, "-c", script, str(PACKAGE), str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -362,7 +362,7 @@ def test_classes_to_flip_go_by_either_spelling_of_accents():
 
 SPEAK = """
 import sys; sys.path.insert(0, sys.argv[1])
-from conversion import console
+from pixelcnn.convert import console
 console.prepare()
 def main():
     print("Größe x\\udcff \\x1b[31m →")
@@ -380,14 +380,14 @@ sys.exit(console.run(main))
 def test_streams_that_take_no_text_end_no_run(streams, tmp_path):
     command = f'"$0" -c "$1" "$2" "$3" {streams}; echo "${{PIPESTATUS[0]}}" > "$3.code"'
     done = tmp_path / "done"
-    result = run("bash", "-c", command, sys.executable, SPEAK, SCRIPTS, done)
+    result = run("bash", "-c", command, sys.executable, SPEAK, PACKAGE, done)
     assert (done.read_text(), Path(f"{done}.code").read_text(), result.err) == ("done", "0\n", "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_text_that_a_terminal_does_not_know_is_escaped(encoding, tmp_path):
     result = subprocess.run(
-        [sys.executable, "-c", SPEAK, str(SCRIPTS), str(tmp_path / "done")],
+        [sys.executable, "-c", SPEAK, str(PACKAGE), str(tmp_path / "done")],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
     )

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import random_network
-from conftest import PIXELCNN, ROOT, SCRIPTS, needs_pixelcnn, run, run_convert
-from conversion import ConversionError, files, places, temporary
+from conftest import PACKAGE, PIXELCNN, ROOT, needs_pixelcnn, run, run_convert
+from pixelcnn.convert import ConversionError, files, places, temporary
 from PIL import Image
 from safetensors.numpy import save_file
 from test_torch import needs_torch
@@ -34,9 +34,9 @@ def faulty(tmp_path_factory):
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
 
     def run_faulty(script: str, *arguments: object, **faults: str):
-        start = "import sys; sys.path.insert(0, sys.argv[1])\nfrom pathlib import Path\nfrom conversion import files, places\n"
+        start = "import sys; sys.path.insert(0, sys.argv[1])\nfrom pathlib import Path\nfrom pixelcnn.convert import files, places\n"
         environment = {**os.environ, "LD_PRELOAD": str(library), **faults}
-        return run(sys.executable, "-c", start + script, SCRIPTS, *arguments, env=environment, timeout=60)
+        return run(sys.executable, "-c", start + script, PACKAGE, *arguments, env=environment, timeout=60)
 
     return run_faulty
 

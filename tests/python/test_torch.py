@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from checkpoints import torch_names
 from conftest import GOLDEN, ROOT, flags, run, run_convert
-from conversion.pth import read_pth
+from pixelcnn.convert.pth import read_pth
 from safetensors.numpy import load_file, save_file
 
 CASES = ["torch_grey_r1_f8_m3_8x12", "torch_rgb_r1_f8_m4_16x16"]

@@ -15,7 +15,8 @@ use crate::graph::network::{Layer, Node, padded};
 
 /// Where column `column` of a row begins in a node's ring, for image 0.
 pub fn address(node: &Node, row: isize, column: isize, batch: usize) -> usize {
-    let row = row.rem_euclid(node.rows as isize) as usize;
+    // A power of two.
+    let row = (row & (node.rows as isize - 1)) as usize;
     let column = (node.left as isize + column) as usize;
     (row * node.columns() + column) * batch * node.record
 }
@@ -48,6 +49,7 @@ pub struct Store<'a> {
     pub half: usize,
     /// The channels of each half that are stored.
     pub channels: Range<usize>,
+    pub arch: Arch,
     /// By image.
     pub broken: &'a [AtomicBool],
 }
@@ -112,11 +114,15 @@ impl<'a> Store<'a> {
                     let channel = half * pre.node.channels / layer.halves + layer.first_channel;
                     let spot = self.spot(pre, column, image, channel);
                     // SAFETY: as promised by the caller.
-                    unsafe { self.store(pre, halves(half), room, spot) };
+                    unsafe { self.store_apart(pre, halves(half), room, spot) };
                 }
             }
             for half in 0..if layer.gate.is_some() { 1 } else { layer.halves } {
                 let column = layer.target_column(position, half);
+                let residual = self
+                    .residual
+                    .as_ref()
+                    .map(|x| &x.data[x.start + position * x.column + image * x.image..][channels.clone()]);
                 let mut made = halves(half);
                 if let Some(functions) = layer.gate {
                     let [a, b] = [halves(0), halves(1)];
@@ -124,15 +130,11 @@ impl<'a> Store<'a> {
                         self.check(image, a);
                     }
                     self.check(image, b);
-                    gate(functions, a, b, value, &mut room[..channels.len()]);
+                    gate(self.arch, functions, [a, b], residual, value, &mut room[..channels.len()]);
                     made = value;
-                }
-                if let Some(x) = &self.residual {
-                    let x = &x.data[x.start + position * x.column + image * x.image..][channels.clone()];
-                    if layer.gate.is_none() {
-                        value.copy_from_slice(halves(half));
-                    }
-                    value.iter_mut().zip(x).for_each(|(value, x)| *value += x);
+                } else if let Some(x) = residual {
+                    let sums = value.iter_mut().zip(made.iter().zip(x));
+                    sums.for_each(|(value, (sum, x))| *value = x + sum);
                     made = value;
                 }
                 let spot = self.spot(&self.target, column, image, layer.first_channel);
@@ -157,37 +159,54 @@ impl<'a> Store<'a> {
         }
     }
 
+    /// The same where it is rare: a copy of the code beside the hot loop would slow that down.
+    ///
+    /// # Safety
+    /// As [`Self::store`].
+    #[inline(never)]
+    unsafe fn store_apart(&self, target: &Target<'a>, value: &[f32], room: &mut [f32], spot: Spot) {
+        // SAFETY: as promised by the caller.
+        unsafe { self.store(target, value, room, spot) };
+    }
+
     /// Writes all forms of a pixel's value.
     ///
     /// # Safety
     /// No other thread may access these channels of the pixel.
     #[inline(always)]
     unsafe fn store(&self, target: &Target<'a>, value: &[f32], room: &mut [f32], spot: Spot) {
-        self.check(spot.image, value);
-        // SAFETY: as promised by the caller.
-        unsafe { self.forms(target, value, None, spot) };
-        for (m, modulation) in target.modulations.iter().enumerate() {
-            let modulated = &mut room[..value.len()];
-            modulated.copy_from_slice(value);
-            let numbers = |gathered: &'a Gathered| {
-                // SAFETY: these numbers are written while a row begins, by one thread alone.
-                let field = unsafe { gathered.field(0, 1) };
-                let start = field.start + spot.column * field.column + spot.image * field.image;
-                &field.data[start + spot.channel..][..value.len()]
-            };
-            let GatheredPair { scale, shift } = &target.gathered[m];
-            if modulation.scale.is_some() {
-                modulated.iter_mut().zip(numbers(scale)).for_each(|(x, scale)| *x *= scale);
+        // First the value as it is, then each of what scales and shifts make of it.
+        for next in 0..=target.modulations.len() {
+            let modulation = next.checked_sub(1);
+            if let Some(m) = modulation {
+                self.modulate(target, m, value, &mut room[..value.len()], spot);
             }
-            if modulation.shift.is_some() {
-                modulated.iter_mut().zip(numbers(shift)).for_each(|(x, shift)| *x += shift);
-            }
-            if modulation.negate {
-                modulated.iter_mut().for_each(|x| *x = -*x);
-            }
-            self.check(spot.image, modulated);
+            let shown = if modulation.is_some() { &room[..value.len()] } else { value };
+            self.check(spot.image, shown);
             // SAFETY: as promised by the caller.
-            unsafe { self.forms(target, modulated, Some(m), spot) };
+            unsafe { self.forms(target, shown, modulation, spot) };
+        }
+    }
+
+    /// What a scale and a shift make of a value.
+    fn modulate(&self, target: &Target<'a>, m: usize, value: &[f32], to: &mut [f32], spot: Spot) {
+        to.copy_from_slice(value);
+        let numbers = |gathered: &'a Gathered| {
+            // SAFETY: these numbers are written while a row begins, by one thread alone.
+            let field = unsafe { gathered.field(0, 1) };
+            let start = field.start + spot.column * field.column + spot.image * field.image;
+            &field.data[start + spot.channel..][..value.len()]
+        };
+        let GatheredPair { scale, shift } = &target.gathered[m];
+        let modulation = &target.modulations[m];
+        if modulation.scale.is_some() {
+            to.iter_mut().zip(numbers(scale)).for_each(|(x, scale)| *x *= scale);
+        }
+        if modulation.shift.is_some() {
+            to.iter_mut().zip(numbers(shift)).for_each(|(x, shift)| *x += shift);
+        }
+        if modulation.negate {
+            to.iter_mut().for_each(|x| *x = -*x);
         }
     }
 
@@ -212,7 +231,7 @@ impl<'a> Store<'a> {
                         (*plus, *minus) = elu_both(*x);
                     }
                 }
-                activation => apply(activation, value, room(*offset)),
+                activation => apply(self.arch, activation, value, room(*offset)),
             }
         }
     }

@@ -4,9 +4,11 @@ use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::conv::Field;
+use super::epilogue::address;
 use super::packing::Packing;
 use super::team::Buffer;
 use crate::graph::Table;
+use crate::graph::network::{Layer, Network};
 
 /// What some tables give together for the images of a batch, on one row: `[columns or 1, batch or 1, width]`.
 #[derive(Default)]
@@ -92,6 +94,48 @@ pub struct GatheredPair {
     pub shift: Gathered,
 }
 
+/// Where a layer reads a node, for a batch.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub node: usize,
+    /// Rows of the node: outside there are zeros.
+    pub rows: isize,
+    /// Rows of its ring, a power of two, less one.
+    pub mask: isize,
+    /// From the layer's row to the node's.
+    pub scale: isize,
+    pub row: isize,
+    /// Where the numbers of row 0 of the ring begin, for column 0 of the layer's grid and image 0.
+    pub base: usize,
+    pub of_row: usize,
+    /// From a column of the grid to the next, and from an image to the next.
+    pub column: usize,
+    pub image: usize,
+}
+
+impl Place {
+    /// The place of a form of a node, `first` numbers into it, at an offset from positions on a grid.
+    pub fn new(
+        network: &Network,
+        batch: usize,
+        (source, form, first): (usize, usize, usize),
+        (row, column, scale): (isize, isize, usize),
+    ) -> Self {
+        let node = &network.nodes[source];
+        Self {
+            node: source,
+            rows: (network.height >> node.level) as isize,
+            mask: node.rows as isize - 1,
+            scale: scale as isize,
+            row,
+            base: address(node, 0, column, batch) + node.offsets[form] + first,
+            of_row: node.columns() * batch * node.record,
+            column: scale * batch * node.record,
+            image: node.record,
+        }
+    }
+}
+
 /// The numbers of a batch, kept from one batch to the next to save allocations.
 #[derive(Default)]
 pub struct Memory {
@@ -104,6 +148,8 @@ pub struct Memory {
     pub additions: Vec<Gathered>,
     /// The scales and shifts of nodes, as [`Packing::modulations`].
     pub modulations: Vec<Vec<GatheredPair>>,
+    /// Where each layer reads: the nodes of its taps, of its selections, and of its residual.
+    pub places: Vec<Vec<Place>>,
     /// The class of each image; none for an unconditional model.
     pub classes: Vec<usize>,
     /// Whether an image has had a value that is not finite: activations may turn those into ordinary numbers again.
@@ -131,6 +177,22 @@ impl Memory {
         self.contexts.resize_with(layers, Buffer::default);
         self.additions.resize_with(layers, Gathered::default);
         self.modulations.resize_with(network.nodes.len(), Vec::new);
+        let of_layer = |layer: &Layer| {
+            let taps = layer.taps.iter().map(|t| ((t.source, t.form, t.first), (t.row, t.column, t.scale)));
+            let selections =
+                layer.selections.iter().map(|s| ((s.source, s.form, s.first), (s.row, s.column, s.scale)));
+            let residual = layer.residual.iter().map(|&(node, form)| {
+                let parity = |parity: Option<usize>| parity.unwrap_or(0) as isize;
+                let scale = 1 << (layer.grid - layer.level);
+                (
+                    (node, form, layer.first_channel),
+                    (parity(layer.row_parity), parity(layer.column_parity), scale),
+                )
+            });
+            let all = taps.chain(selections).chain(residual);
+            all.map(|(what, place)| Place::new(network, batch, what, place)).collect()
+        };
+        self.places = network.layers.iter().map(of_layer).collect();
         for (n, node) in network.nodes.iter().enumerate() {
             self.nodes[n].clear(node.len(batch))?;
             let modulations = &packing.modulations[n];

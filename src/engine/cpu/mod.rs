@@ -368,6 +368,7 @@ impl<'a> Images<'a> {
         columns: Range<usize>,
         step: Option<usize>,
     ) -> Result<(), EngineError> {
+        self.request.go_on()?;
         let steps = step.map_or(0..self.request.shape().head.steps(), |step| step..step + 1);
         for column in columns {
             steps.clone().try_for_each(|step| self.take_step(state, row, column, step))?;
@@ -517,6 +518,21 @@ mod tests {
         assert!(engine.available() >= available_memory() / 2 + held);
         engine.prepare(Room::For(1)).unwrap();
         assert_eq!(engine.held(), 0, "a smaller batch gives memory back");
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_ends_and_the_engine_draws_on() {
+        let model = Model::shipped("mnist").unwrap().unwrap();
+        let mut engine = CpuEngine::new(&model, 28, 28, 2);
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let request = Request::sample(engine.shape(), 0, [(0, Some(0))]).unwrap().first(60);
+        let expected = engine.run(&request, &mut |_| {}).unwrap().levels;
+        let request = request.until(std::sync::Arc::clone(&stop));
+        assert_eq!(engine.run(&request, &mut |_| {}).unwrap().levels, expected);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(matches!(engine.run(&request, &mut |_| {}), Err(EngineError::Stopped)));
+        stop.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(engine.run(&request, &mut |_| {}).unwrap().levels, expected);
     }
 
     #[test]

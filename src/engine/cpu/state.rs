@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::conv::{Field, Packed, Product, Run};
 use super::epilogue::{Store, Stored, Target, address};
-use super::memory::Memory;
+use super::memory::{Memory, Place};
 use super::packing::Packing;
 use super::team::{Pace, Team};
 use crate::engine::plan::{self, Part, Work};
@@ -292,27 +292,19 @@ impl<'a> State<'a> {
         (cut(member)..cut(member + 1), weights.panels_of(0, 1))
     }
 
-    /// Where a layer's positions read a node, on a row of the image.
-    fn field(
-        &self,
-        layer: usize,
-        row: isize,
-        (source, offset): (usize, usize),
-        tap: (isize, isize, usize),
-    ) -> Field<'a> {
-        let (packing, memory) = (self.packing, self.memory);
-        let (layer, node) = (&packing.network.layers[layer], &packing.network.nodes[source]);
-        let (row_offset, column_offset, scale) = tap;
-        let source_row = ((row - layer.lag) >> layer.grid) * scale as isize + row_offset;
-        if !(0..(packing.network.height >> node.level) as isize).contains(&source_row) {
-            return Field { data: &packing.padding, start: 0, column: 0, image: 0 };
+    /// What a layer reads at a place, on a row of its grid.
+    #[inline(always)]
+    fn field(&self, place: &Place, row: isize) -> Field<'a> {
+        let row = row * place.scale + place.row;
+        if !(0..place.rows).contains(&row) {
+            return Field { data: &self.packing.padding, start: 0, column: 0, image: 0 };
         }
         Field {
             // SAFETY: no thread writes a source of this layer before all have done with the layer.
-            data: unsafe { memory.nodes[source].read() },
-            start: address(node, source_row, column_offset, memory.batch) + offset,
-            column: scale * memory.batch * node.record,
-            image: node.record,
+            data: unsafe { self.memory.nodes[place.node].read() },
+            start: place.base + (row & place.mask) as usize * place.of_row,
+            column: place.column,
+            image: place.image,
         }
     }
 
@@ -340,11 +332,15 @@ impl<'a> State<'a> {
         let first_input = part.first_input(layer);
         let mut runs = std::mem::take(&mut self.runs);
         runs.clear();
-        runs.extend(part.taps(layer).iter().map(|tap| {
-            let offset = network.nodes[tap.source].offsets[tap.form] + tap.first;
-            let field = self.field(l, row, (tap.source, offset), (tap.row, tap.column, tap.scale));
-            Run { field, depth: tap.depth }
-        }));
+        let (grid_row, places) = ((row - layer.lag) >> layer.grid, &memory.places[l][..]);
+        let (of_taps, others) = places.split_at(layer.taps.len());
+        let of_part = match part {
+            Part::Early => &of_taps[..layer.early],
+            Part::Late => &of_taps[layer.early..],
+            Part::All => of_taps,
+        };
+        let taps = of_part.iter().zip(part.taps(layer));
+        runs.extend(taps.map(|(place, tap)| Run { field: self.field(place, grid_row), depth: tap.depth }));
         let init = match part.begins_with_context(layer) {
             true => {
                 // SAFETY: the context is written by `Part::Early` alone.
@@ -368,17 +364,12 @@ impl<'a> State<'a> {
             target: self.target(layer.target),
             pre: layer.pre.map(|pre| self.target(pre)),
             row: (row - layer.lag) >> layer.level,
-            residual: layer.residual.map(|(source, form)| {
-                let node = &network.nodes[source];
-                let parity = |parity: Option<usize>| parity.unwrap_or(0) as isize;
-                let place =
-                    (parity(layer.row_parity), parity(layer.column_parity), 1 << (layer.grid - node.level));
-                self.field(l, row, (source, node.offsets[form] + layer.first_channel), place)
-            }),
+            residual: layer.residual.and(others.last()).map(|place| self.field(place, grid_row)),
             batch,
             stride,
             half: weights.width(),
             channels: channels.clone(),
+            arch: *arch,
             broken: &memory.broken,
         });
         // What goes straight into the context needs no blocks.
@@ -396,10 +387,9 @@ impl<'a> State<'a> {
             // SAFETY: every thread writes its own positions or its own panels of the context; the block has room
             // for its positions, and is this thread's own.
             unsafe { product.run(*arch) };
-            for selection in layer.selections.iter().filter(|selection| part.takes(selection.is_early)) {
-                let place = (selection.row, selection.column, selection.scale);
-                let offset = network.nodes[selection.source].offsets[selection.form] + selection.first;
-                let field = self.field(l, row, (selection.source, offset), place);
+            let selections = layer.selections.iter().zip(others);
+            for (selection, place) in selections.filter(|(selection, _)| part.takes(selection.is_early)) {
+                let field = self.field(place, grid_row);
                 let sums = Sums { out, positions: positions.clone(), batch, stride, half: weights.width() };
                 // SAFETY: as above.
                 unsafe { sums.add(selection, &field, &channels) };

@@ -5,7 +5,14 @@ use std::fmt;
 
 use wgpu::{Backends, Instance, InstanceDescriptor};
 
+use super::LARGEST_HELPFUL_BATCH;
 use super::choice::Speed;
+use super::plan::Target;
+use super::support::reason_against;
+use crate::engine::Method;
+use crate::engine::cost::{Device, predicted};
+use crate::graph::Network;
+use crate::model::Model;
 
 /// An adapter of this machine: a device by one of the interfaces that reach it.
 #[derive(Clone, Debug)]
@@ -64,6 +71,17 @@ pub struct Search {
     /// Whether wgpu follows its own environment variables, such as `WGPU_BACKEND` (which interfaces to look at) and
     /// its flags for debugging.
     pub wgpu_environment: bool,
+}
+
+impl Search {
+    /// What wgpu's environment variables say.
+    pub fn from_environment() -> Self {
+        Self {
+            name: std::env::var("WGPU_ADAPTER_NAME").ok(),
+            saves_power: wgpu::PowerPreference::from_env() == Some(wgpu::PowerPreference::LowPower),
+            wgpu_environment: true,
+        }
+    }
 }
 
 /// What is known of an adapter before it is opened.
@@ -159,6 +177,17 @@ pub struct Workload {
 impl Workload {
     /// Products a second of a thread of the CPU engine, about: what AVX2 gives.
     const MACS_PER_SECOND: f64 = 2.5e10;
+
+    /// Of drawing so many images with a network that the GPU engine can run, or so many threads on the CPU.
+    fn of(network: &Network, images: usize, threads: usize) -> Self {
+        let pixels = network.width * network.height;
+        // As many batches as the largest that helps takes.
+        let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
+        let batch = images.div_ceil(batches.max(1));
+        let cost = predicted(network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
+        let of_all = |count| count * batches as u64;
+        Self { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads }
+    }
 
     fn seconds_on_cpu(&self) -> f64 {
         self.macs as f64 / (Self::MACS_PER_SECOND * self.threads as f64)
@@ -329,6 +358,28 @@ pub fn choose(
     let found: Vec<_> = adapters.iter().map(|adapter| adapter.description.clone()).collect();
     let pick = pick(request, &found, work)?;
     Ok((pick.indices.iter().map(|&i| adapters[i].clone()).collect(), pick))
+}
+
+/// The same for `auto`, for drawing so many images of a model with so many threads on the CPU.
+///
+/// # Errors
+/// Any [`DeviceError`].
+pub fn choose_for(
+    model: &Model,
+    images: usize,
+    threads: usize,
+    search: &Search,
+) -> Result<(Vec<Adapter>, Pick), DeviceError> {
+    let (width, height) = model.size();
+    let network = model.network(width, height);
+    if let Some(reason) = reason_against(&network) {
+        let reason = format!("the GPU engine cannot run this network: {reason}");
+        return Ok((
+            Vec::new(),
+            Pick { indices: Vec::new(), reason, is_surprise: true, leaves_gpu: false },
+        ));
+    }
+    choose("auto", Some(&Workload::of(&network, images, threads)), search)
 }
 
 #[cfg(test)]

@@ -126,6 +126,7 @@ impl<'a> Run<'a> {
         let rows_given = self.request.rows_given();
         let at = |row, column| move |(number, _)| (number, row, column);
         for row in 0..last.div_ceil(width) {
+            self.request.go_on()?;
             let end = width.min(last - row * width);
             let mut steps: Vec<Step> = if row < rows_given {
                 plan.known_row(row).map(at(row, 0)).collect()
@@ -146,6 +147,7 @@ impl<'a> Run<'a> {
     fn naive(&mut self, last: usize, watch: &mut dyn FnMut(usize)) -> Result<(), EngineError> {
         let (plan, Shape { width, height, .. }) = (&self.batch.plan, self.shape());
         for pixel in 0..last {
+            self.request.go_on()?;
             self.batch.restart(self.gpu);
             for row in 0..*height {
                 let mut steps: Vec<Step> =

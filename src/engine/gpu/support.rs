@@ -74,10 +74,10 @@ pub fn reason_against(network: &Network) -> Option<String> {
             && layer.selections.is_empty()
             && layer.pre.is_none()
             && (layer.lag, layer.late, layer.step, layer.column_parity) == (0, 0, 0, None)
-            && match (layer.gate, layer.residual) {
-                (None, None) | (Some([Activation::Raw, Activation::Sigmoid]), Some(_)) => true,
-                _ => false,
-            };
+            && matches!(
+                (layer.gate, layer.residual),
+                (None, None) | (Some([Activation::Raw, Activation::Sigmoid]), Some(_))
+            );
         (!is_good).then(|| format!("layer \"{}\" does what they do not", layer.name))
     };
     let reads_image = |layer: &&Layer| {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::temporary::Temporary;
 
-/// How names of temporary files begin; `scripts/conversion/files.py` makes the same names.
+/// How names of temporary files begin; `python/pixelcnn/convert/files.py` makes the same names.
 const PREFIX: &str = ".pixelcnn-";
 
 /// A temporary file of another machine is taken for abandoned if nothing was written to it for so long.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,8 @@ from . import ConversionError, listing
 from .console import escaped
 from .files import write_whole
 from .network import Architecture
+
+log = logging.getLogger("pixelcnn")
 
 NONLINEARITIES = ("concat_elu", "elu", "relu")
 DEFAULT_SIDE = 32  # of images, where nothing tells it
@@ -78,7 +80,7 @@ def choose(key: str, flags: argparse.Namespace, stored: dict[str, str], default:
         return getattr(flags, key)
     if key in stored:
         return stored[key]
-    print(f"note: the input does not tell its {key}; {default} is assumed (--{key})", file=sys.stderr)
+    log.warning("the input does not tell its %s; %s is assumed (--%s)", key, default, key)
     return default
 
 

@@ -1,0 +1,448 @@
+"""Models: drawing, likelihoods, classes and completions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _pixelcnn
+from .arrays import as_classes, as_images, as_mask, size_problem, whole
+from .running import MOST_IMAGES, Draw, Engines, How, Lane, Progress, compute
+
+log = logging.getLogger("pixelcnn")
+
+MOST_SEED = 2**64 - 1
+# The last index is left out, so that an end of a range can be said.
+MOST_INDEX = 2**64 - 2
+
+Levels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+class Model:
+    """A model, ready to draw images; `pixelcnn.load` makes one.
+
+    Its methods share these arguments:
+
+    batch: images at once; by default as many as fit and help. On the CPU it changes no image.
+    threads: of the CPU engine; by default as many as the machine runs at once. It changes no image.
+    device: "auto" (a hardware GPU where it is worth it, else the CPU), "cpu", "gpu", or the index or a part of the name of
+        an adapter that `pixelcnn devices` lists; by default what PIXELCNN_DEVICE says, else "auto".
+    precision: of the weights: "f32", or "f16", which takes half the memory on a GPU or with AVX-512.
+    progress: True shows a bar if tqdm is installed; a function is called with the pixels that are done and their total.
+
+    Python's lock is released while an engine works, and Ctrl-C stops it within a row of pixels. Several threads may use a
+    model at once. Engines stay for the next call; `release` gives their memory back.
+
+    Raises `pixelcnn.EngineError` or its children where an engine fails, `ValueError` and `TypeError` for arguments.
+    """
+
+    def __init__(self, contents: bytes, name: str = "model"):
+        """Read the contents of a model file, and check all of it.
+
+        Raises `pixelcnn.ModelError`.
+        """
+        self._contents = bytes(contents)
+        self._native = _pixelcnn.Model(self._contents, name)
+        self._engines = Engines(self._native)
+
+    def __repr__(self) -> str:
+        height, width, channels = self.shape
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        return f"<pixelcnn.Model {self.name}: {height}×{width}×{channels}, {self.levels} levels{classes}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._contents, self.name)
+
+    @property
+    def name(self) -> str:
+        """The name of its file, without the extension."""
+        return self._native.name
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images that it was trained on."""
+        width, height = self._native.size
+        return height, width, self._native.channels
+
+    @property
+    def levels(self) -> int:
+        """How many levels a channel has: they are whole numbers from 0 to one less."""
+        return self._native.levels
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of its classes; empty for a model without."""
+        return self._native.classes
+
+    @property
+    def head(self) -> str:
+        """What its pixels are drawn from, in words."""
+        return self._native.head
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights and biases, all together."""
+        return self._native.parameter_count
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What its file says of itself."""
+        return self._native.metadata
+
+    @property
+    def sha256(self) -> str:
+        """Hash of its file, in hexadecimal."""
+        return self._native.sha256
+
+    def to_bytes(self) -> bytes:
+        """The model file."""
+        return self._contents
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model file; it appears whole or not at all."""
+        write_whole(path, self._contents)
+
+    def release(self) -> None:
+        """Give back the memory of engines that are kept for the next call."""
+        self._engines.clear()
+
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        labels: Any = None,
+        seed: int | None = 0,
+        first: int = 0,
+        size: int | tuple[int, int] | None = None,
+        temperature: float = 1.0,
+        truncate: float = 0.0,
+        min_p: float = 0.0,
+        top_k: int = 0,
+        continuous: bool = False,
+        batch: int | None = None,
+        threads: int | None = None,
+        device: str | int | None = None,
+        precision: str = "f32",
+        progress: Progress = False,
+    ) -> Levels:
+        """Draw images: levels [n, H, W, C], uint8, or uint16 for models of more than 256 levels.
+
+        n: how many; by default one for each label.
+        labels: a name or an index of a class for each image, or one for all; by default all classes take turns by index.
+        seed: an image depends on the model, `seed`, its index and its class alone, and is the one that `pixelcnn sample`
+            draws, on the CPU to the bit. None chooses a seed, and logs it.
+        first: index of the first image.
+        size: height and width in pixels, or one number for both; by default those that the model was trained on.
+        temperature: below 1, values come out nearer to the likeliest ones.
+        truncate: cut the tails of each pixel's distribution, so much in all (mixtures of logistics).
+        min_p: leave out what is less than so many times as likely as the likeliest.
+        top_k: draw from so many of the likeliest levels alone (softmax heads); 0 draws from all.
+        continuous: let the network see unrounded values, as the published samplers do (mixtures of logistics).
+
+        For the others, see `Model`.
+
+        >>> import pixelcnn
+        >>> model = pixelcnn.load("mnist")
+        >>> sevens = model.sample(2, labels="7", device="cpu")
+        >>> sevens.shape
+        (2, 28, 28, 1)
+        """
+        how = How(batch, threads, device, precision, progress)
+        if n is None:
+            if labels is None or isinstance(labels, (str, int)):
+                raise TypeError("sample: expected n, or a label for each image")
+            n = len(labels)
+        count = whole("n", n, 0, MOST_IMAGES)
+        first = whole("first", first, 0, MOST_INDEX)
+        whole("first + n", first + count, 0, MOST_INDEX + 1)
+        height, width = self._size(size)
+        names = self.classes
+        classes: Sequence[int | None]
+        if labels is not None:
+            classes = as_classes(labels, count, names)
+        else:
+            classes = [(first + i) % len(names) if names else None for i in range(count)]
+        lanes: list[Lane] = [(first + i, classes[i], None) for i in range(count)]
+        out = self._empty(count, height, width)
+        draw = (temperature, truncate, min_p, top_k, continuous)
+        self._draw(out, lanes, how, _seed(seed), draw)
+        return out
+
+    def log_prob(
+        self,
+        images: Any,
+        labels: Any = None,
+        *,
+        per_pixel: bool = False,
+        batch: int | None = None,
+        threads: int | None = None,
+        device: str | int | None = None,
+        precision: str = "f32",
+        progress: Progress = False,
+    ) -> npt.NDArray[np.float64]:
+        """Log-likelihoods of images in nats: float64 [N], or of each pixel given those before it, [N, H, W].
+
+        images: levels [N, H, W, C], [N, C, H, W], or [N, H, W] for one channel; arrays and tensors of whole numbers.
+        labels: a name or an index of a class for each image, or one for all; for models with classes.
+        per_pixel: tell it of each pixel.
+
+        Bits per dimension are `-nats / (H * W * C * log(2))`. For the other arguments, see `Model`.
+
+        >>> import pixelcnn
+        >>> model = pixelcnn.load("mnist")
+        >>> images = model.sample(2, labels="7", device="cpu")
+        >>> nats = model.log_prob(images, "7", device="cpu")
+        >>> bool((nats > model.log_prob(images, "1", device="cpu")).all())
+        True
+        """
+        how = How(batch, threads, device, precision, progress)
+        levels = as_images(images, self._native)
+        classes = self._classes(labels, len(levels))
+        lanes: list[Lane] = [(i, classes[i], i) for i in range(len(levels))]
+        return self._log_prob(levels, lanes, how, per_pixel)
+
+    def classify(
+        self,
+        images: Any,
+        *,
+        prior: Any = None,
+        batch: int | None = None,
+        threads: int | None = None,
+        device: str | int | None = None,
+        precision: str = "f32",
+        progress: Progress = False,
+    ) -> npt.NDArray[np.float64]:
+        """Probabilities of the classes of images by Bayes' rule: float64 [N, K].
+
+        images: as in `log_prob`.
+        prior: a share for each class [K]; by default all are equally likely before an image is seen.
+
+        For the other arguments, see `Model`.
+        """
+        how = How(batch, threads, device, precision, progress)
+        names = self.classes
+        if not names:
+            raise ValueError(f"model {self.name} has no classes to choose from (log_prob measures likelihood)")
+        share = np.ones(len(names)) if prior is None else np.asarray(prior, dtype=np.float64)
+        if share.shape != (len(names),) or not np.isfinite(share).all() or (share < 0).any() or not share.sum() > 0:
+            raise ValueError(f"prior: expected {len(names)} shares, none negative and one at least above 0")
+        levels = as_images(images, self._native)
+        # Lanes of an image follow each other, and share its pixels.
+        lanes: list[Lane] = [(i, k, i) for i in range(len(levels)) for k in range(len(names))]
+        nats = self._log_prob(levels, lanes, how, False).reshape(len(levels), len(names))
+        with np.errstate(divide="ignore"):
+            joint = nats + np.log(share / share.sum())
+        relative = np.exp(joint - joint.max(axis=1, keepdims=True))
+        result: npt.NDArray[np.float64] = relative / relative.sum(axis=1, keepdims=True)
+        return result
+
+    def complete(
+        self,
+        images: Any,
+        mask: Any,
+        *,
+        labels: Any = None,
+        n: int | None = None,
+        particles: int = 1,
+        seed: int | None = 0,
+        temperature: float = 1.0,
+        truncate: float = 0.0,
+        min_p: float = 0.0,
+        top_k: int = 0,
+        continuous: bool = False,
+        batch: int | None = None,
+        threads: int | None = None,
+        device: str | int | None = None,
+        precision: str = "f32",
+        progress: Progress = False,
+    ) -> Levels:
+        """Draw what is unknown of images: levels [N, H, W, C], or [N, n, H, W, C] if `n` is given.
+
+        images: as in `log_prob`; what is not given means nothing.
+        mask: booleans [H, W] or [N, H, W]: True is given.
+        labels: a name or an index of a class for each image, or one for all; by default all classes take turns over
+            the `n` completions of an image.
+        n: completions of each image.
+        particles: choose each completion among so many, by how likely they make what is given after the first unknown
+            pixel. Pixels are drawn in raster order, and see only those before them.
+
+        For the arguments that say how to draw, see `sample`; for the others, see `Model`. Completion k of image i is the
+        one that `pixelcnn complete` draws.
+        """
+        how = How(batch, threads, device, precision, progress)
+        levels = as_images(images, self._native)
+        count, height, width, channels = levels.shape
+        given = as_mask(mask, count, height, width)
+        # What is not given may be anything.
+        levels = np.where(given[..., None], levels, 0).astype(np.uint16)
+        completions = 1 if n is None else whole("n", n, 1, MOST_IMAGES)
+        particles = whole("particles", particles, 1, MOST_IMAGES)
+        names, number = self.classes, _seed(seed)
+        if labels is None and names and n is None:
+            raise ValueError(f"labels: model {self.name} has classes: expected one for each image, or n, over which they take turns")
+        of_images = as_classes(labels, count, names) if labels is not None else None
+
+        def class_of(image: int, completion: int) -> int | None:
+            if of_images is not None:
+                return of_images[image]
+            return completion % len(names) if names else None
+
+        per_image = completions * particles
+        lanes: list[Lane] = [
+            (image * per_image + lane, class_of(image, lane // particles), image)
+            for image in range(count)
+            for lane in range(per_image)
+        ]
+        drawn = self._empty(len(lanes), height, width)
+        draw = (temperature, truncate, min_p, top_k, continuous)
+        nats = self._draw(drawn, lanes, how, number, draw, levels, given, particles > 1)
+        candidates = drawn.reshape(count, completions, particles, height, width, channels)
+        chosen: npt.NDArray[np.intp] = np.zeros((count, completions), dtype=np.intp)
+        if nats is not None:
+            weights = nats.reshape(count, completions, particles, height * width)
+            chosen = self._choose(weights, given.reshape(count, -1), number)
+        out: Levels = candidates[np.arange(count)[:, None], np.arange(completions), chosen]
+        return out.reshape(levels.shape) if n is None else out
+
+    def _choose(self, nats: npt.NDArray[np.float64], given: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.intp]:
+        """Which particle each completion is: by how likely it makes what is given after the first unknown pixel."""
+        count, completions, particles, pixels = nats.shape
+        later = given & np.logical_or.accumulate(~given, axis=1)
+        chosen = np.empty((count, completions), dtype=np.intp)
+        effective = []
+        for image in range(count):
+            places = np.flatnonzero(later[image])
+            for k in range(completions):
+                # In the order of pixels, as the command line adds them.
+                weights = [reduce(add, of_pixels, 0.0) for of_pixels in nats[image, k][:, places].tolist()]
+                chosen[image, k] = _pixelcnn.choose(weights, seed, image * completions + k, pixels)
+                effective.append(_pixelcnn.effective_sample_size(weights))
+        if effective:
+            log.info(
+                "effective sample size: %.1f of %d particles on average, %.1f at least",
+                np.mean(effective),
+                particles,
+                min(effective),
+            )
+        return chosen
+
+    def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
+        if size is None:
+            height, width, _ = self.shape
+            return height, width
+        sides = size if isinstance(size, (tuple, list)) else (size, size)
+        if len(sides) != 2:
+            raise ValueError(f"size: expected height and width, found {size!r}")
+        height, width = (whole("size", side, 1, 2**20) for side in sides)
+        if problem := size_problem(self._native, height, width):
+            raise ValueError(problem)
+        return height, width
+
+    def _classes(self, labels: Any, count: int) -> Sequence[int | None]:
+        if labels is not None:
+            return as_classes(labels, count, self.classes)
+        if self.classes:
+            raise ValueError(
+                f"labels: model {self.name} has classes: expected one for each image (classify finds the likeliest)"
+            )
+        return [None] * count
+
+    def _empty(self, count: int, height: int, width: int) -> Levels:
+        shape = (count, height, width, self._native.channels)
+        return np.empty(shape, np.uint8) if self.levels <= 256 else np.empty(shape, np.uint16)
+
+    def _draw(
+        self,
+        out: Levels,
+        lanes: Sequence[Lane],
+        how: How,
+        seed: int,
+        draw: Draw,
+        levels: npt.NDArray[np.uint16] | None = None,
+        mask: npt.NDArray[np.bool_] | None = None,
+        likelihood: bool = False,
+    ) -> npt.NDArray[np.float64] | None:
+        """Fill `out` [N, H, W, C] with what is drawn; returns log-likelihoods [N, H, W] if they are wanted."""
+        count, height, width, _ = out.shape
+        nats = np.empty((count, height, width)) if likelihood else None
+        if count == 0:
+            return nats
+        start = time.perf_counter()
+        given = None if levels is None else _given(levels, mask)
+        with self._engines.engine(height, width, count, how) as engine:
+            batches = compute(
+                engine, how, seed, lanes, height * width, canvases=given, draw=draw, likelihood=likelihood
+            )
+            for begin, end, drawn, of_pixels in batches:
+                out[begin:end] = np.frombuffer(drawn, out.dtype).reshape(out[begin:end].shape)
+                if nats is not None:
+                    nats[begin:end] = np.frombuffer(of_pixels).reshape(nats[begin:end].shape)
+        log.info(
+            "%d images (%d×%d, model %s) on %s in %.2f s", count, height, width, self.name, engine.name,
+            time.perf_counter() - start,
+        )  # fmt: skip
+        return nats
+
+    def _log_prob(
+        self, levels: npt.NDArray[np.uint16], lanes: Sequence[Lane], how: How, per_pixel: bool
+    ) -> npt.NDArray[np.float64]:
+        """Log-likelihoods of lanes, [N] or [N, H, W]."""
+        _, height, width, _ = levels.shape
+        out = np.empty((len(lanes), height, width) if per_pixel else len(lanes))
+        if not lanes:
+            return out
+        with self._engines.engine(height, width, len(lanes), how) as engine:
+            batches = compute(
+                engine, how, 0, lanes, height * width, canvases=_given(levels, None), likelihood=True
+            )
+            for begin, end, _, of_pixels in batches:
+                nats = np.frombuffer(of_pixels).reshape(end - begin, height, width)
+                out[begin:end] = nats if per_pixel else nats.sum(axis=(1, 2))
+        return out
+
+
+def _given(
+    levels: npt.NDArray[np.uint16], mask: npt.NDArray[np.bool_] | None
+) -> Callable[[Sequence[Lane]], tuple[list[Lane], bytes, bytes | None]]:
+    """What is given for a batch of lanes, whose images follow each other: of those images alone."""
+
+    def of_batch(lanes: Sequence[Lane]) -> tuple[list[Lane], bytes, bytes | None]:
+        first, last = lanes[0][2], lanes[-1][2]
+        assert first is not None and last is not None
+        part: list[Lane] = [(index, label, (canvas or 0) - first) for index, label, canvas in lanes]
+        return (
+            part,
+            levels[first : last + 1].tobytes(),
+            None if mask is None else mask[first : last + 1].tobytes(),
+        )
+
+    return of_batch
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        seed = secrets.randbits(64)
+        log.info("seed: %d", seed)
+    return whole("seed", seed, 0, MOST_SEED)
+
+
+def write_whole(path: str | os.PathLike[str], contents: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    target = os.path.realpath(path)
+    part = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(contents)
+        os.replace(part, target)
+    finally:
+        if os.path.lexists(part):
+            os.unlink(part)
