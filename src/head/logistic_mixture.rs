@@ -137,7 +137,7 @@ fn largest(logits: &[f32]) -> f32 {
 }
 
 /// Log-likelihood of an 8-bit pixel in nats, in double precision, as the definition has it;
-/// [`super::likelihood`] is faster, and `shaders/shared/likelihood.wgsl` follows it on a GPU.
+/// [`super::fast_likelihood`] is faster, and `shaders/shared/likelihood.wgsl` follows it on a GPU.
 pub fn log_likelihood(parameters: &[f32], pixel: &[u16]) -> f64 {
     let mixture = Mixture::new(parameters, pixel.len());
     let x: Vec<f64> = pixel.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();

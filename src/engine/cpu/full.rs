@@ -10,7 +10,7 @@ use crate::engine::Trace;
 use crate::graph::reference;
 use crate::model::{Config, Model, Nonlinearity};
 
-/// The network's output `[N, H, W, P]`, by [`reference`] for networks that are no PixelCNN++, for images `[N, H, W, C]` of levels.
+/// The network's output `[N, H, W, P]`, by [`mod@reference`] for networks that are no PixelCNN++, for images `[N, H, W, C]` of levels.
 ///
 /// `classes` has a class an image, or none for an unconditional model.
 pub fn parameters(
