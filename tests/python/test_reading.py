@@ -528,6 +528,6 @@ def test_arrays_that_cannot_be_used_are_refused_by_both(model, tmp_path):
 def test_an_array_among_several_has_to_be_named(model, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays())
     said = run(PIXELCNN, "eval", "-m", model, "--list", tmp_path / "a.npz")
-    assert said.code == 1 and "--array names one of x, x_test" in said.err
+    assert said.code == 1 and "several arrays of images: x, x_test (--array names" in said.err
     said = run(PIXELCNN, "eval", "-m", model, "--list", tmp_path / "a.npz", "--array", "names")
     assert said.code == 1 and "expected images in the array names" in said.err
