@@ -52,7 +52,7 @@ fn record_of(ring: Ring, i: u32) -> u32 {
 
 // What levels stand for: from -1 to 1.
 fn value_of(levels: vec3<f32>) -> vec3<f32> {
-    return levels * (1.0 / 127.5) - 1.0;
+    return (levels - 127.5) * (1.0 / 127.5);
 }
 
 // A pixel as the network sees it: its values, and 1 in the channel after its own.
