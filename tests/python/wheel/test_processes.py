@@ -37,9 +37,9 @@ def test_ctrl_c_stops_within_a_row():
     time.sleep(1)
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 77
+    assert process.wait(timeout=180) == 77
     # With what it draws after it; alone it takes some tenths of a second.
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 120
 
 
 @on_unix
@@ -48,7 +48,7 @@ def test_ctrl_c_ends_the_command_line(tmp_path):
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
     time.sleep(2)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == -signal.SIGINT
+    assert process.wait(timeout=120) == -signal.SIGINT
     assert list(tmp_path.iterdir()) == []
 
 
