@@ -77,7 +77,7 @@ pub mod internals {
     pub mod graph {
         pub use crate::graph::*;
     }
-    /// What a pixel is drawn from.
+    /// The distribution of a pixel.
     pub mod head {
         pub use crate::head::*;
     }

@@ -2,8 +2,8 @@
 //! this for minutes; here it runs for a moment, always with the same architectures.
 
 mod common;
-
-use std::time::{Duration, Instant};
+#[path = "common/fuzzing.rs"]
+mod fuzzing;
 
 use common::{VARIANTS, gpu_with, parameters_by, random_images};
 use pixelcnn::internals::engine::cpu::{CpuEngine, full};
@@ -12,7 +12,7 @@ use pixelcnn::internals::model::{ClassPlace, Config, Model, Nonlinearity};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::TestCaseError;
 
 /// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
 const TOLERANCE: f32 = 1e-4;
@@ -108,30 +108,8 @@ fn agrees(case: &Case, on_gpu: bool) -> Result<(), TestCaseError> {
 
 /// Tries so many architectures, or as many as there is time for in `scripts/fuzz`.
 fn try_cases(count: u32, property: impl Fn(&Case) -> Result<(), TestCaseError>) {
-    let variable = |name| std::env::var(name).ok();
-    let seconds = variable("PIXELCNN_FUZZ_SECONDS").map(|s| s.parse().expect("a number of seconds"));
-    let seed = variable("PIXELCNN_FUZZ_SEED").map(|s| s.parse().expect("a whole number"));
-    let mut seed: u64 = seed.unwrap_or_else(|| seconds.map_or(0, |_| fastrand::u64(..)));
-    let (start, mut tried) = (Instant::now(), 0);
-    loop {
-        let config =
-            ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() };
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-        match runner.run(&cases(), |case| property(&case)) {
-            Ok(()) => tried += count,
-            Err(TestError::Fail(reason, case)) => {
-                panic!("{reason}\nthe simplest like it: {case:#?}\nagain: PIXELCNN_FUZZ_SEED={seed}")
-            }
-            Err(abort) => panic!("{abort:?}"),
-        }
-        if seconds.is_none_or(|seconds| start.elapsed() > Duration::from_secs_f64(seconds)) {
-            break;
-        }
-        seed = seed.wrapping_add(1);
-    }
-    println!("{tried} architectures in {:.0} s", start.elapsed().as_secs_f64());
+    let config = ProptestConfig { cases: count, ..ProptestConfig::default() };
+    fuzzing::try_cases(&cases(), config, property, |_| String::new());
 }
 
 #[test]

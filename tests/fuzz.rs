@@ -6,17 +6,21 @@
 //! checks. `scripts/fuzz` runs this for minutes, with counters of what runs, and adds what it finds to the corpus; here it
 //! runs for a moment.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/fuzzing.rs"]
+mod fuzzing;
+#[path = "common/memory.rs"]
+mod memory;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Cursor, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastrand::Rng;
 use image::{DynamicImage, ImageFormat, RgbImage};
+use memory::peak_of;
 use pixelcnn::internals::graph::pixelcnn_pp;
 use pixelcnn::internals::input::{self, Request};
 use pixelcnn::internals::model::{Config, Model};
@@ -85,8 +89,6 @@ fn fuzz(
     read: impl Fn(&[u8]) -> Result<(), String>,
     most_bytes: impl Fn(usize) -> usize,
 ) {
-    let seconds =
-        std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"));
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
     let mut pool = seeds.to_vec();
     let mut files: Vec<PathBuf> =
@@ -95,9 +97,7 @@ fn fuzz(
     pool.extend(files.iter().map(|file| fs::read(file).unwrap()));
     let (mut answers, mut most, mut count, mut reached) = (HashSet::new(), 0, 0, 0);
     let mut judge = |bytes: &[u8]| {
-        let (before, peak) = (held(), start_peak());
-        let answer = catch_unwind(AssertUnwindSafe(|| read(bytes)));
-        let taken = PEAK.get().max(peak) - before;
+        let (answer, taken) = peak_of(|| catch_unwind(AssertUnwindSafe(|| read(bytes))));
         count += 1;
         most = most.max(taken);
         let problem = match &answer {
@@ -121,21 +121,14 @@ fn fuzz(
     }
 
     let start = Instant::now();
-    let mut rng = Rng::with_seed(seconds.map_or(0, |_| fastrand::u64(..)));
-    for i in 0.. {
-        let is_over = match seconds {
-            Some(seconds) => start.elapsed() > Duration::from_secs_f64(seconds),
-            None => i >= INPUTS,
-        };
-        if is_over {
-            break;
-        }
+    let mut rng = Rng::with_seed(fuzzing::seed());
+    for _ in fuzzing::rounds(INPUTS) {
         let mut bytes = pool[rng.usize(..pool.len())].clone();
         for _ in 0..1 << rng.u32(..4) {
             mutate(&mut bytes, &pool, &mut rng);
         }
         if judge(&bytes) {
-            if seconds.is_some() && bytes.len() <= SMALL && files.len() < MOST_FILES {
+            if fuzzing::seconds().is_some() && bytes.len() <= SMALL && files.len() < MOST_FILES {
                 fs::create_dir_all(&corpus).unwrap();
                 let name = format!(
                     "{:016x}",
@@ -182,12 +175,10 @@ mod coverage {
     }
 }
 
-/// The first words of an answer, as far as they are not what differs from file to file.
+/// An answer, without what differs from file to file.
 fn kind(answer: &Result<(), String>) -> String {
     let Err(error) = answer else { return "read".to_owned() };
-    let is_word = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b",:;(".contains(&b));
-    let words = error.split('"').step_by(2).flat_map(|unquoted| unquoted.split([' ', '`', '\'']));
-    words.filter(is_word).take(8).collect::<Vec<_>>().join(" ")
+    fuzzing::first_words(error, 8)
 }
 
 /// Damages a file, as transfers, disks and enemies do.
@@ -369,58 +360,4 @@ fn array_files() -> Vec<Vec<u8>> {
         zip.finish().unwrap().into_inner()
     };
     vec![packed(zip::CompressionMethod::Stored), packed(zip::CompressionMethod::Deflated), images]
-}
-
-/// Counts what each thread holds.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn held() -> usize {
-    HELD.get()
-}
-
-fn start_peak() -> usize {
-    PEAK.set(HELD.get());
-    HELD.get()
-}
-
-fn count(taken: usize, given_back: usize) {
-    // What another thread took can be given back here.
-    let held = (HELD.get() + taken).saturating_sub(given_back);
-    HELD.set(held);
-    PEAK.set(PEAK.get().max(held));
-}
-
-// SAFETY: the system's allocator does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: as promised to this function.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: as promised to this function.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size, layout.size());
-        // SAFETY: as promised to this function.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        // SAFETY: as promised to this function.
-        unsafe { System.dealloc(pointer, layout) }
-    }
 }

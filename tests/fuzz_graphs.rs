@@ -4,17 +4,20 @@
 //! Graphs at random are changed: numbers, names, lists of their JSON, and bytes of the file. What gets an answer that none before
 //! got, digits and names aside, is changed further. `scripts/fuzz` runs this for minutes; here it runs for a moment.
 
+#[path = "common/fuzzing.rs"]
+mod fuzzing;
 #[path = "common/graphs.rs"]
 mod graphs;
+#[path = "common/memory.rs"]
+mod memory;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastrand::Rng;
 use graphs::{HeadPlan, Part, Plan, Streams, file, make};
+use memory::peak_of;
 use pixelcnn::internals::engine::cpu::CpuEngine;
 use pixelcnn::internals::engine::{Engine, Method, Request, Want};
 use pixelcnn::internals::graph::reference;
@@ -247,18 +250,16 @@ fn run(model: &Model, graph: &pixelcnn::internals::graph::Graph) -> Result<(), S
 
 #[test]
 fn damaged_graphs_are_read_or_refused() {
-    let seconds: Option<f64> =
-        std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"));
-    let mut rng = Rng::with_seed(seconds.map_or(0, |_| fastrand::u64(..)));
+    let mut rng = Rng::with_seed(fuzzing::seed());
     let mut pool = seeds();
     let good = pool.len();
     let (mut answers, mut count, mut read, mut ran) = (HashSet::new(), 0, 0, 0);
     let (mut most, mut slowest) = (0, 0.0_f64);
     let start = Instant::now();
     let mut judge = |bytes: &[u8]| {
-        let (before, began) = (start_peak(), Instant::now());
-        let answer = catch_unwind(AssertUnwindSafe(|| outcome(bytes)));
-        let (taken, took) = (PEAK.get() - before, began.elapsed().as_secs_f64());
+        let began = Instant::now();
+        let (answer, taken) = peak_of(|| catch_unwind(AssertUnwindSafe(|| outcome(bytes))));
+        let took = began.elapsed().as_secs_f64();
         count += 1;
         most = most.max(taken);
         slowest = slowest.max(took);
@@ -283,14 +284,7 @@ fn damaged_graphs_are_read_or_refused() {
     for draft in &pool {
         judge(&file(&draft.graph.to_string(), &draft.parts));
     }
-    for i in 0.. {
-        let is_over = match seconds {
-            Some(seconds) => start.elapsed() > Duration::from_secs_f64(seconds),
-            None => i >= FILES,
-        };
-        if is_over {
-            break;
-        }
+    for _ in fuzzing::rounds(FILES) {
         // Every second one is a good one, changed.
         let first = rng.usize(..pool.len());
         let mut draft = pool[if rng.bool() { first } else { first % good }].clone();
@@ -331,12 +325,10 @@ fn fits(part: &Part) -> bool {
     part.shape.iter().product::<usize>() * size == part.bytes.len()
 }
 
-/// The first words of an answer, as far as they are not what differs from file to file.
+/// An answer, without what differs from file to file.
 fn kind(answer: &Result<bool, String>) -> String {
     let Err(error) = answer else { return format!("{answer:?}") };
-    let is_word = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b",:;(".contains(&b));
-    let words = error.split('"').step_by(2).flat_map(|unquoted| unquoted.split([' ', '`', '\'']));
-    words.filter(is_word).take(12).collect::<Vec<_>>().join(" ")
+    fuzzing::first_words(error, 12)
 }
 
 /// Makes the graph a chain of selections in which each node reads the one before it on some rows.
@@ -451,64 +443,15 @@ fn small_files_do_not_take_much() {
     add("long names", &|g| g["nodes"][0]["name"] = json!("n".repeat(1 << 20)), weight());
     for (name, graph, parts) in cases {
         let bytes = file(&graph.to_string(), &parts);
-        let (before, began) = (start_peak(), Instant::now());
-        let answer = Model::from_bytes(&bytes, name).map(drop).map_err(|error| error.to_string());
-        let (taken, took) = (PEAK.get() - before, began.elapsed().as_secs_f64());
+        let began = Instant::now();
+        let read = || Model::from_bytes(&bytes, name).map(drop).map_err(|error| error.to_string());
+        let (answer, taken) = peak_of(read);
+        let took = began.elapsed().as_secs_f64();
         let shown =
             answer.as_ref().map_or_else(|error| error.chars().take(150).collect(), |()| "read".to_owned());
         println!("{name}: {} KiB take {} MiB and {took:.2} s: {shown}", bytes.len() >> 10, taken >> 20);
         assert!(took < SECONDS, "{name}: {took:.1} s");
         assert!(taken < 24 * bytes.len() + (256 << 20), "{name}: {taken} bytes");
         assert!(answer.is_ok() || answer.unwrap_err().len() < 8000, "{name}: a long message");
-    }
-}
-
-/// Counts what each thread holds.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn start_peak() -> usize {
-    PEAK.set(HELD.get());
-    HELD.get()
-}
-
-fn count(taken: usize, given_back: usize) {
-    // What another thread took can be given back here.
-    let held = (HELD.get() + taken).saturating_sub(given_back);
-    HELD.set(held);
-    PEAK.set(PEAK.get().max(held));
-}
-
-// SAFETY: the system's allocator does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: as promised to this function.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: as promised to this function.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size, layout.size());
-        // SAFETY: as promised to this function.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        // SAFETY: as promised to this function.
-        unsafe { System.dealloc(pointer, layout) }
     }
 }

@@ -2,11 +2,12 @@
 //! can be asked; and a graph that is not causal is refused. `scripts/fuzz` runs this for minutes; here it runs for a moment,
 //! always with the same graphs.
 
+#[path = "common/fuzzing.rs"]
+mod fuzzing;
 #[path = "common/graphs.rs"]
 mod graphs;
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use graphs::{HeadPlan, Made, Plan, Streams, make};
@@ -21,7 +22,7 @@ use pixelcnn::internals::model::Model;
 use pixelcnn::internals::model::weights::Tensor;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::TestCaseError;
 
 /// The engine sums in 32-bit floats over a few hundred terms of size 1 a layer, ten layers deep; the reference in 64 bits. Of
 /// numbers larger than 1 the error is relative to their size.
@@ -263,40 +264,13 @@ fn session_agrees(case: &Case, model: &Model, expected: &[f32]) -> Result<(), Te
 
 /// Tries so many graphs, or as many as there is time for in `scripts/fuzz`.
 fn try_cases(count: u32, property: impl Fn(&Plan) -> Result<(), TestCaseError>) {
-    let variable = |name| std::env::var(name).ok();
-    let seconds = variable("PIXELCNN_FUZZ_SECONDS").map(|s| s.parse().expect("a number of seconds"));
-    let seed = variable("PIXELCNN_FUZZ_SEED").map(|s| s.parse().expect("a whole number"));
-    let mut seed: u64 = seed.unwrap_or_else(|| seconds.map_or(0, |_| fastrand::u64(..)));
-    let (start, mut tried) = (Instant::now(), 0);
-    loop {
-        let config = ProptestConfig {
-            cases: count,
-            failure_persistence: None,
-            max_shrink_iters: 300,
-            ..ProptestConfig::default()
-        };
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-        match runner.run(&plans(), |plan| property(&plan)) {
-            Ok(()) => tried += count,
-            Err(TestError::Fail(reason, plan)) => {
-                let json = serde_json::to_string_pretty(&make(&plan).complete().json()).unwrap();
-                let file = std::env::temp_dir().join("pixelcnn-random-graph.json");
-                std::fs::write(&file, json).unwrap();
-                panic!(
-                    "{reason}\nthe simplest like it: {plan:#?}\nits graph: {}\nagain: PIXELCNN_FUZZ_SEED={seed}",
-                    file.display()
-                )
-            }
-            Err(abort) => panic!("{abort:?}"),
-        }
-        if seconds.is_none_or(|seconds| start.elapsed() > Duration::from_secs_f64(seconds)) {
-            break;
-        }
-        seed = seed.wrapping_add(1);
-    }
-    println!("{tried} graphs in {:.0} s", start.elapsed().as_secs_f64());
+    let config = ProptestConfig { cases: count, max_shrink_iters: 300, ..ProptestConfig::default() };
+    fuzzing::try_cases(&plans(), config, property, |plan| {
+        let json = serde_json::to_string_pretty(&make(plan).complete().json()).unwrap();
+        let file = std::env::temp_dir().join("pixelcnn-random-graph.json");
+        std::fs::write(&file, json).unwrap();
+        format!("its graph: {}\n", file.display())
+    });
 }
 
 #[test]

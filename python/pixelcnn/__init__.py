@@ -53,7 +53,7 @@ __all__ = [
     "load",
 ]
 
-# Where names come from: none is imported before it is used, for `pixelcnn.convert` needs no compiled extension, and
+# The modules of the names. None is imported before it is used, for `pixelcnn.convert` needs no compiled extension, and
 # `compile` alone needs PyTorch.
 _HOMES = {
     "_pixelcnn": ["__version__"],

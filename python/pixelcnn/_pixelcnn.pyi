@@ -1,4 +1,4 @@
-"""What is compiled. Use the package's own functions: nothing in here is stable."""
+"""The compiled part. Use the package's own functions: nothing in here is stable."""
 
 from collections.abc import Callable, Sequence
 

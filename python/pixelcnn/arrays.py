@@ -1,4 +1,4 @@
-"""What users hand over, checked and brought into one form: images, masks, labels, whole numbers."""
+"""Arguments of users, checked and brought into one form: images, masks, labels, whole numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
 
 
 def size_problem(native: Native, height: int, width: int) -> str | None:
-    """Why a model cannot work on images of a size."""
+    """The reason for which a model cannot work on images of a size; None if it can."""
     if native.takes_size(width, height):
         return None
     trained_width, trained_height = native.size
@@ -84,7 +84,7 @@ def as_images(images: Any, native: Native) -> npt.NDArray[np.uint16]:
 
 
 def as_mask(mask: Any, count: int, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Which pixels are given, [N, H, W], of a mask [H, W] or [N, H, W]."""
+    """The mask of each image, [N, H, W], from a mask [H, W] or [N, H, W]."""
     array = as_array(mask)
     if array.dtype != np.bool_:
         raise TypeError(f"mask: expected booleans, True where a pixel is given, found {array.dtype}")

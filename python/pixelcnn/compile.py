@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .convert.files import put_whole
 from .lowering import check as checks
 from .lowering import rules as _rules  # noqa: F401  (registers the rules)
 from .lowering import trace
@@ -86,13 +87,7 @@ class Sampler:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model file; it appears whole or not at all."""
-        target = Path(path)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(self.to_bytes())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        put_whole(Path(path), lambda file: file.write(self.to_bytes()))
 
     def bits(self, images: Any, labels: Any = None) -> np.ndarray:
         """Bits per (sub)pixel [N] of levels [N, H, W, C], [N, C, H, W] or [N, H, W], from the model file in 64 bits."""
@@ -233,7 +228,7 @@ class _Job:
         self.position = 0
 
     def table(self, source: Input) -> torch.Tensor:
-        """What the module takes for each level [L]."""
+        """The numbers that stand for the levels, as the module takes them [L]."""
         every = torch.arange(self.levels)
         if isinstance(source, str):
             if source not in INPUTS:
@@ -333,7 +328,7 @@ class _Job:
             raise _ForwardFailed(_failed(error)) from error
 
     def _default(self, program: Program) -> Input:
-        """What a module that takes real numbers probably wants."""
+        """Guess the input of a module that takes real numbers."""
         n = self.levels
         whole = (n - 1, n) if n < 16 else (n - 1, (n - 1) / 2, n, n / 2)
         same = {program.image}

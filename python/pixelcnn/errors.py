@@ -1,4 +1,4 @@
-"""What the package raises, with the facts as attributes."""
+"""The exceptions of the package, with the facts as attributes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ConversionError(Error):
 
 
 class RequestError(Error, ValueError):
-    """What is asked of a model does not fit it."""
+    """A request does not fit its model."""
 
 
 class EngineError(Error):

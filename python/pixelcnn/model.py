@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from . import _pixelcnn
 from .arrays import as_classes, as_images, as_mask, size_problem, whole
+from .convert.files import put_whole
 from .running import MOST_IMAGES, Draw, Engines, How, Lane, Progress, compute
 
 log = logging.getLogger("pixelcnn")
@@ -75,7 +77,7 @@ class Model:
 
     @property
     def levels(self) -> int:
-        """How many levels a channel has: they are whole numbers from 0 to one less."""
+        """The number of levels of a channel: they are whole numbers from 0 to one less."""
         return self._native.levels
 
     @property
@@ -85,7 +87,7 @@ class Model:
 
     @property
     def head(self) -> str:
-        """What its pixels are drawn from, in words."""
+        """The distribution of its pixels, in words."""
         return self._native.head
 
     @property
@@ -95,7 +97,7 @@ class Model:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What its file says of itself."""
+        """The metadata of its file."""
         return self._native.metadata
 
     @property
@@ -109,7 +111,7 @@ class Model:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model file; it appears whole or not at all."""
-        write_whole(path, self._contents)
+        put_whole(Path(path), lambda file: file.write(self._contents))
 
     def release(self) -> None:
         """Give back the memory of engines that are kept for the next call."""
@@ -282,7 +284,7 @@ class Model:
         levels = as_images(images, self._native)
         count, height, width, channels = levels.shape
         given = as_mask(mask, count, height, width)
-        # What is not given may be anything.
+        # Levels that are not given may be anything.
         levels = np.where(given[..., None], levels, 0).astype(np.uint16)
         completions = 1 if n is None else whole("n", n, 1, MOST_IMAGES)
         particles = whole("particles", particles, 1, MOST_IMAGES)
@@ -314,7 +316,7 @@ class Model:
         return out.reshape(levels.shape) if n is None else out
 
     def _choose(self, nats: npt.NDArray[np.float64], given: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.intp]:
-        """Which particle each completion is: by how likely it makes what is given after the first unknown pixel."""
+        """The particle of each completion, by its likelihood of what is given after the first unknown pixel."""
         count, completions, particles, pixels = nats.shape
         later = given & np.logical_or.accumulate(~given, axis=1)
         chosen = np.empty((count, completions), dtype=np.intp)
@@ -413,7 +415,7 @@ class Model:
 def _given(
     levels: npt.NDArray[np.uint16], mask: npt.NDArray[np.bool_] | None
 ) -> Callable[[Sequence[Lane]], tuple[list[Lane], bytes, bytes | None]]:
-    """What is given for a batch of lanes, whose images follow each other: of those images alone."""
+    """The canvases of a batch of lanes, whose images follow each other: of those images alone."""
 
     def of_batch(lanes: Sequence[Lane]) -> tuple[list[Lane], bytes, bytes | None]:
         first, last = lanes[0][2], lanes[-1][2]
@@ -433,16 +435,3 @@ def _seed(seed: int | None) -> int:
         seed = secrets.randbits(64)
         log.info("seed: %d", seed)
     return whole("seed", seed, 0, MOST_SEED)
-
-
-def write_whole(path: str | os.PathLike[str], contents: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    target = os.path.realpath(path)
-    part = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(contents)
-        os.replace(part, target)
-    finally:
-        if os.path.lexists(part):
-            os.unlink(part)

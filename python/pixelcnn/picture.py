@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from ._pixelcnn import grid_png
 from .arrays import as_array, whole
-from .model import write_whole
+from .convert.files import put_whole
 
 
 class Grid:
@@ -38,7 +39,7 @@ class Grid:
         """
         if os.path.splitext(os.fspath(path))[1].lower() != ".png":
             raise ValueError(f"{os.fspath(path)}: a grid is a PNG file: expected a name that ends in .png")
-        write_whole(path, self.to_png())
+        put_whole(Path(path), lambda file: file.write(self.to_png()))
 
 
 def grid(images: Any, *, columns: int | None = None, scale: int | None = None, levels: int = 256) -> Grid:

@@ -201,7 +201,7 @@ class Bar:
             self._bar.close()
 
     def teller(self, before: int, images: int) -> Callable[[int], None] | None:
-        """What the engine tells how many pixels of each of `images` are done."""
+        """A function that the engine calls with the number of pixels of each of `images` that are done."""
         if self._tell is None and self._bar is None:
             return None
         return lambda done: self.at(before + done * images)

@@ -1,4 +1,4 @@
-//! Which device runs a model, as `--device` of the command line has it.
+//! The choice of the device that runs a model, as `--device` of the command line has it.
 
 use std::env;
 use std::thread::available_parallelism;

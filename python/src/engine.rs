@@ -12,7 +12,7 @@ use pyo3::types::PyByteArray;
 use crate::device::Chosen;
 use crate::error;
 
-/// How often signals are looked for and progress is told.
+/// The interval at which signals are looked for and progress is told.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Levels, and log-likelihoods of pixels, as bytes.

@@ -62,13 +62,13 @@ fn grid_png<'py>(
     Ok(PyBytes::new(py, &bytes.map_err(PyValueError::new_err)?))
 }
 
-/// Which of the candidates of completion `index` is chosen by the logarithms of their weights.
+/// The candidate of completion `index` that is chosen by the logarithms of their weights.
 #[pyfunction]
 fn choose(log_weights: Vec<f64>, seed: u64, index: u64, pixels: usize) -> usize {
     resampling::choose(&log_weights, Noise::new(seed, index).beyond(pixels))
 }
 
-/// How many equally weighed candidates these are worth.
+/// The number of equally weighed candidates that these are worth.
 #[pyfunction]
 fn effective_sample_size(log_weights: Vec<f64>) -> f64 {
     resampling::effective_sample_size(&log_weights)

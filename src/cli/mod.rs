@@ -243,7 +243,7 @@ fn model_help() -> String {
     }
 }
 
-/// What the program says without the feature `builtin-models`.
+/// The message of a program without the feature `builtin-models`.
 const NO_BUILT_IN: &str = "this program was built without built-in models";
 
 fn shipped_names() -> String {

@@ -134,7 +134,7 @@ pub trait Engine: Send {
     /// [`EngineError::BatchTooLarge`], before anything is allocated where that can be known.
     fn prepare(&mut self, room: Room) -> Result<usize, EngineError>;
 
-    /// What a request to it must fit.
+    /// The shape that a request to it must fit.
     fn shape(&self) -> Shape;
 
     /// Computes a request; one with more lanes than there is room for is made room for first. `watch` is told how many

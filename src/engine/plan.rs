@@ -1,4 +1,4 @@
-//! What is computed when: the layers that a row begins with, those that wait for pixels, and those that lag behind them. Both
+//! The order of the work: the layers that a row begins with, those that wait for pixels, and those that lag behind them. Both
 //! engines take these steps, and costs are their sum.
 
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What an engine is asked: a request of lanes, and what comes of it.
+//! Requests of lanes to an engine, and their outcomes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +7,14 @@ use super::EngineError;
 use crate::graph::Network;
 use crate::head::{Draw, DrawError, Head};
 
-/// What images of a model are, at a size: what a request must fit.
+/// The shape of a model's images at a size; a request must fit it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Height in pixels.
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// What a pixel is drawn from.
+    /// The distribution of a pixel.
     pub head: Head,
     /// Number of classes; 0 without.
     pub classes: usize,
@@ -32,7 +32,7 @@ impl Shape {
     }
 }
 
-/// Why a request does not fit a model.
+/// A request does not fit its model, and the reason.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RequestError {
     /// The model has classes, and a lane has none.
@@ -125,11 +125,11 @@ pub struct Lane {
     pub index: u64,
     /// Its class; none for an unconditional model.
     pub class: Option<usize>,
-    /// What is known of it.
+    /// Its known pixels.
     pub canvas: Canvas,
 }
 
-/// Which pixels of an image are given, and their levels. Evaluation gives all, sampling none, completion some.
+/// The known pixels of an image: their mask and their levels. Evaluation gives all, sampling none, completion some.
 #[derive(Clone, Debug, Default)]
 pub struct Canvas(Option<Arc<Given>>);
 
@@ -199,7 +199,7 @@ impl Canvas {
     }
 }
 
-/// What is to be told of a request, beside the levels.
+/// The results to compute for a request, beside the levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
     /// The log-likelihood of every pixel. On a CPU, to the last bit where all pixels of the request are given, and within
@@ -211,7 +211,7 @@ pub struct Want {
     pub trace: bool,
 }
 
-/// In which steps a request is computed.
+/// The order in which a request is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
     /// Every value is computed once and cached; rows at the top that are given in all lanes are computed as rows.
@@ -223,7 +223,7 @@ pub enum Method {
     Naive,
 }
 
-/// What came of a request, lane by lane. What was not wanted is empty.
+/// The results of a request, lane by lane. Results that were not wanted are empty.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// `[N, H, W, C]`: drawn or given.
@@ -352,7 +352,7 @@ impl Request {
         }
     }
 
-    /// What it fits.
+    /// The shape that it fits.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
@@ -372,7 +372,7 @@ impl Request {
         &self.draw
     }
 
-    /// What is to be told.
+    /// The results to compute.
     pub fn want(&self) -> Want {
         self.want
     }

@@ -46,7 +46,7 @@ impl Activation {
         Self::Exp,
     ];
 
-    /// How many channels it makes of one.
+    /// The number of channels that it makes of one.
     pub fn groups(self) -> usize {
         if self == Self::ConcatElu { 2 } else { 1 }
     }

@@ -4,7 +4,7 @@ use super::schedule::{NotCausal, Times, offset};
 use super::table::axes_of;
 use super::{Activation, Graph, IMAGE, LayerSpec, TapSpec, Tensors, Term};
 
-/// Why a graph was refused.
+/// A refused graph, and the reason.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GraphError {
     /// Something of a node does not fit.
@@ -78,9 +78,7 @@ impl Graph {
         let (mut taps, mut products, mut numbers) = (0_usize, 0_usize, 0_usize);
         for layer in &self.layers {
             self.check_layer(layer, &made, tensors)?;
-            for node in [Some(layer.target), layer.pre].into_iter().flatten() {
-                made[node] = true;
-            }
+            layer.makes().for_each(|node| made[node] = true);
             taps += layer.taps.len();
             let outputs = self.outputs(layer);
             for tap in &layer.taps {
@@ -245,7 +243,7 @@ impl Graph {
         let check = || {
             let exists = |node: usize| node < self.nodes.len();
             let outputs = self.outputs(layer);
-            for node in [Some(layer.target), layer.pre].into_iter().flatten() {
+            for node in layer.makes() {
                 if !exists(node) || made[node] || layer.pre == Some(layer.target) {
                     return Err("its target is made by another layer, or is none".to_owned());
                 }
@@ -267,7 +265,7 @@ impl Graph {
             if let Some((node, form)) = layer.residual {
                 let fits = exists(node)
                     && made[node]
-                    && form < self.forms_of(node)
+                    && form < self.forms(node)
                     && self.nodes[node].level == target.level
                     && self.form_len(node, form) == target.channels
                     && self.groups(node, form) == 1;
@@ -299,15 +297,6 @@ impl Graph {
         check().map_err(|what| GraphError::Layer { layer: layer.name.clone(), what })
     }
 
-    /// Groups of channels of a form: `concat_elu` makes two.
-    fn groups(&self, node: usize, form: usize) -> usize {
-        if node == IMAGE { 1 } else { self.nodes[node].forms[form].activation.groups() }
-    }
-
-    fn forms_of(&self, node: usize) -> usize {
-        if node == IMAGE { self.encodings.len() } else { self.nodes[node].forms.len() }
-    }
-
     fn check_tap(
         &self,
         layer: &LayerSpec,
@@ -318,12 +307,9 @@ impl Graph {
         if tap.source >= self.nodes.len() || !made[tap.source] {
             return Err("expected a node that an earlier layer makes".to_owned());
         }
-        if tap.form >= self.forms_of(tap.source) {
-            return Err(format!(
-                "form: expected a number below {}, found {}",
-                self.forms_of(tap.source),
-                tap.form
-            ));
+        let forms = self.forms(tap.source);
+        if tap.form >= forms {
+            return Err(format!("form: expected a number below {forms}, found {}", tap.form));
         }
         let (source, target) = (self.nodes[tap.source].level, self.nodes[layer.target].level);
         let is_coarser = source == target + 1;
@@ -362,8 +348,7 @@ impl Graph {
             Term::Product(slice) => {
                 let name = &slice.tensor;
                 let tensor = tensors.get(name).ok_or_else(|| format!("there is no tensor \"{name}\""))?;
-                let groups = self.groups(tap.source, tap.form);
-                let of_group = numbers / groups;
+                let of_group = self.group_len(tap.source, tap.form);
                 let inputs = slice.groups.iter().map(|first| first + of_group).max().unwrap_or(0);
                 let fits = match tensor.shape[..] {
                     [rows, columns] => slice.kernel == [0, 0] && inputs <= rows && columns == outputs,
@@ -375,7 +360,7 @@ impl Graph {
                     }
                     _ => false,
                 };
-                match fits && slice.groups.len() <= groups {
+                match fits && slice.groups.len() <= self.groups(tap.source, tap.form) {
                     true => Ok(()),
                     false => Err(format!(
                         "tensor \"{name}\": expected shape [{inputs}, {outputs}], found {:?}",

@@ -1,6 +1,6 @@
 //! From a graph to what engines read: which parts of a layer run when, what is kept of a node, and where.
 
-use super::network::{CHANNEL_ALIGN, Layer, Network, Node, Selection, Tap, padded};
+use super::network::{CHANNEL_ALIGN, Layer, Network, Node, Read, Selection, Tap, padded};
 use super::schedule::{NotCausal, Times, When, offset};
 use super::{Graph, IMAGE, LayerSpec, Slice, TapSpec, Tensors, Term};
 
@@ -37,16 +37,9 @@ impl Network {
     /// Widens every node to what its readers see.
     fn make_room(&mut self) {
         for layer in &self.layers {
-            let taps = layer.taps.iter().map(|tap| (tap.source, tap.row, tap.column, tap.scale));
-            let selections = layer.selections.iter().map(|s| (s.source, s.row, s.column, s.scale));
-            let residual = layer.residual.iter().map(|&(node, _)| {
-                let parity = |parity: Option<usize>| parity.unwrap_or(0) as isize;
-                let scale = 1 << (layer.grid - layer.level);
-                (node, parity(layer.row_parity), parity(layer.column_parity), scale)
-            });
             // Any row on which it runs: sources go on by as many rows as it does.
             let at = layer.lag + (layer.row_parity.unwrap_or(0) << layer.level) as isize;
-            for (source, row, column, scale) in taps.chain(selections).chain(residual) {
+            for Read { source, row, column, scale, .. } in layer.reads() {
                 let node = &mut self.nodes[source];
                 node.left = node.left.max((-column).max(0) as usize);
                 node.right = node.right.max(column.max(0) as usize);
@@ -291,11 +284,7 @@ impl Compiler<'_> {
     ) -> Vec<Tap> {
         let graph = self.graph;
         let (row, column, scale) = self.place(spec, part);
-        let groups = match spec.source {
-            IMAGE => 1,
-            source => graph.nodes[source].forms[spec.form].activation.groups(),
-        };
-        let all = graph.form_len(spec.source, spec.form) / groups;
+        let all = graph.group_len(spec.source, spec.form);
         let of_half = graph.nodes[layer.target].channels;
         let halves = match both {
             // The half of a column.
@@ -370,10 +359,7 @@ impl Compiler<'_> {
         let (row, column, scale) = self.place(spec, part);
         let graph = self.graph;
         let of_half = graph.nodes[layer.target].channels;
-        let of_group = match spec.source {
-            IMAGE => graph.form_len(IMAGE, spec.form),
-            source => graph.nodes[source].channels,
-        };
+        let of_group = graph.group_len(spec.source, spec.form);
         let mut selections: Vec<Selection> = Vec::new();
         for (i, number) in channels.clone().enumerate() {
             let (half, output) = ((outputs + i) / of_half, (outputs + i) % of_half);

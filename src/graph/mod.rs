@@ -47,7 +47,7 @@ pub struct Graph {
     pub nodes: Vec<NodeSpec>,
     /// The layers. Sources come before the layers that read them.
     pub layers: Vec<LayerSpec>,
-    /// What a pixel is drawn from.
+    /// The distribution of a pixel.
     pub head: Head,
     /// The node that holds its parameters.
     pub head_node: usize,
@@ -138,11 +138,11 @@ pub struct TapSpec {
     /// For a source one level coarser than the target, the remainders by 2 of the target's row and column at which
     /// the tap counts.
     pub phase: Option<[usize; 2]>,
-    /// What is done with the numbers that are read.
+    /// The term that the numbers make.
     pub term: Term,
 }
 
-/// What a tap adds to the sum.
+/// The term that a tap adds to the sum.
 #[derive(Clone, Debug)]
 pub enum Term {
     /// The numbers that are read times a slice of a tensor.
@@ -177,7 +177,7 @@ pub struct Slice {
 pub struct LayerSpec {
     /// Its place in the model, for people.
     pub name: String,
-    /// What it does, for people.
+    /// Its kind, for people.
     pub kind: Kind,
     /// The node it makes.
     pub target: usize,
@@ -194,6 +194,11 @@ pub struct LayerSpec {
 }
 
 impl LayerSpec {
+    /// The nodes that it makes.
+    fn makes(&self) -> impl Iterator<Item = usize> {
+        [Some(self.target), self.pre].into_iter().flatten()
+    }
+
     /// The tensors of its products.
     fn weights(&self) -> impl Iterator<Item = &String> {
         let slices = self.taps.iter().filter_map(|tap| match &tap.term {
@@ -204,7 +209,7 @@ impl LayerSpec {
     }
 }
 
-/// What a layer does, for people.
+/// The kind of a layer, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Reads the image.
@@ -239,12 +244,27 @@ impl Kind {
 }
 
 impl Graph {
-    /// Numbers that a tap reads of a form.
-    pub fn form_len(&self, node: usize, form: usize) -> usize {
+    /// Forms that a node can be read in.
+    pub fn forms(&self, node: usize) -> usize {
+        if node == IMAGE { self.encodings.len() } else { self.nodes[node].forms.len() }
+    }
+
+    /// Groups of channels of a form: `concat_elu` makes two.
+    pub fn groups(&self, node: usize, form: usize) -> usize {
+        if node == IMAGE { 1 } else { self.nodes[node].forms[form].activation.groups() }
+    }
+
+    /// Numbers of a group of a form.
+    pub fn group_len(&self, node: usize, form: usize) -> usize {
         match node {
             IMAGE => self.encodings[form].len(self.head.channels()),
-            _ => self.nodes[node].channels * self.nodes[node].forms[form].activation.groups(),
+            _ => self.nodes[node].channels,
         }
+    }
+
+    /// Numbers that a tap reads of a form.
+    pub fn form_len(&self, node: usize, form: usize) -> usize {
+        self.groups(node, form) * self.group_len(node, form)
     }
 
     /// Outputs of a layer's sum.

@@ -23,7 +23,7 @@ pub struct Network {
     pub height: usize,
     /// Image width in pixels.
     pub width: usize,
-    /// What a pixel is drawn from.
+    /// The distribution of a pixel.
     pub head: Head,
     /// The node that holds its parameters.
     pub head_node: usize,
@@ -152,6 +152,23 @@ pub struct Selection {
     pub is_early: bool,
 }
 
+/// Where a layer reads a node: position `p` of its grid reads position `scale · p + offset`.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// Index of the node.
+    pub source: usize,
+    /// In which form.
+    pub form: usize,
+    /// Where the numbers that are read begin within the form.
+    pub first: usize,
+    /// Offset of the row.
+    pub row: isize,
+    /// Offset of the column.
+    pub column: isize,
+    /// Rows and columns of the node to one of the grid.
+    pub scale: usize,
+}
+
 /// A sum over taps with its epilogue, for the positions of a grid.
 ///
 /// The results are the sum, or `f(a) · g(b)` of its halves where there is a gate, plus the residual; then the target stores
@@ -161,7 +178,7 @@ pub struct Selection {
 pub struct Layer {
     /// Its place in the model, for people.
     pub name: String,
-    /// What it does, for people.
+    /// Its kind, for people.
     pub kind: Kind,
     /// The node it makes.
     pub target: usize,
@@ -213,6 +230,37 @@ impl Layer {
     /// Outputs at a position, with padding: columns of its matrix.
     pub fn outputs(&self) -> usize {
         self.halves * padded(self.channels)
+    }
+
+    /// All that it reads: for its taps, its selections and its residual, in this order.
+    pub fn reads(&self) -> impl Iterator<Item = Read> + '_ {
+        let taps = self.taps.iter().map(|&Tap { source, form, first, row, column, scale, .. }| Read {
+            source,
+            form,
+            first,
+            row,
+            column,
+            scale,
+        });
+        let selections =
+            self.selections.iter().map(|&Selection { source, form, first, row, column, scale, .. }| Read {
+                source,
+                form,
+                first,
+                row,
+                column,
+                scale,
+            });
+        let parity = |parity: Option<usize>| parity.unwrap_or(0) as isize;
+        let residual = self.residual.map(|(source, form)| Read {
+            source,
+            form,
+            first: self.first_channel,
+            row: parity(self.row_parity),
+            column: parity(self.column_parity),
+            scale: 1 << (self.grid - self.level),
+        });
+        taps.chain(selections).chain(residual)
     }
 
     /// Whether everything it reads is known when a row begins, so that it can make the whole row.

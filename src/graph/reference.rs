@@ -190,7 +190,7 @@ impl Reference<'_> {
 }
 
 /// An activation by its definition, of one number; of a doubled channel for `concat_elu`.
-fn apply(activation: Activation, x: f64) -> f64 {
+pub fn apply(activation: Activation, x: f64) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     match activation {
         Activation::Raw => x,

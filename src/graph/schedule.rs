@@ -1,4 +1,4 @@
-//! When each node runs, from one rule: a node runs at the first step at which all its inputs exist
+//! The step at which each node runs, from one rule: a node runs at the first step at which all its inputs exist
 //! (Ramachandran et al. 2017, *Fast Generation for Convolutional Autoregressive Models*).
 //!
 //! [`Times`] follows the rule through a graph, relative to a pixel; [`first_steps`] along one axis, step by step, which is
@@ -6,7 +6,7 @@
 
 use super::{Graph, IMAGE, LayerSpec, Network, TapSpec, Tensors, Term};
 
-/// When the values of a node are made. Lags are in rows of the image, and negative where rows are made before their own.
+/// The time at which the values of a node are made. Lags are in rows of the image, and negative where rows are made before their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
     /// A whole row at once, when the image row `lag` rows below its own begins.
@@ -63,7 +63,7 @@ impl Reach {
     }
 }
 
-/// Why a graph cannot be sampled pixel by pixel.
+/// A graph that cannot be sampled pixel by pixel, and the dependence that forbids it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not causal: the parameters of a pixel{} depend on the pixel {row} rows below it and {column} columns to the right{}; \
@@ -110,7 +110,7 @@ fn shortened(path: &[String]) -> String {
     }
 }
 
-/// When every node of a graph is made.
+/// The times at which the nodes of a graph are made.
 #[derive(Clone, Debug)]
 pub struct Times {
     /// By node.
@@ -281,9 +281,8 @@ impl Search<'_> {
         let mut whens = vec![When::Row { lag: 0 }; graph.nodes.len()];
         whens[IMAGE] = When::Pixel { lag: 0, delays: (1..=self.steps).collect() };
         for layer in graph.layers.iter().rev() {
-            let made = [Some(layer.target), layer.pre];
-            let bound = made.iter().flatten().map(|node| bounds[*node]).min().unwrap_or(isize::MAX);
-            for node in made.into_iter().flatten() {
+            let bound = layer.makes().map(|node| bounds[node]).min().unwrap_or(isize::MAX);
+            for node in layer.makes() {
                 whens[node] = self.when(&reaches[node], bound);
             }
             let lag = whens[layer.target].lag();
@@ -318,7 +317,7 @@ impl Search<'_> {
         let mut path = vec![graph.nodes[graph.head_node].name.clone()];
         let (mut node, mut channel) = (graph.head_node, parameter);
         while node != IMAGE {
-            let made = graph.layers.iter().find(|layer| layer.target == node || layer.pre == Some(node));
+            let made = graph.layers.iter().find(|layer| layer.makes().any(|made| made == node));
             let Some(layer) = made else { break };
             let latest = reaches[node].of_channel(channel);
             let target = channel % self.channels(layer.target);
@@ -388,7 +387,7 @@ pub fn first_steps(
     steps
 }
 
-/// What runs when along one axis, for people to look at.
+/// The schedule along one axis, for people to look at.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     /// What each node reads; node 0 is the input.

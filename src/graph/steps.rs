@@ -191,10 +191,7 @@ impl Rewriter<'_> {
             Term::Product(slice) => {
                 let of_source = match tap.source {
                     IMAGE => (0..graph.form_len(IMAGE, tap.form)).collect(),
-                    source => {
-                        let groups = graph.nodes[source].forms[tap.form].activation.groups();
-                        self.columns(source, groups)
-                    }
+                    source => self.columns(source, graph.groups(source, tap.form)),
                 };
                 let mut slice = slice.clone();
                 slice.tensor = self.reordered(&slice.tensor, of_source, self.columns(target, halves))?;

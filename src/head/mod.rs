@@ -1,4 +1,4 @@
-//! Heads: what a pixel is drawn from, given the parameters that a network makes for it.
+//! Heads: the distributions of a pixel, given the parameters that a network makes for it.
 //!
 //! A head says how many parameters a pixel takes, draws levels from them, and tells how likely levels are. What is
 //! particular to a kind of head is in its own file, and its WGSL fragment in `shaders/shared`.
@@ -15,7 +15,7 @@ use crate::sampling::random::PixelNoise;
 /// Channels of a pixel, at most.
 pub const MOST_CHANNELS: usize = 4;
 
-/// What a pixel is drawn from.
+/// The distribution of a pixel, given its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     kind: Kind,
@@ -39,7 +39,7 @@ pub enum Kind {
     Bernoulli,
 }
 
-/// How levels are drawn. The default is the model itself.
+/// The settings of a draw. The default is the model itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
     /// `T`: logits are divided by T, and the noise of a logistic is multiplied by T. At 0 the likeliest is drawn.

@@ -408,7 +408,7 @@ impl TapEntry {
         tensors: WithZeros,
     ) -> Result<Option<TapSpec>, String> {
         let source = find(&self.source)?;
-        let forms = if source == IMAGE { graph.encodings.len() } else { graph.nodes[source].forms.len() };
+        let forms = graph.forms(source);
         if self.form >= forms {
             return Err(format!("form: expected a number below {forms}, found {}", self.form));
         }
@@ -419,10 +419,6 @@ impl TapEntry {
                     return Ok(None);
                 }
                 let tensor = &tensors[weight];
-                let groups = match source {
-                    IMAGE => 1,
-                    source => graph.nodes[source].forms[self.form].activation.groups(),
-                };
                 let inputs = graph.form_len(source, self.form);
                 if tensor.shape.len() != 2 || tensor.shape[0] != inputs {
                     return Err(format!(
@@ -430,7 +426,8 @@ impl TapEntry {
                         tensor.shape
                     ));
                 }
-                let groups = (0..groups).map(|group| group * inputs / groups).collect();
+                let of_group = graph.group_len(source, self.form);
+                let groups = (0..graph.groups(source, self.form)).map(|group| group * of_group).collect();
                 Term::Product(Slice { tensor: weight.clone(), kernel: [0, 0], groups, bias: None })
             }
             (None, Some([from, to]), outputs) => {

@@ -18,6 +18,8 @@ mod faults;
 #[cfg(unix)]
 mod files;
 mod folders;
+#[path = "../common/fuzzing.rs"]
+mod fuzzing;
 mod graphs;
 #[cfg(unix)]
 mod limits;

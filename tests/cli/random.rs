@@ -2,12 +2,12 @@
 //! everything as it was. `scripts/fuzz` runs this for minutes.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
+use crate::fuzzing;
 use crate::shell::Shell;
 
 /// Command lines, where no time is given.
-const LINES: u32 = 60;
+const LINES: u64 = 60;
 
 const COMMANDS: [&str; 10] =
     ["sample", "complete", "eval", "classify", "inspect", "bench", "verify", "devices", "draw", ""];
@@ -44,18 +44,9 @@ fn no_command_line_panics_or_leaves_halves() {
     let shell = Shell::new();
     fs::create_dir(shell.path("folder")).unwrap();
     image::GrayImage::new(14, 10).save(shell.path("old.png")).unwrap();
-    let seconds =
-        std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"));
-    let mut rng = fastrand::Rng::with_seed(seconds.map_or(0, |_| fastrand::u64(..)));
-    let (start, mut codes) = (Instant::now(), [0; 3]);
-    for i in 0.. {
-        let is_over = match seconds {
-            Some(seconds) => start.elapsed() > Duration::from_secs_f64(seconds),
-            None => i >= LINES,
-        };
-        if is_over {
-            break;
-        }
+    let mut rng = fastrand::Rng::with_seed(fuzzing::seed());
+    let mut codes = [0; 3];
+    for _ in fuzzing::rounds(LINES) {
         let command = COMMANDS[rng.usize(..COMMANDS.len())];
         let mut line = vec![command];
         for _ in 0..rng.usize(..5) {

@@ -97,47 +97,52 @@ def prove_room(path: Path, sizes: Iterable[int]) -> None:
 
 
 class Kept(ConversionError):
-    """What cannot be written where it belongs, and is at another place, which the message tells."""
+    """The output cannot be written at its place, and is kept at another, which the message names."""
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None], synced: bool = True) -> None:
-    """Under a temporary name first, so that no half-written file has the final one; and on the disk before it
-    takes the place of another, if it is to be `synced`. An error leaves what was there before."""
+def write_whole(path: Path, write: Callable[[BinaryIO], object], synced: bool = True) -> None:
+    """As `put_whole`; a refusal of the system is a `ConversionError` that names the file."""
     with writing(path):
-        target = target_of(path)
-        old = target.stat() if target.is_file() else None
-        mode = old.st_mode & 0o666 if old else 0o666
+        put_whole(path, write, synced)
+
+
+def put_whole(path: Path, write: Callable[[BinaryIO], object], synced: bool = True) -> None:
+    """Write under a temporary name first, so that no half-written file has the final one; and to the disk before it
+    takes the place of another, if it is to be `synced`. An error leaves what was there before."""
+    target = target_of(path)
+    old = target.stat() if target.is_file() else None
+    mode = old.st_mode & 0o666 if old else 0o666
+    try:
+        temporary, file = begin(target.parent, mode)
+    except OSError:
+        if old is None:
+            raise
+        # A file that may be changed, in a folder that may not.
+        temporary, file = begin(Path(tempfile.gettempdir()), mode)
+    with contextlib.ExitStack() as at_end:
+        at_end.callback(temporary.unlink, missing_ok=True)
+        at_end.enter_context(file)
+        write(file)
+        file.flush()
+        if old is not None:
+            keep_rights(path, file, old)
+        if synced:
+            sync(file)
+        if os.name == "nt":
+            file.close()  # Windows renames no open file
         try:
-            temporary, file = begin(target.parent, mode)
+            os.replace(temporary, target)
         except OSError:
             if old is None:
                 raise
-            # A file that may be changed, in a folder that may not.
-            temporary, file = begin(Path(tempfile.gettempdir()), mode)
-        with contextlib.ExitStack() as at_end:
-            at_end.callback(temporary.unlink, missing_ok=True)
-            at_end.enter_context(file)
-            write(file)
-            file.flush()
-            if old is not None:
-                keep_rights(path, file, old)
-            if synced:
-                sync(file)
-            if os.name == "nt":
-                file.close()  # Windows renames no open file
+            # A mount point, or another file system.
             try:
-                os.replace(temporary, target)
-            except OSError:
-                if old is None:
-                    raise
-                # A mount point, or another file system.
-                try:
-                    write_in_place(path, temporary, target)
-                except Kept:
-                    at_end.pop_all()  # the temporary file stays
-                    raise
-        if synced:
-            sync_folder(target.parent)
+                write_in_place(path, temporary, target)
+            except Kept:
+                at_end.pop_all()  # the temporary file stays
+                raise
+    if synced:
+        sync_folder(target.parent)
 
 
 def write_in_place(path: Path, temporary: Path, target: Path) -> None:

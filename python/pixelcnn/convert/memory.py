@@ -57,7 +57,7 @@ def convert(checkpoint: str | os.PathLike[str] | Mapping[str, Any], **options: A
 
 
 def _flags(options: Mapping[str, Any]) -> Namespace:
-    """What the command line would give, with its defaults."""
+    """The arguments of the command line, with its defaults."""
     flags = parse_flags(["-", "-o", "-"])
     for key, value in options.items():
         if key in ("input", "output") or not hasattr(flags, key):

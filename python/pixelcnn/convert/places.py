@@ -14,7 +14,7 @@ from .temporary import new
 
 
 class Place(NamedTuple):
-    """Where a file is or will be: device and number of the file, or of the nearest folder above it that exists; and
+    """The place of a file that is there or will be: device and number of the file, or of the nearest folder above it that exists; and
     the names below that folder."""
 
     identity: tuple[int, int]

@@ -1,4 +1,4 @@
-"""What the lowering refuses, in one sentence."""
+"""The refusal of the lowering, in one sentence."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ IMAGE = 0  # the number of the node that holds the image
 
 @dataclass(frozen=True, eq=True)
 class Form:
-    """What a reader takes of a node: activation(±(scale·x + shift)), or a look-up in a table of the image's levels."""
+    """The form in which a node is read: activation(±(scale·x + shift)), or a look-up in a table of the image's levels."""
 
     activation: str = "raw"
     slope: float | None = None  # of a leaky_relu

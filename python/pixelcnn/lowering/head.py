@@ -1,4 +1,4 @@
-"""What the module's output means: the head, and the order of its numbers."""
+"""The meaning of the module's output: the head, and the order of its numbers."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _kind(count: int, channels: int, levels: int, told: str | None, normalised: 
 
 
 def _softmax_order(value: Value, channels: int, levels: int, output_axes: str | None) -> np.ndarray:
-    """Which of the output's channels is level l of channel c, as index [C·L]."""
+    """The output's channel for level l of channel c, as index [C·L]."""
     held = [a.size for a in atoms(value.axes) if a.kind == "c" and a.size > 1]
     if channels == 1:
         return np.arange(levels)

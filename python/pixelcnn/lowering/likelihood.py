@@ -1,4 +1,4 @@
-"""How likely images are under a head's parameters, in bits."""
+"""The likelihood of images under a head's parameters, in bits."""
 
 from __future__ import annotations
 

@@ -402,7 +402,7 @@ class Lowering:
         )
 
     def level(self, value: Value) -> int:
-        """How often a value's resolution is halved."""
+        """The number of times that a value's resolution is halved."""
         for block in value.blocks:
             if isinstance(block, Levels):
                 return 0

@@ -192,7 +192,7 @@ class _Placement:
         return wrong, far, abs(at)
 
     def _border(self, layer: Layer, tap: Tap) -> list[Array]:
-        """What a tap reads outside of the canvas, as tables of the target's canvas."""
+        """The values that a tap reads outside of the canvas, as tables of the target's canvas."""
         if tap.source == IMAGE:
             return []
         (rows, columns), (seen_rows, seen_columns) = self._virtual(layer, tap), self._engine(layer, tap)

@@ -30,7 +30,7 @@ _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def leaves(tree: Any) -> Iterator[Any]:
-    """What is in nested tuples, lists and dicts, in order."""
+    """The leaves of nested tuples, lists and dicts, in order."""
     if isinstance(tree, (tuple, list)):
         for part in tree:
             yield from leaves(part)
@@ -77,7 +77,7 @@ class Ref:
 
 @dataclass
 class Slot:
-    """What is known of a recorded value."""
+    """The known facts of a recorded value."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype

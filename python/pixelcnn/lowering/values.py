@@ -1,4 +1,4 @@
-"""What the operands of the lowering are: blocks of channels, and how a tensor's axes are made of them."""
+"""The operands of the lowering: blocks of channels, and the tensor axes that are made of them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Value:
         return [math.prod(a.size for a in axis) for axis in self.axes]
 
     def kinds(self, axis: int) -> list[str]:
-        """What an axis is made of."""
+        """The parts of an axis."""
         return [a.kind for a in self.axes[axis]]
 
 

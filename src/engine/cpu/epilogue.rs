@@ -25,11 +25,11 @@ pub fn address(node: &Node, row: isize, column: isize, batch: usize) -> usize {
 pub struct Target<'a> {
     pub node: &'a Node,
     pub ring: &'a Buffer,
-    /// What comes between the value and an activation.
+    /// Its modulations.
     pub modulations: &'a [Modulation],
     /// Their numbers on this row.
     pub gathered: &'a [GatheredPair],
-    /// Which of them each form has.
+    /// The one that each form has, if any.
     pub modulated: &'a [Option<usize>],
 }
 
@@ -83,10 +83,10 @@ impl WithSimd for Stored<'_> {
     }
 }
 
-/// Where a value goes.
+/// The place of a value.
 #[derive(Clone, Copy)]
 struct Spot {
-    /// Where the record begins.
+    /// The beginning of the record.
     record: usize,
     column: usize,
     image: usize,

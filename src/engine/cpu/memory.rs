@@ -8,9 +8,9 @@ use super::epilogue::address;
 use super::packing::Packing;
 use super::team::Buffer;
 use crate::graph::Table;
-use crate::graph::network::{Layer, Network};
+use crate::graph::network::{Layer, Network, Read};
 
-/// What some tables give together for the images of a batch, on one row: `[columns or 1, batch or 1, width]`.
+/// The sum of some tables for the images of a batch, on one row: `[columns or 1, batch or 1, width]`.
 #[derive(Default)]
 pub struct Gathered {
     data: Buffer,
@@ -94,7 +94,7 @@ pub struct GatheredPair {
     pub shift: Gathered,
 }
 
-/// Where a layer reads a node, for a batch.
+/// The place in a ring at which a layer reads a node, for a batch.
 #[derive(Clone, Copy)]
 pub struct Place {
     pub node: usize,
@@ -114,23 +114,18 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place of a form of a node, `first` numbers into it, at an offset from positions on a grid.
-    pub fn new(
-        network: &Network,
-        batch: usize,
-        (source, form, first): (usize, usize, usize),
-        (row, column, scale): (isize, isize, usize),
-    ) -> Self {
-        let node = &network.nodes[source];
+    /// The place, in the rings of a batch, of what a layer reads.
+    fn new(network: &Network, batch: usize, read: &Read) -> Self {
+        let node = &network.nodes[read.source];
         Self {
-            node: source,
+            node: read.source,
             rows: (network.height >> node.level) as isize,
             mask: node.rows as isize - 1,
-            scale: scale as isize,
-            row,
-            base: address(node, 0, column, batch) + node.offsets[form] + first,
+            scale: read.scale as isize,
+            row: read.row,
+            base: address(node, 0, read.column, batch) + node.offsets[read.form] + read.first,
             of_row: node.columns() * batch * node.record,
-            column: scale * batch * node.record,
+            column: read.scale * batch * node.record,
             image: node.record,
         }
     }
@@ -144,11 +139,11 @@ pub struct Memory {
     pub nodes: Vec<Buffer>,
     /// `[columns, batch, stride]` for every layer with a row context.
     pub contexts: Vec<Buffer>,
-    /// What layers add to their sums.
+    /// The numbers that layers add to their sums.
     pub additions: Vec<Gathered>,
     /// The scales and shifts of nodes, as [`Packing::modulations`].
     pub modulations: Vec<Vec<GatheredPair>>,
-    /// Where each layer reads: the nodes of its taps, of its selections, and of its residual.
+    /// The places of [`Layer::reads`], for each layer.
     pub places: Vec<Vec<Place>>,
     /// The class of each image; none for an unconditional model.
     pub classes: Vec<usize>,
@@ -177,22 +172,8 @@ impl Memory {
         self.contexts.resize_with(layers, Buffer::default);
         self.additions.resize_with(layers, Gathered::default);
         self.modulations.resize_with(network.nodes.len(), Vec::new);
-        let of_layer = |layer: &Layer| {
-            let taps = layer.taps.iter().map(|t| ((t.source, t.form, t.first), (t.row, t.column, t.scale)));
-            let selections =
-                layer.selections.iter().map(|s| ((s.source, s.form, s.first), (s.row, s.column, s.scale)));
-            let residual = layer.residual.iter().map(|&(node, form)| {
-                let parity = |parity: Option<usize>| parity.unwrap_or(0) as isize;
-                let scale = 1 << (layer.grid - layer.level);
-                (
-                    (node, form, layer.first_channel),
-                    (parity(layer.row_parity), parity(layer.column_parity), scale),
-                )
-            });
-            let all = taps.chain(selections).chain(residual);
-            all.map(|(what, place)| Place::new(network, batch, what, place)).collect()
-        };
-        self.places = network.layers.iter().map(of_layer).collect();
+        let places = |layer: &Layer| layer.reads().map(|read| Place::new(network, batch, &read)).collect();
+        self.places = network.layers.iter().map(places).collect();
         for (n, node) in network.nodes.iter().enumerate() {
             self.nodes[n].clear(node.len(batch))?;
             let modulations = &packing.modulations[n];

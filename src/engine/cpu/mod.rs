@@ -390,9 +390,7 @@ impl<'a> Images<'a> {
         let here = head.channels_of(step);
         for (image, lane) in self.lanes.iter().enumerate() {
             let parameters = state.parameters(row, column, image);
-            // In pieces, each of which is looked through without a branch.
-            let of_piece = |piece: &[f32]| piece.iter().fold(true, |all, p| all & p.is_finite());
-            let is_finite = parameters[head.parameters_of(step)].chunks(64).all(of_piece);
+            let is_finite = math::all_finite(&parameters[head.parameters_of(step)]);
             if !is_finite || state.is_broken(image) {
                 let pixel = (!is_finite).then_some([row, column]);
                 return Err(EngineError::NotFinite { image: lane.index, pixel });

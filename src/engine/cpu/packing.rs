@@ -14,7 +14,7 @@ const LARGEST_TEAM: usize = 4;
 /// Bytes of weights that a pixel reads from which on a team pays: they no longer fit a core's own cache.
 const TEAM_PAYS: usize = 2 << 20;
 
-/// What comes between a node's value and an activation.
+/// The scale, shift and sign between a node's value and an activation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Modulation {
     /// `[…, padded channels]`
@@ -29,9 +29,9 @@ pub struct Packing {
     pub network: Network,
     pub arch: Arch,
     pub weights: Vec<Packed>,
-    /// What each layer adds to its sum, `[…, stride]`.
+    /// The numbers that each layer adds to its sum, `[…, stride]`.
     pub additions: Vec<Vec<Table>>,
-    /// What comes between the values of each node and its activations.
+    /// The modulations of each node.
     pub modulations: Vec<Vec<Modulation>>,
     /// For each form of each node, which of its modulations it has.
     pub modulated: Vec<Vec<Option<usize>>>,

@@ -49,11 +49,11 @@ impl Session {
         let levels = vec![0; images * shape.head.channels()];
         let mut session =
             Self { shape, packing, memory, team: Team::new(1), scratch, levels, images, given: 0 };
-        session.compute(true);
+        session.compute();
         Ok(session)
     }
 
-    /// What its images are.
+    /// The shape of its images.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
@@ -77,11 +77,11 @@ impl Session {
         assert!(image < self.images, "image {image} of {}", self.images);
         let [row, column, step] = self.place().expect("the images are not complete");
         let range = self.shape.head.parameters_of(step);
-        let mut state =
-            State::new(&self.packing, &self.memory, &self.team, 0, std::mem::take(&mut self.scratch));
-        let parameters = state.parameters(row, column, image)[range].to_vec();
-        let is_broken = state.is_broken(image) || parameters.iter().any(|p| !p.is_finite());
-        self.scratch = state.take_scratch();
+        let (parameters, is_broken) = self.with(|state| {
+            let parameters = state.parameters(row, column, image)[range].to_vec();
+            let is_broken = state.is_broken(image) || parameters.iter().any(|p| !p.is_finite());
+            (parameters, is_broken)
+        });
         match is_broken {
             true => Err(EngineError::NotFinite { image: image as u64, pixel: Some([row, column]) }),
             false => Ok(parameters),
@@ -108,32 +108,40 @@ impl Session {
             let (image, level) = ((at / range.len()) as u64, levels[at]);
             return Err(RequestError::Level { image, row, column, level, levels: head.levels() }.into());
         }
-        let mut state =
-            State::new(&self.packing, &self.memory, &self.team, 0, std::mem::take(&mut self.scratch));
-        let of_images = self.levels.chunks_mut(head.channels()).zip(levels.chunks(range.len()));
-        for (image, (pixel, given)) in of_images.enumerate() {
-            pixel[range.clone()].copy_from_slice(given);
-            state.set_pixel(row, column, image, Pixel::Levels(&pixel[..range.end]));
-        }
-        if column + 1 == self.shape.width && step + 1 == head.steps() {
-            state.end_row(row);
-        }
-        self.scratch = state.take_scratch();
-        drop(state);
+        let mut pixels = std::mem::take(&mut self.levels);
+        self.with(|state| {
+            let of_images = pixels.chunks_mut(head.channels()).zip(levels.chunks(range.len()));
+            for (image, (pixel, given)) in of_images.enumerate() {
+                pixel[range.clone()].copy_from_slice(given);
+                state.set_pixel(row, column, image, Pixel::Levels(&pixel[..range.end]));
+            }
+            if column + 1 == state.network().width && step + 1 == head.steps() {
+                state.end_row(row);
+            }
+        });
+        self.levels = pixels;
         self.given += 1;
-        self.compute(column + 1 == self.shape.width && step + 1 == head.steps());
+        self.compute();
         Ok(())
     }
 
     /// Computes the parameters of the next step.
-    fn compute(&mut self, begins_row: bool) {
+    fn compute(&mut self) {
         let Some([row, column, step]) = self.place() else { return };
-        let mut state =
-            State::new(&self.packing, &self.memory, &self.team, 0, std::mem::take(&mut self.scratch));
-        if begins_row {
-            state.begin_row(row);
-        }
-        state.step(row, column, step);
+        self.with(|state| {
+            if column == 0 && step == 0 {
+                state.begin_row(row);
+            }
+            state.step(row, column, step);
+        });
+    }
+
+    /// Runs `turn` on the caches.
+    fn with<R>(&mut self, turn: impl FnOnce(&mut State) -> R) -> R {
+        let scratch = std::mem::take(&mut self.scratch);
+        let mut state = State::new(&self.packing, &self.memory, &self.team, 0, scratch);
+        let result = turn(&mut state);
         self.scratch = state.take_scratch();
+        result
     }
 }

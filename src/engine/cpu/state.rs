@@ -35,7 +35,7 @@ impl Scratch {
     }
 }
 
-/// What the network is shown of a pixel.
+/// A pixel as the network is shown it.
 #[derive(Clone, Copy)]
 pub enum Pixel<'a> {
     /// The levels of its first channels.
@@ -292,7 +292,7 @@ impl<'a> State<'a> {
         (cut(member)..cut(member + 1), weights.panels_of(0, 1))
     }
 
-    /// What a layer reads at a place, on a row of its grid.
+    /// The numbers that a layer reads at a place, on a row of its grid.
     #[inline(always)]
     fn field(&self, place: &Place, row: isize) -> Field<'a> {
         let row = row * place.scale + place.row;

@@ -34,7 +34,7 @@ impl Adapter {
     }
 }
 
-/// What kind of device an adapter says it is.
+/// The kind of device that an adapter says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceType {
     /// With memory of its own.
@@ -61,7 +61,7 @@ impl From<wgpu::DeviceType> for DeviceType {
     }
 }
 
-/// Which adapters are looked for.
+/// The adapters to look for.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
     /// A part of their names, in upper or lower case; any name without it.

@@ -1,4 +1,4 @@
-//! Which networks the kernels can run: those of one φ, whose pixels end and begin as in PixelCNN++.
+//! The networks that the kernels can run: those of one φ, whose pixels end and begin as in PixelCNN++.
 
 use super::shaders::MAX_TAPS;
 use crate::graph::network::{Layer, Node};
@@ -57,7 +57,7 @@ pub fn pixel_input(network: &Network) -> (usize, &Layer) {
     (index, &network.layers[index])
 }
 
-/// Why the kernels cannot run a network, if they cannot.
+/// The reason for which the kernels cannot run a network, if there is one.
 pub fn reason_against(network: &Network) -> Option<String> {
     let head::Kind::LogisticMixture { .. } = network.head.kind() else {
         return Some(format!("it draws from {}", network.head.name()));

@@ -8,6 +8,7 @@ import numpy as np
 import pixelcnn
 import torch
 from pixelcnn.lowering.export import read_model
+from pixelcnn.lowering.lower import double_by_default
 from pixelcnn.lowering.reference import Reference
 
 
@@ -51,6 +52,16 @@ def file_error(sampler, module, twin, encode, labels=None, tolerance=1e-6):
     error = (np.abs(found - expected) / np.maximum(1, np.abs(expected))).max()
     assert error < tolerance, error
     return error
+
+
+def follows(sampler, module, make, encode, labels=None, tolerance=1e-6):
+    """The sampler is causal, gives what a module of `make` with these weights gives, and stays the same when the same weights are folded again."""
+    nothing_before_moves(sampler, labels)
+    with double_by_default():
+        file_error(sampler, module, make(), encode, labels, tolerance)
+    same = sampler.to_bytes()
+    sampler.update(module)
+    assert sampler.to_bytes() == same
 
 
 def nothing_before_moves(sampler, labels=None, places=6):
