@@ -40,7 +40,7 @@ pub fn write(path: &Path, chart: &impl Chart) -> Result<()> {
         drop(backend);
         return Ok(file::write(path, |writer| writer.write_all(text.as_bytes()))?);
     }
-    Ok(png::write(path, &pixels(chart)?, &[super::drawing::software()])?)
+    Ok(png::write(path, &pixels(chart)?, &[super::recipe::software()])?)
 }
 
 /// The pixels of a chart.

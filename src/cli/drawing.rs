@@ -1,17 +1,14 @@
 //! What the subcommands that draw share: how pixels are drawn, and how the pictures are shown.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
 use crate::engine::Draw;
-use crate::model::{Model, Precision};
 use crate::output::animation;
 use crate::output::grid::{Drawing, Grid};
 use crate::output::{OutputError, file};
-
-use super::{class_argument, quoted};
 
 /// The seed of the noise.
 #[derive(Clone, Copy)]
@@ -102,78 +99,6 @@ impl DrawArgs {
     }
 }
 
-/// What the commands have in common that draw the same again.
-pub struct Again<'a> {
-    pub model: &'a Model,
-    /// The model's file, if one was named.
-    pub path: Option<&'a Path>,
-    /// Images at once, if all were drawn in batches of one size.
-    pub batch: Option<usize>,
-    pub seed: u64,
-    /// The classes, if they were named.
-    pub classes: Option<&'a [usize]>,
-    /// What to give `--device`.
-    pub device: &'a str,
-    pub draw: Draw,
-    pub show: &'a ShowArgs,
-}
-
-impl Again<'_> {
-    /// A subcommand with these words, which it alone takes, and with the flags for all this.
-    pub fn command(&self, subcommand: &str, own: Vec<String>) -> String {
-        let mut words = vec!["pixelcnn".to_owned(), subcommand.to_owned()];
-        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-        if let Some(path) = self.path {
-            add("-m", file_name(path));
-        }
-        words.extend(own);
-        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-        if let Some(batch) = self.batch {
-            add("-b", batch.to_string());
-        }
-        add("-s", self.seed.to_string());
-        if let Some(classes) = self.classes {
-            let names = &self.model.classes();
-            let list: Vec<_> = classes.iter().map(|&class| class_argument(class, names)).collect();
-            add("--class", list.join(","));
-        }
-        if self.model.precision != Precision::F32 {
-            add("--precision", self.model.precision.name().to_owned());
-        }
-        add("--device", self.device.to_owned());
-        // What draws as the model itself does needs no flag.
-        let Draw { continuous, temperature, truncation, min_p, top_k } = self.draw;
-        let numbers =
-            [("--temperature", temperature, 1.0), ("--truncate", truncation, 0.0), ("--min-p", min_p, 0.0)];
-        for (flag, value, default) in numbers {
-            if value != default {
-                add(flag, value.to_string());
-            }
-        }
-        if top_k > 0 {
-            add("--top-k", top_k.to_string());
-        }
-        if continuous {
-            words.push("--continuous".to_owned());
-        }
-        words.extend(self.show.flags());
-        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-    }
-}
-
-/// The text chunks that say how pixels are drawn.
-pub fn draw_texts(draw: Draw) -> Vec<(&'static str, String)> {
-    let mut texts = vec![
-        ("continuous", if draw.continuous { "yes" } else { "no" }.to_owned()),
-        ("temperature", draw.temperature.to_string()),
-        ("truncation", draw.truncation.to_string()),
-        ("min_p", draw.min_p.to_string()),
-    ];
-    // Pictures of models without it say nothing of it.
-    texts.extend((draw.top_k > 0).then(|| ("top_k", draw.top_k.to_string())));
-    texts
-}
-
 /// How the grid is shown.
 #[derive(clap::Args)]
 pub struct ShowArgs {
@@ -220,45 +145,4 @@ impl ShowArgs {
         }
         Ok(())
     }
-
-    /// The flags that show it in the same way.
-    fn flags(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        if self.scale > 1 {
-            words.extend(["--scale".to_owned(), self.scale.to_string()]);
-        }
-        if let Some(path) = &self.animate {
-            words.extend(["--animate".to_owned(), file_name(path)]);
-        }
-        words
-    }
-}
-
-/// A file by its name alone: folders are nobody's business, and elsewhere on other machines.
-pub fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// What made a picture.
-pub fn software() -> (&'static str, String) {
-    ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned())
-}
-
-/// How many levels a model has, where a picture or an array does not show it.
-pub fn levels_text(model: &Model) -> Option<(&'static str, String)> {
-    let levels = model.head().levels();
-    (levels != 256).then(|| (LEVELS, levels.to_string()))
-}
-
-/// Keyword of [`levels_text`].
-pub const LEVELS: &str = "levels";
-
-/// What made a picture of a model.
-pub fn model_texts(model: &Model) -> [(&'static str, String); 4] {
-    [
-        software(),
-        ("model", model.name.clone()),
-        ("model_sha256", model.sha256.clone()),
-        ("precision", model.precision.name().to_owned()),
-    ]
 }

@@ -38,6 +38,11 @@ fn parse_threads(text: &str) -> Result<Threads, String> {
 }
 
 impl EngineArgs {
+    /// A device, with the threads of the machine.
+    pub fn on(device: &str) -> Self {
+        Self { device: device.to_owned(), threads: None }
+    }
+
     pub fn threads(&self) -> usize {
         match self.threads {
             Some(Threads::Number(threads)) => threads,

@@ -67,7 +67,7 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
         scale: 1,
         delays: [100, 100],
     };
-    Ok(animation.write(path, &[super::drawing::software()])?)
+    Ok(animation.write(path, &[super::recipe::software()])?)
 }
 
 /// What a position is to a step.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Files;
-use super::drawing::file_name;
+use super::recipe::{Run, file_name};
 use crate::input::{self, Item, Labels, LeftOut, Levels, Request};
 use crate::model::Model;
 use crate::output::level_of;
@@ -102,19 +102,12 @@ impl InputArgs {
         self.paths.iter().map(|path| input::shown(path)).collect()
     }
 
-    /// What names the same images in the same folders, as a command has it.
-    pub fn words(&self) -> Vec<String> {
-        let mut words: Vec<_> = self.paths.iter().map(|path| file_name(path)).collect();
-        if self.no_recursive {
-            words.push("--no-recursive".to_owned());
-        }
-        if let Some(name) = &self.array {
-            words.extend(["--array".to_owned(), name.clone()]);
-        }
-        if let Some(path) = &self.labels {
-            words.extend(["--labels".to_owned(), file_name(path)]);
-        }
-        words
+    /// Tells a run what names the same images.
+    pub fn tell(&self, run: &mut Run) {
+        run.inputs = self.paths.iter().map(|path| file_name(path)).collect();
+        run.no_recursive = self.no_recursive;
+        run.array.clone_from(&self.array);
+        run.labels = self.labels.as_deref().map(file_name);
     }
 
     /// Reads all images; says which ones cannot be used, and why. `files` are the call's others, none of whose outputs

@@ -10,7 +10,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::model::{self, Config, Model, ModelError};
@@ -18,6 +18,7 @@ use crate::output::file;
 
 use engine::{EngineArgs, machine_threads};
 use files::Files;
+use recipe::{Recipe, Run};
 use text::{is_quiet, note, one_line, print, printable, quoted, say, table};
 
 mod architecture;
@@ -39,6 +40,7 @@ mod inspect;
 mod likelihood;
 mod merge;
 mod picture;
+mod recipe;
 mod sample;
 mod shell;
 mod target;
@@ -163,6 +165,13 @@ enum Precision {
 }
 
 impl ModelArgs {
+    /// The model of a recipe, by the name that its run has for it, or another file.
+    fn of(file: Option<&Path>, run: &Run, recipe: &Recipe) -> Result<Self> {
+        let model = file.map(Path::to_owned).or(run.model.as_ref().map(PathBuf::from));
+        let precision = Precision::from_str(&recipe.precision, false).map_err(anyhow::Error::msg)?;
+        Ok(Self { model, precision })
+    }
+
     /// The model file is read, unless the model is a built-in one.
     fn add_to(&self, files: &mut Files) {
         if let Some(path) = self.model.as_deref().filter(|path| path.is_file()) {

@@ -6,14 +6,17 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
+use crate::model::Model;
 use crate::output::{Image, png};
 
+use super::recipe::{self, Recipe, Run};
+use super::sample::{self, Picture};
 use super::target::{Item, Texts, text};
-use super::{Cli, Command, sample};
+use super::{Cli, Command, ModelArgs};
 
 /// Prints the texts of a picture.
 pub fn inspect(path: &Path, json: bool) -> Result<()> {
-    let (_, texts) = read(path)?;
+    let texts = recipe::shown(&read(path)?.1);
     if json {
         let texts: serde_json::Map<_, _> =
             texts.into_iter().map(|(key, text)| (key, text.into())).collect();
@@ -57,20 +60,45 @@ fn read(path: &Path) -> Result<(Image, Vec<(String, String)>)> {
     Ok((image, texts))
 }
 
-/// The picture as its command draws it, and on what.
+/// The picture as its recipe draws it, and on what.
 fn draw_again(texts: &Texts, model: Option<&Path>, device: Option<&str>) -> Result<(Image, String)> {
-    let command = text(texts, "command").context("it does not say its command")?;
-    let words = shlex::split(command).context("its command is broken")?;
-    let cli = Cli::try_parse_from(words).context("its command is none of this version")?;
-    let Command::Sample(mut args) = cli.command else {
-        bail!("only what `pixelcnn sample` has drawn can be drawn again from what it says");
+    let (model, recipe, run) = match Run::of(texts)? {
+        Some(run) => {
+            let recipe = Recipe::of(texts)?;
+            (ModelArgs::of(model, &run, &recipe)?.load()?, recipe, run)
+        }
+        None => of_command(texts, model)?,
     };
+    let expected = text(texts, "model_sha256").unwrap_or(&recipe.model_sha256);
+    ensure!(
+        model.sha256 == expected,
+        "model {} is not the one that drew it: its sha256 is {}, expected {expected} (-m names another file)",
+        model.name,
+        model.sha256
+    );
+    ensure!(
+        recipe.completion.is_none(),
+        "only what `pixelcnn sample` has drawn can be drawn again from what it says"
+    );
     // The rest of its batch is drawn too where the size of a batch decides how sums are rounded.
     let batch = match text(texts, "engine").is_some_and(|engine| engine.starts_with("CPU")) {
         true => Some(1),
         false => text(texts, "batch").and_then(|batch| batch.parse().ok()),
     };
-    let one = Item::of(texts).map(|item| (item.index, batch.unwrap_or(1)));
-    args.change(model, device);
-    sample::draw_again(args, one, text(texts, "model_sha256").unwrap_or(""))
+    let picture = match Item::of(texts) {
+        Some(item) => Picture::Image(item.index, batch.unwrap_or(1)),
+        None => Picture::Grid,
+    };
+    sample::draw_again(model, recipe, run, &picture, device)
+}
+
+/// Of a version before there were recipes, whose pictures have a command alone.
+fn of_command(texts: &Texts, model: Option<&Path>) -> Result<(Model, Recipe, Run)> {
+    let command = text(texts, "command").context("it says neither a run nor a command")?;
+    let words = shlex::split(command).context("its command is broken")?;
+    let cli = Cli::try_parse_from(words).context("its command is none of this version")?;
+    let Command::Sample(args) = cli.command else {
+        bail!("only what `pixelcnn sample` has drawn can be drawn again from what it says");
+    };
+    sample::older(args, model)
 }

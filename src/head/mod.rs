@@ -10,6 +10,8 @@ mod softmax;
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sampling::random::PixelNoise;
 
 /// Channels of a pixel, at most.
@@ -40,7 +42,8 @@ pub enum Kind {
 }
 
 /// The settings of a draw. The default is the model itself.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Draw {
     /// `T`: logits are divided by T, and the noise of a logistic is multiplied by T. At 0 the likeliest is drawn.
     pub temperature: f32,

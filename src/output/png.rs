@@ -58,6 +58,9 @@ pub(super) fn encoder<W: io::Write>(
 /// where they should.
 const MOST_PACKED: usize = 1100;
 
+/// Bytes of a compressed text, at most.
+const MOST_TEXT: usize = 16 << 20;
+
 /// Reads a picture such as [`write()`] makes, to its end, with its text chunks; of other kinds of PNG files the texts
 /// alone, with no levels.
 ///
@@ -85,10 +88,18 @@ pub fn decode(file: &[u8]) -> Result<(Image, Vec<(String, String)>), png::Decodi
     if channels == 0 {
         levels.clear();
     }
-    let info = reader.info();
-    let latin = info.uncompressed_latin1_text.iter().map(|t| Some((t.keyword.clone(), t.text.clone())));
-    let utf8 = info.utf8_text.iter().map(|t| Some((t.keyword.clone(), t.get_text().ok()?)));
-    let texts = latin.chain(utf8).flatten().collect();
+    let info = reader.info().clone();
+    let latin = info.uncompressed_latin1_text.into_iter().map(|t| (t.keyword, t.text));
+    // Other programs compress texts when they write a picture anew. One that cannot be read is left out.
+    let packed = info.compressed_latin1_text.into_iter().filter_map(|mut t| {
+        t.decompress_text_with_limit(MOST_TEXT).ok()?;
+        Some((t.keyword.clone(), t.get_text().ok()?))
+    });
+    let utf8 = info.utf8_text.into_iter().filter_map(|mut t| {
+        t.decompress_text_with_limit(MOST_TEXT).ok()?;
+        Some((t.keyword.clone(), t.get_text().ok()?))
+    });
+    let texts = latin.chain(packed).chain(utf8).collect();
     let (width, height) = (shape.width as usize, shape.height as usize);
     Ok((Image { width, height, channels, levels }, texts))
 }
@@ -116,5 +127,23 @@ mod tests {
                 assert!(read(&path).is_err(), "{length} of {} bytes", whole.len());
             }
         }
+    }
+
+    #[test]
+    fn texts_that_others_have_compressed_are_read() {
+        let (short, long) = ("a ".repeat(500), "a".repeat(MOST_TEXT + 1));
+        let mut file = Vec::new();
+        let mut writer = png::Encoder::new(&mut file, 1, 1).write_header().unwrap();
+        let latin = |text: &str| png::text_metadata::ZTXtChunk::new("latin", text);
+        let mut unicode = png::text_metadata::ITXtChunk::new("unicode", "crème ".repeat(500));
+        unicode.compressed = true;
+        writer.write_text_chunk(&latin(&short)).unwrap();
+        writer.write_text_chunk(&latin(&long)).unwrap();
+        writer.write_text_chunk(&unicode).unwrap();
+        writer.write_image_data(&[7]).unwrap();
+        writer.finish().unwrap();
+        assert!(file.len() < long.len() / 100);
+        let texts = [("latin", short), ("unicode", "crème ".repeat(500))];
+        assert_eq!(decode(&file).unwrap().1, texts.map(|(key, text)| (key.to_owned(), text)));
     }
 }

@@ -201,8 +201,8 @@ fn draws_are_steered_and_drawn_again() {
     shell.ok(&format!("{line} --temperature 1 --truncate 0 --min-p 0 -o same.png"));
     let plain = read_png(&shell.path("plain.png"));
     assert!(pixels(&shell.path("same.png")) == plain.0);
-    assert_eq!((&*plain.1["temperature"], &*plain.1["truncation"]), ("1", "0"));
-    assert_eq!(plain.1["min_p"], "0");
+    assert_eq!((&*plain.1["temperature"], &*plain.1["truncation"]), ("1.0", "0.0"));
+    assert_eq!(plain.1["min_p"], "0.0");
     assert!(!plain.1["command"].contains("--t"), "{}", plain.1["command"]);
     assert!(!plain.1["command"].contains("--min-p"), "{}", plain.1["command"]);
     let steering = ["--temperature 0.7", "--truncate 0.05", "--temperature 0 --truncate 0.5", "--min-p 1"];

@@ -46,8 +46,10 @@ fn shares_make_the_whole() {
         for (name, bytes) in contents(&shell.path(&shares)) {
             let (pixels, mut texts) = read_png(&shell.path(&format!("{shares}/{name}")));
             let (whole_pixels, whole_texts) = read_png(&shell.path(&format!("{whole}/{name}")));
-            let command = texts["command"].replace(&shares, &whole);
-            texts.insert("command".to_owned(), command);
+            for key in ["command", "run"] {
+                let text = texts[key].replace(&shares, &whole);
+                texts.insert(key.to_owned(), text);
+            }
             assert!(pixels == whole_pixels && texts == whole_texts, "{name}");
             assert!(!bytes.is_empty() && expected.remove(&name).is_some());
         }
@@ -108,8 +110,9 @@ fn killed_and_resumed_it_is_as_if_it_had_not_been() {
     for name in expected.keys() {
         let [expected, found] = ["expected", "unbroken"].map(|folder| {
             let (pixels, mut texts) = read_png(&shell.path(&format!("{folder}/{name}")));
-            texts.remove("batch");
-            texts.remove("command");
+            for key in ["batch", "command", "run"] {
+                texts.remove(key);
+            }
             (pixels, texts)
         });
         assert!(expected == found, "{name}");
@@ -131,7 +134,7 @@ fn other_images_are_not_taken_for_those_that_were_asked_for() {
         ("-n 3 -s 1", "its seed is 0, expected 1"),
         ("-n 3 --class 2", "its class is"),
         ("-n 3 --size 8x8", "it has another size"),
-        ("-n 3 --continuous", "its continuous is no, expected yes"),
+        ("-n 3 --continuous", "its continuous is false, expected true"),
         ("-n 3 --precision f16", "its precision is f32, expected f16"),
         ("-n 1 --first 1 --name 000000.png", "its index is 0, expected 1"),
     ] {

@@ -32,7 +32,7 @@ fn shares_become_the_whole() {
                 let (pixels, mut texts) = read_png(&shell.path(&format!("{name}/{i:06}.png")));
                 let (expected, mut expected_texts) = read_png(&shell.path(&format!("folder/{i:06}.png")));
                 assert!(pixels == expected, "{name} {i}");
-                for key in ["batch", "command", "engine"] {
+                for key in ["batch", "command", "engine", "run"] {
                     texts.remove(key);
                     expected_texts.remove(key);
                 }
@@ -137,6 +137,49 @@ fn a_picture_is_drawn_again() {
     assert!(said.contains("other.png: it says nothing of how it was drawn"), "{said}");
     let said = shell.error("inspect renamed.safetensors");
     assert!(said.contains("as a PNG file"), "{said}");
+}
+
+/// What was drawn before files had recipes, by the version of 2026-11-29: `sample -m grey.safetensors -s 7 --size 8x6 --device
+/// cpu` with `-n 5 --class 1,0 --temperature 0.9 --scale 2 -o grid.png`, and with `-n 3 --first 4` and `--each each` or `-o
+/// images.npz`.
+#[test]
+fn pictures_of_older_versions_are_drawn_again() {
+    let shell = Shell::new();
+    fs::create_dir(shell.path("each")).unwrap();
+    for (name, to) in
+        [("grid.png", "grid.png"), ("000005.png", "each/000005.png"), ("images.npz", "images.npz")]
+    {
+        let from = format!("{}/tests/older/{name}", env!("CARGO_MANIFEST_DIR"));
+        fs::copy(from, shell.path(to)).unwrap();
+    }
+    for picture in ["grid.png", "each/000005.png"] {
+        let said = shell.ok(&format!("inspect {picture} --redraw")).stdout;
+        assert!(said.ends_with("every pixel is the same\n"), "{said}");
+    }
+    // They are of the same recipe as new ones.
+    let line = "sample -m grey.safetensors -s 7 --size 8x6 --device cpu -n 3 --first 4";
+    let said = shell.ok(&format!("{line} --each each --resume")).stderr;
+    assert!(said.starts_with("1 of 3 images are there already\n"), "{said}");
+    shell.ok("merge images.npz -o merged.npz");
+    shell.ok("merge each -o new.png");
+    shell.ok(&format!("{line} -o expected.png"));
+    assert!(read_png(&shell.path("new.png")).0 == read_png(&shell.path("expected.png")).0);
+    let said = shell.error(&format!("{line} --each each --resume --temperature 0.9"));
+    assert!(said.contains("its temperature is 1, expected 0.9"), "{said}");
+}
+
+#[test]
+fn names_that_look_like_flags_are_drawn_again() {
+    let shell = Shell::new();
+    fs::rename(shell.path("grey.safetensors"), shell.path("-a grey")).unwrap();
+    shell.run(&["sample", "-m=-a grey", "-n", "2", "--device", "cpu", "-o=-b c.png"]);
+    let (pixels, texts) = read_png(&shell.path("-b c.png"));
+    let line = shlex::split(&texts["command"]).unwrap();
+    fs::remove_file(shell.path("-b c.png")).unwrap();
+    assert_eq!(shell.run(&line[1..].iter().map(String::as_str).collect::<Vec<_>>()).code, 0, "{line:?}");
+    assert!(read_png(&shell.path("-b c.png")) == (pixels, texts));
+    let said = shell.run(&["inspect", "--redraw", "--", "-b c.png"]).stdout;
+    assert!(said.ends_with("every pixel is the same\n"), "{said}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_grid_says_how_to_draw_it_again() {
         ("count", "5"),
         ("size", "8x6"),
         ("model", "grey"),
-        ("continuous", "no"),
+        ("continuous", "false"),
     ];
     for (key, value) in expected {
         assert_eq!(texts[key], value, "{key}");
@@ -62,7 +62,7 @@ fn images_are_the_same_one_by_one_and_in_any_batch() {
     shell.ok(&format!("{line} -s 1 -o other.png"));
     assert!(read_png(&shell.path("other.png")).0 != grid, "another seed gives other images");
     shell.ok(&format!("{line} --continuous -o continuous.png"));
-    assert_eq!(read_png(&shell.path("continuous.png")).1["continuous"], "yes");
+    assert_eq!(read_png(&shell.path("continuous.png")).1["continuous"], "true");
 }
 
 #[test]

@@ -121,5 +121,19 @@ pub fn read_png(path: &Path) -> (image::RgbImage, BTreeMap<String, String>) {
     let info = reader.info();
     let latin = info.uncompressed_latin1_text.iter().map(|t| (t.keyword.clone(), t.text.clone()));
     let utf8 = info.utf8_text.iter().map(|t| (t.keyword.clone(), t.get_text().unwrap()));
-    (pixels, latin.chain(utf8).collect())
+    let mut texts: BTreeMap<_, _> = latin.chain(utf8).collect();
+    let recipe = texts.get("recipe").map(|json| serde_json::from_str(json).unwrap());
+    add_settings(&recipe.unwrap_or_default(), &mut texts);
+    (pixels, texts)
+}
+
+/// Adds the settings of a recipe to the other texts, whatever they are grouped by.
+fn add_settings(recipe: &serde_json::Value, texts: &mut BTreeMap<String, String>) {
+    for (key, value) in recipe.as_object().into_iter().flatten() {
+        match value {
+            serde_json::Value::Object(_) => add_settings(value, texts),
+            serde_json::Value::String(text) => _ = texts.insert(key.clone(), text.clone()),
+            other => _ = texts.insert(key.clone(), other.to_string()),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::input::{Pixels, decode};
 
 use crate::cli::Files;
-use crate::cli::drawing::file_name;
+use crate::cli::recipe::file_name;
 
 /// What is known.
 #[derive(clap::Args)]
@@ -117,18 +117,18 @@ impl Known {
         };
         ensure!(
             known.contains(&false),
-            "there is nothing to draw: {} leaves no pixel unknown",
+            "there is nothing to draw: --{} leaves no pixel unknown",
             self.flag().join(" ")
         );
         Ok(known)
     }
 
-    /// The flag that says it.
+    /// The flag that says it, without its dashes, and its value.
     pub fn flag(&self) -> [String; 2] {
         match self {
-            Self::Rows(rows) => ["--rows".to_owned(), rows.to_string()],
-            Self::Outside(text, _) => ["--box".to_owned(), text.clone()],
-            Self::Black(name, _) => ["--mask".to_owned(), name.clone()],
+            Self::Rows(rows) => ["rows".to_owned(), rows.to_string()],
+            Self::Outside(text, _) => ["box".to_owned(), text.clone()],
+            Self::Black(name, _) => ["mask".to_owned(), name.clone()],
         }
     }
 }

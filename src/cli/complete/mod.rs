@@ -12,10 +12,9 @@ use crate::model::Model;
 use crate::sampling::random::Noise;
 use crate::sampling::resampling::{choose, effective_sample_size};
 
-use super::drawing::{
-    Again, DrawArgs, Seed, ShowArgs, draw_texts, file_name, levels_text, model_texts, parse_seed,
-};
+use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
 use super::input::{Classes, Input, InputArgs, Inputs};
+use super::recipe::{self, Recipe, Run, file_name};
 use super::{EngineArgs, Files, ModelArgs, images, say};
 use known::KnownArgs;
 use target::Target;
@@ -143,7 +142,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let work = Work { args, model: &model, seed, lanes: args.count * args.particles };
     let drawn = work.draw(&tasks, &mut target)?;
-    let texts = work.texts(&known, &tasks, &drawn);
+    let texts = work.texts(&known, &tasks, &drawn)?;
     let place = target.finish(args, &texts)?;
 
     if args.particles > 1 {
@@ -329,55 +328,36 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The command that draws the same again.
-    fn command(&self, known: &known::Known, drawn: &Drawn) -> String {
-        let args = self.args;
-        let mut words = args.input.words();
-        words.extend(known.flag());
-        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-        add("-n", args.count.to_string());
-        if args.particles > 1 {
-            add("--particles", args.particles.to_string());
-        }
-        match &args.each {
-            Some(folder) => add("--each", file_name(folder)),
-            None => add("-o", file_name(&args.output)),
-        }
-        let of_one_size = || if let [batch] = drawn.batches[..] { Some(batch) } else { None };
-        let classes =
-            args.class.as_ref().map(|list| super::parse_classes(list, self.model).unwrap_or_default());
-        let again = Again {
-            model: self.model,
-            path: args.model.model.as_deref(),
-            batch: args.batch.or_else(of_one_size),
-            seed: self.seed,
-            classes: classes.as_deref(),
-            device: &drawn.device,
-            draw: args.draw.draw(),
-            show: &args.show,
-        };
-        again.command("complete", words)
-    }
-
     /// What the files say of how they were made, and of each completion: its image, class, and effective sample
     /// size.
-    fn texts(&self, known: &known::Known, tasks: &[Task], drawn: &Drawn) -> Texts {
+    fn texts(&self, known: &known::Known, tasks: &[Task], drawn: &Drawn) -> Result<Texts> {
+        let (args, model) = (self.args, self.model);
         let names = |of: &dyn Fn(&Task) -> String| tasks.iter().map(of).collect::<Vec<_>>();
         let batches = drawn.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-        let [flag, value] = known.flag();
-        let mut shared = model_texts(self.model).to_vec();
-        shared.extend(levels_text(self.model));
-        shared.extend(draw_texts(self.args.draw.draw()));
-        shared.extend([
-            ("seed", self.seed.to_string()),
-            ("known", format!("{} {value}", flag.trim_start_matches('-'))),
-            ("completions", self.args.count.to_string()),
-            ("particles", self.args.particles.to_string()),
-            ("engine", drawn.engine.clone()),
-            ("batch", batches),
-            ("command", self.command(known, drawn)),
-        ]);
-        Texts {
+        let recipe = Recipe {
+            completion: Some(recipe::Completion {
+                known: known.flag().join(" "),
+                completions: args.count,
+                particles: args.particles,
+            }),
+            ..Recipe::new(model, self.seed, args.draw.draw())
+        };
+        let of_one_size = || if let [batch] = drawn.batches[..] { Some(batch) } else { None };
+        let name = |path: &Option<PathBuf>| path.as_deref().map(file_name);
+        let mut run = Run {
+            model: name(&args.model.model),
+            classes: args.class.as_ref().map(|list| super::parse_classes(list, model)).transpose()?,
+            batch: args.batch.or_else(of_one_size),
+            device: drawn.device.clone(),
+            output: args.each.is_none().then(|| file_name(&args.output)),
+            each: name(&args.each),
+            animate: name(&args.show.animate),
+            scale: args.show.scale,
+            ..Run::default()
+        };
+        args.input.tell(&mut run);
+        let shared = recipe::texts(&recipe, &run, model, drawn.engine.clone(), batches);
+        Ok(Texts {
             shared,
             names: names(&|task| file_name(task.input.name.as_ref())),
             classes: tasks
@@ -388,13 +368,13 @@ impl Work<'_> {
                 })
                 .collect(),
             effective: (self.args.particles > 1).then(|| drawn.effective.clone()),
-        }
+        })
     }
 }
 
 /// Texts of the files.
 struct Texts {
-    shared: Vec<(&'static str, String)>,
+    shared: Vec<(String, String)>,
     /// Of each image.
     names: Vec<String>,
     /// Of each image's completions.

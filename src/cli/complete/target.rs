@@ -109,12 +109,15 @@ impl Target {
         let list =
             |effective: &[f64]| effective.iter().map(|e| format!("{e:.2}")).collect::<Vec<_>>().join(",");
         let mut of_all = texts.shared.clone();
-        of_all.push(("images", texts.names.join(",")));
+        let mut add = |key: &str, text: String| of_all.push((key.to_owned(), text));
+        add("images", texts.names.join(","));
         let classes: Vec<_> = texts.classes.iter().flatten().flatten().cloned().collect();
         if !classes.is_empty() {
-            of_all.push(("classes", classes.join(",")));
+            add("classes", classes.join(","));
         }
-        of_all.extend(texts.effective.as_ref().map(|e| ("effective_sample_size", list(e))));
+        if let Some(effective) = &texts.effective {
+            add("effective_sample_size", list(effective));
+        }
         let animated = args.show.finish(self.drawing.as_ref(), &of_all);
         let Some(mut folder) = self.folder.take() else {
             let write = |grid: &Grid| {
@@ -126,11 +129,15 @@ impl Target {
         let of_one = |number: usize, k: usize| {
             let mut of_one = texts.shared.clone();
             let index = number * args.count + k;
-            of_one.extend([("index", index.to_string()), ("image", texts.names[number].clone())]);
-            of_one.extend(texts.classes[number][k].clone().map(|class| ("class", class)));
-            of_one.extend(
-                texts.effective.as_ref().map(|e| ("effective_sample_size", list(&e[index..=index]))),
-            );
+            let mut add = |key: &str, text: String| of_one.push((key.to_owned(), text));
+            add("index", index.to_string());
+            add("image", texts.names[number].clone());
+            if let Some(class) = &texts.classes[number][k] {
+                add("class", class.clone());
+            }
+            if let Some(effective) = &texts.effective {
+                add("effective_sample_size", list(&effective[index..=index]));
+            }
             of_one
         };
         crate::cli::all([put_each(&mut folder, &self.kept, &of_one), animated])?;
@@ -142,7 +149,7 @@ impl Target {
 fn put_each(
     folder: &mut Folder,
     kept: &[(usize, usize, Image)],
-    texts: &dyn Fn(usize, usize) -> Vec<(&'static str, String)>,
+    texts: &dyn Fn(usize, usize) -> Vec<(String, String)>,
 ) -> Result<()> {
     let put = |folder: &mut Folder, (number, k, image): &(usize, usize, Image)| {
         let texts = texts(*number, *k);

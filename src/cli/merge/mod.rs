@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use super::target::{Folder, Item, Series, Target, Template, same_images, text, turns};
+use super::target::{Folder, Item, Series, Target, Template, text, turns};
 use super::{Files, counted, note};
 use part::{Look, Part};
 
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
         width: look.width,
         height: look.height,
         channels: look.channels,
-        levels: look.levels(),
+        levels: look.recipe.levels,
         turns: turns(&whole.classes()),
     };
     let mut target = open(args, &series, &whole, &look)?;
@@ -92,9 +92,9 @@ fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Targ
     let indices = &series.indices;
     files.writes_each("-o", path, |name| args.name.makes(name, path, indices.clone(), &item));
     files.check()?;
-    let folder = Folder::open("-o", path, &args.name, series, indices.clone(), &item)?;
+    let folder = Folder::open("-o", path, &args.name, series, indices.clone(), &item, look.recipe.clone())?;
     if !args.overwrite {
-        folder.refuse_others(indices, &item, &look.texts, &[], "")?;
+        folder.refuse_others(indices, &item, &[], "")?;
     }
     Ok(Target::Each(folder))
 }
@@ -115,14 +115,11 @@ struct Whole {
 impl Whole {
     fn add(&mut self, part: Part, found: Look) -> Result<()> {
         let first = self.look.get_or_insert_with(|| found.clone());
-        same_images(&first.texts, &found.texts).and_then(|()| first.same_shape(&found)).map_err(
-            |difference| {
-                let path = part.path.display();
-                anyhow::anyhow!(
-                    "{path} is not of the same model, seed and settings as the others: {difference}"
-                )
-            },
-        )?;
+        let difference = first.recipe.difference(&found.recipe).or(first.same_shape(&found).err());
+        if let Some(difference) = difference {
+            let path = part.path.display();
+            bail!("{path} is not of the same model, seed and settings as the others: {difference}");
+        }
         for (key, value) in &first.texts {
             if text(&found.texts, key) != Some(value) {
                 self.differ.insert(key.clone());

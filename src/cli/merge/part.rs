@@ -11,7 +11,7 @@ use crate::output::npy::Type;
 use crate::output::npz::NpzReader;
 use crate::output::{level_of, png};
 
-use crate::cli::drawing::LEVELS;
+use crate::cli::recipe::{Recipe, parse_size};
 use crate::cli::target::{self, IMAGES, Item, LABELS, NTHS, Texts, own_texts, text};
 
 /// A picture, or an array of images.
@@ -26,17 +26,13 @@ pub struct Part {
 #[derive(Clone)]
 pub struct Look {
     pub texts: Vec<(String, String)>,
+    pub recipe: Recipe,
     pub width: usize,
     pub height: usize,
     pub channels: usize,
 }
 
 impl Look {
-    /// Levels of a channel.
-    pub fn levels(&self) -> usize {
-        text(&self.texts, LEVELS).and_then(|levels| levels.parse().ok()).unwrap_or(256)
-    }
-
     /// Whether images are of one size and number of channels; else the difference.
     pub fn same_shape(&self, found: &Self) -> Result<(), String> {
         let shown = |l: &Self| format!("{}x{} with {} channels", l.width, l.height, l.channels);
@@ -67,6 +63,7 @@ pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Resul
         let item = Item::of(&texts).filter(|_| image.channels > 0);
         let item = item.context("it does not say which image of a run it is").with_context(of_file)?;
         let look = Look {
+            recipe: Recipe::of(&texts).with_context(of_file)?,
             texts: own_texts(&texts),
             width: image.width,
             height: image.height,
@@ -84,8 +81,8 @@ fn array(path: &Path) -> Result<(Part, Look)> {
     let mut npz = NpzReader::open(path).context("cannot be read as an .npz file")?;
     let texts = target::read_about(&mut npz)?;
     let number = |key: &str| text(&texts, key).and_then(|text| text.parse::<u64>().ok());
-    let size = text(&texts, "size").and_then(|size| size.split_once('x'));
-    let size = size.and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    let recipe = Recipe::of(&texts)?;
+    let size = recipe.size.as_deref().and_then(|size| parse_size(size).ok());
     let (Some(first), Some(count), Some(channels), Some((width, height))) =
         (number("first_index"), number("count"), number("channels"), size)
     else {
@@ -101,7 +98,7 @@ fn array(path: &Path) -> Result<(Part, Look)> {
         Item { index: first + i, class, nth }
     };
     let items = (0..count).map(item).collect();
-    let look = Look { texts: own_texts(&texts), width, height, channels: channels as usize };
+    let look = Look { texts: own_texts(&texts), recipe, width, height, channels: channels as usize };
     Ok((Part { path: path.to_owned(), is_array: true, items }, look))
 }
 
@@ -130,15 +127,15 @@ impl Part {
         if !self.is_array {
             let (image, texts) = png::read(&self.path).with_context(of_file)?;
             let levels: Vec<_> =
-                image.levels.iter().map(|&shade| level_of(shade, look.levels()).0).collect();
+                image.levels.iter().map(|&shade| level_of(shade, look.recipe.levels).0).collect();
             return put(&self.items[0], &levels, &own_texts(&texts));
         }
         let mut npz = NpzReader::open(&self.path).with_context(of_file)?;
         let texts = own_texts(&target::read_about(&mut npz).with_context(of_file)?);
         let Look { width, height, channels, .. } = *look;
         // As `Array` writes them.
-        let stored = if look.levels() == 256 { 3 } else { channels };
-        let numbers = if look.levels() <= 256 { Type::U8 } else { Type::U16 };
+        let stored = if look.recipe.levels == 256 { 3 } else { channels };
+        let numbers = if look.recipe.levels <= 256 { Type::U8 } else { Type::U16 };
         let shape = [self.items.len(), height, width, stored];
         let array = npz.array(IMAGES, numbers, &shape).with_context(of_file)?;
         let mut array =

@@ -7,17 +7,19 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::engine::{EngineError, Room, Want};
+use crate::engine::{EngineError, Room};
 use crate::model::Model;
 use crate::output::{Image, shades};
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
+use super::recipe::{Recipe, Run, file_name, parse_size, size_text};
 use super::target::{Target, Template};
 use super::{EngineArgs, ModelArgs, counted, images, note};
 use outputs::{Outputs, check_files};
 use plan::Plan;
 use pool::{Work, Worker};
-use range::{Shard, parse_shard};
+pub use range::Shard;
+use range::parse_shard;
 use scores::Scores;
 
 mod outputs;
@@ -121,16 +123,9 @@ fn parse_batch(text: &str) -> Result<Batch, String> {
     }
 }
 
-fn parse_size(text: &str) -> Result<(usize, usize), String> {
-    let parse = |(width, height): (&str, &str)| Some((width.parse().ok()?, height.parse().ok()?));
-    text.split_once(['x', 'X'])
-        .and_then(parse)
-        .ok_or("expected width and height in pixels, such as 32x32".into())
-}
-
 pub fn run(args: &Args) -> Result<()> {
     refuse_random_parts(args)?;
-    let mut plan = plan(args, args.model.load()?)?;
+    let plan = plan(args, args.model.load()?)?;
     if args.each.is_none() && args.name != *DEFAULT_NAME {
         bail!("--name: names the files of --each (add --each DIR)");
     }
@@ -146,31 +141,29 @@ pub fn run(args: &Args) -> Result<()> {
     let mut outputs = Outputs::open(args, &plan)?;
     let mut todo = vec![plan.indices.clone()];
     if let Target::Each(folder) = &outputs.target {
-        let (item, settings) = (|index| plan.item(index), plan.settings(&[]));
+        let item = |index| plan.item(index);
         if args.resume {
             folder.remove_abandoned();
-            let found = folder.resume(plan.indices.clone(), &item, &settings, args.overwrite)?;
+            let found = folder.resume(plan.indices.clone(), &item, args.overwrite)?;
             note(&format!("{} of {} are there already{}", found.kept, counted(count), found.doubts()));
             todo = found.missing;
         } else if !args.overwrite {
             let own = [&args.show.animate, &args.scores].into_iter().flatten();
             let own: Vec<_> = own.map(PathBuf::as_path).collect();
-            folder.refuse_others(&plan.whole, &item, &settings, &own, "--resume goes on with a run; ")?;
+            folder.refuse_others(&plan.whole, &item, &own, "--resume goes on with a run; ")?;
         }
         if todo.is_empty() {
             return Ok(());
         }
     }
     let mut left = images_in(&todo);
-    let mut workers = match count {
-        0 => Vec::new(),
-        // For as many as without --resume, so that batches and what is said of them are the same.
-        _ => workers(args, &mut plan, count)?,
-    };
+    // For as many as without --resume, so that batches and what is said of them are the same.
+    let (mut workers, run) = workers(&args.engine, args.batch, &plan, count)?;
 
     let start = Instant::now();
     let mut done = count - left;
-    let told: Vec<_> = workers.iter().map(|worker| (plan.settings(&[worker]), worker.batch)).collect();
+    let told: Vec<_> =
+        workers.iter().map(|worker| (plan.settings(&run, &[worker]), worker.batch)).collect();
     for round in 1.. {
         let bar = super::progress(images_in(&todo), plan.width * plan.height);
         let work = Work {
@@ -201,7 +194,7 @@ pub fn run(args: &Args) -> Result<()> {
         (done, left) = (count - again, left + again);
     }
     let mean = outputs.scores.as_ref().map(Scores::mean);
-    let place = outputs.finish(args, &plan.about(&workers.iter().collect::<Vec<_>>()))?;
+    let place = outputs.finish(args, &plan.about(&run, &workers.iter().collect::<Vec<_>>()))?;
     let seconds = start.elapsed().as_secs_f64();
     note(&format!(
         "{} ({}x{}, model {}) on {} in {seconds:.2} s, {:.1} images/s: {place}",
@@ -244,41 +237,36 @@ fn images_in(ranges: &[Range<u64>]) -> usize {
 /// Bytes of images that may wait for an earlier one to be written.
 const MOST_WAITING: usize = 64 << 20;
 
-impl Args {
-    /// With another model file or device, where one is given.
-    pub fn change(&mut self, model: Option<&Path>, device: Option<&str>) {
-        if let Some(model) = model {
-            self.model.model = Some(model.to_owned());
-        }
-        if let Some(device) = device {
-            device.clone_into(&mut self.engine.device);
-        }
-    }
+/// What a picture says it is: one image of a run, by its index and the images that were drawn with it, or the grid.
+pub enum Picture {
+    Image(u64, usize),
+    Grid,
 }
 
-/// Draws the grid of a command again, or one of its images, of an index, as the first of so many; and says on what.
-pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Result<(Image, String)> {
-    if let Some((index, batch)) = one {
-        (args.first, args.count, args.shard) = (index, batch, None);
-    }
-    args.scores = None;
-    let model = args.model.load()?;
-    ensure!(
-        model.sha256 == sha256,
-        "model {} is not the one that drew it: its sha256 is {}, expected {sha256} (-m names another file)",
-        model.name,
-        model.sha256
-    );
-    let mut plan = plan(&args, model)?;
-    let (first, count) = (plan.indices.start, (plan.indices.end - plan.indices.start) as usize);
-    let Plan { width, height, .. } = plan;
+/// Draws a picture again, and says on what.
+pub fn draw_again(
+    model: Model,
+    recipe: Recipe,
+    run: Run,
+    picture: &Picture,
+    device: Option<&str>,
+) -> Result<(Image, String)> {
+    let engine = EngineArgs::on(device.unwrap_or(&run.device));
+    let batch = run.batch.map(Batch::Images);
+    let run = match *picture {
+        Picture::Image(first, count) => Run { first, count, shard: None, scale: 1, ..run },
+        Picture::Grid => run,
+    };
+    let (shard, scale) = (run.shard, run.scale);
+    let plan = Plan::new(model, recipe, Run { scores: None, ..run }, shard)?;
     let mut series = plan.series();
-    if one.is_some() {
+    let (first, count) = (plan.indices.start, series.count());
+    if let Picture::Image(..) = picture {
         series.indices.end = first + 1;
     }
     let mut grid = series.grid().context("the grid would take more than 1 GiB")?;
-    let mut workers = workers(&args, &mut plan, count)?;
-    let bar = super::progress(count, width * height);
+    let (mut workers, _) = workers(&engine, batch, &plan, count)?;
+    let bar = super::progress(count, plan.width * plan.height);
     let all = [plan.indices.clone()];
     let work = Work {
         todo: &all,
@@ -294,7 +282,6 @@ pub fn draw_again(mut args: Args, one: Option<(u64, usize)>, sha256: &str) -> Re
     });
     bar.finish_and_clear();
     drawn?;
-    let scale = if one.is_some() { 1 } else { args.show.scale };
     Ok((grid.image().enlarged(scale), names(&workers)))
 }
 
@@ -302,39 +289,55 @@ fn names(workers: &[Worker]) -> String {
     workers.iter().map(|worker| worker.name.as_str()).collect::<Vec<_>>().join(" + ")
 }
 
-/// What is to be drawn, as far as no engine has to be known for it.
+/// What a command asks for.
 fn plan(args: &Args, model: Model) -> Result<Plan> {
-    model.head().check(&args.draw.draw())?;
+    let classes = args.class.as_ref().map(|list| super::parse_classes(list, &model)).transpose()?;
     let (width, height) = args.size.unwrap_or(model.size());
-    if let Some(problem) = super::size_problem(width, height, &model) {
-        bail!("--size: {problem}");
-    }
-    let classes = match &args.class {
-        Some(list) => super::parse_classes(list, &model)?,
-        None => (0..model.classes().len()).collect(),
+    let recipe = Recipe {
+        size: Some(size_text(width, height)),
+        ..Recipe::new(&model, args.seed.number(), args.draw.draw())
     };
-    let whole = range::indices(args.first, args.count).with_context(|| {
-        format!("--first {}: {} more would pass the last index, {}", args.first, args.count, u64::MAX - 1)
-    })?;
-    let seed = args.seed.number();
-    Ok(Plan {
-        model,
-        width,
-        height,
-        indices: args.shard.map_or(whole.clone(), |shard| shard.of(&whole)),
-        whole,
-        seed,
+    let name = |path: &Option<PathBuf>| path.as_deref().map(file_name);
+    let each = args.each.is_some();
+    let run = Run {
+        model: name(&args.model.model),
+        first: args.first,
+        count: args.count,
+        shard: args.shard.filter(|_| !each),
         classes,
-        draw: args.draw.draw(),
-        want: Want { likelihood: args.scores.is_some(), ..Want::default() },
-        command: String::new(),
-    })
+        output: (!each).then(|| file_name(&args.output)),
+        each: name(&args.each),
+        name: (each && args.name != *DEFAULT_NAME).then(|| args.name.as_str().to_owned()),
+        scores: name(&args.scores),
+        animate: name(&args.show.animate),
+        scale: args.show.scale,
+        ..Run::default()
+    };
+    Plan::new(model, recipe, run, args.shard)
 }
 
-/// Engines on the devices that are asked for, ready to draw `count` images together; the command goes into the plan.
-fn workers(args: &Args, plan: &mut Plan, count: usize) -> Result<Vec<Worker>> {
-    let Plan { model, width, height, .. } = &*plan;
-    let mut devices = args.engine.choose_all(model, count)?;
+/// What a command of an older version drew, and its model: `-m` and `--device` may be others.
+pub fn older(mut args: Args, model: Option<&Path>) -> Result<(Model, Recipe, Run)> {
+    if let Some(model) = model {
+        args.model.model = Some(model.to_owned());
+    }
+    let Plan { model, recipe, run, .. } = plan(&args, args.model.load()?)?;
+    let batch = if let Some(Batch::Images(batch)) = args.batch { Some(batch) } else { None };
+    Ok((model, recipe, Run { device: args.engine.device, batch, ..run }))
+}
+
+/// Engines on the devices that are asked for, ready to draw `count` images together; and the run, with what it comes to.
+fn workers(
+    engine: &EngineArgs,
+    batch: Option<Batch>,
+    plan: &Plan,
+    count: usize,
+) -> Result<(Vec<Worker>, Run)> {
+    if count == 0 {
+        return Ok((Vec::new(), plan.run.clone()));
+    }
+    let Plan { model, width, height, .. } = plan;
+    let mut devices = engine.choose_all(model, count)?;
     let share = count.div_ceil(devices.len());
     let several = devices.len() > 1;
     let mut workers: Vec<Worker> = Vec::new();
@@ -342,7 +345,7 @@ fn workers(args: &Args, plan: &mut Plan, count: usize) -> Result<Vec<Worker>> {
     for devices in &mut devices {
         let mut start = || {
             let mut engine = devices.start(model, *width, *height)?;
-            let batch = match args.batch {
+            let batch = match batch {
                 Some(Batch::Images(batch)) => match engine.prepare(Room::For(batch)) {
                     Err(EngineError::BatchTooLarge { .. }) if batch > share => {
                         note(&format!("batch: {share} (all images; {batch} would not fit)"));
@@ -370,6 +373,6 @@ fn workers(args: &Args, plan: &mut Plan, count: usize) -> Result<Vec<Worker>> {
     }
     let Some(first) = workers.first() else { bail!("none of the devices can be used") };
     let batch = workers.iter().all(|worker| worker.batch == first.batch).then_some(first.batch);
-    plan.command = plan.command_line(args, &arguments.join(","), batch);
-    Ok(workers)
+    let run = Run { device: arguments.join(","), batch, ..plan.run.clone() };
+    Ok((workers, run))
 }

@@ -49,7 +49,8 @@ impl Outputs {
             None => Target::file(&args.output, &series, args.show.scale)?,
             Some(path) => {
                 let item = |index| plan.item(index);
-                let folder = Folder::open("--each", path, &args.name, &series, plan.whole.clone(), &item)?;
+                let (name, whole, recipe) = (&args.name, plan.whole.clone(), plan.recipe.clone());
+                let folder = Folder::open("--each", path, name, &series, whole, &item, recipe)?;
                 folder.make_for([&args.show.animate, &args.scores].into_iter().flatten())?;
                 Target::Each(folder)
             }
@@ -85,7 +86,7 @@ impl Outputs {
             return Ok(Vec::new());
         }
         let item = |index| plan.item(index);
-        let found = folder.resume(plan.indices.clone(), &item, &plan.settings(&[]), true)?;
+        let found = folder.resume(plan.indices.clone(), &item, true)?;
         let place = folder.path().display();
         let again = counted(images_in(&found.missing));
         crate::cli::say(&format!(

@@ -1,34 +1,57 @@
-//! What is to be drawn, and how that is told: the command that draws it again, and the text chunks of its files.
+//! What is to be drawn, checked, and how files tell of it.
 
 use std::ops::Range;
 
-use crate::engine::{Draw, Request, RequestError, Want};
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::engine::{Request, RequestError, Want};
 use crate::model::Model;
 
 use super::pool::Worker;
-use super::range::Shard;
-use super::{Args, DEFAULT_NAME};
-use crate::cli::drawing::{Again, draw_texts, file_name, levels_text, model_texts};
+use super::range::{self, Shard};
+use crate::cli::recipe::{self, Recipe, Run, parse_size};
 use crate::cli::target::{Item, Series, turns};
 
-/// What is to be drawn, with everything that was left open decided.
+/// What is to be drawn, with everything that was left open decided but for what it is drawn on.
 pub struct Plan {
     pub model: Model,
+    pub recipe: Recipe,
+    pub run: Run,
     pub width: usize,
     pub height: usize,
     /// Indices of all images, and of those that this process draws.
     pub whole: Range<u64>,
     pub indices: Range<u64>,
-    pub seed: u64,
     /// The classes that are cycled over the indices; none for an unconditional model.
     pub classes: Vec<usize>,
-    pub draw: Draw,
-    pub want: Want,
-    /// The command that draws the same again.
-    pub command: String,
+    want: Want,
 }
 
 impl Plan {
+    /// Checks that the model can draw it. All processes of a run that writes a file an image have the same `run`,
+    /// whichever their share.
+    pub fn new(model: Model, recipe: Recipe, run: Run, shard: Option<Shard>) -> Result<Self> {
+        model.head().check(&recipe.draw)?;
+        let size = recipe.size.as_deref().context("its size is missing")?;
+        let (width, height) = parse_size(size).map_err(anyhow::Error::msg)?;
+        if let Some(problem) = crate::cli::size_problem(width, height, &model) {
+            bail!("--size: {problem}");
+        }
+        let known = model.classes().len();
+        let classes = run.classes.clone().unwrap_or_else(|| (0..known).collect());
+        ensure!(
+            classes.iter().all(|class| *class < known),
+            "--class: model {} has {known} classes",
+            model.name
+        );
+        let whole = range::indices(run.first, run.count).with_context(|| {
+            format!("--first {}: {} more would pass the last index, {}", run.first, run.count, u64::MAX - 1)
+        })?;
+        let indices = shard.map_or(whole.clone(), |shard| shard.of(&whole));
+        let want = Want { likelihood: run.scores.is_some(), ..Want::default() };
+        Ok(Self { model, recipe, run, width, height, whole, indices, classes, want })
+    }
+
     /// The class of an image.
     pub fn class(&self, index: u64) -> Option<usize> {
         let classes = self.classes.len().max(1) as u64;
@@ -51,7 +74,7 @@ impl Plan {
     pub fn request(&self, indices: &[u64]) -> Result<Request, RequestError> {
         let images = indices.iter().map(|&index| (index, self.class(index)));
         let shape = self.model.shape(self.width, self.height);
-        Ok(Request::sample(shape, self.seed, images)?.drawing(self.draw)?.wanting(self.want))
+        Ok(Request::sample(shape, self.recipe.seed, images)?.drawing(self.recipe.draw)?.wanting(self.want))
     }
 
     pub fn series(&self) -> Series {
@@ -65,72 +88,23 @@ impl Plan {
         }
     }
 
-    /// The command that draws the same again; `device` is what to give `--device`.
-    pub fn command_line(&self, args: &Args, device: &str, batch: Option<usize>) -> String {
-        let mut words = Vec::new();
-        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-        if self.whole.start > 0 {
-            add("--first", self.whole.start.to_string());
-        }
-        add("-n", (self.whole.end - self.whole.start).to_string());
-        add("--size", format!("{}x{}", self.width, self.height));
-        match &args.each {
-            Some(folder) => {
-                add("--each", file_name(folder));
-                if args.name != *DEFAULT_NAME {
-                    add("--name", args.name.as_str().to_owned());
-                }
-            }
-            None => {
-                if let Some(Shard { part, parts }) = args.shard {
-                    add("--shard", format!("{part}/{parts}"));
-                }
-                add("-o", file_name(&args.output));
-            }
-        }
-        if let Some(path) = &args.scores {
-            add("--scores", file_name(path));
-        }
-        let again = Again {
-            model: &self.model,
-            path: args.model.model.as_deref(),
-            batch,
-            seed: self.seed,
-            classes: args.class.is_some().then_some(&self.classes[..]),
-            device,
-            draw: self.draw,
-            show: &args.show,
-        };
-        again.command("sample", words)
-    }
-
-    /// What files say of how their images were drawn, and by which of the engines.
-    pub fn settings(&self, workers: &[&Worker]) -> Vec<(String, String)> {
+    /// What files say of how their images were drawn in a run, and by which of the engines.
+    pub fn settings(&self, run: &Run, workers: &[&Worker]) -> Vec<(String, String)> {
         let joined = |of: &dyn Fn(&Worker) -> String| {
             let mut texts: Vec<_> = workers.iter().map(|worker| of(worker)).collect();
             texts.dedup();
             texts.join(" + ")
         };
-        let [software, model, sha256, precision] = model_texts(&self.model);
-        let settings = [
-            software,
-            model,
-            sha256,
-            ("seed", self.seed.to_string()),
-            ("range", format!("{}-{}", self.whole.start, self.whole.end - 1)),
-            ("size", format!("{}x{}", self.width, self.height)),
-            precision,
-            ("engine", joined(&|worker| worker.name.clone())),
-            ("batch", joined(&|worker| worker.batch.to_string())),
-            ("command", self.command.clone()),
-        ];
-        let settings = settings.into_iter().chain(levels_text(&self.model)).chain(draw_texts(self.draw));
-        settings.map(|(key, text)| (key.to_owned(), text)).collect()
+        let (engine, batch) =
+            (joined(&|worker| worker.name.clone()), joined(&|worker| worker.batch.to_string()));
+        let mut texts = recipe::texts(&self.recipe, run, &self.model, engine, batch);
+        texts.push(("range".to_owned(), format!("{}-{}", self.whole.start, self.whole.end - 1)));
+        texts
     }
 
     /// What the file of all images says.
-    pub fn about(&self, workers: &[&Worker]) -> Vec<(String, String)> {
-        let mut texts = self.settings(workers);
+    pub fn about(&self, run: &Run, workers: &[&Worker]) -> Vec<(String, String)> {
+        let mut texts = self.settings(run, workers);
         let mut add = |key: &str, text: String| texts.push((key.to_owned(), text));
         add("first_index", self.indices.start.to_string());
         add("channels", self.model.head().channels().to_string());

@@ -13,8 +13,9 @@ use crate::input::images_in;
 use crate::output::file::{self, OutputError, Place, folded};
 use crate::output::{Image, png, shades};
 
-use super::{Item, Series, Template, Texts, same_images};
-use crate::cli::{counted, note};
+use super::{Item, Series, Template, Texts};
+use crate::cli::recipe::Recipe;
+use crate::cli::{counted, note, one_line};
 
 /// A folder of files, named by a template.
 pub struct Folder {
@@ -22,6 +23,8 @@ pub struct Folder {
     flag: &'static str,
     folder: file::Folder,
     template: Template,
+    /// What its images are made by.
+    recipe: Recipe,
     /// Hashes of the images that this run has written.
     written: HashSet<u64>,
     width: usize,
@@ -67,6 +70,7 @@ impl Folder {
         series: &Series,
         whole: Range<u64>,
         item: &dyn Fn(u64) -> Item,
+        recipe: Recipe,
     ) -> Result<Self> {
         ensure!(!path.is_file(), "{flag}: {} is a file (give a folder)", path.display());
         series.check_picture()?;
@@ -75,7 +79,7 @@ impl Folder {
         let folder = file::Folder::new(path, Path::new(&template.name(&last)))?;
         let Series { width, height, channels, levels, .. } = *series;
         let (template, written) = (template.clone(), HashSet::new());
-        Ok(Self { flag, folder, template, written, width, height, channels, levels })
+        Ok(Self { flag, folder, template, recipe, written, width, height, channels, levels })
     }
 
     /// Makes the folder if one of these files, which are begun before there is an image, is to be in it.
@@ -95,9 +99,7 @@ impl Folder {
         let levels = shades(levels, self.levels);
         let image = Image { width: self.width, height: self.height, channels: self.channels, levels };
         let name = self.template.name(item);
-        if let Some(other) =
-            self.own_image(&self.path().join(&name), settings).filter(|other| other != item)
-        {
+        if let Some(other) = self.own_image(&self.path().join(&name)).filter(|other| other != item) {
             bail!(
                 "cannot write {}: it holds image {} of this run (--name: add {{index}})",
                 self.path().join(name).display(),
@@ -114,10 +116,10 @@ impl Folder {
 
     /// The image of a file, if this run has written it. Names that differ may be one file: what is checked beforehand
     /// is how the file system compares them, and that may be more than case.
-    fn own_image(&self, path: &Path, settings: &Texts) -> Option<Item> {
+    fn own_image(&self, path: &Path) -> Option<Item> {
         let (_, texts) = png::read(path).ok()?;
         let item = Item::of(&texts).filter(|item| self.written.contains(&hash(item)))?;
-        same_images(settings, &texts).is_ok().then_some(item)
+        Recipe::of(&texts).is_ok_and(|recipe| recipe == self.recipe).then_some(item)
     }
 
     /// How many images have vanished since the last call, with the folder or one in it.
@@ -142,7 +144,6 @@ impl Folder {
         &self,
         whole: &Range<u64>,
         item: &dyn Fn(u64) -> Item,
-        settings: &Texts,
         own: &[&Path],
         instead: &str,
     ) -> Result<()> {
@@ -161,7 +162,7 @@ impl Folder {
                     }
                     Some(found) => {
                         let item = item(found.index);
-                        self.difference(&item, settings, &image, &texts).or_else(|| {
+                        self.difference(&item, &image, &texts).or_else(|| {
                             let expected = self.file(&item);
                             let is_named = folded(&expected) == folded(&path);
                             (!is_named).then(|| format!("its name would be {}", expected.display()))
@@ -188,7 +189,6 @@ impl Folder {
         &self,
         indices: Range<u64>,
         item: &dyn Fn(u64) -> Item,
-        settings: &Texts,
         overwrite: bool,
     ) -> Result<Found> {
         let mut found = Found::default();
@@ -196,7 +196,7 @@ impl Folder {
             let item = item(index);
             let path = self.file(&item);
             match png::read(&path) {
-                Ok((image, texts)) => match self.difference(&item, settings, &image, &texts) {
+                Ok((image, texts)) => match self.difference(&item, &image, &texts) {
                     None => {
                         found.kept += 1;
                         continue;
@@ -245,7 +245,7 @@ impl Folder {
         }
     }
 
-    fn difference(&self, item: &Item, settings: &Texts, image: &Image, texts: &Texts) -> Option<String> {
+    fn difference(&self, item: &Item, image: &Image, texts: &Texts) -> Option<String> {
         let is_of_size =
             (image.width, image.height, image.channels) == (self.width, self.height, self.channels);
         match Item::of(texts) {
@@ -259,7 +259,10 @@ impl Folder {
                 Some(format!("its class is {}, expected {}", name(&found), name(item)))
             }
             Some(_) if !is_of_size => Some("it has another size or other channels".to_owned()),
-            Some(_) => same_images(settings, texts).err(),
+            Some(_) => match Recipe::of(texts) {
+                Ok(found) => self.recipe.difference(&found),
+                Err(error) => Some(one_line(&error)),
+            },
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::output::{self, png, shades};
 pub use array::{Array, IMAGES, LABELS, NTHS, class_names, read_about};
 pub use folder::Folder;
 pub use template::Template;
-pub use texts::{Item, Texts, own_texts, same_images, text};
+pub use texts::{Item, Texts, own_texts, text};
 
 mod array;
 mod folder;

@@ -44,10 +44,6 @@ pub fn text<'a>(texts: &'a Texts, keyword: &str) -> Option<&'a str> {
     texts.iter().find(|(key, _)| key == keyword).map(|(_, text)| text.as_str())
 }
 
-/// Keywords that say by what images were drawn, or which, and not how: they decide no pixel on the CPU, and no more
-/// than rounding does on a GPU.
-const INCIDENTAL: [&str; 7] = ["Software", "model", "engine", "batch", "command", "range", "bits_per_dim"];
-
 /// Keywords that say which images a file holds.
 const WHICH: [&str; 9] =
     ["first_index", "count", "classes", "class_names", "channels", "index", "class", "class_index", "nth"];
@@ -57,38 +53,9 @@ pub fn own_texts(texts: &Texts) -> Vec<(String, String)> {
     texts.iter().filter(|(key, _)| !WHICH.contains(&key.as_str())).cloned().collect()
 }
 
-/// Whether both were drawn in the same way; else the first difference: the keyword, and what each says.
-pub fn same_images(expected: &Texts, found: &Texts) -> Result<(), String> {
-    let decides = |(key, _): &&(String, String)| {
-        !INCIDENTAL.contains(&key.as_str()) && !WHICH.contains(&key.as_str())
-    };
-    for (key, _) in expected.iter().chain(found).filter(decides) {
-        let (expected, found) = (text(expected, key), text(found, key));
-        if expected != found {
-            let shown = |text: Option<&str>| text.unwrap_or("nothing").to_owned();
-            return Err(format!("its {key} is {}, expected {}", shown(found), shown(expected)));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_decides_pixels_is_compared() {
-        let texts = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>()
-        };
-        let first = texts(&[("seed", "1"), ("batch", "4")]);
-        assert_eq!(same_images(&first, &texts(&[("batch", "5"), ("seed", "1")])), Ok(()));
-        let other = same_images(&first, &texts(&[("seed", "2"), ("batch", "4")]));
-        assert_eq!(other.unwrap_err(), "its seed is 2, expected 1");
-        let more = same_images(&first, &texts(&[("seed", "1"), ("temperature", "0.9")]));
-        assert_eq!(more.unwrap_err(), "its temperature is 0.9, expected nothing");
-        assert!(same_images(&first, &[]).is_err());
-    }
 
     #[test]
     fn items_come_back() {
