@@ -12,8 +12,8 @@ use super::text::{note, say};
 #[derive(clap::Args)]
 pub struct EngineArgs {
     /// What to run on: auto (a hardware GPU if there is one and it is worth it, else the CPU), cpu, gpu, or the index
-    /// or a part of the name of an adapter that `pixelcnn devices` lists; `sample` takes several, as a comma list, or
-    /// all-gpus
+    /// or a part of the name of an adapter that `pixelcnn devices` lists; commands that go
+    /// through images take several, as a comma list, or all-gpus
     #[arg(long, value_name = "DEVICE", default_value = "auto", allow_negative_numbers = true)]
     #[arg(env = "PIXELCNN_DEVICE", hide_env_values = true)]
     pub device: String,
@@ -50,17 +50,20 @@ impl EngineArgs {
         }
     }
 
-    /// The devices that `--device` allows for drawing or evaluating so many images of a model; says so if the first is
-    /// not what one would expect.
-    pub fn choose(&self, model: &Model, images: usize) -> Result<Devices> {
+    /// The one device that `--device` allows.
+    pub fn choose_only(&self, model: &Model, images: usize) -> Result<Devices> {
         if self.device.trim() == ALL_GPUS || device_list(&self.device).len() > 1 {
-            bail!("--device {}: expected one device (`pixelcnn sample` takes several)", self.device);
+            bail!(
+                "--device {}: expected one device (sample, complete, eval and classify take several)",
+                self.device
+            );
         }
         self.choose_one(&self.device, self.threads(), model, images)
     }
 
-    /// The same, for several devices that share the images.
-    pub fn choose_all(&self, model: &Model, images: usize) -> Result<Vec<Devices>> {
+    /// The devices that `--device` names, which share so many images of a model; says so if one is not what one would
+    /// expect.
+    pub fn choose(&self, model: &Model, images: usize) -> Result<Vec<Devices>> {
         if self.device.trim() == ALL_GPUS {
             let one =
                 |adapter| Devices { adapters: vec![adapter], is_auto: false, threads: self.threads() };

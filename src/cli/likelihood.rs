@@ -1,15 +1,17 @@
-//! Likelihoods of images under a model, batch by batch: what `eval` and `classify` share.
+//! Likelihoods of images under a model: what `eval` and `classify` share.
 
 use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
+use std::slice;
 
 use anyhow::{Result, ensure};
 
-use crate::engine::{Canvas, EngineError, Lane, Request, Room, Want};
+use crate::engine::{Canvas, EngineError, Lane, Request, Want};
 use crate::model::Model;
 use crate::output::{NewFile, npy};
 
 use super::EngineArgs;
+use super::driver::{self, Work};
 use super::input::Input;
 
 /// An image under a class.
@@ -39,34 +41,44 @@ pub fn log_likelihoods(
         let Input { width, height, .. } = inputs[case.input];
         sizes.entry((width, height)).or_default().push(i);
     }
+    let pixels = sizes.iter().map(|((width, height), of_size)| width * height * of_size.len()).sum();
+    let bar = super::progress(inputs.len(), pixels);
     let mut nats = vec![0.0; cases.len()];
-    let bar = super::progress(cases.len(), 1);
     for ((width, height), of_size) in sizes {
-        let mut engine = devices.start(model, width, height)?;
-        let per_image = width * height * model.head().parameters();
+        let shape = model.shape(width, height);
+        let per_image = shape.pixels() * shape.head.parameters();
         let most = if params.is_some() { (OUTPUT_LIMIT / per_image).max(1) } else { usize::MAX };
-        let batch = super::even(of_size.len(), engine.prepare(Room::UpTo(of_size.len().min(most)))?);
+        let mut driver = driver::start(&mut devices, model, (width, height), of_size.len(), None, most)?;
         let want = Want { likelihood: true, parameters: params.is_some(), ..Want::default() };
-        for indices in of_size.chunks(batch) {
-            let request = Request::new(engine.shape(), 0, lanes(inputs, cases, indices))?.wanting(want);
-            let outcome = engine.run(&request, &mut |_| {}).map_err(|error| of_input(error, inputs))?;
-            for (&i, of_pixels) in indices.iter().zip(outcome.log_likelihood.chunks(width * height)) {
-                nats[i] = of_pixels.iter().sum();
-                let name = &inputs[cases[i].input].name;
-                ensure!(nats[i].is_finite(), "{name}: its likelihood is not a finite number");
-            }
+        let all = 0..of_size.len() as u64;
+        let work = Work {
+            todo: slice::from_ref(&all),
+            request: &|indices| {
+                let cases = indices.iter().map(|&i| cases[of_size[i as usize]]);
+                Ok(Request::new(shape, 0, lanes(inputs, cases))?.wanting(want))
+            },
+            in_order: params.is_some(),
+            most_waiting: most,
+            progress: &driver::moves(&bar),
+        };
+        let done = driver.drive(&work, &mut |done| {
+            let i = of_size[done.index as usize];
+            nats[i] = done.log_likelihood.iter().sum();
+            let name = &inputs[cases[i].input].name;
+            ensure!(nats[i].is_finite(), "{name}: its likelihood is not a finite number");
             if let Some(file) = &mut params {
-                file.fill(|writer| npy::write_values(writer, &outcome.parameters))?;
+                file.fill(|writer| npy::write_values(writer, &done.parameters))?;
             }
-            bar.inc(indices.len() as u64);
-        }
+            Ok(())
+        });
+        done.map_err(|error| of_input(error, inputs))?;
     }
     bar.finish_and_clear();
     Ok(nats)
 }
 
 /// Lanes of some cases; their indices are those of the images.
-fn lanes(inputs: &[Input], cases: &[Case], indices: &[usize]) -> Vec<Lane> {
+fn lanes(inputs: &[Input], cases: impl Iterator<Item = Case>) -> Vec<Lane> {
     let mut last: Option<(usize, Canvas)> = None;
     let mut canvas = |input: usize| match &last {
         Some((same, canvas)) if *same == input => canvas.clone(),
@@ -76,17 +88,17 @@ fn lanes(inputs: &[Input], cases: &[Case], indices: &[usize]) -> Vec<Lane> {
             canvas
         }
     };
-    let cases = indices.iter().map(|&i| cases[i]);
     cases.map(|Case { input, class }| Lane { index: input as u64, class, canvas: canvas(input) }).collect()
 }
 
-/// An error of the engine, with the file that it is about.
-fn of_input(error: EngineError, inputs: &[Input]) -> anyhow::Error {
-    match error {
-        EngineError::NotFinite { image, .. } => {
-            anyhow::Error::from(error).context(inputs[image as usize].name.clone())
+/// An error, with the file that it is about.
+fn of_input(error: anyhow::Error, inputs: &[Input]) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(EngineError::NotFinite { image, .. }) => {
+            let name = inputs[*image as usize].name.clone();
+            error.context(name)
         }
-        other => other.into(),
+        _ => error,
     }
 }
 

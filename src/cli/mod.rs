@@ -28,6 +28,7 @@ mod classify;
 mod complete;
 mod devices;
 mod drawing;
+mod driver;
 mod engine;
 mod eval;
 mod figure;
@@ -341,17 +342,17 @@ fn size_problem(width: usize, height: usize, model: &Model) -> Option<String> {
     })
 }
 
-/// A bar over the pixels of images, with images/s, where stderr is a terminal; nothing elsewhere.
+/// A bar over the pixels of all lanes of some images, with images/s, where stderr is a terminal; nothing elsewhere.
 fn progress(images: usize, pixels: usize) -> ProgressBar {
     let rate = move |state: &ProgressState, w: &mut dyn std::fmt::Write| {
         let done = state.pos() as f64 / state.elapsed().as_secs_f64().max(1e-3);
-        let _ = write!(w, "{:.1} images/s", done / pixels as f64);
+        let _ = write!(w, "{:.1} images/s", done / pixels as f64 * images as f64);
     };
     let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {rate}  {eta} left");
     let style = style.expect("the template is valid").with_key("rate", rate);
     let bar = match is_quiet() {
         true => ProgressBar::hidden(),
-        false => ProgressBar::new(images as u64 * pixels as u64).with_style(style),
+        false => ProgressBar::new(pixels as u64).with_style(style),
     };
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(200));

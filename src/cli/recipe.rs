@@ -22,13 +22,11 @@ pub struct Recipe {
     /// Of the weights.
     pub precision: String,
     /// As [`size_text`] has it; completions have the sizes of their images.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
     /// Levels of a channel.
     pub levels: usize,
     pub seed: u64,
     pub draw: Draw,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion: Option<Completion>,
 }
 
@@ -47,49 +45,30 @@ pub struct Completion {
 #[serde(default, deny_unknown_fields)]
 pub struct Run {
     /// The name of the model file, or of the built-in model; none for the default.
-    #[serde(skip_serializing_if = "is_default")]
     pub model: Option<String>,
     /// The images that are completed, and the flags that say more of them.
-    #[serde(skip_serializing_if = "is_default")]
     pub inputs: Vec<String>,
-    #[serde(skip_serializing_if = "is_default")]
     pub array: Option<String>,
-    #[serde(skip_serializing_if = "is_default")]
     pub labels: Option<String>,
-    #[serde(skip_serializing_if = "is_default")]
     pub no_recursive: bool,
     /// Index of the first image, and how many images all shares have together.
-    #[serde(skip_serializing_if = "is_default")]
     pub first: u64,
-    #[serde(skip_serializing_if = "is_default")]
     pub count: usize,
-    #[serde(skip_serializing_if = "is_default")]
     pub shard: Option<Shard>,
     /// The classes that are cycled, if they were listed.
-    #[serde(skip_serializing_if = "is_default")]
     pub classes: Option<Vec<usize>>,
     /// Images at once, if all were drawn in batches of one size.
-    #[serde(skip_serializing_if = "is_default")]
     pub batch: Option<usize>,
     /// What to give `--device`.
     pub device: String,
     /// The file of all images, or the folder for one each, and the template of names in it.
-    #[serde(skip_serializing_if = "is_default")]
     pub output: Option<String>,
-    #[serde(skip_serializing_if = "is_default")]
     pub each: Option<String>,
-    #[serde(skip_serializing_if = "is_default")]
     pub name: Option<String>,
-    #[serde(skip_serializing_if = "is_default")]
     pub scores: Option<String>,
-    #[serde(skip_serializing_if = "is_default")]
     pub animate: Option<String>,
     /// Pixels of the grid are squares of so many by so many.
     pub scale: usize,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// Keywords of the texts that hold them.
@@ -254,8 +233,14 @@ pub fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
+/// As JSON, without what is not there. A missing field is none, or as by default.
 fn json(of: &impl Serialize) -> String {
-    serde_json::to_string(of).expect("plain data has a JSON text")
+    let is_there = |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
+    // By way of a text, for numbers of 32 bits have fewer digits there.
+    let text = serde_json::to_string(of).expect("plain data has a JSON text");
+    let mut fields: serde_json::Map<_, _> = serde_json::from_str(&text).expect("it was written as one");
+    fields.retain(|_, value| is_there(value));
+    Value::from(fields).to_string()
 }
 
 /// The settings of a JSON text, each with its value, whatever they are grouped by.

@@ -9,6 +9,7 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod plan;
+pub mod queue;
 mod request;
 
 pub use crate::head::Draw;

@@ -231,7 +231,7 @@ fn several_devices_draw_the_same() {
     assert!(!texts["engine"].contains(" + "), "an image is of one engine");
     crate::models::exploding(&shell);
     let said = shell.error("sample -m exploding.safetensors -n 20 -b 4 --device cpu,cpu");
-    assert!(said.contains("warning: CPU") && said.contains("stopped, and the others draw"), "{said}");
+    assert!(said.contains("warning: CPU") && said.contains("stopped, and the others take over"), "{said}");
     assert!(said.contains("error: the network gave NaN or infinity"), "{said}");
 }
 
@@ -255,8 +255,35 @@ fn a_gpu_and_the_cpu_share_the_work() {
     // Rounding differs, and a pixel that comes out otherwise changes all after it; it seldom does.
     assert!(different <= 4, "{different} of 40 images differ");
     shell.ok(&format!("{line} --device all-gpus -o all.png"));
-    let said = shell.error("eval -m grey.safetensors --class 0 two");
+    let said = shell.error("bench -m grey.safetensors -b 1");
     assert!(said.contains("expected one device"), "{said}");
+}
+
+#[test]
+fn several_devices_evaluate_and_complete_the_same() {
+    let shell = Shell::new();
+    for (size, first) in [("8x12", 0), ("12x8", 7)] {
+        shell.ok(&format!(
+            "sample -m grey.safetensors -n 7 --first {first} --size {size} --device cpu --each images --overwrite"
+        ));
+    }
+    let on = |devices: &str, name: &str| {
+        let flags = format!("-m grey.safetensors --device {devices} --threads 2");
+        shell.ok(&format!("eval images {flags} --class 0 --csv {name}-eval.csv"));
+        shell
+            .ok(&format!("eval images/000001.png images/000002.png {flags} --class 0 --params {name}.npy"));
+        shell.ok(&format!("classify images {flags} --scores {name}-scores.npy"));
+        shell.ok(&format!("complete images {flags} --box 2,1,4x3 --particles 3 -n 2 -b 4 -o {name}.png"));
+        let said = shell.ok(&format!("complete images {flags} --rows 3 -n 2 -b 4 --each {name}")).stderr;
+        assert_eq!(said.matches("CPU").count(), devices.matches("cpu").count(), "{said}");
+        let [table, params, scores] = ["-eval.csv", ".npy", "-scores.npy"]
+            .map(|end| fs::read(shell.path(&format!("{name}{end}"))).unwrap());
+        let each = contents(&shell.path(name)).into_keys();
+        let each: Vec<_> = each.map(|file| read_png(&shell.path(&format!("{name}/{file}"))).0).collect();
+        assert_eq!(each.len(), 28);
+        (table, params, scores, read_png(&shell.path(&format!("{name}.png"))).0, each)
+    };
+    assert!(on("cpu", "one") == on("cpu,cpu", "two"));
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
     check_outputs(args)?;
     let model = args.model.load()?;
     let largest = args.batch_sizes.iter().copied().max().unwrap_or(1);
-    let mut devices = args.engine.choose(&model, largest)?;
+    let mut devices = args.engine.choose_only(&model, largest)?;
     match devices.adapter() {
         None if args.profile => bail!("--profile: the CPU engine has no timestamps (leave --profile out)"),
         Some(adapter) if args.profile && !gpu::has_timestamps(adapter) => {

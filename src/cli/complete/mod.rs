@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::slice;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::engine::{Canvas, Engine, Lane, Request, Room, Want};
+use crate::engine::{Canvas, Lane, Request, Want};
 use crate::model::Model;
 use crate::sampling::random::Noise;
 use crate::sampling::resampling::{choose, effective_sample_size};
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
+use super::driver::{self, Batch, Driver, Work};
 use super::input::{Classes, Input, InputArgs, Inputs};
 use super::recipe::{self, Recipe, Run, file_name};
-use super::{EngineArgs, Files, ModelArgs, images, say};
+use super::{EngineArgs, Files, ModelArgs, images, note};
 use known::KnownArgs;
 use target::Target;
 
@@ -136,28 +138,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return inputs.list(&model, false);
     }
     let tasks = tasks(args, &model, &inputs, &known)?;
-    let mut target = Target::open(args, &tasks, head.channels(), head.levels())?;
-    let seed = args.seed.number();
+    let mut target = Target::open(args, &tasks, &model)?;
+    let plan = Plan::new(args, model, &known)?;
 
     let start = Instant::now();
-    let work = Work { args, model: &model, seed, lanes: args.count * args.particles };
-    let drawn = work.draw(&tasks, &mut target)?;
-    let texts = work.texts(&known, &tasks, &drawn)?;
-    let place = target.finish(args, &texts)?;
+    let drawn = plan.draw(args, &tasks, &mut target);
+    let drawn = drawn.map_err(|error| target.explain(error, args.count * tasks.len()))?;
+    let place = target.finish(args, &drawn.settings, &drawn.effective)?;
 
     if args.particles > 1 {
         say_effective(&drawn.effective, args.particles);
     }
     say_what_was_not_seen(args, &tasks);
-    say(&format!(
+    note(&format!(
         "{} of {} (model {}) on {} in {:.2} s: {}",
-        if args.count * tasks.len() == 1 {
-            "1 completion".to_owned()
-        } else {
-            format!("{} completions", args.count * tasks.len())
+        match args.count * tasks.len() {
+            1 => "1 completion".to_owned(),
+            count => format!("{count} completions"),
         },
         super::counted(tasks.len()),
-        model.name,
+        plan.model.name,
         drawn.engine,
         start.elapsed().as_secs_f64(),
         place.display()
@@ -200,7 +200,7 @@ fn tasks<'a>(
 fn say_effective(effective: &[f64], particles: usize) {
     let least = effective.iter().copied().fold(f64::INFINITY, f64::min);
     let mean = effective.iter().sum::<f64>() / effective.len() as f64;
-    say(&format!(
+    note(&format!(
         "effective sample size: {mean:.1} of {particles} particles on average, {least:.1} at least"
     ));
 }
@@ -208,11 +208,11 @@ fn say_effective(effective: &[f64], particles: usize) {
 fn say_what_was_not_seen(args: &Args, tasks: &[Task]) {
     let is_blind = |task: &Task| task.known_later().next().is_some();
     match (args.particles, tasks.iter().any(is_blind)) {
-        (1, true) => say(
+        (1, true) => note(
             "note: known pixels that come after unknown ones, in raster order, were not seen (--particles 64 weighs \
              completions by them)",
         ),
-        (2.., false) => say(
+        (2.., false) => note(
             "note: no known pixel comes after an unknown one, so that particles have all the same weight (leave \
              --particles out)",
         ),
@@ -221,134 +221,39 @@ fn say_what_was_not_seen(args: &Args, tasks: &[Task]) {
 }
 
 /// How everything is drawn.
-struct Work<'a> {
-    args: &'a Args,
-    model: &'a Model,
-    seed: u64,
+struct Plan {
+    model: Model,
+    recipe: Recipe,
+    /// As asked for, without the devices.
+    run: Run,
     /// Lanes of a task.
     lanes: usize,
 }
 
 /// What is to be told of all that was drawn.
-#[derive(Default)]
 struct Drawn {
     engine: String,
-    /// What to give `--device` to get the same engine.
-    device: String,
-    /// Of each size of images.
-    batches: Vec<usize>,
+    /// What the file of all says.
+    settings: Vec<(String, String)>,
     /// Of each completion.
     effective: Vec<f64>,
 }
 
-impl Work<'_> {
-    /// Draws everything, and hands it to the target.
-    fn draw(&self, tasks: &[Task], target: &mut Target) -> Result<Drawn> {
-        let mut sizes: BTreeMap<(usize, usize), Vec<&Task>> = BTreeMap::new();
-        for task in tasks {
-            sizes.entry((task.input.width, task.input.height)).or_default().push(task);
-        }
-        let mut devices = self.args.engine.choose(self.model, tasks.len() * self.lanes)?;
-        let mut drawn = Drawn { effective: vec![0.0; tasks.len() * self.args.count], ..Drawn::default() };
-        let bar = super::progress(tasks.len() * self.lanes, 1);
-        let mut begun = 0;
-        for ((width, height), tasks) in sizes {
-            let mut engine = devices.start(self.model, width, height)?;
-            let all = tasks.len() * self.lanes;
-            let batch = match self.args.batch {
-                Some(batch) => batch.min(all),
-                None => super::even(all, engine.prepare(Room::UpTo(all))?),
-            };
-            engine.prepare(Room::For(batch))?;
-            drawn.engine = engine.name();
-            drawn.batches.push(batch);
-            self.draw_tasks(&tasks, &mut *engine, batch, &mut begun, &bar, &mut |task, k, completion| {
-                drawn.effective[task.number * self.args.count + k] = completion.effective;
-                target.put(task, k, self.args.count, &completion)
-            })?;
-        }
-        drawn.device = devices.argument();
-        bar.finish_and_clear();
-        Ok(drawn)
-    }
-
-    /// Draws tasks of one size.
-    fn draw_tasks(
-        &self,
-        tasks: &[&Task],
-        engine: &mut dyn Engine,
-        batch: usize,
-        begun: &mut usize,
-        bar: &indicatif::ProgressBar,
-        put: &mut dyn FnMut(&Task, usize, Completion) -> Result<()>,
-    ) -> Result<()> {
-        let Args { count, particles, .. } = *self.args;
-        let canvases: Vec<_> = tasks.iter().map(|task| task.canvas()).collect();
-        let later: Vec<Vec<_>> = tasks.iter().map(|task| task.known_later().collect()).collect();
-        let (pixels, dimensions) = (tasks[0].known.len(), engine.shape().dimensions());
-        let lane = |n: usize| {
-            let (task, of_task) = (tasks[n / self.lanes], n % self.lanes);
-            Lane {
-                index: (task.number * self.lanes + of_task) as u64,
-                class: task.class(of_task / particles),
-                canvas: canvases[n / self.lanes].clone(),
-            }
-        };
-        let all: Vec<_> = (0..tasks.len() * self.lanes).collect();
-        let (mut candidates, mut weights) = (Vec::new(), Vec::new());
-        for lanes in all.chunks(batch) {
-            let of_lanes = lanes.iter().map(|&n| lane(n)).collect();
-            let request = Request::new(engine.shape(), self.seed, of_lanes)?
-                .drawing(self.args.draw.draw())?
-                .wanting(Want { likelihood: particles > 1, ..Want::default() });
-            let outcome = engine.run(&request, &mut |_| {})?;
-            for (i, &n) in lanes.iter().enumerate() {
-                let levels = outcome.levels[i * dimensions..][..dimensions].to_vec();
-                let likelihood = |&pixel: &usize| outcome.log_likelihood[i * pixels + pixel];
-                weights.push(if particles > 1 {
-                    later[n / self.lanes].iter().map(likelihood).sum()
-                } else {
-                    0.0
-                });
-                candidates.push((levels, *begun));
-                if candidates.len() < particles {
-                    continue;
-                }
-                let (task, k) = (tasks[n / self.lanes], n % self.lanes / particles);
-                let noise = Noise::new(self.seed, (task.number * count + k) as u64);
-                let chosen = choose(&weights, noise.beyond(pixels));
-                let (levels, begun) = candidates.swap_remove(chosen);
-                put(task, k, Completion { levels, begun, effective: effective_sample_size(&weights) })?;
-                candidates.clear();
-                weights.clear();
-            }
-            *begun += pixels;
-            bar.inc(lanes.len() as u64);
-        }
-        Ok(())
-    }
-
-    /// What the files say of how they were made, and of each completion: its image, class, and effective sample
-    /// size.
-    fn texts(&self, known: &known::Known, tasks: &[Task], drawn: &Drawn) -> Result<Texts> {
-        let (args, model) = (self.args, self.model);
-        let names = |of: &dyn Fn(&Task) -> String| tasks.iter().map(of).collect::<Vec<_>>();
-        let batches = drawn.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+impl Plan {
+    fn new(args: &Args, model: Model, known: &known::Known) -> Result<Self> {
         let recipe = Recipe {
             completion: Some(recipe::Completion {
                 known: known.flag().join(" "),
                 completions: args.count,
                 particles: args.particles,
             }),
-            ..Recipe::new(model, self.seed, args.draw.draw())
+            ..Recipe::new(&model, args.seed.number(), args.draw.draw())
         };
-        let of_one_size = || if let [batch] = drawn.batches[..] { Some(batch) } else { None };
         let name = |path: &Option<PathBuf>| path.as_deref().map(file_name);
         let mut run = Run {
             model: name(&args.model.model),
-            classes: args.class.as_ref().map(|list| super::parse_classes(list, model)).transpose()?,
-            batch: args.batch.or_else(of_one_size),
-            device: drawn.device.clone(),
+            classes: args.class.as_ref().map(|list| super::parse_classes(list, &model)).transpose()?,
+            batch: args.batch,
             output: args.each.is_none().then(|| file_name(&args.output)),
             each: name(&args.each),
             animate: name(&args.show.animate),
@@ -356,29 +261,108 @@ impl Work<'_> {
             ..Run::default()
         };
         args.input.tell(&mut run);
-        let shared = recipe::texts(&recipe, &run, model, drawn.engine.clone(), batches);
-        Ok(Texts {
-            shared,
-            names: names(&|task| file_name(task.input.name.as_ref())),
-            classes: tasks
+        Ok(Self { model, recipe, run, lanes: args.count * args.particles })
+    }
+
+    /// Draws everything, and hands it to the target.
+    fn draw(&self, args: &Args, tasks: &[Task], target: &mut Target) -> Result<Drawn> {
+        let mut sizes: BTreeMap<(usize, usize), Vec<&Task>> = BTreeMap::new();
+        for task in tasks {
+            sizes.entry((task.input.width, task.input.height)).or_default().push(task);
+        }
+        let mut devices = args.engine.choose(&self.model, tasks.len() * self.lanes)?;
+        let mut effective = vec![0.0; tasks.len() * args.count];
+        let (mut engine, mut batches) = (String::new(), Vec::new());
+        let mut run = self.run.clone();
+        let pixels = tasks.iter().map(|task| task.known.len() * self.lanes).sum();
+        let bar = super::progress(tasks.len() * args.count, pixels);
+        let mut begun = 0;
+        for (size, tasks) in sizes {
+            let all = tasks.len() * self.lanes;
+            let batch = args.batch.map(|batch| Batch::Images(batch.min(all)));
+            let mut driver = driver::start(&mut devices, &self.model, size, all, batch, usize::MAX)?;
+            engine = driver.name();
+            run.device.clone_from(&driver.device);
+            batches.extend(driver.workers.iter().map(|worker| worker.batch));
+            // Sizes have batches of their own, which no flag says.
+            let batch = args.batch.or(driver.batch());
+            let of_size = Run { batch, ..run.clone() };
+            let settings: Vec<_> = driver
+                .workers
                 .iter()
-                .map(|task| {
-                    let name = |class: usize| self.model.classes()[class].clone();
-                    (0..self.args.count).map(|k| task.class(k).map(name)).collect()
+                .map(|worker| {
+                    let (engine, batch) = (worker.engine.name(), worker.batch.to_string());
+                    recipe::texts(&self.recipe, &of_size, &self.model, engine, batch)
                 })
-                .collect(),
-            effective: (self.args.particles > 1).then(|| drawn.effective.clone()),
+                .collect();
+            let of_one = driver.workers[0].batch;
+            self.draw_tasks(&tasks, &mut driver, begun, &bar, &mut |task, k, by, completion| {
+                effective[task.number * args.count + k] = completion.effective;
+                target.put(task, k, args, &completion, &settings[by])
+            })?;
+            begun += all.div_ceil(of_one) * size.0 * size.1;
+        }
+        bar.finish_and_clear();
+        batches.dedup();
+        run.batch = args.batch.or(if let [batch] = batches[..] { Some(batch) } else { None });
+        let batches = batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let settings = recipe::texts(&self.recipe, &run, &self.model, engine.clone(), batches);
+        Ok(Drawn { engine, settings, effective })
+    }
+
+    /// Draws tasks of one size, the first pixels of them when `begun` pixels were drawn in step before. Completions come
+    /// with the worker that drew the last of their candidates.
+    fn draw_tasks(
+        &self,
+        tasks: &[&Task],
+        driver: &mut Driver,
+        begun: usize,
+        bar: &indicatif::ProgressBar,
+        put: &mut dyn FnMut(&Task, usize, usize, Completion) -> Result<()>,
+    ) -> Result<()> {
+        let particles = self.recipe.completion.as_ref().map_or(1, |completion| completion.particles);
+        let count = self.lanes / particles;
+        let canvases: Vec<_> = tasks.iter().map(|task| task.canvas()).collect();
+        let later: Vec<Vec<_>> = tasks.iter().map(|task| task.known_later().collect()).collect();
+        let (shape, batch) = (driver.workers[0].engine.shape(), driver.workers[0].batch);
+        let of_lane = |n: u64| (n as usize / self.lanes, n as usize % self.lanes);
+        let lane = |&n: &u64| {
+            let (task, of_task) = of_lane(n);
+            Lane {
+                index: (tasks[task].number * self.lanes + of_task) as u64,
+                class: tasks[task].class(of_task / particles),
+                canvas: canvases[task].clone(),
+            }
+        };
+        let want = Want { likelihood: particles > 1, ..Want::default() };
+        let all = 0..(tasks.len() * self.lanes) as u64;
+        let work = Work {
+            todo: slice::from_ref(&all),
+            request: &|lanes| {
+                let request = Request::new(shape, self.recipe.seed, lanes.iter().map(lane).collect())?;
+                Ok(request.drawing(self.recipe.draw)?.wanting(want))
+            },
+            in_order: particles > 1,
+            most_waiting: driver::most_waiting(shape.dimensions()),
+            progress: &driver::moves(bar),
+        };
+        let (mut candidates, mut weights) = (Vec::new(), Vec::new());
+        driver.drive(&work, &mut |done| {
+            let (task, of_task) = of_lane(done.index);
+            let likelihood = |&pixel: &usize| done.log_likelihood.get(pixel);
+            weights.push(later[task].iter().filter_map(likelihood).sum());
+            candidates.push((done.levels, begun + done.index as usize / batch * shape.pixels()));
+            if candidates.len() < particles {
+                return Ok(());
+            }
+            let (task, k) = (tasks[task], of_task / particles);
+            let noise = Noise::new(self.recipe.seed, (task.number * count + k) as u64);
+            let chosen = choose(&weights, noise.beyond(shape.pixels()));
+            let (levels, begun) = candidates.swap_remove(chosen);
+            let effective = effective_sample_size(&weights);
+            candidates.clear();
+            weights.clear();
+            put(task, k, done.by, Completion { levels, begun, effective })
         })
     }
-}
-
-/// Texts of the files.
-struct Texts {
-    shared: Vec<(String, String)>,
-    /// Of each image.
-    names: Vec<String>,
-    /// Of each image's completions.
-    classes: Vec<Vec<Option<String>>>,
-    /// Of each completion.
-    effective: Option<Vec<f64>>,
 }

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 
 use crate::input::images_in;
+use crate::model::Model;
 use crate::output::file::Folder;
 use crate::output::grid::{Drawing, Grid};
-use crate::output::{self, Image, OutputError, png, shades};
+use crate::output::{self, Image, png, shades};
 
-use super::{Args, Completion, Task, Texts};
+use super::{Args, Completion, Task};
+use crate::cli::recipe::file_name;
+use crate::cli::target::Texts;
 
 /// Level of what is unknown.
 const UNKNOWN: u8 = 128;
@@ -22,13 +25,17 @@ pub struct Target {
     grid: Option<Grid>,
     drawing: Option<Drawing>,
     folder: Option<Folder>,
-    /// For the folder, the completions, of image and number: files say what is known when all are drawn.
-    kept: Vec<(usize, usize, Image)>,
+    /// Completions in the folder.
+    done: usize,
+    /// Of each image, its name and the classes of its completions.
+    names: Vec<String>,
+    classes: Vec<Vec<Option<String>>>,
 }
 
 impl Target {
     /// Checks all that can be checked before there is an image.
-    pub fn open(args: &Args, tasks: &[Task], channels: usize, of: usize) -> Result<Self> {
+    pub fn open(args: &Args, tasks: &[Task], model: &Model) -> Result<Self> {
+        let (channels, of) = (model.head().channels(), model.head().levels());
         let width = tasks.iter().map(|task| task.input.width).max().unwrap_or(0);
         let height = tasks.iter().map(|task| task.input.height).max().unwrap_or(0);
         let columns = args.count + 2;
@@ -81,100 +88,97 @@ impl Target {
                 }
             }
         }
-        Ok(Self { channels, levels: of, grid, drawing, folder, kept: Vec::new() })
+        let class = |class: usize| model.classes()[class].clone();
+        let classes = |task: &Task| (0..args.count).map(|k| task.class(k).map(class)).collect();
+        Ok(Self {
+            channels,
+            levels: of,
+            grid,
+            drawing,
+            folder,
+            done: 0,
+            names: tasks.iter().map(|task| file_name(task.input.name.as_ref())).collect(),
+            classes: tasks.iter().map(classes).collect(),
+        })
     }
 
-    /// Takes a completion of a task.
-    pub fn put(&mut self, task: &Task, k: usize, count: usize, completion: &Completion) -> Result<()> {
-        let (position, width) = ((count + 2) * task.number + 1 + k, task.input.width);
-        let Completion { levels, begun, .. } = completion;
-        let levels = &shades(levels, self.levels);
+    /// Takes a completion of a task, which was drawn with these settings.
+    pub fn put(
+        &mut self,
+        task: &Task,
+        k: usize,
+        args: &Args,
+        completion: &Completion,
+        settings: &Texts,
+    ) -> Result<()> {
+        let (position, width) = ((args.count + 2) * task.number + 1 + k, task.input.width);
+        let Completion { levels, begun, effective } = completion;
+        let levels = shades(levels, self.levels);
         if let Some(grid) = &mut self.grid {
-            grid.place_smaller(position, width, levels);
+            grid.place_smaller(position, width, &levels);
         }
         if let Some(drawing) = &mut self.drawing {
             let step = |pixel: usize| if task.known[pixel] { 0 } else { begun + pixel + 1 };
-            drawing.place(position, width, levels, step);
+            drawing.place(position, width, &levels, step);
         }
-        if self.folder.is_some() {
-            let image =
-                Image { width, height: task.input.height, channels: self.channels, levels: levels.clone() };
-            self.kept.push((task.number, k, image));
+        let Some(folder) = &mut self.folder else { return Ok(()) };
+        let mut texts = settings.to_vec();
+        let mut add = |key: &str, text: String| texts.push((key.to_owned(), text));
+        add("index", (task.number * args.count + k).to_string());
+        add("image", self.names[task.number].clone());
+        if let Some(class) = &self.classes[task.number][k] {
+            add("class", class.clone());
         }
+        if args.particles > 1 {
+            add("effective_sample_size", format!("{effective:.2}"));
+        }
+        let image = Image { width, height: task.input.height, channels: self.channels, levels };
+        folder.put(name(task.number, k).as_ref(), true, |file| Ok(png::encode(file, &image, &texts)?))?;
+        self.done += 1;
         Ok(())
     }
 
-    /// Writes everything, and says where it is.
-    pub fn finish(mut self, args: &Args, texts: &Texts) -> Result<PathBuf> {
-        let list =
-            |effective: &[f64]| effective.iter().map(|e| format!("{e:.2}")).collect::<Vec<_>>().join(",");
-        let mut of_all = texts.shared.clone();
-        let mut add = |key: &str, text: String| of_all.push((key.to_owned(), text));
-        add("images", texts.names.join(","));
-        let classes: Vec<_> = texts.classes.iter().flatten().flatten().cloned().collect();
+    /// Adds to an error what is left of the work, of so many completions.
+    pub fn explain(&self, error: anyhow::Error, count: usize) -> anyhow::Error {
+        match &self.folder {
+            Some(folder) if self.done > 0 => error.context(format!(
+                "stopped after {} of {count} completions, which are in {}",
+                self.done,
+                folder.path().display()
+            )),
+            _ => error,
+        }
+    }
+
+    /// Writes what is not written yet, and says where everything is.
+    pub fn finish(self, args: &Args, settings: &Texts, effective: &[f64]) -> Result<PathBuf> {
+        let mut texts = settings.to_vec();
+        let mut add = |key: &str, text: String| texts.push((key.to_owned(), text));
+        add("images", self.names.join(","));
+        let classes: Vec<_> = self.classes.iter().flatten().flatten().cloned().collect();
         if !classes.is_empty() {
             add("classes", classes.join(","));
         }
-        if let Some(effective) = &texts.effective {
-            add("effective_sample_size", list(effective));
+        if args.particles > 1 {
+            let list: Vec<_> = effective.iter().map(|effective| format!("{effective:.2}")).collect();
+            add("effective_sample_size", list.join(","));
         }
-        let animated = args.show.finish(self.drawing.as_ref(), &of_all);
-        let Some(mut folder) = self.folder.take() else {
+        let animated = args.show.finish(self.drawing.as_ref(), &texts);
+        let Some(mut folder) = self.folder else {
             let write = |grid: &Grid| {
-                Ok(png::write(&args.output, &grid.image().enlarged(args.show.scale), &of_all)?)
+                Ok(png::write(&args.output, &grid.image().enlarged(args.show.scale), &texts)?)
             };
             crate::cli::all([self.grid.as_ref().map_or(Ok(()), write), animated])?;
             return Ok(args.output.clone());
         };
-        let of_one = |number: usize, k: usize| {
-            let mut of_one = texts.shared.clone();
-            let index = number * args.count + k;
-            let mut add = |key: &str, text: String| of_one.push((key.to_owned(), text));
-            add("index", index.to_string());
-            add("image", texts.names[number].clone());
-            if let Some(class) = &texts.classes[number][k] {
-                add("class", class.clone());
-            }
-            if let Some(effective) = &texts.effective {
-                add("effective_sample_size", list(&effective[index..=index]));
-            }
-            of_one
-        };
-        crate::cli::all([put_each(&mut folder, &self.kept, &of_one), animated])?;
-        Ok(folder.path().to_owned())
+        let (vanished, path) = (folder.take_vanished(), folder.path().to_owned());
+        ensure!(
+            vanished == 0,
+            "{} vanished with {vanished} completions in it, while it was written to",
+            path.display()
+        );
+        animated.map(|()| path)
     }
-}
-
-/// Writes every completion into the folder; those that the system refuses there, into another one.
-fn put_each(
-    folder: &mut Folder,
-    kept: &[(usize, usize, Image)],
-    texts: &dyn Fn(usize, usize) -> Vec<(String, String)>,
-) -> Result<()> {
-    let put = |folder: &mut Folder, (number, k, image): &(usize, usize, Image)| {
-        let texts = texts(*number, *k);
-        folder.put(name(*number, *k).as_ref(), true, |file| Ok(png::encode(file, image, &texts)?))
-    };
-    for (done, completion) in kept.iter().enumerate() {
-        let Err(error) = put(folder, completion) else { continue };
-        let keep = || {
-            let mut elsewhere = Folder::elsewhere()?;
-            kept[done..].iter().try_for_each(|completion| put(&mut elsewhere, completion).map(drop))?;
-            Ok::<_, OutputError>(elsewhere)
-        };
-        let (error, after) = (anyhow::Error::from(error), kept.len() - done - 1);
-        match keep() {
-            Ok(elsewhere) => bail!(
-                "{}; it and the {after} after it are kept in {}",
-                crate::cli::one_line(&error),
-                elsewhere.path().display()
-            ),
-            Err(_) => return Err(error),
-        }
-    }
-    let (vanished, path) = (folder.take_vanished(), folder.path().display());
-    ensure!(vanished == 0, "{path} vanished with {vanished} completions in it, while it was written to");
-    Ok(())
 }
 
 /// The name of a completion's file.

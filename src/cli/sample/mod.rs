@@ -7,27 +7,24 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::engine::{EngineError, Room};
 use crate::model::Model;
 use crate::output::{Image, shades};
 
 use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
+use super::driver::{self, Batch, Driver, Work, parse_batch};
 use super::recipe::{Recipe, Run, file_name, parse_size, size_text};
 use super::target::{Target, Template};
 use super::{EngineArgs, ModelArgs, counted, images, note};
 use outputs::{Outputs, check_files};
 use plan::Plan;
-use pool::{Work, Worker};
 pub use range::Shard;
 use range::parse_shard;
 use scores::Scores;
 
 mod outputs;
 mod plan;
-mod pool;
 mod range;
 mod scores;
-mod trial;
 
 /// Draw images from a model
 ///
@@ -110,19 +107,6 @@ pub struct Args {
 static DEFAULT_NAME: LazyLock<Template> =
     LazyLock::new(|| Template::parse("{index:06}.png").expect("the default is valid"));
 
-#[derive(Clone, Copy)]
-enum Batch {
-    Auto,
-    Images(usize),
-}
-
-fn parse_batch(text: &str) -> Result<Batch, String> {
-    match text {
-        "auto" => Ok(Batch::Auto),
-        _ => images(text).map(Batch::Images).map_err(|expected| format!("{expected}, or auto")),
-    }
-}
-
 pub fn run(args: &Args) -> Result<()> {
     refuse_random_parts(args)?;
     let plan = plan(args, args.model.load()?)?;
@@ -158,21 +142,22 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut left = images_in(&todo);
     // For as many as without --resume, so that batches and what is said of them are the same.
-    let (mut workers, run) = workers(&args.engine, args.batch, &plan, count)?;
+    let (mut driver, run) = start(&args.engine, args.batch, &plan, count)?;
 
-    let start = Instant::now();
+    let begun = Instant::now();
     let mut done = count - left;
     let told: Vec<_> =
-        workers.iter().map(|worker| (plan.settings(&run, &[worker]), worker.batch)).collect();
+        driver.workers.iter().map(|worker| (plan.settings(&run, &[worker]), worker.batch)).collect();
     for round in 1.. {
-        let bar = super::progress(images_in(&todo), plan.width * plan.height);
+        let bar = super::progress(images_in(&todo), images_in(&todo) * plan.width * plan.height);
         let work = Work {
             todo: &todo,
             request: &|indices| plan.request(indices),
             in_order: outputs.target.needs_order() || outputs.scores.is_some(),
-            most_waiting: (MOST_WAITING / series.bytes()).max(1),
+            most_waiting: driver::most_waiting(series.bytes()),
+            progress: &driver::moves(&bar),
         };
-        let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
+        let drawn = driver.drive(&work, &mut |drawn| {
             let (settings, batch) = &told[drawn.by];
             outputs.put(&plan, drawn, settings, *batch)?;
             done += 1;
@@ -194,15 +179,15 @@ pub fn run(args: &Args) -> Result<()> {
         (done, left) = (count - again, left + again);
     }
     let mean = outputs.scores.as_ref().map(Scores::mean);
-    let place = outputs.finish(args, &plan.about(&run, &workers.iter().collect::<Vec<_>>()))?;
-    let seconds = start.elapsed().as_secs_f64();
+    let place = outputs.finish(args, &plan.about(&run, &driver.workers.iter().collect::<Vec<_>>()))?;
+    let seconds = begun.elapsed().as_secs_f64();
     note(&format!(
         "{} ({}x{}, model {}) on {} in {seconds:.2} s, {:.1} images/s: {place}",
         counted(left),
         plan.width,
         plan.height,
         plan.model.name,
-        names(&workers),
+        driver.name(),
         left as f64 / seconds
     ));
     if let Some(mean) = mean {
@@ -234,9 +219,6 @@ fn images_in(ranges: &[Range<u64>]) -> usize {
     ranges.iter().map(|range| (range.end - range.start) as usize).sum()
 }
 
-/// Bytes of images that may wait for an earlier one to be written.
-const MOST_WAITING: usize = 64 << 20;
-
 /// What a picture says it is: one image of a run, by its index and the images that were drawn with it, or the grid.
 pub enum Picture {
     Image(u64, usize),
@@ -265,16 +247,17 @@ pub fn draw_again(
         series.indices.end = first + 1;
     }
     let mut grid = series.grid().context("the grid would take more than 1 GiB")?;
-    let (mut workers, _) = workers(&engine, batch, &plan, count)?;
-    let bar = super::progress(count, plan.width * plan.height);
+    let (mut driver, _) = start(&engine, batch, &plan, count)?;
+    let bar = super::progress(count, count * plan.width * plan.height);
     let all = [plan.indices.clone()];
     let work = Work {
         todo: &all,
         request: &|indices| plan.request(indices),
         in_order: false,
         most_waiting: count,
+        progress: &driver::moves(&bar),
     };
-    let drawn = pool::draw(&mut workers, &work, &bar, &mut |drawn| {
+    let drawn = driver.drive(&work, &mut |drawn| {
         if series.indices.contains(&drawn.index) {
             grid.place((drawn.index - first) as usize, &shades(&drawn.levels, series.levels));
         }
@@ -282,11 +265,7 @@ pub fn draw_again(
     });
     bar.finish_and_clear();
     drawn?;
-    Ok((grid.image().enlarged(scale), names(&workers)))
-}
-
-fn names(workers: &[Worker]) -> String {
-    workers.iter().map(|worker| worker.name.as_str()).collect::<Vec<_>>().join(" + ")
+    Ok((grid.image().enlarged(scale), driver.name()))
 }
 
 /// What a command asks for.
@@ -327,52 +306,12 @@ pub fn older(mut args: Args, model: Option<&Path>) -> Result<(Model, Recipe, Run
 }
 
 /// Engines on the devices that are asked for, ready to draw `count` images together; and the run, with what it comes to.
-fn workers(
-    engine: &EngineArgs,
-    batch: Option<Batch>,
-    plan: &Plan,
-    count: usize,
-) -> Result<(Vec<Worker>, Run)> {
-    if count == 0 {
-        return Ok((Vec::new(), plan.run.clone()));
-    }
-    let Plan { model, width, height, .. } = plan;
-    let mut devices = engine.choose_all(model, count)?;
-    let share = count.div_ceil(devices.len());
-    let several = devices.len() > 1;
-    let mut workers: Vec<Worker> = Vec::new();
-    let mut arguments = Vec::new();
-    for devices in &mut devices {
-        let mut start = || {
-            let mut engine = devices.start(model, *width, *height)?;
-            let batch = match batch {
-                Some(Batch::Images(batch)) => match engine.prepare(Room::For(batch)) {
-                    Err(EngineError::BatchTooLarge { .. }) if batch > share => {
-                        note(&format!("batch: {share} (all images; {batch} would not fit)"));
-                        share
-                    }
-                    _ => batch,
-                },
-                Some(Batch::Auto) => trial::fastest_batch(&mut *engine, share, model, *width)?,
-                None => super::even(share, engine.prepare(Room::UpTo(share))?),
-            };
-            engine.prepare(Room::For(batch))?;
-            Ok::<_, anyhow::Error>(Worker { name: engine.name(), engine, batch })
-        };
-        match start() {
-            Ok(worker) => {
-                arguments.push(devices.argument());
-                workers.push(worker);
-            }
-            Err(error) if several => {
-                let device = devices.argument();
-                super::say(&format!("warning: {device} is left out: {}", super::one_line(&error)));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let Some(first) = workers.first() else { bail!("none of the devices can be used") };
-    let batch = workers.iter().all(|worker| worker.batch == first.batch).then_some(first.batch);
-    let run = Run { device: arguments.join(","), batch, ..plan.run.clone() };
-    Ok((workers, run))
+fn start(engine: &EngineArgs, batch: Option<Batch>, plan: &Plan, count: usize) -> Result<(Driver, Run)> {
+    let (model, size) = (&plan.model, (plan.width, plan.height));
+    let driver = match count {
+        0 => Driver::default(),
+        _ => driver::start(&mut engine.choose(model, count)?, model, size, count, batch, usize::MAX)?,
+    };
+    let (device, batch) = (driver.device.clone(), driver.batch());
+    Ok((driver, Run { device, batch, ..plan.run.clone() }))
 }

@@ -9,9 +9,9 @@ use crate::output::grid::Drawing;
 use crate::output::shades;
 
 use super::plan::Plan;
-use super::pool::Drawn;
 use super::scores::Scores;
 use super::{Args, images_in};
+use crate::cli::driver::Done;
 use crate::cli::target::{Folder, Target, Texts};
 use crate::cli::{Files, counted};
 
@@ -61,8 +61,8 @@ impl Outputs {
     }
 
     /// Takes an image; `settings` are those it was drawn with.
-    pub fn put(&mut self, plan: &Plan, drawn: Drawn, settings: &Texts, batch: usize) -> Result<()> {
-        let Drawn { index, levels, log_likelihood, .. } = drawn;
+    pub fn put(&mut self, plan: &Plan, done: Done, settings: &Texts, batch: usize) -> Result<()> {
+        let Done { index, levels, log_likelihood, .. } = done;
         if let Some(drawing) = &mut self.drawing {
             let position = (index - plan.indices.start) as usize;
             // All images of a batch are drawn in step.

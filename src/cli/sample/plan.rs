@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::engine::queue::Worker;
 use crate::engine::{Request, RequestError, Want};
 use crate::model::Model;
 
-use super::pool::Worker;
 use super::range::{self, Shard};
 use crate::cli::recipe::{self, Recipe, Run, parse_size};
 use crate::cli::target::{Item, Series, turns};
@@ -96,7 +96,7 @@ impl Plan {
             texts.join(" + ")
         };
         let (engine, batch) =
-            (joined(&|worker| worker.name.clone()), joined(&|worker| worker.batch.to_string()));
+            (joined(&|worker| worker.engine.name()), joined(&|worker| worker.batch.to_string()));
         let mut texts = recipe::texts(&self.recipe, run, &self.model, engine, batch);
         texts.push(("range".to_owned(), format!("{}-{}", self.whole.start, self.whole.end - 1)));
         texts

@@ -43,17 +43,6 @@ impl Folder {
         Ok(Self { path: path.to_owned(), written: HashMap::new(), vanished: 0 })
     }
 
-    /// A new one in the folder for temporary files.
-    ///
-    /// # Errors
-    /// [`OutputError::Io`].
-    pub fn elsewhere() -> Result<Self, OutputError> {
-        let folder = tempfile::Builder::new().prefix("pixelcnn-").tempdir();
-        let path = std::env::temp_dir();
-        let path = folder.map_err(|source| OutputError::Io { path, source })?.keep();
-        Ok(Self { path, written: HashMap::new(), vanished: 0 })
-    }
-
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

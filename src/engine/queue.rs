@@ -1,55 +1,61 @@
-//! Engines that draw batches from one queue of images.
+//! A queue of images that any number of engines take batches from. What an engine leaves undone that fails, the others take
+//! over; results come in order where that is wanted, and few wait for earlier ones.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use anyhow::Result;
-use indicatif::ProgressBar;
+use super::{Engine, EngineError, Request, RequestError};
 
-use crate::engine::{Engine, EngineError, Request, RequestError};
-
-use crate::cli::say;
-
-/// An engine, and how many images it draws at once.
+/// An engine, and how many images it computes at once.
 pub struct Worker {
+    /// The engine.
     pub engine: Box<dyn Engine>,
-    /// Engine and device, for people.
-    pub name: String,
+    /// Images at once.
     pub batch: usize,
 }
 
-/// What is to be drawn.
+/// What is to be computed.
 pub struct Work<'a> {
     /// Indices of the images, ascending.
     pub todo: &'a [Range<u64>],
-    /// The job that draws images of some indices.
+    /// The request for images of some indices.
     pub request: &'a (dyn Fn(&[u64]) -> Result<Request, RequestError> + Sync),
     /// Whether images are to come in order.
     pub in_order: bool,
     /// Images that may wait for an earlier one.
     pub most_waiting: usize,
+    /// Told how many pixels more, or fewer, are computed.
+    pub progress: &'a (dyn Fn(i64) + Sync),
 }
 
-/// An image.
-pub struct Drawn {
+/// An image, with what was wanted of it.
+#[derive(Default)]
+pub struct Done {
+    /// Its index.
     pub index: u64,
     /// `[H, W, C]`
     pub levels: Vec<u16>,
-    /// Of each pixel, if the job wants it.
+    /// Of each pixel.
     pub log_likelihood: Vec<f64>,
-    /// The number of the worker that drew it.
+    /// Of each pixel, `[H, W, P]`.
+    pub parameters: Vec<f32>,
+    /// The number of the worker that computed it.
     pub by: usize,
 }
 
-/// Draws all images. What a worker leaves undone that fails, the others draw; it is an error only if none is left.
-pub fn draw(
+/// Computes all images, and gives each to `put`. `lost` is told of each worker that fails before the last; what it leaves
+/// undone, the others take over.
+///
+/// # Errors
+/// That of `put`, which ends it all, or that of the last worker.
+pub fn drive<E: From<EngineError>>(
     workers: &mut [Worker],
     work: &Work,
-    bar: &ProgressBar,
-    put: &mut dyn FnMut(Drawn) -> Result<()>,
-) -> Result<()> {
+    put: &mut dyn FnMut(Done) -> Result<(), E>,
+    lost: &mut dyn FnMut(&str, EngineError),
+) -> Result<(), E> {
     if workers.is_empty() {
         return Ok(());
     }
@@ -70,25 +76,25 @@ pub fn draw(
     let mut early = BTreeMap::new();
     let mut failed = 0;
     let mut handle = |event| {
-        let mut put = |image: Drawn| {
+        let mut put = |image: Done| {
             queue.taken();
             put(image).inspect_err(|_| queue.end())
         };
         match event {
-            Event::Drawn(image) if work.in_order => {
+            Event::Done(image) if work.in_order => {
                 early.insert(image.index, image);
                 while let Some(image) = order.peek().and_then(|next| early.remove(next)) {
                     order.next();
                     put(image)?;
                 }
             }
-            Event::Drawn(image) => put(image)?,
+            Event::Done(image) => put(image)?,
             Event::Failed(name, error) => {
                 failed += 1;
                 if failed == count {
                     return Err(error.into());
                 }
-                say(&format!("warning: {name} stopped, and the others draw its images: {error}"));
+                lost(&name, error);
             }
         }
         Ok(())
@@ -96,7 +102,7 @@ pub fn draw(
     // Alone, it needs no thread beside its own.
     if let [worker] = workers {
         let mut result = Ok(());
-        worker.work(0, &queue, work, bar, &mut |event| {
+        worker.work(0, &queue, work, &mut |event| {
             if result.is_ok() {
                 result = handle(event);
             }
@@ -106,9 +112,9 @@ pub fn draw(
     thread::scope(|scope| {
         let (sender, drawn) = mpsc::channel();
         for (number, worker) in workers.iter_mut().enumerate() {
-            let (queue, sender, bar) = (&queue, sender.clone(), bar.clone());
+            let (queue, sender) = (&queue, sender.clone());
             let run = move || {
-                worker.work(number, queue, work, &bar, &mut |event| {
+                worker.work(number, queue, work, &mut |event| {
                     // If nobody listens any more, an error has ended it all.
                     let _ = sender.send(event);
                 });
@@ -125,46 +131,42 @@ pub fn draw(
 }
 
 enum Event {
-    Drawn(Drawn),
+    Done(Done),
     Failed(String, EngineError),
 }
 
 impl Worker {
-    fn work(
-        &mut self,
-        number: usize,
-        queue: &Queue,
-        work: &Work,
-        bar: &ProgressBar,
-        emit: &mut dyn FnMut(Event),
-    ) {
+    fn work(&mut self, number: usize, queue: &Queue, work: &Work, emit: &mut dyn FnMut(Event)) {
         while let Some(indices) = queue.next(self.batch) {
             let count = indices.len();
-            let request = (work.request)(&indices).map_err(EngineError::from);
             let mut shown = 0;
-            let mut watch = |done: usize| {
-                bar.inc((done.saturating_sub(shown) * count) as u64);
-                shown = shown.max(done);
+            let mut run = || {
+                let request = (work.request)(&indices)?;
+                let mut watch = |done: usize| {
+                    (work.progress)((done.saturating_sub(shown) * count) as i64);
+                    shown = shown.max(done);
+                };
+                let outcome = self.engine.run(&request, &mut watch)?;
+                watch(request.pixels());
+                Ok(outcome)
             };
-            match request.and_then(|request| self.engine.run(&request, &mut watch)) {
+            match run() {
                 Ok(outcome) => {
                     queue.done(count);
-                    let images = outcome.levels.chunks(outcome.levels.len() / count);
-                    let mut likelihoods =
-                        outcome.log_likelihood.chunks((outcome.log_likelihood.len() / count).max(1));
-                    for (index, levels) in indices.into_iter().zip(images) {
-                        emit(Event::Drawn(Drawn {
+                    for (i, index) in indices.into_iter().enumerate() {
+                        emit(Event::Done(Done {
                             index,
-                            levels: levels.to_vec(),
-                            log_likelihood: likelihoods.next().unwrap_or_default().to_vec(),
+                            levels: part(&outcome.levels, i, count),
+                            log_likelihood: part(&outcome.log_likelihood, i, count),
+                            parameters: part(&outcome.parameters, i, count),
                             by: number,
                         }));
                     }
                 }
                 Err(error) => {
-                    bar.dec((shown * count) as u64);
+                    (work.progress)(-((shown * count) as i64));
                     queue.give_back(indices);
-                    emit(Event::Failed(self.name.clone(), error));
+                    emit(Event::Failed(self.engine.name(), error));
                     return;
                 }
             }
@@ -172,7 +174,13 @@ impl Worker {
     }
 }
 
-/// The images that are not drawn yet.
+/// What belongs to image `i` of `count`.
+fn part<T: Copy>(of_all: &[T], i: usize, count: usize) -> Vec<T> {
+    let of_one = of_all.len() / count;
+    of_all[i * of_one..][..of_one].to_vec()
+}
+
+/// The images that are not computed yet.
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -277,9 +285,10 @@ impl State {
 mod tests {
     use std::time::Duration;
 
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use crate::engine::{Counts, Outcome, Room, Shape};
     use crate::head::Head;
-    use anyhow::ensure;
 
     use super::*;
 
@@ -333,28 +342,29 @@ mod tests {
     }
 
     /// Indices as they come from workers of (jobs before failure, milliseconds a job).
-    fn run(workers: &[(usize, u64)], in_order: bool) -> (Result<()>, Vec<u64>) {
-        let worker = |(i, &(jobs_before_failure, milliseconds)): (usize, &(usize, u64))| Worker {
+    fn run(workers: &[(usize, u64)], in_order: bool) -> (Result<(), EngineError>, Vec<u64>) {
+        let worker = |&(jobs_before_failure, milliseconds): &(usize, u64)| Worker {
             engine: Box::new(Fake { jobs_before_failure, milliseconds }),
-            name: format!("fake {i}"),
             batch: 4,
         };
-        let mut workers: Vec<_> = workers.iter().enumerate().map(worker).collect();
+        let mut workers: Vec<_> = workers.iter().map(worker).collect();
+        let pixels = AtomicI64::new(0);
         let work = Work {
             todo: &[0..50, 60..71],
             request: &|indices| Request::sample(shape(), 0, indices.iter().map(|&i| (i, None))),
             in_order,
             most_waiting: 8,
+            progress: &|more| _ = pixels.fetch_add(more, Ordering::Relaxed),
         };
-        let bar = ProgressBar::hidden();
         let mut indices = Vec::new();
-        let result = draw(&mut workers, &work, &bar, &mut |drawn| {
-            assert_eq!(drawn.levels, [u16::from(drawn.index as u8)]);
-            indices.push(drawn.index);
+        let mut put = |done: Done| {
+            assert_eq!(done.levels, [u16::from(done.index as u8)]);
+            indices.push(done.index);
             Ok(())
-        });
+        };
+        let result = drive(&mut workers, &work, &mut put, &mut |_, _| {});
         if result.is_ok() {
-            assert_eq!(bar.position(), 61, "each pixel is counted once");
+            assert_eq!(pixels.into_inner(), 61, "each pixel is counted once");
         }
         (result, indices)
     }
@@ -395,19 +405,20 @@ mod tests {
     #[test]
     fn an_image_that_cannot_be_put_ends_all() {
         let engine = || Box::new(Fake { jobs_before_failure: NEVER, milliseconds: 1 });
-        let mut workers = [0, 1].map(|_| Worker { engine: engine(), name: String::new(), batch: 2 });
+        let mut workers = [0, 1].map(|_| Worker { engine: engine(), batch: 2 });
         let work = Work {
             todo: &[0..u64::MAX],
             request: &|indices| Request::sample(shape(), 0, indices.iter().map(|&i| (i, None))),
             in_order: true,
             most_waiting: 8,
+            progress: &|_| {},
         };
         let mut count = 0;
-        let result = draw(&mut workers, &work, &ProgressBar::hidden(), &mut |_| {
+        let mut put = |_| {
             count += 1;
-            ensure!(count < 10, "disk full");
-            Ok(())
-        });
-        assert_eq!(result.unwrap_err().to_string(), "disk full");
+            if count < 10 { Ok(()) } else { Err(EngineError::Stopped) }
+        };
+        let result = drive(&mut workers, &work, &mut put, &mut |_, _| {});
+        assert!(matches!(result, Err(EngineError::Stopped)));
     }
 }
