@@ -76,8 +76,7 @@ fn weights_in_16_bits_on_the_gpu() {
             // By pixel, if there is a choice.
             let method = common::methods(options, case.width * case.height).last().unwrap();
             let got = case.parameters_of(&mut engine, *method);
-            // Two computed values, each with its own rounding.
-            case.assert_close(&got, &expected, 2.0 * TOLERANCE);
+            case.assert_close(&got, &expected, TOLERANCE);
         }
     }
 }
