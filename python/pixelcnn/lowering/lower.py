@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import Refused
 from .algebra import Algebra
-from .errors import Refused
 from .graph import IMAGE, Graph, Node
 from .tape import Array, Tape
 from .trace import Program, Ref, Step, Where, leaves, mapped

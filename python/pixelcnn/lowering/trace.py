@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import linecache
+import math
 import os
 import sys
 import weakref
@@ -22,7 +23,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .errors import Refused
+from ..errors import Refused
 
 aten = torch.ops.aten
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -117,6 +118,22 @@ class Program:
     image: int = 0
     output: int = 0
     position: int = 0  # of the output among the tensors that the module returns
+
+    def products(self) -> int:
+        """Multiplications of convolutions and matrix products, for one image."""
+        total, batch = 0, self.slots[self.image].shape[0]
+        for step in self.steps:
+            shapes = [self.slots[r.index].shape for r in leaves(step.args) if isinstance(r, Ref)]
+            if not step.results or not self.slots[step.results[0]].image or len(shapes) < 2:
+                continue
+            made = math.prod(self.slots[step.results[0]].shape)
+            if step.operation in ("convolution", "_convolution"):
+                transposed = step.args[6]
+                weight = shapes[1]
+                total += (math.prod(shapes[0]) if transposed else made) * math.prod(weight[1:])
+            elif step.operation in ("mm", "bmm", "addmm", "baddbmm", "linear"):
+                total += made * shapes[-2 if step.operation in ("addmm", "baddbmm") else 0][-1]
+        return total // batch
 
 
 @dataclass
@@ -400,6 +417,17 @@ def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
             if isinstance(value, torch.Tensor):
                 found[f"{prefix}.{name}" if prefix else name] = value
     return found
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: passes of a few images gain little from more, and lose much where cores are not free."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import networks as n
 import oracle
+import pixelcnn
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-
-import pixelcnn
 
 
 class Middle(nn.Module):
@@ -166,7 +165,7 @@ def test_a_value_that_is_wider_than_the_image(layers):
     sampler = pixelcnn.compile(module, (1, 6, 5), levels=4)
     oracle.file_error(sampler, module, Wide(layers), lambda v: v.double() / 3)
     oracle.nothing_before_moves(sampler)
-    document = sampler.model()[0]
+    document = sampler._model()[0]
     assert len(document["nodes"]) == {2: 5, 3: 8}[layers]
     same = sampler.to_bytes()
     sampler.update(module)

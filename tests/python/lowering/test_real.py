@@ -50,6 +50,6 @@ def test_recorded(name):
     expected = golden["outputs"]
     if name == "gated_rgb_real":  # recorded as [levels, channels], the file has [channels, levels]
         expected = expected.reshape(*expected.shape[:-1], 2, 3).swapaxes(-1, -2).reshape(expected.shape)
-        assert sampler.head.steps
+        assert sampler._head.steps
     error = np.abs(out - expected) / np.maximum(1, np.abs(expected))
     assert error.max() < 1e-6
