@@ -176,6 +176,10 @@ class _Job:
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = parameter.dtype if parameter is not None else torch.float32
         self.device = parameter.device if parameter is not None else torch.device("cpu")
+        # Neither Apple's GPUs nor what is compiled by TorchScript can be made to compute in 64 bits.
+        self.exact = self.device.type != "mps" and not any(
+            isinstance(m, torch.jit.ScriptModule) for m in module.modules()
+        )
         self.programs: dict[bool, Program] = {}
         self.position = 0
 
@@ -214,7 +218,7 @@ class _Job:
 
     def compared(self, sampler: Sampler) -> str:
         """Compare a sampler with the module itself; tells what was found."""
-        exact = self.device.type != "mps"  # which has no 64 bits
+        exact = self.exact
         run = partial(self.output, sampler.input)
         head = sampler._head
         difference = checks.compared(run, sampler._model(), head, self.classes, exact=exact)
@@ -311,7 +315,10 @@ class _Job:
         except Refused:
             raise
         except Exception as error:
-            raise _ForwardFailed(_failed(error)) from error
+            hint = ""
+            if self.classes and isinstance(error, (RuntimeError, TypeError)):
+                hint = "; a module that takes classes as one-hot: forward=lambda m, x, y: m(x, F.one_hot(y, K).float())"
+            raise _ForwardFailed(_failed(error, hint)) from error
 
     def _default(self, program: Program) -> Input:
         """Guess the input of a module that takes real numbers."""
@@ -396,7 +403,7 @@ class _ForwardFailed(Exception):
         self.reason = reason
 
 
-def _failed(error: Exception) -> Refused:
+def _failed(error: Exception, hint: str = "") -> Refused:
     """An exception of the module's own forward, in one sentence with the line that raised it."""
     ours = str(Path(__file__).parent)
     lines = [
@@ -406,4 +413,4 @@ def _failed(error: Exception) -> Refused:
     ]
     where = f" ({Path(lines[-1].filename).name}:{lines[-1].lineno}: {lines[-1].line})" if lines else ""
     text = " ".join(str(error).split())
-    return Refused(f"the module's forward failed: {type(error).__name__}: {text[:300]}{where}")
+    return Refused(f"the module's forward failed: {type(error).__name__}: {text[:300]}{where}{hint}")

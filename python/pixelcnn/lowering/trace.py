@@ -30,6 +30,9 @@ _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
+_LINE = 120  # characters of a source line that are shown
+
+
 def leaves(tree: Any) -> Iterator[Any]:
     """The leaves of nested tuples, lists and dicts, in order."""
     if isinstance(tree, (tuple, list)):
@@ -65,6 +68,7 @@ class Where:
         parts = [f"in {'module ' if self.module.isdigit() else ''}{self.module}"] if self.module else []
         if self.file:
             text = linecache.getline(self.file, self.line).strip()
+            text = text if len(text) <= _LINE else text[: _LINE - 1] + "…"
             parts.append(f"{os.path.basename(self.file)}:{self.line}" + (f": {text}" if text else ""))
         return ", ".join(parts)
 
@@ -211,6 +215,11 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # in which compound operations come here undivided
+            with self:
+                divided = func.decompose(*args, **kwargs)
+            if divided is not NotImplemented:
+                return divided
         replaced = self._replace(args), self._replace(kwargs)
         slots = [self.program.slots[r.index] for r in leaves(replaced) if isinstance(r, Ref)]
         image, labels = any(s.image for s in slots), any(s.labels for s in slots)
@@ -433,12 +442,17 @@ def one_thread() -> Iterator[None]:
 @contextlib.contextmanager
 def eval_view(module: nn.Module) -> Iterator[None]:
     """The module in evaluation mode; its mode and attributes are as before afterwards."""
-    saved = [(m, dict(m.__dict__), dict(m._parameters), dict(m._buffers)) for m in module.modules()]
+    # A scripted module's attributes are its own business: its mode alone is kept.
+    parts = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    modes = [(m, m.training) for m in module.modules()]
+    saved = [(m, dict(m.__dict__), dict(m._parameters), dict(m._buffers)) for m in parts]
     try:
         module.eval()
         with torch.no_grad():
             yield
     finally:
+        for part, mode in modes:
+            part.training = mode
         for part, attributes, parameters, buffers in saved:
             part.__dict__.clear()
             part.__dict__.update(attributes)
