@@ -39,9 +39,9 @@ def parameters(sampler: pixelcnn.Sampler, levels: np.ndarray, labels=None) -> np
     return reference_of(sampler).output(levels, labels)
 
 
-def bits(sampler: pixelcnn.Sampler, levels: np.ndarray) -> np.ndarray:
+def bits(sampler: pixelcnn.Sampler, levels: np.ndarray, labels=None) -> np.ndarray:
     """Bits per dimension [N] of levels [N, H, W, C], by the engine."""
-    return -sampler.log_prob(levels) / np.log(2) / np.prod(levels.shape[1:])
+    return -sampler.log_prob(levels, labels) / np.log(2) / np.prod(levels.shape[1:])
 
 
 def random_levels(sampler: pixelcnn.Sampler, n: int = 2) -> np.ndarray:
