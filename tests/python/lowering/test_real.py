@@ -31,9 +31,7 @@ def state_of(name):
     """The state dict; the largest is not in the repository."""
     for place in (HERE / "recorded" / f"{name}.pth.gz", SHARED / name / "state.pth.gz"):
         if place.exists():
-            return torch.load(
-                io.BytesIO(gzip.decompress(place.read_bytes())), map_location="cpu", weights_only=True
-            )
+            return torch.load(io.BytesIO(gzip.decompress(place.read_bytes())), map_location="cpu", weights_only=True)
     pytest.skip(f"the state dict of {name} takes 3 MB: it is neither in the repository nor in {SHARED}")
 
 
