@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 
+import idioms
 import networks as n
 import numpy as np
 import oracle
@@ -28,64 +29,57 @@ KINDS = {
     "colours in steps": (n.GatedColours, (3, 4, 5), {"levels": 4, "classes": 3}, UNIT),
     "bernoulli": (n.ResidualBinary, (1, 6, 5), {"levels": 2}, UNIT),
     "mixture": (lambda: n.PlusPlus(levels=1), (3, 4, 4), {"levels": 256}, lambda v, _: v / 127.5 - 1),
-    "many levels": (lambda: n.SwappedPrior(5000), (3, 3), {"levels": 5000}, lambda v, _: v[:, 0]),
+    "many levels": (lambda: idioms.CodesWithChannel(5000), (1, 3, 3), {"levels": 5000}, lambda v, _: v),
 }
 
 
 def loop(sampler, module, encode, labels, count):
-    """Images drawn by the module's own loop: a pass a subpixel, the levels found by trying what the noise gives."""
+    """Images drawn by the module's own loop, a pass a subpixel, with the noise of the sampler's."""
     height, width, channels = sampler.shape
     head = sampler._head
     levels = np.zeros((count, height, width, channels), int)
-    steps = channels if head.kind != "logistic_mixture" else 1
+    given = None if labels is None else torch.tensor(labels)
     for i in range(height):
         for j in range(width):
-            for c in range(steps):
+            for step in range(1 if head.kind == "logistic_mixture" else channels):
                 image = encode(torch.from_numpy(levels).permute(0, 3, 1, 2), sampler.levels)
                 image = image.double() if image.is_floating_point() else image
-                given = None if labels is None else torch.tensor(labels)
-                output = module_output(module, lambda m, *inputs: m(*inputs), image, given)
-                parameters = head.parameters(output)[:, i : i + 1, j : j + 1]
+                parameters = head.parameters(module_output(module, lambda m, *inputs: m(*inputs), image, given))
                 for k in range(count):
-                    levels[k, i, j] = drawn(head, parameters[k], levels[k, i, j], c, i * width + j, k)
+                    levels[k, i, j] = drawn(head, parameters[k, i, j], levels[k, i, j], step, i * width + j, k)
     return levels
 
 
-def drawn(head, parameters, pixel, channel, place, image):
-    words = words_of(head.kind, parameters.shape[-1], len(pixel), head.levels)
-    given = np.frombuffer(noise(0, image, place + 1, words), np.uint32)[-words:].reshape(1, 1, -1)
-    far = lambda p: beyond(head.kind, parameters[None], p[None, None, None], head.levels, given[None])[0, 0, 0]  # noqa: E731
+def drawn(head, parameters, pixel, step, place, image):
+    """The levels of a pixel, with those of a step drawn from parameters [F]."""
+    count = words_of(head.kind, len(parameters), len(pixel), head.levels)
+    words = [int(word) for word in np.frombuffer(noise(0, image, place + 1, count), np.uint32)[-count:]]
     pixel = pixel.copy()
-    if head.kind == "logistic_mixture":  # channel after channel: those after it do not matter yet
+    if head.kind == "logistic_mixture":
         for c in range(len(pixel)):
-            m = (words - len(pixel)) if c == 0 else m  # noqa: F821
-            pixel[c] = of_channel(parameters[0, 0], pixel, c, given[0, 0], m)
-        assert far(pixel) == 0
-        return pixel
-    u = (given[0, 0, channel] + 0.5) / 2**32 if head.levels <= 4096 else None
-    if u is None:
-        high, low = (int(given[0, 0, 2 * channel + k]) for k in (0, 1))
-        u = ((high << 21 | low >> 11) + 0.5) / 2**53
-    if head.kind == "bernoulli":
-        pixel[channel] = u < 1 / (1 + np.exp(-parameters[0, 0, channel]))
+            pixel[c] = of_mixture(parameters, pixel, c, words)
+    elif head.kind == "bernoulli":
+        pixel[step] = (words[step] + 0.5) / 2**32 < 1 / (1 + np.exp(-parameters[step]))
     else:
-        logits = parameters[0, 0].reshape(len(pixel), -1)[channel]
-        p = np.exp(logits - logits.max())
-        pixel[channel] = np.searchsorted(np.cumsum(p) / p.sum(), u, "right")
+        u = (words[step] + 0.5) / 2**32
+        if head.levels > 4096:
+            u = ((words[2 * step] << 21 | words[2 * step + 1] >> 11) + 0.5) / 2**53
+        logits = parameters.reshape(len(pixel), -1)[step]
+        weights = np.exp(logits - logits.max())
+        pixel[step] = np.searchsorted(np.cumsum(weights) / weights.sum(), u, "right")
     return pixel
 
 
-def of_channel(parameters, pixel, c, words, m):
-    u = np.clip(((words >> 8) + 0.5) / 2**24, np.float32(1e-5), np.float32(1 - 1e-5))
-    k = np.argmax(parameters[:m] - np.log(-np.log(u[:m])))
-    rest = parameters[m:].reshape(3, 3, m)[:, :, k]
+def of_mixture(parameters, pixel, c, words):
+    """The level of channel c of three, given those before it: Gumbel's maximum, then a logistic."""
+    m = len(words) - 3
+    u = [min(max(((word >> 8) + 0.5) / 2**24, np.float32(1e-5)), np.float32(1 - 1e-5)) for word in words]
+    chosen = np.argmax(parameters[:m] - np.log(-np.log(u[:m])))
+    numbers = parameters[m:].reshape(3, 3, m)[..., chosen]
     x = pixel / 127.5 - 1
-    mean = rest[c, 0]
-    if c == 1:
-        mean += np.tanh(rest[0, 2]) * x[0]
-    if c == 2:
-        mean += np.tanh(rest[1, 2]) * x[0] + np.tanh(rest[2, 2]) * x[1]
-    value = mean + np.exp(max(rest[c, 1], -7)) * np.log(u[m + c] / (1 - u[m + c]))
+    coefficients = np.tanh(numbers[:, 2])
+    mean = numbers[c, 0] + {0: 0, 1: coefficients[0] * x[0], 2: coefficients[1] * x[0] + coefficients[2] * x[1]}[c]
+    value = mean + np.exp(max(numbers[c, 1], -7)) * np.log(u[m + c] / (1 - u[m + c]))
     return int(np.clip(np.round((value + 1) * 127.5), 0, 255))
 
 
