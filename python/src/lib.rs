@@ -66,7 +66,8 @@ fn grid_png<'py>(
 #[pyfunction]
 fn noise(py: Python, seed: u64, image: u64, pixels: usize, words: usize) -> Bound<PyBytes> {
     let noise = Noise::new(seed, image);
-    let words: Vec<u32> = (0..pixels).flat_map(|pixel| (0..words).map(move |word| noise.at(pixel).word(word))).collect();
+    let words: Vec<u32> =
+        (0..pixels).flat_map(|pixel| (0..words).map(move |word| noise.at(pixel).word(word))).collect();
     PyBytes::new(py, bytemuck::cast_slice(&words))
 }
 
