@@ -7,18 +7,24 @@
 
     uv run scripts/compare_pytorch.py
     uv run scripts/compare_pytorch.py --classes 4
+    python scripts/compare_pytorch.py --compile        # where pixelcnn is installed
 
 It draws by the loop that most projects draw with: the whole network over the whole image once a pixel. Its first pixels
 are timed, after one to warm up; all cost the same, so that the rest is extrapolated. With --classes, images are
 classified instead: each under each class, in batches of several sizes, likelihoods in 64 bits as the program has them.
 
-The network is that of scripts/train.py with random weights. Both run one after the other, on the CPU with as many threads
+The network is that of scripts/train.py with random weights. With --compile it is a gated PixelCNN of 13 layers and 64 filters
+instead, in the same process: what `pixelcnn.compile` takes, first and warm, what `update` takes, and 16 images of 28×28 by
+the sampler and by the module's own loop, a pass a pixel, whose first passes and the sampler are timed alternately.
+
+Both run one after the other, on the CPU with as many threads
 as the machine has cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -29,9 +35,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-import source_tree  # noqa: F401
+if not importlib.util.find_spec("pixelcnn"):  # --compile needs the installed one
+    import source_tree  # noqa: F401
 from pixelcnn.convert.model_file import write_model
 from training.likelihood import bits_per_dim
 from training.network import PixelCNN
@@ -89,6 +97,93 @@ def our_seconds(words: list[str | Path]) -> float:
     return statistics.median(seconds)
 
 
+class GatedLayer(nn.Module):
+    """Two gated stacks, of the rows above and of the row itself."""
+
+    def __init__(self, filters: int, dilation: int):
+        super().__init__()
+        self.vertical = Masked(filters, 2 * filters, (3, 3), dilation)
+        self.horizontal = Masked(filters, 2 * filters, (1, 3), dilation)
+        self.across, self.out = nn.Conv2d(2 * filters, 2 * filters, 1), nn.Conv2d(filters, filters, 1)
+
+    def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        of_v = self.vertical(v)
+        a, b = of_v.chunk(2, dim=1)
+        c, d = (self.horizontal(h) + self.across(of_v)).chunk(2, dim=1)
+        return torch.tanh(a) * torch.sigmoid(b), h + self.out(torch.tanh(c) * torch.sigmoid(d))
+
+
+class Masked(nn.Conv2d):
+    """A convolution that sees the rows above and what is left; `centre`: the row or the pixel itself too."""
+
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], dilation: int = 1, centre: bool = True):
+        padding = tuple(dilation * (side // 2) for side in size)
+        super().__init__(inputs, outputs, size, padding=padding, dilation=dilation)
+        mask = torch.ones(size)
+        along = 0 if size[0] > 1 else 1
+        mask.narrow(along, size[along] // 2 + centre, size[along] // 2 + 1 - centre).zero_()
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding, dilation=self.dilation)
+
+
+class Gated(nn.Module):
+    """A gated PixelCNN of 13 layers over 256 levels of grey, which it scales itself."""
+
+    def __init__(self, filters: int = 64, dilations: tuple[int, ...] = (1, 2, 1, 4, 1, 2, 1, 1, 2, 1, 4, 1, 2)):
+        super().__init__()
+        self.vertical = Masked(1, filters, (3, 3), centre=False)
+        self.horizontal = Masked(1, filters, (1, 3), centre=False)
+        self.layers = nn.ModuleList(GatedLayer(filters, dilation) for dilation in dilations)
+        self.out = nn.Conv2d(filters, 256, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float() / 127.5 - 1
+        v, h = self.vertical(x), self.horizontal(x)
+        for layer in self.layers:
+            v, h = layer(v, h)
+        return self.out(F.elu(h))
+
+
+def compiled(pixels: int, count: int = 16, size: int = 28) -> None:
+    """Times of `pixelcnn.compile`, of `update`, and of drawing in both ways, in one process."""
+    import pixelcnn
+
+    torch.manual_seed(0)
+    net = Gated().eval()
+    timed = []
+    for _ in range(4):
+        start = time.perf_counter()
+        sampler = pixelcnn.compile(net, (1, size, size), levels=256, input="levels")
+        compiled_at = time.perf_counter()
+        sampler.update(net)
+        timed.append((compiled_at - start, time.perf_counter() - compiled_at))
+    first, warm = timed[0][0], statistics.median(t for t, _ in timed[1:])
+    update = statistics.median(t for _, t in timed[1:])
+    print(f"13 layers, 64 filters, {size}x{size}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
+    print(f"compile: {first:.2f} s first, {warm:.2f} s warm; update: {update:.3f} s, {100 * update / warm:.0f} % of that")
+    x = torch.zeros(count, 1, size, size)
+    ours, passes = [], []
+    sampler.sample(count, device="cpu")
+    for pixel in range(pixels + 1):
+        row, column = divmod(pixel, size)
+        start = time.perf_counter()
+        with torch.no_grad():
+            levels = torch.distributions.Categorical(logits=net(x)[:, :, row, column]).sample()
+        x[:, 0, row, column] = levels.float()
+        passes.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        sampler.sample(count, device="cpu")
+        ours.append(time.perf_counter() - start)
+    own, loop = statistics.median(ours), statistics.median(passes[1:]) * size**2
+    print(f"{count} images by the sampler: {own:.3f} s (median of {len(ours)})")
+    print(
+        f"by the module's loop: {loop:.0f} s, {loop / own:.0f} times as long ({pixels} of {size**2} passes timed, "
+        f"{statistics.median(passes[1:]):.3f} s each)"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -97,7 +192,10 @@ def main() -> None:
         parser.add_argument(f"--{flag}", type=int, default=default, metavar="N", help=f"[default: {default}]")
     parser.add_argument("--pixels", type=int, default=5, metavar="N", help="pixels to time [default: 5]")
     parser.add_argument("--classes", type=int, default=0, metavar="N", help="classify under so many")
+    parser.add_argument("--compile", action="store_true", help="measure pixelcnn.compile")
     flags = parser.parse_args()
+    if flags.compile:
+        return compiled(flags.pixels)
 
     architecture = {"channels": 3, "levels": 3, "nonlinearity": "concat_elu"}
     architecture |= {key: getattr(flags, key) for key in ("filters", "blocks", "mixtures")}

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Golden, VARIANTS, gpu_with, in_turn};
+use common::{Golden, VARIANTS, gpu_with, in_turn, in_turn_if_large};
 use pixelcnn::internals::engine::Method;
 use pixelcnn::internals::engine::cpu::{CpuEngine, full};
 use pixelcnn::internals::engine::gpu::Options;
@@ -45,7 +45,7 @@ fn cached_network_on_the_cpu() {
 #[ignore = "needs a Vulkan adapter"]
 fn cached_network_on_the_gpu() {
     for (turn, case) in Golden::all().into_iter().enumerate() {
-        for &options in in_turn(turn, &VARIANTS) {
+        for &options in in_turn_if_large(turn, case.width * case.height, &VARIANTS) {
             let mut engine = gpu_with(&case.model, case.width, case.height, options);
             for &method in common::methods(options, case.width * case.height) {
                 let (parameters, bits_per_dim) = case.outcome_of(&mut engine, method);
@@ -66,18 +66,17 @@ fn cached_network_on_the_gpu() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn weights_in_16_bits_on_the_gpu() {
-    for case in in_turn(6, &Golden::all()) {
+    for (turn, case) in in_turn(6, &Golden::all()).iter().enumerate() {
         let model = case.model.clone().with_precision(Precision::F16).unwrap();
         let (images, classes) = (&case.levels, &case.classes);
         let expected = full::parameters(&model, case.width, case.height, images, classes, 2);
-        for subgroups in [false, true] {
+        for &subgroups in in_turn_if_large(turn, case.width * case.height, &[false, true]) {
             let options = Options { subgroups, ..Options::default() };
             let mut engine = gpu_with(&model, case.width, case.height, options);
             // By pixel, if there is a choice.
             let method = common::methods(options, case.width * case.height).last().unwrap();
             let got = case.parameters_of(&mut engine, *method);
-            // Two computed values, each with its own rounding.
-            case.assert_close(&got, &expected, 2.0 * TOLERANCE);
+            case.assert_close(&got, &expected, TOLERANCE);
         }
     }
 }

@@ -3,6 +3,7 @@
 #[path = "common/spirv.rs"]
 mod spirv;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -46,7 +47,10 @@ fn variants() -> Vec<Variant> {
     variants.extend([Kernel::ShowRow, Kernel::Likelihood].map(Variant::of_row));
     let in_several =
         |arenas| variants.iter().step_by(7).cloned().map(move |variant| variant.in_arenas(arenas));
-    [1, 2, 4].map(in_several).into_iter().flatten().chain(variants.clone()).collect()
+    let all = [1, 2, 4].map(in_several).into_iter().flatten().chain(variants.clone());
+    // Some shapes take no notice of how sums are reduced.
+    let mut seen = HashSet::new();
+    all.filter(|variant| seen.insert(variant.clone())).collect()
 }
 
 /// The older of the compilers for DirectX 12 rejects a component of a vector that is stored by an index which is
@@ -87,8 +91,7 @@ fn stores_a_component_by_index(module: &naga::Module) -> bool {
 
 #[test]
 fn no_component_is_stored_by_index() {
-    let mut kernels: Vec<_> = variants().iter().map(|variant| (variant.kernel, variant.arenas)).collect();
-    kernels.dedup();
+    let kernels: HashSet<_> = variants().iter().map(|variant| (variant.kernel, variant.arenas)).collect();
     for (kernel, arenas) in kernels {
         let module = front::wgsl::parse_str(&kernel.source(arenas)).unwrap();
         assert!(!stores_a_component_by_index(&module), "{kernel:?}");
@@ -125,11 +128,13 @@ fn the_validator_of_spirv_has_nothing_to_say() {
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("kernel.spv");
+    let mut seen = HashSet::new();
     for (i, variant) in variants().into_iter().enumerate() {
         let module = spirv::resolved(&variant);
         // Index checks are put in by wgpu, the same way everywhere.
         for &checked in if i % 7 == 0 { &[false, true][..] } else { &[false] } {
-            let fault = fault(&spirv::words(&module, checked), &file);
+            let words = spirv::words(&module, checked);
+            let fault = seen.insert(words.clone()).then(|| fault(&words, &file)).flatten();
             assert!(fault.is_none(), "{variant:?}, index checks {checked}: {}", fault.unwrap());
         }
     }

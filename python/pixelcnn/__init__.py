@@ -16,9 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._compile import Sampler as Sampler
+    from ._compile import compile as compile
     from ._pixelcnn import __version__
-    from .compile import Sampler as Sampler
-    from .compile import compile as compile
     from .errors import (
         BatchTooLarge,
         ConversionError,
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
         Error,
         ModelError,
         NotFinite,
+        Refused,
         RequestError,
     )
-    from .loading import builtin_models, engine_model, load
-    from .lowering.errors import Refused as Refused
+    from .loading import builtin_models, load
     from .model import Model
     from .picture import Grid, grid
 
@@ -45,10 +45,10 @@ __all__ = [
     "Model",
     "ModelError",
     "NotFinite",
+    "Refused",
     "RequestError",
     "__version__",
     "builtin_models",
-    "engine_model",
     "grid",
     "load",
 ]
@@ -65,14 +65,13 @@ _HOMES = {
         "Error",
         "ModelError",
         "NotFinite",
+        "Refused",
         "RequestError",
     ],
-    "loading": ["builtin_models", "engine_model", "load"],
-    "lowering.errors": ["Refused"],
+    "loading": ["builtin_models", "load"],
     "model": ["Model"],
     "picture": ["Grid", "grid"],
-    # The last: importing it puts the submodule under the function's name.
-    "compile": ["Sampler", "compile"],
+    "_compile": ["Sampler", "compile"],
 }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._pixelcnn import Model as Native
+if TYPE_CHECKING:
+    from ._pixelcnn import Model as Native
 
 
 def as_array(value: Any) -> npt.NDArray[Any]:
@@ -48,17 +49,19 @@ def size_problem(native: Native, height: int, width: int) -> str | None:
     )
 
 
-def as_images(images: Any, native: Native) -> npt.NDArray[np.uint16]:
-    """Levels [N, H, W, C] of images [N, H, W, C], [N, C, H, W], or [N, H, W] for one channel."""
-    array, channels = as_array(images), native.channels
+def as_images(images: Any, shape: tuple[int, int, int], levels: int) -> npt.NDArray[np.uint16]:
+    """Levels [N, H, W, C] of images [N, H, W, C], [N, C, H, W], or [N, H, W] for one channel.
+
+    shape: of the model's own images, [H, W, C], which decides where both layouts fit.
+    """
+    array, channels = as_array(images), shape[2]
     found = list(array.shape)
     if array.ndim == 3 and channels == 1:
         array = array[..., None]
     elif array.ndim == 4:
-        width, height = native.size
         last, first = array.shape[3] == channels, array.shape[1] == channels
-        if last and first and array.shape[1:] != (height, width, channels):
-            if array.shape[1:] != (channels, height, width):
+        if last and first and array.shape[1:] != shape:
+            if array.shape[1:] != (channels, *shape[:2]):
                 raise ValueError(
                     f"images of shape {found} could be [N, H, W, {channels}] or [N, {channels}, H, W]: "
                     f"transpose them to the former, with a size other than {channels}"
@@ -70,9 +73,6 @@ def as_images(images: Any, native: Native) -> npt.NDArray[np.uint16]:
         one = "; one image is images[None]" if array.ndim in (2, 3) else ""
         layouts = f"[N, H, W, {channels}] or [N, {channels}, H, W]" + (" or [N, H, W]" if channels == 1 else "")
         raise ValueError(f"images: expected shape {layouts}, found {found}{one}")
-    if problem := size_problem(native, array.shape[1], array.shape[2]):
-        raise ValueError(problem)
-    levels = native.levels
     if array.dtype.kind not in "uib":
         raise TypeError(
             f"images: expected whole numbers from 0 to {levels - 1}, found {array.dtype}; of values from 0 to 1, "

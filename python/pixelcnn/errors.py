@@ -19,6 +19,10 @@ class ConversionError(Error):
     """A checkpoint is refused: what was wrong, where, what was expected and found, and what to do."""
 
 
+class Refused(Error, ValueError):
+    """A module cannot be compiled. The message names the operation and the module's source line."""
+
+
 class RequestError(Error, ValueError):
     """A request does not fit its model."""
 

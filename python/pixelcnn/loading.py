@@ -75,11 +75,6 @@ def load(
         raise ModelError(f"{path}: {error}", tensor=error.tensor) from None
 
 
-def engine_model(contents: bytes) -> Model:
-    """The model of a model file that `pixelcnn.compile` made."""
-    return Model(contents, "compiled")
-
-
 def _converted(checkpoint: Path | Mapping[str, Any], options: dict[str, Any]) -> bytes:
     try:
         from .convert.memory import convert

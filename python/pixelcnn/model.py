@@ -59,7 +59,7 @@ class Model:
     def __repr__(self) -> str:
         height, width, channels = self.shape
         classes = f", {len(self.classes)} classes" if self.classes else ""
-        return f"<pixelcnn.Model {self.name}: {height}×{width}×{channels}, {self.levels} levels{classes}>"
+        return f"<pixelcnn.{type(self).__name__} {self.name}: {height}×{width}×{channels}, {self.levels} levels{classes}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._contents, self.name)
@@ -207,7 +207,7 @@ class Model:
         True
         """
         how = How(batch, threads, device, precision, progress)
-        levels = as_images(images, self._native)
+        levels = self._images(images)
         classes = self._classes(labels, len(levels))
         lanes: list[Lane] = [(i, classes[i], i) for i in range(len(levels))]
         return self._log_prob(levels, lanes, how, per_pixel)
@@ -237,7 +237,7 @@ class Model:
         share = np.ones(len(names)) if prior is None else np.asarray(prior, dtype=np.float64)
         if share.shape != (len(names),) or not np.isfinite(share).all() or (share < 0).any() or not share.sum() > 0:
             raise ValueError(f"prior: expected {len(names)} shares, none negative and one at least above 0")
-        levels = as_images(images, self._native)
+        levels = self._images(images)
         # Lanes of an image follow each other, and share its pixels.
         lanes: list[Lane] = [(i, k, i) for i in range(len(levels)) for k in range(len(names))]
         nats = self._log_prob(levels, lanes, how, False).reshape(len(levels), len(names))
@@ -281,7 +281,7 @@ class Model:
         one that `pixelcnn complete` draws.
         """
         how = How(batch, threads, device, precision, progress)
-        levels = as_images(images, self._native)
+        levels = self._images(images)
         count, height, width, channels = levels.shape
         given = as_mask(mask, count, height, width)
         # Levels that are not given may be anything.
@@ -336,6 +336,12 @@ class Model:
                 min(effective),
             )
         return chosen
+
+    def _images(self, images: Any) -> npt.NDArray[np.uint16]:
+        levels = as_images(images, self.shape, self.levels)
+        if problem := size_problem(self._native, *levels.shape[1:3]):
+            raise ValueError(problem)
+        return levels
 
     def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         if size is None:

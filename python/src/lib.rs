@@ -62,6 +62,15 @@ fn grid_png<'py>(
     Ok(PyBytes::new(py, &bytes.map_err(PyValueError::new_err)?))
 }
 
+/// The first `words` words of noise of each pixel of an image, uint32 `[pixels, words]`.
+#[pyfunction]
+fn noise(py: Python, seed: u64, image: u64, pixels: usize, words: usize) -> Bound<PyBytes> {
+    let noise = Noise::new(seed, image);
+    let words: Vec<u32> =
+        (0..pixels).flat_map(|pixel| (0..words).map(move |word| noise.at(pixel).word(word))).collect();
+    PyBytes::new(py, bytemuck::cast_slice(&words))
+}
+
 /// The candidate of completion `index` that is chosen by the logarithms of their weights.
 #[pyfunction]
 fn choose(log_weights: Vec<f64>, seed: u64, index: u64, pixels: usize) -> usize {
@@ -81,7 +90,7 @@ mod _pixelcnn {
     #[pymodule_export]
     use super::model::{Model, shipped_bytes, shipped_names};
     #[pymodule_export]
-    use super::{choose, effective_sample_size, grid_png, main};
+    use super::{choose, effective_sample_size, grid_png, main, noise};
 
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "Python's name")]

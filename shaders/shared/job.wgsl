@@ -21,7 +21,7 @@ struct Job {
     columns: u32,
     // 1: what is drawn is not rounded to levels.
     continuous: u32,
-    // The pixels [H, W, B], as levels; the fourth component of one that is given is not 0.
+    // The pixels [H, W, B], as levels less the middle one; the fourth component of one that is given is not 0.
     pixels_arena: u32,
     pixels_base: u32,
     // Pixels of each image that are wanted.
@@ -50,9 +50,12 @@ fn record_of(ring: Ring, i: u32) -> u32 {
     return record_at(ring, i32(row_place.index), i32(i / job.batch), i % job.batch);
 }
 
-// What levels stand for: from -1 to 1.
+// The middle one, half of the largest level. `MIDDLE` of src/engine/gpu/shaders.rs is the same.
+const MIDDLE = 127.5;
+
+// What levels less the middle one stand for: from -1 to 1.
 fn value_of(levels: vec3<f32>) -> vec3<f32> {
-    return (levels - 127.5) * (1.0 / 127.5);
+    return levels * (1.0 / MIDDLE);
 }
 
 // A pixel as the network sees it: its values, and 1 in the channel after its own.

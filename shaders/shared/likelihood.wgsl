@@ -112,9 +112,9 @@ fn plus(total: Exponentials, exponent: f32) -> Exponentials {
     return Exponentials(total.largest, total.sum + exp_of(exponent - total.largest));
 }
 
-// A level, as an odd number; what was drawn may lie between two.
+// A level less the middle one, times 2: an odd number. What was drawn may lie between two levels.
 fn odd_level(level: f32) -> i32 {
-    return 2 * i32(floor(level + 0.5)) - 255;
+    return 2 * i32(floor(level)) + 1;
 }
 
 fn log_likelihood(pixel: vec3<f32>, mixtures: u32, channels: u32) -> f32 {

@@ -40,14 +40,16 @@ fn draw(i: u32) -> f32 {
     return sh_draws[own * DRAWS + i];
 }
 
-// The level of one channel of the component, between levels if it is not rounded; `before` are the values of those already
-// drawn.
+// One channel of the component, as a level less the middle one, between levels if it is not rounded; `before` are the values
+// of those already drawn.
 fn channel_of(channel: u32, component: u32, before: vec3<f32>) -> f32 {
     let u = draw(job.mixtures + channel);
     let x = draw_channel(
         channel, component, u, before, job.mixtures, job.channels, job.temperature, job.truncation,
     );
-    return select(clamp(floor(127.5 * x + 128.0), 0.0, 255.0), 127.5 * x + 127.5, job.continuous == 1u);
+    // x lies between -1 and 1, so that what is rounded is a level.
+    let level = MIDDLE * x;
+    return select(floor(level) + 0.5, level, job.continuous == 1u);
 }
 
 // The levels that its noise draws. One invocation.

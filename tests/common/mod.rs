@@ -7,7 +7,7 @@ pub mod kernel;
 use std::path::{Path, PathBuf};
 
 use pixelcnn::internals::engine::cpu::CpuEngine;
-use pixelcnn::internals::engine::gpu::adapter::{self, Adapter, Search};
+use pixelcnn::internals::engine::gpu::adapter::{self, Adapter, DeviceType, Search};
 use pixelcnn::internals::engine::gpu::{GpuEngine, Options};
 use pixelcnn::internals::engine::{Engine, Method, Outcome, Request, Shape, Trace, Want};
 use pixelcnn::internals::graph::{Activation, Network, pixelcnn_pp};
@@ -240,6 +240,13 @@ fn is_slow() -> bool {
 /// What to test on the adapter of the GPU tests: all, or on a slow one what is in turn.
 pub fn in_turn<T>(turn: usize, all: &[T]) -> &[T] {
     if is_slow() { &all[turn % all.len()..][..1] } else { all }
+}
+
+/// As [`in_turn`]; where the processor computes, large images take what is in turn too: how a kernel is made does not depend on
+/// the size of the image.
+pub fn in_turn_if_large<T>(turn: usize, pixels: usize, all: &[T]) -> &[T] {
+    let is_software = test_adapter().description().device_type == DeviceType::Cpu;
+    if is_software && pixels > 200 { &all[turn % all.len()..][..1] } else { in_turn(turn, all) }
 }
 
 /// What a test goes through on either engine.

@@ -12,6 +12,7 @@ from training.checkpoint import read_safetensors
 from training.settings import settings_of
 
 F, K = 6, 3
+COMPILE = "pixelcnn.compile(net, …) takes any causal network as a live module"
 
 
 def values(*shape):
@@ -138,7 +139,7 @@ def test_different_numbers_of_classes(layers, refused, convert):
         tensors, "disagree on the number of classes", "9 by encoding [9, 6]", "3 by embedding.weight [3, 6]"
     )
     placed = ("--class-tensor", "embedding.weight=remembered")
-    refused(tensors, "encoding [9, 6] has no place", "--ignore 'encoding'", flags=placed)
+    refused(tensors, "encoding [9, 6] has no place", "--ignore 'encoding'", COMPILE, flags=placed)
     assert convert(tensors, *placed, "--ignore", "encoding").code == 0
 
 
@@ -151,7 +152,7 @@ def test_different_numbers_of_classes(layers, refused, convert):
 )
 def test_film(names, layers, refused):
     shape = (K, F) if len(names) == 2 else (K, 2 * F)
-    refused(layers | per_block(layers, **{f"{n}.weight": shape for n in names}), "FiLM, γ ⊙ c + β")
+    refused(layers | per_block(layers, **{f"{n}.weight": shape for n in names}), "FiLM, γ ⊙ c + β", COMPILE)
 
 
 def test_film_that_projects_an_embedding(layers, refused):
@@ -180,7 +181,7 @@ def test_a_shared_vector_of_two_values_a_filter(layers, refused):
 
 def test_masked_convolutions(refused):
     tensors = {"net.0.weight": values(8, 3, 7, 7), "net.0.mask": values(8, 3, 7, 7)}
-    refused(tensors, "not a PixelCNN++ checkpoint", "masked convolutions are those of PixelCNN")
+    refused(tensors, "not a PixelCNN++ checkpoint", "masked convolutions are those of PixelCNN", COMPILE)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@
 
 from ..errors import ConversionError
 
-__all__ = ["ConversionError", "listing"]
+__all__ = ["COMPILE", "ConversionError", "listing"]
+
+# What to do with a network of PyTorch whose file does not tell what it computes.
+COMPILE = "pixelcnn.compile(net, …) takes any causal network as a live module (docs/compile.md)"
 
 
 def listing(names: list[str], limit: int = 5) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from . import ConversionError, listing
+from . import COMPILE, ConversionError, listing
 from .names import AVERAGE, TENSORFLOW, TORCH, TORCH_PARTS, Checkpoint, Convention
 from .network import TORCH_STREAMS
 from .readers import Source
@@ -55,7 +55,8 @@ def understand(source: Source, flags: argparse.Namespace) -> Checkpoint:
         + "\n"
         f"  expected: model/conv2d_0/V and so on, as in {TENSORFLOW.title},\n"
         f"            or u_init.conv.weight_v and so on, as in {TORCH.title}\n"
-        f"  found: {listing(sorted(source.shapes)) or 'no tensors'}"
+        f"  found: {listing(sorted(source.shapes)) or 'no tensors'}\n"
+        f"  {COMPILE}"
     )
 
 

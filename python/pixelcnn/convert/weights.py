@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import ConversionError, listing
+from . import COMPILE, ConversionError, listing
 from .classes.choose import Chosen
 from .classes.fold import fold_classes, published_inputs
 from .classes.places import Size
-from .names import Checkpoint, Layout
+from .names import TORCH, Checkpoint, Layout
 from .network import Architecture, network
 
 WEIGHT_TYPES = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2")}
@@ -62,6 +62,7 @@ def account(c: Checkpoint, a: Architecture) -> None:
             f"({a.evidence})"
             + (f"\n  missing: {listing(missing)}" if missing else "")
             + (f"\n  without a place: {listing(sorted(extra))}" if extra else "")
+            + (f"\n  {COMPILE}" if c.convention is TORCH else "")
         )
     for key, shape in expected.items():
         if c.shape(key) != shape:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..errors import Refused
 from . import maps
-from .errors import Refused
 from .graph import EVERYWHERE, IMAGE, RAW, Form, Graph, Layer, Node, Pick, Rect, Tap
 from .tape import Array
 from .trace import Where

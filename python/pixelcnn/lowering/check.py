@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from . import trace
-from .errors import Refused
+from ..errors import Refused
+from .draws import beyond
 from .export import Model
 from .graph import IMAGE, Graph, Pick, Times, times
 from .head import Head
 from .reference import Reference
 
 TOLERANCE = 1e-6  # of the graph against the module, both in 64 bits: max(1, |output|) times this
+# Of drawn levels, which the engine computes in 32 bits: the noise's distance from the boundary of another level.
+DRAWN_TOLERANCE = 1e-3
 
 _LARGE = 2e8  # products an image, from which on one image is compared
 
@@ -87,40 +87,26 @@ def _pixel(graph: Graph, time: int, steps: int) -> str:
     return f"row {pixel // image.width}, column {pixel % image.width}" + (f", channel {channel}" if steps > 1 else "")
 
 
-def compared(
-    module: nn.Module,
-    forward: Callable[..., Any],
-    model: Model,
-    head: Head,
-    encode: Callable[[torch.Tensor, bool], torch.Tensor],
-    classes: int,
-    position: int,
-    *,
-    seed: int = 0,
-) -> float:
-    """The largest relative difference between graph and module on random levels; refuse one above the tolerance."""
+Run = Callable[[np.ndarray, "np.ndarray | None", bool], torch.Tensor]
+"""The module's own output for levels [N, H, W, C] and labels [N], in 64 bits or as it computes by itself."""
+
+
+def compared(run: Run, model: Model, head: Head, classes: int, *, exact: bool, seed: int = 0) -> float:
+    """The largest relative difference between graph and module on random levels; refuse one above the tolerance.
+
+    exact: the module's device has 64 bits.
+    """
     document, tensors = model
-    height, width, channels = document["canvas"]
-    chance = torch.Generator().manual_seed(seed)
-    levels = torch.randint(head.levels, (2, channels, height, width), generator=chance)
-    labels = torch.randint(classes, (2,), generator=chance) if classes else None
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    there = None if labels is None else labels.to(device)
-    own = [
-        trace.module_output(module, forward, encode(levels, False).to(device), there, position=position, double=False)
-        for _ in range(2)
-    ]
-    if not torch.equal(*own):
+    chance = np.random.default_rng(seed)
+    levels = chance.integers(head.levels, size=(2, *document["canvas"]))
+    labels = chance.integers(classes, size=2) if classes else None
+    if not torch.equal(*(run(levels, labels, False) for _ in range(2))):
         raise Refused("a second call of the module's forward differs from its first: chance, or a state that it keeps")
-    exact = device.type != "mps"  # which has no 64 bits
     tolerance = TOLERANCE if exact else 1e3 * TOLERANCE
-    image = encode(levels, exact).to(device)
-    given = trace.module_output(module, forward, image, there, position=position, double=exact)
     reference = Reference(document, tensors)
     count = 1 if reference.products() > _LARGE else 2
-    expected = head.arranged(given)[:count]
-    pixels = levels.permute(0, 2, 3, 1).numpy()[:count]
-    result = head.finished(reference.output(pixels, None if labels is None else labels.numpy()[:count]))
+    expected = head.arranged(run(levels, labels, exact))[:count]
+    result = head.finished(reference.output(levels[:count], None if labels is None else labels[:count]))
     error = np.abs(result - expected) / np.maximum(1, np.abs(expected))
     worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
     if not error[worst] <= tolerance:
@@ -131,3 +117,23 @@ def compared(
             "a value of the image may have left PyTorch on its way; please report it with the module"
         )
     return float(error[worst])
+
+
+def drawn_alike(
+    run: Run, head: Head, levels: np.ndarray, labels: np.ndarray | None, words: np.ndarray, *, exact: bool
+) -> float:
+    """The largest distance between drawn levels and those that the module's distributions give with the same noise.
+
+    levels: drawn images [N, H, W, C]; words: their noise [N, H, W, W′]. Refuses a distance above the tolerance.
+    """
+    parameters = head.parameters(run(levels, labels, exact))
+    distance = beyond(head.kind, parameters, levels, head.levels, words)
+    worst = np.unravel_index(np.argmax(np.where(np.isnan(distance), np.inf, distance)), distance.shape)
+    if not distance[worst] <= DRAWN_TOLERANCE:
+        number, row, column = (int(k) for k in worst)
+        raise Refused(
+            f"drawn image {number} has {levels[worst].tolist()} at row {row}, column {column}, but the module's own "
+            f"distribution gives another level with the same noise, which is {distance[worst]:.1e} from a boundary (limit "
+            f"{DRAWN_TOLERANCE:.0e}); please report it with the module"
+        )
+    return float(distance[worst])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import Refused
 from .graph import IMAGE, Form, Graph, Pick, Tap, dense
 from .head import Head
 from .tape import Array
@@ -143,7 +144,7 @@ def to_bytes(model: Model, provenance: dict[str, str]) -> bytes:
     stored = {n: t if n.startswith("encoding") else t.astype(np.float32) for n, t in tensors.items()}
     for name, tensor in stored.items():
         if not np.isfinite(tensor).all():
-            raise ValueError(f"the tensor {name} has values that are not finite")
+            raise Refused(f"the module's weights are not all finite: they make NaN or infinity in {name}")
     metadata = {"format": FORMAT, "version": VERSION, "graph": json.dumps(document, separators=(",", ":"))}
     return write_safetensors(stored, metadata | provenance)
 

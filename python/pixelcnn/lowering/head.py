@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .errors import Refused
+from ..errors import Refused
 from .lower import Lowering
 from .values import Axes, Pending, Sum, Value, atoms
 
@@ -34,6 +34,15 @@ class Head:
         sizes = [batch if a.kind == "b" else a.size for a in full]
         t = output.detach().cpu().double().reshape(sizes).permute(found)
         return t.reshape(*[sizes[k] for k in found[:3]], -1).numpy()[..., self.order]
+
+    def parameters(self, output: torch.Tensor) -> np.ndarray:
+        """The head's parameters [N, H, W, F] of the module's output: logits, where it normalises them."""
+        arranged = self.arranged(output)
+        if self.normalised == "softmax":
+            return np.log(np.maximum(arranged, 1e-300))
+        if self.normalised == "sigmoid":
+            return np.log(np.maximum(arranged, 1e-300)) - np.log(np.maximum(1 - arranged, 1e-300))
+        return arranged
 
     def finished(self, logits: np.ndarray) -> np.ndarray:
         """The graph's output with what the module does at the end."""

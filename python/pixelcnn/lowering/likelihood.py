@@ -24,8 +24,8 @@ def _softmax(logits: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return (np.take_along_axis(logits, levels[..., None], -1)[..., 0] - total).sum(-1)
 
 
-def _mixture(parameters: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Section 2 of the design: discretised logistics, green and blue given the channels before."""
+def components(parameters: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits [..., M], means and logarithms of scales [..., C, M]; green and blue given the channels before."""
     channels = levels.shape[-1]
     x = (levels - 127.5) / 127.5
     m = parameters.shape[-1] // (10 if channels == 3 else 3)
@@ -36,6 +36,13 @@ def _mixture(parameters: np.ndarray, levels: np.ndarray) -> np.ndarray:
         c = np.tanh(rest[..., 2 * m :])
         mean[..., 1, :] += c[..., 0, :] * x[..., 0, None]
         mean[..., 2, :] += c[..., 1, :] * x[..., 0, None] + c[..., 2, :] * x[..., 1, None]
+    return logits, mean, log_scale
+
+
+def _mixture(parameters: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Section 2 of PixelCNN++: discretised logistics."""
+    logits, mean, log_scale = components(parameters, levels)
+    x = (levels - 127.5) / 127.5
     z = (x[..., None] - mean) * np.exp(-log_scale)
     half = np.exp(-log_scale) / 255
     upper, lower = z + half, z - half

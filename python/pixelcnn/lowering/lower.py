@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import Refused
 from .algebra import Algebra
-from .errors import Refused
 from .graph import IMAGE, Graph, Node
 from .tape import Array, Tape
 from .trace import Program, Ref, Step, Where, leaves, mapped
@@ -64,6 +64,8 @@ REFUSALS = {
     "upsample_nearest2d": "interpolation between resolutions",
     "upsample_bilinear2d": "interpolation between resolutions",
     "var_mean": "statistics of a value of the image",
+    "mkldnn_rnn_layer": "a recurrent layer",
+    "lstm": "a recurrent layer",
     "cumsum": "a running sum over a value of the image",
     "roll": "a value of the image rolled around its edges",
 }
@@ -182,7 +184,7 @@ class Lowering:
                 named[argument.name] = argument.default_value
         name = step.operation.removesuffix("_copy") if step.operation != "_to_copy" else step.operation
         if any(v.normalised for v in operands) and name not in LAYOUT:
-            return [self._after_softmax(name, operands[0])]
+            return [self._after_softmax(name, next(v for v in operands if v.normalised))]
         levels = self._on_levels(step, name, args, kwargs, operands)
         if levels is not None:
             return [levels]

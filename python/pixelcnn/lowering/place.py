@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..errors import Refused
 from . import maps, numeric
-from .errors import Refused
 from .graph import EVERYWHERE, IMAGE, RAW, Form, Graph, Layer, Map, Node, Pick, Tap, pick_matrix, times
 from .tape import Array
 

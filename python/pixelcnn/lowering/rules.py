@@ -162,11 +162,12 @@ def pad(lo: Lowering, a: Arguments, step: Step) -> Value:
                 sums = [lo.algebra.sum_of(b) for b in x.blocks]
                 x = Value([lo.algebra.shifted(s, t) for s, t in zip(sums, tables, strict=True)], x.axes)
         elif all(kind == "c" for kind in x.kinds(axis)):
-            shapes = [[n if i != axis else m for i, n in enumerate(x.shape)] for m in (before, after)]
-            zeros = [Array(torch.zeros(s, dtype=torch.float64)) for s in shapes]
-            zeros = [lo.tape.derive(lambda z: z[:1] if z.dim() else z, z) for z in zeros]
-            parts = [zeros[0]] * (before > 0) + [x] + [zeros[1]] * (after > 0)
-            x = lo.concatenated(parts, axis)
+            if min(before, after) < 0:
+                low, high = max(-before, 0), x.shape[axis] - max(-after, 0)
+                x, before, after = lo.slice(x, axis, low, high), max(before, 0), max(after, 0)
+            made = [[1] * axis + [m] + [1] * (len(x.axes) - axis - 1) for m in (before, after)]
+            first, last = (Array(torch.full(s, float(a["value"] or 0), dtype=torch.float64)) for s in made)
+            x = lo.concatenated([first] * (before > 0) + [x] + [last] * (after > 0), axis)
         else:
             raise lo.refuse("padding of something else than rows, columns or channels")
     return x
@@ -493,10 +494,15 @@ def convolution(lo: Lowering, a: Arguments, step: Step) -> Value:
     x, weight, groups = a["input"], a["weight"], a["groups"]
     if isinstance(weight, Value) or not isinstance(x, Value):
         raise lo.refuse("a convolution whose weights depend on the image")
-    if len(weight.shape) != 4:
-        raise lo.refuse(f"a convolution in {len(weight.shape) - 2} dimensions")
-    x = lo.canonical(x, "a convolution")
     stride, transposed = a["stride"], a["transposed"]
+    size = tuple(weight.shape[2:])
+    if len(size) != 2 and {*size, *stride} == {1} and not any(a["padding"]) and groups == 1 and not transposed:
+        return lo.product(x, 1, lo.tape.derive(lambda w: w.flatten(1).t(), weight), a["bias"])
+    if len(size) == 3 and x.shape[2] == 1 and a["stride"][0] == 1 and not transposed:
+        return flattened(lo, a, step)
+    if len(size) != 2:
+        raise lo.refuse(f"a convolution in {len(size)} dimensions")
+    x = lo.canonical(x, "a convolution")
     strides = {*stride}
     if len(strides) != 1 or not strides <= {1, 2}:
         raise lo.refuse(f"a convolution of stride {stride}: 1 and 2, the same for rows and columns, are taken")
@@ -522,6 +528,20 @@ def convolution(lo: Lowering, a: Arguments, step: Step) -> Value:
     n, c, h, w = x.axes
     axes = [n, [Atom("c", made.channels)], [Atom("h", made.height)], [Atom("w", made.width)]]
     return Value([made], axes)
+
+
+def flattened(lo: Lowering, a: Arguments, step: Step) -> Value:
+    """A convolution in three dimensions of a value of depth 1: what meets its kernel's one place in it."""
+    (pad, *padding), (dilated, *dilation), size = a["padding"], a["dilation"], a["weight"].shape[2]
+    place, rest = divmod(pad, dilated)
+    if rest or place >= size or 1 + 2 * pad != dilated * (size - 1) + 1:
+        raise lo.refuse("a convolution in 3 dimensions that changes a depth of 1")
+    x = lo.natural(a["input"])
+    x = Value(x.blocks, x.axes[:2] + x.axes[3:])
+    weight = lo.tape.derive(lambda w: w[:, :, place], a["weight"])
+    flat = {**a, "input": x, "weight": weight, "stride": a["stride"][1:], "padding": padding, "dilation": dilation}
+    y = convolution(lo, flat, step)
+    return Value(y.blocks, [*y.axes[:2], [], *y.axes[2:]])
 
 
 @rule(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import Refused
+from ..errors import Refused
 
 
 class Array:
@@ -79,7 +79,9 @@ class Tape:
                 raise Refused(f"{what} changed since the module was compiled: compile again")
         return new
 
-    def commit(self, new: dict[int, Any]) -> None:
-        """Take the values of a replay."""
+    def commit(self, new: dict[int, Any]) -> dict[int, Any]:
+        """Take the values of a replay; returns those before it."""
+        before: dict[int, Any] = {}
         for array in [*self.leaves.values(), *self.steps]:
-            array.value = new[id(array)]
+            before[id(array)], array.value = array.value, new[id(array)]
+        return before

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import linecache
+import math
 import os
 import sys
 import weakref
@@ -22,11 +23,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .errors import Refused
+from ..errors import Refused
 
 aten = torch.ops.aten
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+_LINE = 120  # characters of a source line that are shown
 
 
 def leaves(tree: Any) -> Iterator[Any]:
@@ -64,6 +68,7 @@ class Where:
         parts = [f"in {'module ' if self.module.isdigit() else ''}{self.module}"] if self.module else []
         if self.file:
             text = linecache.getline(self.file, self.line).strip()
+            text = text if len(text) <= _LINE else text[: _LINE - 1] + "…"
             parts.append(f"{os.path.basename(self.file)}:{self.line}" + (f": {text}" if text else ""))
         return ", ".join(parts)
 
@@ -117,6 +122,22 @@ class Program:
     image: int = 0
     output: int = 0
     position: int = 0  # of the output among the tensors that the module returns
+
+    def products(self) -> int:
+        """Multiplications of convolutions and matrix products, for one image."""
+        total, batch = 0, self.slots[self.image].shape[0]
+        for step in self.steps:
+            shapes = [self.slots[r.index].shape for r in leaves(step.args) if isinstance(r, Ref)]
+            if not step.results or not self.slots[step.results[0]].image or len(shapes) < 2:
+                continue
+            made = math.prod(self.slots[step.results[0]].shape)
+            if step.operation in ("convolution", "_convolution"):
+                transposed = step.args[6]
+                weight = shapes[1]
+                total += (math.prod(shapes[0]) if transposed else made) * math.prod(weight[1:])
+            elif step.operation in ("mm", "bmm", "addmm", "baddbmm", "linear"):
+                total += made * shapes[-2 if step.operation in ("addmm", "baddbmm") else 0][-1]
+        return total // batch
 
 
 @dataclass
@@ -194,6 +215,11 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # in which compound operations come here undivided
+            with self:
+                divided = func.decompose(*args, **kwargs)
+            if divided is not NotImplemented:
+                return divided
         replaced = self._replace(args), self._replace(kwargs)
         slots = [self.program.slots[r.index] for r in leaves(replaced) if isinstance(r, Ref)]
         image, labels = any(s.image for s in slots), any(s.labels for s in slots)
@@ -403,14 +429,30 @@ def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: passes of a few images gain little from more, and lose much where cores are not free."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def eval_view(module: nn.Module) -> Iterator[None]:
     """The module in evaluation mode; its mode and attributes are as before afterwards."""
-    saved = [(m, dict(m.__dict__), dict(m._parameters), dict(m._buffers)) for m in module.modules()]
+    # A scripted module's attributes are its own business: its mode alone is kept.
+    parts = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    modes = [(m, m.training) for m in module.modules()]
+    saved = [(m, dict(m.__dict__), dict(m._parameters), dict(m._buffers)) for m in parts]
     try:
         module.eval()
         with torch.no_grad():
             yield
     finally:
+        for part, mode in modes:
+            part.training = mode
         for part, attributes, parameters, buffers in saved:
             part.__dict__.clear()
             part.__dict__.update(attributes)

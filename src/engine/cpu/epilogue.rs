@@ -21,10 +21,12 @@ pub fn address(node: &Node, row: isize, column: isize, batch: usize) -> usize {
     (row * node.columns() + column) * batch * node.record
 }
 
-/// A node that values are stored in.
+/// A row of a node that values are stored in.
 pub struct Target<'a> {
     pub node: &'a Node,
     pub ring: &'a Buffer,
+    /// Where the row begins in the ring.
+    pub start: usize,
     /// Its modulations.
     pub modulations: &'a [Modulation],
     /// Their numbers on this row.
@@ -39,8 +41,6 @@ pub struct Store<'a> {
     pub target: Target<'a>,
     /// The node that keeps the sums.
     pub pre: Option<Target<'a>>,
-    /// Row of the target.
-    pub row: isize,
     /// What is added to the result.
     pub residual: Option<Field<'a>>,
     pub batch: usize,
@@ -146,8 +146,7 @@ impl<'a> Store<'a> {
 
     #[inline(always)]
     fn spot(&self, target: &Target, column: usize, image: usize, channel: usize) -> Spot {
-        let row = address(target.node, self.row, 0, self.batch);
-        let record = row + (column * self.batch + image) * target.node.record;
+        let record = target.start + (column * self.batch + image) * target.node.record;
         Spot { record, column, image, channel: channel + self.channels.start }
     }
 
@@ -190,7 +189,6 @@ impl<'a> Store<'a> {
 
     /// What a scale and a shift make of a value.
     fn modulate(&self, target: &Target<'a>, m: usize, value: &[f32], to: &mut [f32], spot: Spot) {
-        to.copy_from_slice(value);
         let numbers = |gathered: &'a Gathered| {
             // SAFETY: these numbers are written while a row begins, by one thread alone.
             let field = unsafe { gathered.field(0, 1) };
@@ -199,11 +197,19 @@ impl<'a> Store<'a> {
         };
         let GatheredPair { scale, shift } = &target.gathered[m];
         let modulation = &target.modulations[m];
-        if modulation.scale.is_some() {
-            to.iter_mut().zip(numbers(scale)).for_each(|(x, scale)| *x *= scale);
-        }
-        if modulation.shift.is_some() {
-            to.iter_mut().zip(numbers(shift)).for_each(|(x, shift)| *x += shift);
+        match &modulation.scale {
+            Some(_) => {
+                let factors = value.iter().zip(numbers(scale));
+                to.iter_mut().zip(factors).for_each(|(to, (x, scale))| *to = x * scale);
+                if modulation.shift.is_some() {
+                    to.iter_mut().zip(numbers(shift)).for_each(|(x, shift)| *x += shift);
+                }
+            }
+            None if modulation.shift.is_some() => {
+                let terms = value.iter().zip(numbers(shift));
+                to.iter_mut().zip(terms).for_each(|(to, (x, shift))| *to = x + shift);
+            }
+            None => to.copy_from_slice(value),
         }
         if modulation.negate {
             to.iter_mut().for_each(|x| *x = -*x);

@@ -504,6 +504,7 @@ mod tests {
     use super::*;
 
     /// What an engine holds itself is no reason to refuse the next batch.
+    #[cfg(feature = "builtin-models")]
     #[test]
     fn held_memory_counts_as_free() {
         let model = Model::shipped("mnist").unwrap().unwrap();
@@ -518,6 +519,7 @@ mod tests {
         assert_eq!(engine.held(), 0, "a smaller batch gives memory back");
     }
 
+    #[cfg(feature = "builtin-models")]
     #[test]
     fn a_request_that_is_given_up_ends_and_the_engine_draws_on() {
         let model = Model::shipped("mnist").unwrap().unwrap();

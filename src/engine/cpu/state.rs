@@ -308,11 +308,13 @@ impl<'a> State<'a> {
         }
     }
 
-    fn target(&self, index: usize) -> Target<'a> {
+    fn target(&self, index: usize, row: isize) -> Target<'a> {
         let (packing, memory) = (self.packing, self.memory);
+        let node = &packing.network.nodes[index];
         Target {
-            node: &packing.network.nodes[index],
+            node,
             ring: &memory.nodes[index],
+            start: address(node, row, 0, memory.batch),
             modulations: &packing.modulations[index],
             gathered: &memory.modulations[index],
             modulated: &packing.modulated[index],
@@ -359,11 +361,11 @@ impl<'a> State<'a> {
         let channels = weights.channels_of(&panels);
         // Without padding, which may belong to other channels of the target.
         let channels = channels.start.min(layer.channels)..channels.end.min(layer.channels);
+        let of_target = (row - layer.lag) >> layer.level;
         let store = (!is_early).then(|| Store {
             layer,
-            target: self.target(layer.target),
-            pre: layer.pre.map(|pre| self.target(pre)),
-            row: (row - layer.lag) >> layer.level,
+            target: self.target(layer.target, of_target),
+            pre: layer.pre.map(|pre| self.target(pre, of_target)),
             residual: layer.residual.and(others.last()).map(|place| self.field(place, grid_row)),
             batch,
             stride,

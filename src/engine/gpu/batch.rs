@@ -6,7 +6,7 @@ use super::device::{Device, Part};
 use super::layout::{JobUniform, LayerUniform, RingUniform, TapUniform, TargetUniform, bind, quads};
 use super::memory::{QUAD, Region};
 use super::plan::{Dispatch, Operation, Plan, offset};
-use super::shaders::MAX_TAPS;
+use super::shaders::{MAX_TAPS, MIDDLE};
 use super::support::{output, phi, pixel_input};
 use super::weights::Weights;
 use super::{EngineError, Gpu, Request};
@@ -17,7 +17,7 @@ use crate::graph::network::padded;
 use crate::head::Kind;
 
 /// What pixels are before they are drawn; no level.
-const UNTOUCHED: f32 = -4.0;
+const UNTOUCHED: f32 = -512.0;
 
 /// A dispatch, the same at every step.
 struct Work {
@@ -230,7 +230,7 @@ impl Batch {
             for pixel in 0..shape.pixels() {
                 if let Some(given) = lane.canvas.pixel(pixel, channels) {
                     let to = &mut canvas[pixel * self.size() + image];
-                    to.iter_mut().zip(given).for_each(|(to, level)| *to = f32::from(*level));
+                    to.iter_mut().zip(given).for_each(|(to, level)| *to = f32::from(*level) - MIDDLE);
                     to[3] = 1.0;
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::batch::Batch;
 use super::device::Fetch;
 use super::memory::Region;
-use super::shaders::NOT_FINITE;
+use super::shaders::{MIDDLE, NOT_FINITE};
 use super::{EngineError, Gpu};
 use crate::engine::{Counts, Method, Outcome, Request, Shape, trace_row};
 use crate::graph::network::{Node, padded};
@@ -293,14 +293,14 @@ impl<'a> Run<'a> {
                 let (row, column) = (p / width, p % width);
                 if pixel.contains(&NOT_FINITE) || want.likelihood && log_likelihood == NOT_FINITE {
                     self.not_finite.get_or_insert((image, [row, column]));
-                } else if !pixel.iter().all(|x| (0.0..=255.0).contains(x)) {
+                } else if !pixel.iter().all(|x| (-MIDDLE..=MIDDLE).contains(x)) {
                     let what = format!("pixel {row}, {column} of image {image} was left as {pixel:?}");
                     return Err(device.error(what));
                 }
                 let to = image * height * width + p;
                 let levels = self.outcome.levels[to * channels..][..channels].iter_mut();
                 // Unrounded, if the draw was.
-                levels.zip(pixel).for_each(|(level, x)| *level = (x + 0.5).floor() as u16);
+                levels.zip(pixel).for_each(|(level, x)| *level = (x + MIDDLE + 0.5).floor() as u16);
                 if want.likelihood {
                     self.outcome.log_likelihood[to] = f64::from(log_likelihood);
                 }

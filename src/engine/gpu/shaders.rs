@@ -265,6 +265,9 @@ impl Shape {
     }
 }
 
+/// The middle level: kernels know levels as their distance from it, which a product alone turns into a value from −1 to 1.
+pub const MIDDLE: f32 = 127.5;
+
 /// What is written as a level, or as a log-likelihood, where the parameters are not finite: neither can be so large.
 pub const NOT_FINITE: f32 = 512.0;
 

@@ -1,4 +1,4 @@
-"""Where things are, and what to do without PyTorch."""
+"""Modules beside the tests can be imported; every test has the same chance. `scripts/test_lowering` runs these tests."""
 
 from __future__ import annotations
 
@@ -7,25 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "python"), str(Path(__file__).parent)]
-
-OLDEST = (2, 4)
-try:
-    import torch
-
-    PRESENT = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= OLDEST
-except ImportError:
-    PRESENT = False
-if not PRESENT:  # test_pytorch.py stays and is skipped, visibly
-    collect_ignore_glob = [p.name for p in Path(__file__).parent.glob("test_*.py") if p.name != "test_pytorch.py"]
-else:
-    torch.set_num_threads(1)
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     np.random.seed(0)
-    if PRESENT:
-        torch.manual_seed(0)
+    torch.manual_seed(0)

@@ -34,9 +34,19 @@ def reference_of(sampler: pixelcnn.Sampler) -> Reference:
     return Reference(*read_model(sampler.to_bytes()))
 
 
+def parameters(sampler: pixelcnn.Sampler, levels: np.ndarray, labels=None) -> np.ndarray:
+    """The head's parameters [N, H, W, F] of levels [N, H, W, C], from the model file in 64 bits."""
+    return reference_of(sampler).output(levels, labels)
+
+
+def bits(sampler: pixelcnn.Sampler, levels: np.ndarray, labels=None) -> np.ndarray:
+    """Bits per dimension [N] of levels [N, H, W, C], by the engine."""
+    return -sampler.log_prob(levels, labels) / np.log(2) / np.prod(levels.shape[1:])
+
+
 def random_levels(sampler: pixelcnn.Sampler, n: int = 2) -> np.ndarray:
     h, w, c = read_model(sampler.to_bytes())[0]["canvas"]
-    return np.random.default_rng(5).integers(sampler.head.levels, size=(n, h, w, c))
+    return np.random.default_rng(5).integers(sampler._head.levels, size=(n, h, w, c))
 
 
 def file_error(sampler, module, twin, encode, labels=None, tolerance=1e-6):
@@ -47,8 +57,8 @@ def file_error(sampler, module, twin, encode, labels=None, tolerance=1e-6):
     twin.double().eval()
     with torch.no_grad(), mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
         y = twin(x) if labels is None else twin(x, torch.tensor(labels))
-    expected = sampler.head.arranged(logits_of(y))
-    found = sampler.head.finished(reference_of(sampler).output(levels, None if labels is None else np.array(labels)))
+    expected = sampler._head.arranged(logits_of(y))
+    found = sampler._head.finished(reference_of(sampler).output(levels, None if labels is None else np.array(labels)))
     error = (np.abs(found - expected) / np.maximum(1, np.abs(expected))).max()
     assert error < tolerance, error
     return error
@@ -72,17 +82,17 @@ def nothing_before_moves(sampler, labels=None, places=6):
     given = None if labels is None else np.array(labels[:1])
     before = reference.output(levels, given)
     _, h, w, c = levels.shape
-    each = sampler.head.levels if sampler.head.kind == "softmax" else 1
+    each = sampler._head.levels if sampler._head.kind == "softmax" else 1
     moved = False
     for _ in range(places):
         i, j, k = chance.integers(h), chance.integers(w), chance.integers(c)
         other = levels.copy()
-        other[0, i, j, k] = (other[0, i, j, k] + 1 + chance.integers(sampler.head.levels - 1)) % sampler.head.levels
+        other[0, i, j, k] = (other[0, i, j, k] + 1 + chance.integers(sampler._head.levels - 1)) % sampler._head.levels
         after = reference.output(other, given)
         change = (after != before)[0].reshape(h * w, -1)
         at = i * w + j
         assert not change[:at].any()
-        if sampler.head.steps:
+        if sampler._head.steps:
             assert not change[at, : (k + 1) * each].any()
         else:
             assert not change[at].any()

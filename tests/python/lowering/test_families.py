@@ -90,26 +90,26 @@ def test_the_comparison_fails_for_another_network():
 
 
 def test_steps_are_found():
-    assert pixelcnn.compile(n.GatedColours(), (3, 6, 7), levels=4, classes=3).head.steps
-    assert not pixelcnn.compile(n.DilatedRows(), (3, 7, 6), levels=8).head.steps
+    assert pixelcnn.compile(n.GatedColours(), (3, 6, 7), levels=4, classes=3)._head.steps
+    assert not pixelcnn.compile(n.DilatedRows(), (3, 7, 6), levels=8)._head.steps
 
 
 def test_a_gated_block_is_four_layers():
     """Vertical sum and gate in one layer, with the sum kept; horizontal sum and gate; the 1×1 and the residual."""
-    document = pixelcnn.compile(n.GatedScaledInside(dilations=(1, 1)), (1, 6, 6), levels=256).model()[0]
+    document = pixelcnn.compile(n.GatedScaledInside(dilations=(1, 1)), (1, 6, 6), levels=256)._model()[0]
     kinds = ["+".join(k for k in ("gate", "pre", "residual") if k in layer) for layer in document["layers"]]
     # The inputs of both streams; then two blocks, the last one without the vertical stream's gate; then the output.
     assert sorted(kinds) == sorted(["", "", "gate+pre", "gate", "", "", "gate", "", ""])
 
 
 def test_both_signs_of_an_elu_are_one_form():
-    document = pixelcnn.compile(n.PlusPlus(levels=1), (3, 6, 6), levels=256).model()[0]
+    document = pixelcnn.compile(n.PlusPlus(levels=1), (3, 6, 6), levels=256)._model()[0]
     names = {form["activation"] for node in document["nodes"] for form in node["forms"]}
     assert names == {"raw", "concat_elu", "elu"}
 
 
 def film_of(sampler):
-    return [f for node in sampler.model()[0]["nodes"] for f in node["forms"] if "scale" in f]
+    return [f for node in sampler._model()[0]["nodes"] for f in node["forms"] if "scale" in f]
 
 
 def test_a_class_that_scales_is_one_form():
@@ -117,12 +117,12 @@ def test_a_class_that_scales_is_one_form():
     forms = film_of(sampler)
     assert {f["activation"] for f in forms} == {"concat_elu"}
     assert all("shift" in f for f in forms)
-    assert all(sampler.model()[1][f["scale"]].shape[0] == 3 for f in forms)
+    assert all(sampler._model()[1][f["scale"]].shape[0] == 3 for f in forms)
 
 
 def test_a_slice_written_in_place_is_no_further_layer():
     """Crops of one convolution, one of them written to: no layer of its own."""
-    document = pixelcnn.compile(n.RealColours(12, 1), (3, 8, 8), levels=2, classes=10, input="unit").model()[0]
+    document = pixelcnn.compile(n.RealColours(12, 1), (3, 8, 8), levels=2, classes=10, input="unit")._model()[0]
     kinds = ["+".join(k for k in ("gate", "pre", "residual") if k in layer) for layer in document["layers"]]
     # Vertical, horizontal and 1×1 of the first block; both sums of the second; the skips; the two of the output.
     assert kinds == ["gate+pre", "gate", "", "", "gate", "", "", ""]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import networks as n
 import numpy as np
 import oracle
@@ -73,8 +71,30 @@ def test_within_gradients_and_inference():
     plain = pixelcnn.compile(module, (1, 6, 6), levels=8).to_bytes()
     with torch.enable_grad():
         assert pixelcnn.compile(module, (1, 6, 6), levels=8).to_bytes() == plain
-    with torch.no_grad():
-        assert pixelcnn.compile(module, (1, 6, 6), levels=8).to_bytes() == plain
+    for without in (torch.no_grad, torch.inference_mode):
+        with without():
+            assert pixelcnn.compile(module, (1, 6, 6), levels=8).to_bytes() == plain
+
+
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda m: torch.jit.trace(m, torch.zeros(2, 1, 6, 6))])
+def test_torchscript(compiled):
+    module = oracle.lively(
+        nn.Sequential(nn.ZeroPad2d((1, 1, 2, -1)), nn.Conv2d(1, 6, (2, 3)), nn.ReLU(), nn.Conv2d(6, 4, 1))
+    )
+    same = compiled(module)
+    plain, sampler = (pixelcnn.compile(m, (1, 6, 6), levels=4) for m in (module, same))
+    levels = oracle.random_levels(plain)
+    assert np.array_equal(oracle.parameters(sampler, levels), oracle.parameters(plain, levels))
+    assert same.training
+    sampler.update(same)
+
+
+def test_threads_come_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    pixelcnn.compile(n.plain(), (1, 6, 6), levels=8)
+    assert torch.get_num_threads() == before + 1
+    torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
@@ -82,11 +102,3 @@ def test_weights_on_a_gpu():
     module = n.plain()
     plain = pixelcnn.compile(module, (1, 6, 6), levels=8).to_bytes()
     assert pixelcnn.compile(module.cuda(), (1, 6, 6), levels=8).to_bytes() == plain
-
-
-def test_drawing_needs_the_extension():
-    sampler = pixelcnn.compile(n.plain(), (1, 6, 6), levels=8)
-    if find_spec("pixelcnn._pixelcnn") is None:
-        with pytest.raises(RuntimeError, match="compiled extension"):
-            sampler.sample(4)
-    assert np.isfinite(sampler.bits(np.zeros((1, 6, 6), int))).all()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import networks as n
 import oracle
+import pixelcnn
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-
-import pixelcnn
 
 
 class Middle(nn.Module):
@@ -23,6 +22,9 @@ class Middle(nn.Module):
         self.masked = n.MaskedConv("B", width, width, 3, padding=1)
         self.free = nn.Conv2d(width, width, 3, padding=1)
         self.linear = nn.Linear(width, width)
+        self.flat = nn.Conv1d(width, width, 1)
+        self.deep = nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0))
+        self.wider = nn.Conv2d(width + 3, width, 1)
         self.norm = nn.BatchNorm2d(width)
         self.matrix = nn.Parameter(torch.randn(width, width) * 0.5)
         self.scalar = nn.Parameter(torch.tensor(0.3))
@@ -54,6 +56,11 @@ def mask_made_inside(s, x):
     return F.conv2d(x, s.free.weight * mask, s.free.bias, padding=1)
 
 
+def in_inference_mode(s, x):
+    with torch.inference_mode():
+        return s.linear(s.masked(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 def halves(q):
     return torch.tanh(q[:, 0]) * torch.sigmoid(q[:, 1])
 
@@ -65,6 +72,11 @@ OPERATIONS = {
     "pixels times matrix": lambda s, x: (x.permute(0, 2, 3, 1) @ s.matrix).permute(0, 3, 1, 2),
     "linear on 4 axes": lambda s, x: s.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
     "linear on flat pixels": lambda s, x: s.linear(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape),
+    "1×1 on flat pixels": lambda s, x: s.flat(x.flatten(2)).view(x.shape),
+    "depth of one": lambda s, x: s.deep(x.unsqueeze(2)).squeeze(2),
+    "channels of ones": lambda s, x: s.wider(F.pad(F.relu(x), (0, 0, 0, 0, 2, 1), value=1.0)),
+    "channels cut by padding": lambda s, x: s.wider(F.pad(x, (0, 0, 0, 0, -2, 5))),
+    "inference mode inside": in_inference_mode,
     "checkpoint": lambda s, x: checkpoint(lambda v: F.relu(s.masked(v)), x, use_reentrant=False),
     "learned scale": lambda s, x: x + s.scalar * F.relu(s.masked(x)),
     "norm before": lambda s, x: x + s.masked(F.relu(s.norm(x))),
@@ -166,7 +178,7 @@ def test_a_value_that_is_wider_than_the_image(layers):
     sampler = pixelcnn.compile(module, (1, 6, 5), levels=4)
     oracle.file_error(sampler, module, Wide(layers), lambda v: v.double() / 3)
     oracle.nothing_before_moves(sampler)
-    document = sampler.model()[0]
+    document = sampler._model()[0]
     assert len(document["nodes"]) == {2: 5, 3: 8}[layers]
     same = sampler.to_bytes()
     sampler.update(module)

@@ -31,6 +31,16 @@ def attention(x):
     return (torch.softmax(q @ q.transpose(1, 2), -1) @ q).transpose(1, 2).view(x.shape)
 
 
+class Rows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LSTM(6, 6, batch_first=True)
+
+    def forward(self, x):
+        rows = x.flatten(2).transpose(1, 2)
+        return self.layer(rows)[0].transpose(1, 2).reshape(x.shape)
+
+
 def branch(x):
     if x.mean() > 0:
         return x
@@ -79,6 +89,18 @@ REFUSED = {
         lambda: Around(middle=lambda x: torch.softmax(x, 1) * 2),
         "softmax inside the network",
         "torch.softmax(x, 1) * 2",
+    ),
+    "softmax as a gate": (
+        lambda: Around(middle=lambda x: x * torch.softmax(x, 1)),
+        "softmax inside the network",
+        "x * torch.softmax(x, 1)",
+    ),
+    "recurrent layer": (lambda: Around(middle=Rows()), "a recurrent layer", "self.layer(rows)"),
+    "instance norm": (lambda: Around(nn.InstanceNorm2d(6)), "batch norm", "inner.0"),
+    "interpolation": (
+        lambda: Around(middle=lambda x: F.interpolate(x[:, :, :3, :3], scale_factor=2)),
+        "interpolation",
+        "F.interpolate",
     ),
     "rolled": (lambda: Around(middle=lambda x: torch.roll(x, 1, 2)), "rolled", "torch.roll"),
     "every other column": (
@@ -176,6 +198,20 @@ def test_a_value_that_leaves_pytorch():
 def test_labels_that_nobody_takes():
     with pytest.raises(pixelcnn.Refused, match="the module's forward failed: TypeError"):
         pixelcnn.compile(Around(), (1, 6, 6), levels=4, classes=3)
+
+
+def test_one_hot_labels():
+    class Linear(Around):
+        def __init__(self):
+            super().__init__()
+            self.label = nn.Linear(3, 4)
+
+        def forward(self, x, y):
+            return super().forward(x) + self.label(y)[:, :, None, None]
+
+    with pytest.raises(pixelcnn.Refused, match=r"one-hot: forward=lambda m, x, y: m\(x, F.one_hot\(y, K\)"):
+        pixelcnn.compile(Linear(), (1, 6, 6), levels=4, classes=3)
+    pixelcnn.compile(Linear(), (1, 6, 6), levels=4, classes=3, forward=lambda m, x, y: m(x, F.one_hot(y, 3).float()))
 
 
 def test_a_value_within_a_batch():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pixelcnn.errors import Refused
 from pixelcnn.lowering import maps, numeric, trace
-from pixelcnn.lowering.errors import Refused
 from pixelcnn.lowering.graph import Dense, Graph, Layer, Node, Pick, Tap, dense, times
 from pixelcnn.lowering.place import place
 from pixelcnn.lowering.tape import Array, Tape

@@ -49,7 +49,6 @@ def test_what_load_takes(avatars, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path.rename("mnist")
     assert pixelcnn.load("mnist").sha256 == avatars.sha256
-    assert pixelcnn.engine_model(avatars.to_bytes()).sha256 == avatars.sha256
 
 
 def test_what_load_refuses(avatars, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from .. import COMPILE
 from ..network import Architecture
 from .hypotheses import Hypothesis, Option, option_of
 from .places import nearest
@@ -50,7 +51,7 @@ def lost(a: Architecture, option: Option, h: Hypothesis) -> str:
         return (
             f"{unit.label} has the name of a factor or a term of FiLM, γ ⊙ c + β, which is no sum and "
             f"cannot be read; if it is added and nothing else, say where: "
-            f"--class-tensor {unit.first.flag}=PLACE" + unused(unit)
+            f"--class-tensor {unit.first.flag}=PLACE" + unused(unit) + f"\n    else {COMPILE}"
         )
     if affine.inputs == 0:
         return f"{unit.label} is not a vector or a map a class; no place takes it{unused(unit)}"
@@ -58,6 +59,7 @@ def lost(a: Architecture, option: Option, h: Hypothesis) -> str:
         f"{unit.label} has no place: {values} values for each of {affine.inputs}; the nearest is {near}, "
         f"with {h.classes} classes and images of {h.size.height}×{h.size.width} (--height, --width)"
         + unused(unit)
+        + f"\n    else {COMPILE}"
     )
 
 

@@ -8,6 +8,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from .convert.files import put_whole
+from ._pixelcnn import noise
+from .arrays import as_classes, as_images
+from .errors import ModelError, Refused
 from .lowering import check as checks
+from .lowering import export as graph_file
 from .lowering import rules as _rules  # noqa: F401  (registers the rules)
 from .lowering import trace
-from .lowering.errors import Refused
-from .lowering.export import Model, export, read_model, to_bytes
+from .lowering.draws import words_of
+from .lowering.export import export, to_bytes
 from .lowering.fuse import fuse
 from .lowering.graph import Graph, Pick
 from .lowering.head import Head, fits_mixture, read_head
 from .lowering.likelihood import bits_per_dim
 from .lowering.lower import CodesWanted, Lowering, double_by_default, in_double
 from .lowering.place import place
-from .lowering.reference import Reference
 from .lowering.trace import Program
+from .model import Model
 
 log = logging.getLogger("pixelcnn")
 Forward = Callable[..., Any]
@@ -39,73 +43,42 @@ INPUTS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
     "levels": lambda v, n: v.double(),
     "codes": lambda v, n: v,
 }
+_FIRST = 2  # drawn images that are compared
 
 
-class Sampler:
-    """A compiled module: its graph, its weights as they were last folded, and what draws from them.
+class Sampler(Model):
+    """A compiled module: a model that can take new weights. `pixelcnn.compile` makes one.
 
-    Sampling methods (`sample`, `log_prob`, `complete`, …) are those of the model that `pixelcnn` makes of
-    `to_bytes()`; they need the compiled extension.
+    input: what the module takes for a level: the name of it, or a function.
+    summary: what was found, in a line.
+
+    Pickled, it is the `Model` of its present weights.
     """
 
-    def __init__(self, graph: Graph, head_node: int, head: Head, class_names: list[str], source: Input, text: str):
-        self._graph, self._head_node, self.head, self._class_names = graph, head_node, head, class_names
+    def __init__(self, graph: Graph, head_node: int, head: Head, names: list[str], source: Input, name: str):
+        self._graph, self._head_node, self._head, self._names = graph, head_node, head, names
         self.input = source
-        self.text = text
-        self._engine: Any = None
-        self._bytes: bytes | None = None
+        self.summary = ""
+        super().__init__(self._file(), name)
 
-    def __repr__(self) -> str:
-        return f"<pixelcnn.Sampler: {self.text}>"
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Model, (self.to_bytes(), self.name)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.engine, name)
+    def _file(self) -> bytes:
+        """The model file of the graph's present weights."""
+        source = self.input if isinstance(self.input, str) else "a function"
+        return to_bytes(self._model(), {"source": "pixelcnn.compile", "input": source})
 
-    @property
-    def engine(self) -> Any:
-        """The engine's model of the present weights."""
-        if self._engine is None:
-            try:
-                from pixelcnn import engine_model  # type: ignore[attr-defined]
-            except ImportError:
-                raise RuntimeError("drawing needs the compiled extension of pixelcnn, which is not installed") from None
-            self._engine = engine_model(self.to_bytes())
-        return self._engine
-
-    def model(self) -> Model:
-        """The graph as the model file says it, and its tensors in 64 bits."""
-        return export(self._graph, self._head_node, self.head, self._class_names)
-
-    def to_bytes(self) -> bytes:
-        """The model file, format pixelcnn-2."""
-        if self._bytes is None:
-            source = self.input if isinstance(self.input, str) else "a function"
-            self._bytes = to_bytes(self.model(), {"source": "pixelcnn.compile", "input": source})
-        return self._bytes
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model file; it appears whole or not at all."""
-        put_whole(Path(path), lambda file: file.write(self.to_bytes()))
-
-    def bits(self, images: Any, labels: Any = None) -> np.ndarray:
-        """Bits per (sub)pixel [N] of levels [N, H, W, C], [N, C, H, W] or [N, H, W], from the model file in 64 bits."""
-        levels = as_levels(images, self.head.levels, self._canvas)
-        given = None if labels is None else np.asarray(labels)
-        return bits_per_dim(self.head.kind, self.parameters(levels, given), levels, self.head.levels)
-
-    def parameters(self, levels: Any, labels: Any = None) -> np.ndarray:
-        """The head's parameters [N, H, W, F] of levels [N, H, W, C], from the model file in 64 bits."""
-        return Reference(*read_model(self.to_bytes())).output(np.asarray(levels), labels)
-
-    @property
-    def _canvas(self) -> tuple[int, int, int]:
-        image = self._graph.nodes[0]
-        return image.height, image.width, image.channels
+    def _model(self) -> graph_file.Model:
+        """The graph as the file says it, and its tensors in 64 bits."""
+        return export(self._graph, self._head_node, self._head, self._names)
 
     def update(self, module: nn.Module) -> None:
-        """Fold the module's present weights into the same graph; refuse anything else that changed."""
+        """Fold the module's present weights into the same graph.
+
+        Raises `pixelcnn.Refused` if anything else has changed: a shape, or zeros that the graph leaves out. Then the sampler
+        stays as it was.
+        """
         tensors = trace.tensors_of(trace.unwrap(module))
 
         def present(name: str) -> torch.Tensor:
@@ -113,7 +86,7 @@ class Sampler:
                 raise Refused(f"the module has no tensor {name} any more: compile again")
             return in_double(tensors[name])
 
-        with double_by_default():
+        with double_by_default(), trace.one_thread():
             new = self._graph.tape.replay(present)
         for layer in self._graph.layers:
             for tap in layer.taps:
@@ -124,25 +97,12 @@ class Sampler:
                             f"weights that were zero when the module was compiled are not now ({layer.where}): "
                             "compile again"
                         )
-        self._graph.tape.commit(new)
-        self._engine = self._bytes = None
-
-
-def as_levels(images: Any, levels: int, canvas: tuple[int, int, int]) -> np.ndarray:
-    """Whole numbers [N, H, W, C] of images in any of the usual layouts."""
-    array = np.asarray(images)
-    height, width, channels = canvas
-    if array.ndim == 3:
-        array = array[..., None]
-    elif array.shape[1:] == (channels, height, width) and array.shape[1:] != (height, width, channels):
-        array = np.moveaxis(array, 1, -1)
-    if array.shape[1:] != (height, width, channels):
-        raise ValueError(
-            f"images of shape {list(np.shape(images))}, but the module draws {height}x{width} with {channels} channels"
-        )
-    if not np.issubdtype(array.dtype, np.integer) or array.min() < 0 or array.max() >= levels:
-        raise ValueError(f"images must be whole numbers from 0 to {levels - 1}")
-    return array.astype(np.int64)
+        before = self._graph.tape.commit(new)
+        try:
+            super().__init__(self._file(), self.name)
+        except BaseException:
+            self._graph.tape.commit(before)
+            raise
 
 
 def compile(
@@ -169,27 +129,19 @@ def compile(
     head: "softmax", "logistic" or "bernoulli", if the output's shape leaves more than one reading.
     output_axes: the output's axes, such as "NKCHW": K levels, C channels.
     forward: `forward(module, image[, labels])`, for modules that want other arguments.
-    check: compare with the module's own output, in 64 bits, before anything is returned.
+    check: compare with the module itself before anything is returned: its output for random levels, in 64 bits, and the
+        levels that its own distributions and the same noise give at each pixel of the first drawn images.
     data: whole-number images, or (images, labels), on which the inputs that come into question are compared.
 
-    Raises `Refused`, in one sentence, for a module that cannot be compiled.
+    Raises `pixelcnn.Refused`, in one sentence, for a module that cannot be compiled.
     """
     start = time.perf_counter()
-    module = trace.unwrap(module)
-    job = _Job(module, shape, levels, classes, output_axes, head, forward)
-    sampler, used = job.compile(input, data)
-    if check:
-        encode = lambda v, double: job.encode(v, used, double)  # noqa: E731
-        try:
-            difference = checks.compared(
-                module, job.forward, sampler.model(), sampler.head, encode, job.classes, job.position
-            )
-        except Refused:
-            raise
-        except Exception as error:
-            raise _failed(error) from error
-        sampler.text += f", within {difference:.0e} of the module"
-    log.info("compiled %s in %.1f s", sampler.text, time.perf_counter() - start)
+    job = _Job(trace.unwrap(module), shape, levels, classes, output_axes, head, forward)
+    with trace.one_thread():
+        sampler = job.compile(input, data)
+        if check:
+            sampler.summary += f"; {job.compared(sampler)}"
+    log.info("compiled %s in %.1f s", sampler.summary, time.perf_counter() - start)
     return sampler
 
 
@@ -224,6 +176,10 @@ class _Job:
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = parameter.dtype if parameter is not None else torch.float32
         self.device = parameter.device if parameter is not None else torch.device("cpu")
+        # Neither Apple's GPUs nor what is compiled by TorchScript can be made to compute in 64 bits.
+        self.exact = self.device.type != "mps" and not any(
+            isinstance(m, torch.jit.ScriptModule) for m in module.modules()
+        )
         self.programs: dict[bool, Program] = {}
         self.position = 0
 
@@ -242,14 +198,44 @@ class _Job:
             )
         return made.double() if made.is_floating_point() else made.long()
 
-    def encode(self, levels: torch.Tensor, source: Input, double: bool) -> torch.Tensor:
-        """Levels [N, C, H, W] as the module takes them."""
+    def encode(self, levels: np.ndarray, source: Input, double: bool) -> torch.Tensor:
+        """Levels [N, H, W, C] as the module takes them."""
         table = self.table(source)
-        x = table[levels]
+        x = table[torch.from_numpy(levels.astype(np.int64)).permute(0, 3, 1, 2)]
         x = x.to(torch.float64 if double else self.dtype) if table.is_floating_point() else x
-        return x[:, 0] if self.flat else x
+        return (x[:, 0] if self.flat else x).to(self.device)
 
-    def compile(self, told: Input | None, data: Any) -> tuple[Sampler, Input]:
+    def output(self, source: Input, levels: np.ndarray, labels: np.ndarray | None, double: bool) -> torch.Tensor:
+        """The module's own output."""
+        image = self.encode(levels, source, double)
+        given = None if labels is None else torch.as_tensor(labels, dtype=torch.int64, device=self.device)
+        try:
+            return trace.module_output(self.module, self.forward, image, given, position=self.position, double=double)
+        except Refused:
+            raise
+        except Exception as error:
+            raise _failed(error) from error
+
+    def compared(self, sampler: Sampler) -> str:
+        """Compare a sampler with the module itself; tells what was found."""
+        exact = self.exact
+        run = partial(self.output, sampler.input)
+        head = sampler._head
+        difference = checks.compared(run, sampler._model(), head, self.classes, exact=exact)
+        labels = np.arange(_FIRST) % self.classes if self.classes else None
+        images = sampler.sample(_FIRST, labels=labels, device="cpu")
+        height, width, channels = self.canvas
+        parameters = sampler._graph.nodes[sampler._head_node].channels
+        count = words_of(head.kind, parameters, channels, self.levels)
+        words = [np.frombuffer(noise(0, k, height * width, count), np.uint32) for k in range(_FIRST)]
+        grid = np.stack(words).reshape(_FIRST, height, width, count)
+        distance = checks.drawn_alike(run, head, images.astype(np.int64), labels, grid, exact=exact)
+        return (
+            f"within {difference:.0e} of the module for random levels; {_FIRST} drawn images have the levels that its own "
+            f"distributions give" + (f" (noise within {distance:.0e} of another level)" if distance else "")
+        )
+
+    def compile(self, told: Input | None, data: Any) -> Sampler:
         """Choose the input, lower, and finish the graph."""
         source: Input = told if told is not None else "codes" if self.flat else "unit"
         fixed = told is not None or self.flat
@@ -293,7 +279,13 @@ class _Job:
         assert node is not None
         node = self._finished(graph, node)
         head.steps = checks.causal(graph, node, head)
-        return Sampler(graph, node, head, self.class_names, source, self._text(graph, head, source)), source
+        name = type(self.module).__name__
+        try:
+            sampler = Sampler(graph, node, head, self.class_names, source, name)
+        except ModelError as error:
+            raise Refused(f"the engine refuses the module's graph: {error}") from error
+        sampler.summary = self._summary(sampler)
+        return sampler
 
     def lowered(self, source: Input) -> tuple[Lowering, Any, Head]:
         """The graph of nodes of any size."""
@@ -315,17 +307,18 @@ class _Job:
 
     def _record(self, source: Input) -> Program:
         batch = max(self.classes, 2)
-        height, width, channels = self.canvas
-        chance = torch.Generator().manual_seed(1)
-        drawn = torch.randint(self.levels, (batch, channels, height, width), generator=chance)
-        image = self.encode(drawn, source, False).to(self.device)
+        drawn = np.random.default_rng(1).integers(self.levels, size=(batch, *self.canvas))
+        image = self.encode(drawn, source, False)
         labels = torch.arange(batch).clamp(max=self.classes - 1).to(self.device) if self.classes else None
         try:
             return trace.record(self.module, self.forward, image, labels)
         except Refused:
             raise
         except Exception as error:
-            raise _ForwardFailed(_failed(error)) from error
+            hint = ""
+            if self.classes and isinstance(error, (RuntimeError, TypeError)):
+                hint = "; a module that takes classes as one-hot: forward=lambda m, x, y: m(x, F.one_hot(y, K).float())"
+            raise _ForwardFailed(_failed(error, hint)) from error
 
     def _default(self, program: Program) -> Input:
         """Guess the input of a module that takes real numbers."""
@@ -351,18 +344,18 @@ class _Job:
     def _fitting(self, head: Head, data: Any, source: Input) -> Input:
         """The input under which images are likeliest."""
         images, given = data if isinstance(data, tuple) else (data, None)
-        pixels = as_levels(images, self.levels, self.canvas)[:16]
-        levels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        pixels = as_images(images, self.canvas, self.levels)[:16].astype(np.int64)
+        if pixels.shape[1:] != self.canvas:
+            raise ValueError(f"data: expected images of shape {list(self.canvas)}, found {list(pixels.shape[1:])}")
         labels = None
         if self.classes:
-            chosen = np.zeros(len(pixels), int) if given is None else np.asarray(given)[:16]
-            labels = torch.from_numpy(chosen.astype(np.int64)).to(self.device)
+            if given is None:
+                raise ValueError("data: the module takes labels: expected (images, labels)")
+            labels = np.array(as_classes(given, len(images), self.class_names)[:16])
         found: list[tuple[float, Input]] = []
         candidates: list[Input] = ["unit", "symmetric", "levels"]
         for candidate in candidates + ([source] if source not in candidates else []):
-            image = self.encode(levels, candidate, False).to(self.device)
-            output = trace.module_output(self.module, self.forward, image, labels, position=self.position, double=False)
-            parameters = _as_parameters(head, head.arranged(output))
+            parameters = head.parameters(self.output(candidate, pixels, labels, False))
             found.append((float(bits_per_dim(head.kind, parameters, pixels, self.levels).mean()), candidate))
         best = min(found, key=lambda f: f[0])
         listed = ", ".join(f"{c if isinstance(c, str) else 'function'} {b:.3f}" for b, c in found)
@@ -377,7 +370,8 @@ class _Job:
         fuse(graph)
         return graph.prune(node)
 
-    def _text(self, graph: Graph, head: Head, source: Input) -> str:
+    def _summary(self, sampler: Sampler) -> str:
+        graph, head, source = sampler._graph, sampler._head, sampler.input
         height, width, channels = self.canvas
         taps = sum(len(layer.taps) for layer in graph.layers)
         products = sum(
@@ -389,11 +383,15 @@ class _Job:
             for t in x.taps
             if not isinstance(t.map, Pick)
         )
+        passes = height * width * (channels if head.steps else 1)
+        each = "subpixel" if head.steps else "pixel"
         kind = f"{head.kind}, {self.levels} levels" + (", a channel a step" if head.steps else "")
+        program = self.recorded(source)
         return (
-            f"{height}x{width}x{channels}: {len(graph.nodes) - 1} nodes, {len(graph.layers)} layers, {taps} taps, "
-            f"{kind}, input {source if isinstance(source, str) else 'by function'}, "
-            f"{products / 1e6:.1f} M products an image"
+            f"{sampler.name}, {height}x{width}x{channels}: {len(graph.nodes) - 1} nodes, {len(graph.layers)} layers, "
+            f"{taps} taps, {kind}, input {source if isinstance(source, str) else 'by function'}, "
+            f"{products / 1e6:.1f} M products an image, {program.products() * passes / max(products, 1):.0f} times less than "
+            f"by a pass of the module a {each}"
         )
 
 
@@ -405,16 +403,7 @@ class _ForwardFailed(Exception):
         self.reason = reason
 
 
-def _as_parameters(head: Head, output: np.ndarray) -> np.ndarray:
-    """Logits of an output that the module has normalised."""
-    if head.normalised == "softmax":
-        return np.log(np.maximum(output, 1e-300))
-    if head.normalised == "sigmoid":
-        return np.log(np.maximum(output, 1e-300)) - np.log(np.maximum(1 - output, 1e-300))
-    return output
-
-
-def _failed(error: Exception) -> Refused:
+def _failed(error: Exception, hint: str = "") -> Refused:
     """An exception of the module's own forward, in one sentence with the line that raised it."""
     ours = str(Path(__file__).parent)
     lines = [
@@ -424,4 +413,4 @@ def _failed(error: Exception) -> Refused:
     ]
     where = f" ({Path(lines[-1].filename).name}:{lines[-1].lineno}: {lines[-1].line})" if lines else ""
     text = " ".join(str(error).split())
-    return Refused(f"the module's forward failed: {type(error).__name__}: {text[:300]}{where}")
+    return Refused(f"the module's forward failed: {type(error).__name__}: {text[:300]}{where}{hint}")
