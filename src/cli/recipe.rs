@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     fn model() -> Model {
-        Model::synthetic(Config::published(1, 1).with_classes(["-x", "a b", "c"]), 0)
+        Model::synthetic(Config::published(1, 1).with_classes(&["-x", "a b", "c"]), 0)
     }
 
     fn recipe() -> Recipe {
