@@ -53,7 +53,7 @@ class How:
     def device_name(self) -> str:
         """As the command line has it."""
         if self.device is None:
-            return os.environ.get("PIXELCNN_DEVICE", "auto").strip()
+            return os.environ.get("PIXELCNN_DEVICE", "").strip() or "auto"
         return str(self.device)
 
 

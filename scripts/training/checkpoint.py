@@ -17,11 +17,11 @@ from pixelcnn.convert.model_file import DTYPES, write_model
 
 from . import TrainingError
 
-FORMAT = "pixelcnn-training-1"
+FORMAT = "pixelcnn-training-2"
 # What a run is and how far it has come, besides its tensors.
 STATE = {
     "run": dict,
-    "data": list,
+    "data": dict,
     "step": int,
     "steps_before": int,
     "elapsed": (int, float),

@@ -59,7 +59,7 @@ def load(path: Path, wishes: Wishes) -> Data:
             f"{shown(path)}: its test images are {shape(test)}, and the others {shape(train)}"
         )
     classes = source.classes or [] if wishes.classes else []
-    data = Data(*split(path, train, test, wishes.held_out), classes)
+    data = Data(*split(path, train, test, wishes.held_out, classes), classes)
     if classes:
         say_classes(data)
     return data
@@ -155,17 +155,36 @@ def say_classes(data: Data) -> None:
     print(f"{len(data.classes)} classes, with images to train on + held out: {listed(each)}", file=sys.stderr)
 
 
-def split(path: Path, train: Part, test: Part | None, held_out: int | None) -> tuple[Part, Part]:
-    """The test set or else some of the images are held out; always the same ones, whatever the seed."""
+def split(
+    path: Path, train: Part, test: Part | None, held_out: int | None, classes: list[str]
+) -> tuple[Part, Part]:
+    """The test set or else some of the images are held out; always the same ones, whatever the seed. Each class
+    keeps one to train on."""
     if test is not None:
         if len(test) == 0:
             raise TrainingError(f"{shown(path)}: its test set holds no images")
         order = np.random.default_rng(0).permutation(len(test))
         return train, test.of(np.sort(order[: held_out or len(test)]))
     count = held_out or max(1, round(0.05 * len(train)))
-    if count >= len(train):
+    order = np.random.default_rng(0).permutation(len(train))
+    kept = one_of_each_class(order, train.y)
+    chosen = order[~kept][:count]
+    if len(chosen) < count or count == len(train):
         raise TrainingError(
             f"{shown(path)}: {len(train)} images, {count} of them to be held out: none is left to train on"
+            + (f", or none of a class: each of the {kept.sum()} needs one" if kept.any() else "")
         )
-    order = np.random.default_rng(0).permutation(len(train))
-    return train.of(np.sort(order[count:])), train.of(np.sort(order[:count]))
+    if kept[:count].any():
+        names = listed(classes[k] for k in sorted(train.y[order[:count][kept[:count]]]))
+        print(f"note: not held out, for each is the last of its class to train on: one image of {names}", file=sys.stderr)
+    rest = np.setdiff1d(np.arange(len(train)), chosen)
+    return train.of(rest), train.of(np.sort(chosen))
+
+
+def one_of_each_class(order: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+    """Marks the last image of each class in this order."""
+    last = np.zeros(len(order), bool)
+    if y is not None:
+        _, from_end = np.unique(y[order[::-1]], return_index=True)
+        last[len(order) - 1 - from_end] = True
+    return last

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +167,7 @@ class Trainer:
                 tensors[f"second/{name}"] = self.optimizer.state[parameter]["exp_avg_sq"]
         state = {
             "run": self.run,
-            "data": self.fingerprint(),
+            "data": self.fingerprint,
             "step": self.step,
             "steps_before": self.steps_before,
             "elapsed": self.elapsed,
@@ -185,10 +187,12 @@ class Trainer:
             print(f"warning: no checkpoint: {error}; trying again later", file=sys.stderr)
 
     def restore(self, state: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-        if state["data"] != self.fingerprint():
+        then, now = state["data"], self.fingerprint
+        if others := [key for key in now if then.get(key) != now[key]]:
+            values = "; ".join(f"{key} {brief(then.get(key))} then, {brief(now[key])} now" for key in others)
             raise TrainingError(
-                f"{self.flags.resume}: was made with other images than {self.flags.data} has "
-                f"({state['data']} then, {self.fingerprint()} now); to go on with others, use --init"
+                f"{self.flags.resume}: was made with other {' and '.join(others)} than {self.flags.data} has "
+                f"({values}); to go on with others, use --init"
             )
         for key in ("step", "steps_before", "elapsed", "log"):
             setattr(self, key, state[key])
@@ -213,10 +217,15 @@ class Trainer:
                     }
         self.average = [tensor("average", name) for name, _ in self.by_name(self.net.parameters())]
 
-    def fingerprint(self) -> list[int]:
-        """Tells other images from the same ones."""
-        sums = [int(part.x.sum(dtype=np.int64)) for part in (self.data.train, self.data.held_out)]
-        return [*self.data.train.x.shape, *sums, len(self.data.classes)]
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """Tells other data from the same: images and labels in their order, and the names of the classes."""
+        parts = self.data.train, self.data.held_out
+        return {
+            "images": digest(part.x for part in parts),
+            "classes": self.data.classes,
+            "labels": digest(part.y for part in parts if part.y is not None),
+        }
 
     # Steps
 
@@ -415,6 +424,20 @@ class Trainer:
         if flags.license:
             metadata["license"] = flags.license
         return {key: str(value) for key, value in metadata.items()}
+
+
+def digest(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of arrays, with their shapes."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(f"{array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array))
+    return total.hexdigest()
+
+
+def brief(value: Any) -> str:
+    """What a fingerprint holds, for people: the beginning of a digest, the names of classes."""
+    return value[:12] if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 class Clock:

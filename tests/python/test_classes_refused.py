@@ -181,7 +181,8 @@ def test_a_shared_vector_of_two_values_a_filter(layers, refused):
 
 def test_masked_convolutions(refused):
     tensors = {"net.0.weight": values(8, 3, 7, 7), "net.0.mask": values(8, 3, 7, 7)}
-    refused(tensors, "not a PixelCNN++ checkpoint", "masked convolutions are those of PixelCNN", COMPILE)
+    names = "its names are those of a PixelCNN of masked convolutions"
+    refused(tensors, "not a PixelCNN++ checkpoint", names, COMPILE)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,25 @@ def test_classes_are_printed_also_where_they_are_many(tmp_path, capsys):
     assert "60 classes, with images to train on + held out: c0 " in said and ", and 10 more\n" in said
 
 
+def test_every_class_keeps_an_image_to_train_on(tmp_path, capsys):
+    x, _ = pictures(40, 8, 1)
+    y = np.arange(40)
+    y[20:] = 0
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    read = load(tmp_path / "a.npz", classes=True, held_out=15)
+    assert len(read.held_out) == 15 and set(read.train.y) == set(range(20))
+    every = np.concatenate([read.train.x, read.held_out.x])
+    assert {image.tobytes() for image in every} == {image.tobytes() for image in x.transpose(0, 3, 1, 2)}
+    # Other images than without classes only where a class would be left without any.
+    plain = load(tmp_path / "a.npz", held_out=15)
+    said = capsys.readouterr().err
+    order = np.random.default_rng(0).permutation(40)[:15]
+    singles = sorted(k for k in order if 0 < k < 20)
+    assert f"to train on: one image of {', '.join(map(str, singles))}\n" in said and len(singles) > 3
+    assert len(plain.held_out) == 15
+    assert "each of the 20 needs one" in refusal(tmp_path / "a.npz", size=8, classes=True, held_out=21)
+
+
 @pytest.mark.parametrize("other", ["test", "Test", "val", "valid", "validation", "VALIDATION"])
 def test_parts_are_no_classes(tmp_path, capsys, other):
     for name, count in (("a", 3), ("b", 4)):

@@ -452,6 +452,16 @@ def test_what_contradicts_a_checkpoint_or_model_is_refused(models, tmp_path):
     assert "to go on from a model, use --init" in refused(images, "--resume", model)
     assert "--seed 3" in refused(images, "--resume", checkpoint, "--seed", 3)
     assert "other images" in refused(save_npz(tmp_path / "others.npz", 1, count=60), "--resume", checkpoint)
+    arrays = dict(np.load(images))
+    swapped = arrays | {"x": arrays["x"][[1, 0, *range(2, 64)]]}  # the sums are the same
+    for what, others in {
+        "other labels than": arrays | {"y": arrays["y"][::-1]},
+        "other classes than": arrays | {"classes": arrays["classes"][::-1]},
+        "other images than": swapped,
+        "other images and classes and labels than": swapped | {"y": 1 - arrays["y"], "classes": ["a", "b"]},
+    }.items():
+        np.savez(tmp_path / "others.npz", **others)
+        assert what in refused(tmp_path / "others.npz", "--resume", checkpoint)
     assert "--nonlinearity relu" in refused(images, "--init", model, "--nonlinearity", "relu")
     assert "has 3 channels" in refused(images, "--init", rgb / "m.safetensors")
     (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:3000])

@@ -4,13 +4,16 @@ and, when told, other networks."""
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import OrderedDict, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import Global, save_pth
-from conftest import run_convert
+from checkpoints import Global, save_pth, save_tensorflow
+from conftest import GOLDEN, run_convert
+from pixelcnn.convert import ConversionError
+from pixelcnn.convert.readers import MissingPackage, open_source
 from safetensors.numpy import load_file
 
 F, K = 6, 3
@@ -34,7 +37,7 @@ def same(tmp_path, model):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "pixel_cnn_model.", "module._orig_mod.", "model.module.", "net.0."]
+    "prefix", ["module.", "_orig_mod.", "_checkpoint_wrapped_module.", "pixel_cnn_model.", "module._orig_mod.", "model.module.", "net.0."]
 )
 def test_prefixes(prefix, expected, convert, tmp_path):
     tensors, model = expected
@@ -139,7 +142,7 @@ def test_a_class_tensor_beside_the_networks_dictionary(expected, tmp_path):
 def test_a_whole_module(tmp_path):
     save_pth(tmp_path / "params.pth", {"model": Global("model.PixelCNN"), "epoch": 3})
     result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
-    assert result.code == 1 and "it asks for model.PixelCNN, where only tensors may be" in result.err
+    assert result.code == 1 and "with model.PixelCNN, of which nothing is read or executed" in result.err
     assert "save the weights alone: torch.save(model.state_dict(), …)" in result.err
     assert not (tmp_path / "model.safetensors").exists()
 
@@ -151,3 +154,76 @@ def test_a_dictionary_without_tensors(tmp_path):
         result.code == 1
         and "expected a dictionary of tensors, found a dictionary of epoch, nested" in result.err
     )
+
+
+def test_wrappers_within_names(expected, convert, tmp_path):
+    tensors, model = expected
+    inside = lambda name: name.replace("stream.0.", "stream.0._checkpoint_wrapped_module.").replace(  # noqa: E731
+        "u_init.", "u_init._checkpoint_wrapped_module."
+    )
+    result = convert({inside(name): tensor for name, tensor in tensors.items()})
+    assert result.code == 0 and same(tmp_path, model), result.err
+
+
+def test_objects_beside_the_weights_are_opaque(expected, tmp_path):
+    tensors, model = expected
+    state = {
+        "model": tensors,
+        "scheduler": Global("collections.Counter"),
+        "version": Global("torch.torch_version.TorchVersion"),
+        "when": Global("datetime.datetime"),
+        "path": Global("pathlib._local.PosixPath"),
+        "dtypes": [Global("torch.bool"), Global("torch.uint8")],
+        "cell": np.zeros(2, np.uint8).dtype,
+    }
+    del state["cell"]
+    save_pth(tmp_path / "params.pth", state)
+    result = run_convert(tmp_path / "params.pth", "-o", tmp_path / "model.safetensors")
+    assert result.code == 0 and same(tmp_path, model), result.err
+
+
+def test_averages_without_names_are_said(expected, tmp_path):
+    tensors, model = expected
+    state = {"model": tensors, "ema": {"decay": 0.999, "num_updates": 5, "shadow_params": list(tensors.values())}}
+    source, output = tmp_path / "params.pth", tmp_path / "model.safetensors"
+    save_pth(source, state)
+    result = run_convert(source, "-o", output)
+    said = f"left out: ema.shadow_params, {len(tensors)} tensors without names; to have averages"
+    assert result.code == 0 and f"note: {said}" in result.err and same(tmp_path, model), result.err
+    output.unlink()
+    result = run_convert(source, "-o", output, "--state-dict", "ema")
+    assert result.code == 1 and "--state-dict ema: there is no such network" in result.err
+    assert said in result.err.split("error: ")[1] and not output.exists()
+
+
+@pytest.mark.parametrize(
+    "start, what",
+    [
+        (b"\x82\xa6params\x81", "a msgpack file, as Flax writes it"),
+        (b"\xde\x00\x12\xa6params\x81", "a msgpack file, as Flax writes it"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(8), "an HDF5 file, as Keras writes it"),
+    ],
+)
+def test_files_of_other_programs_are_called_by_their_names(start, what, tmp_path):
+    (tmp_path / "params").write_bytes(start + bytes(100))
+    result = run_convert(tmp_path / "params", "-o", tmp_path / "model.safetensors")
+    assert result.code == 1 and f"params: {what}; expected a TensorFlow checkpoint" in result.err
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    "name, network",
+    [
+        ("conv_vert_0/weights", "a gated PixelCNN"),
+        ("gated/conv_horiz/kernel", "a gated PixelCNN"),
+        ("conv_1/mask", "a PixelCNN of masked convolutions"),
+    ],
+)
+def test_another_network_is_told_without_tensorflow(version, name, network, tmp_path, monkeypatch):
+    save_tensorflow(tmp_path / "other", {"conv_0/biases": values(3), name: values(3, 3)}, version)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ConversionError, match=f"a TensorFlow checkpoint of {network}, not a PixelCNN"):
+        open_source(tmp_path / "other")
+    # The twin: one of a PixelCNN++ is left to TensorFlow.
+    with pytest.raises(MissingPackage):
+        open_source(GOLDEN / "rgb_r1_f8_m10" / ("params_v1.ckpt" if version == 1 else "params.ckpt"))

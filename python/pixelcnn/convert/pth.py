@@ -1,11 +1,12 @@
 """Read the tensors of a PyTorch .pth without PyTorch, and without executing anything in it.
 
 A .pth is a pickle, and a pickle is a program. This unpickler knows the few names that a dictionary
-of tensors is made of, and refuses a file at the first other one.
+of tensors is made of; objects of all others are opaque: nothing is imported, called or kept.
 """
 
 from __future__ import annotations
 
+import builtins
 import math
 import pickle
 import zipfile
@@ -30,6 +31,8 @@ STORAGES = {
     "CharStorage": "<i1",
     "ByteStorage": "<u1",
     "BoolStorage": "<u1",
+    "ComplexFloatStorage": "<c8",
+    "ComplexDoubleStorage": "<c16",
 }
 # Of dictionaries in each other: a pickle can put one in itself.
 DEEPEST = 8
@@ -68,7 +71,9 @@ class Tensor(NamedTuple):
         return np.lib.stride_tricks.as_strided(array[self.offset :], self.shape, strides)
 
 
-def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor | Opaque:
+    if isinstance(storage, Opaque):
+        return storage
     if (
         not isinstance(storage, Storage)
         or len(shape) != len(strides)
@@ -78,55 +83,60 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any)
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def rebuild_parameter(tensor: Tensor, *_: Any) -> Tensor:
+def rebuild_parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
 
-class Inert:
-    """Stands for what training keeps beside the weights; it is made of anything and does nothing."""
+class Opaque:
+    """An object beside the weights, of a kind that is not known; it is made of anything and does nothing but tell
+    whether it was made of tensors."""
 
     __slots__ = ()
+    kind = ""
+    # By kind, whether any object of it holds tensors; of the unpickler.
+    kinds: dict[str, bool] = {}
 
-    def __new__(cls, *_: Any) -> Inert:
+    def __new__(cls, *parts: Any) -> Opaque:
+        cls.take(*parts)
         return object.__new__(cls)
 
     def __init__(self, *_: Any):
         pass
 
-    def __setstate__(self, _: Any) -> None:
-        pass
+    @classmethod
+    def take(cls, *parts: Any) -> None:
+        cls.kinds[cls.kind] = cls.kinds.get(cls.kind, False) or holds_tensors(parts)
 
-    def __setitem__(self, *_: Any) -> None:
-        pass
+    def __setstate__(self, state: Any) -> None:
+        self.take(state)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.take(value)
+
+    def append(self, value: Any) -> None:
+        self.take(value)
+
+    def extend(self, values: Any) -> None:
+        self.take(values)
+
+    def add(self, value: Any) -> None:
+        self.take(value)
 
 
-INERT = [
-    *(("numpy", name) for name in ("dtype", "ndarray")),
-    *(
-        (f"numpy.{core}.multiarray", name)
-        for core in ("core", "_core")
-        for name in ("scalar", "_reconstruct")
-    ),
-    *(
-        ("torch", name)
-        for name in ("Size", "device", "dtype", "float32", "float64", "float16", "bfloat16", "int64")
-    ),
-    *(
-        (module, name)
-        for module in ("builtins", "__builtin__")
-        for name in ("list", "dict", "set", "int", "float")
-    ),
-    ("_codecs", "encode"),
-    ("argparse", "Namespace"),
-    ("collections", "defaultdict"),
-    ("pathlib", "PosixPath"),
-]
+def holds_tensors(value: Any, depth: int = 0) -> bool:
+    if depth > DEEPEST or isinstance(value, Tensor):
+        return isinstance(value, Tensor)
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, (list, tuple)) and any(holds_tensors(part, depth + 1) for part in value)
+
+
 ALLOWED = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): rebuild_parameter,
     **{("torch", name): name for name in STORAGES},
-    **dict.fromkeys(INERT, Inert),
 }
 
 
@@ -137,46 +147,59 @@ class Unpickler(pickle._Unpickler):
         super().__init__(file, encoding="utf-8")
         self.storage_bytes = storage_bytes
         self.storages: dict[str, Storage] = {}
+        self.classes: dict[str, type[Opaque]] = {}
+        self.opaque: dict[str, bool] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
+        if (module, name) in ALLOWED:
             return ALLOWED[module, name]
-        except KeyError:
-            raise ConversionError(
-                f"refused, and nothing in it executed: it asks for {module}.{name}, where only "
-                f"tensors may be; {ADVICE}"
-            ) from None
+        kind = f"{module}.{name}"
+        if kind not in self.classes:
+            self.classes[kind] = type("Opaque", (Opaque,), {"__slots__": (), "kind": kind, "kinds": self.opaque})
+            self.opaque[kind] = False
+        return self.classes[kind]
 
-    def persistent_load(self, identity: Any) -> Storage:
+    def persistent_load(self, identity: Any) -> Storage | Opaque:
         # ("storage", type, key, device, elements); legacy files add a view, which is always None.
         kind, type, key, *_ = identity
+        if kind == "module":  # legacy files hold the source of a module's class
+            return type
+        if kind == "storage" and isinstance(type, builtins.type) and issubclass(type, Opaque):
+            return type()
         if kind != "storage" or type not in STORAGES or any(identity[5:]):
             raise ConversionError("it holds a storage that torch.save does not write")
         return self.storages.setdefault(key, Storage(type, lambda: self.storage_bytes(key)))
 
 
-def read_pth(path: Path) -> dict[str, Tensor]:
+def read_pth(path: Path, left_out: list[str] | None = None) -> dict[str, Tensor]:
+    """The tensors by their names. What holds tensors without names is added to `left_out`, in words."""
+    left_out = [] if left_out is None else left_out
     with path.open("rb") as file:
-        state = read_zip(path) if file.read(2) == b"PK" else read_legacy(path)
-    tensors = flattened(state) if isinstance(state, dict) else {}
+        state, opaque = read_zip(path) if file.read(2) == b"PK" else read_legacy(path)
+    left_out += (f"objects of {kind}, which hold tensors" for kind, holds in opaque.items() if holds)
+    tensors = flattened(state, left_out) if isinstance(state, dict) else {}
     if not tensors:
-        found = f"a {type(state).__name__}"
+        found = "an object" if isinstance(state, Opaque) else f"a {type(state).__name__}"
         if isinstance(state, dict):
             found = "a dictionary of " + (listing([str(key) for key in state]) or "nothing")
+        if opaque:
+            found += f", with {listing(sorted(opaque))}, of which nothing is read or executed"
         raise ConversionError(f"expected a dictionary of tensors, found {found}; {ADVICE}")
     return tensors
 
 
-def flattened(state: dict[Any, Any], prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
+def flattened(state: dict[Any, Any], left_out: list[str], prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
     """The tensors in nested dictionaries, under their keys joined by dots. What else training keeps there,
-    numbers, text, lists, is none of the network's."""
+    numbers, text, is none of the network's; lists of tensors may be its averages, but have no names."""
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():
         if isinstance(value, Tensor):
             found = {f"{prefix}{key}": value}
         elif isinstance(value, dict) and depth < DEEPEST:
-            found = flattened(value, f"{prefix}{key}.", depth + 1)
+            found = flattened(value, left_out, f"{prefix}{key}.", depth + 1)
         else:
+            if isinstance(value, (list, tuple)) and holds_tensors(value):
+                left_out.append(f"{prefix}{key}, {len(value)} tensors without names")
             continue
         if both := tensors.keys() & found.keys():
             raise ConversionError(f"it holds two tensors named {listing(sorted(both))}")
@@ -184,7 +207,7 @@ def flattened(state: dict[Any, Any], prefix: str = "", depth: int = 0) -> dict[s
     return tensors
 
 
-def read_zip(path: Path) -> Any:
+def read_zip(path: Path) -> tuple[Any, dict[str, bool]]:
     archive = zipfile.ZipFile(path)
     names = archive.namelist()
     root = next((name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")), None)
@@ -196,10 +219,11 @@ def read_zip(path: Path) -> Any:
     if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
         raise ConversionError("written on a big-endian machine; save it on a little-endian one")
     with archive.open(f"{root}data.pkl") as file:
-        return Unpickler(file, lambda key: archive.read(f"{root}data/{key}")).load()
+        unpickler = Unpickler(file, lambda key: archive.read(f"{root}data/{key}"))
+        return unpickler.load(), unpickler.opaque
 
 
-def read_legacy(path: Path) -> Any:
+def read_legacy(path: Path) -> tuple[Any, dict[str, bool]]:
     """Pickles of a magic number, the protocol, the system, the object and the keys of its storages;
     then these, each after its number of elements."""
     spans: dict[str, tuple[int, int]] = {}
@@ -225,4 +249,4 @@ def read_legacy(path: Path) -> Any:
             spans[key] = file.tell(), size
             if file.seek(size, 1) > path.stat().st_size:
                 raise ConversionError(f"truncated: storage {key} should have {size} bytes")
-    return state
+    return state, state_unpickler.opaque

@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,25 @@ from safetensors import safe_open
 
 from . import ConversionError, listing
 from .pth import read_pth
+
+# Parts of names that networks of other kinds have, and PixelCNN++ as published has not.
+OTHER_NETWORKS = {
+    r"(^|[./])(conv_)?(vert|horiz)(ical|ontal)?(?![a-z])|[vh]stack": "a gated PixelCNN",
+    r"(^|[./_])mask(ed)?(?![a-z])": "a PixelCNN of masked convolutions",
+    r"(^|\.)layers\.\d+\.": "a network of plain layers",
+}
+
+
+def another_network(names: Iterable[str]) -> str | None:
+    """What other network names tell, if any; none of them may be of a PixelCNN++."""
+    names = list(names)
+    if any("u_init" in name or re.match(r"model/\w+_\d+/(V|g|b|hw)\b", name) for name in names):
+        return None
+    for pattern, network in OTHER_NETWORKS.items():
+        if any(re.search(pattern, name) for name in names):
+            return network
+    return None
+
 
 # The last bytes of a TensorFlow table: all of a V1 checkpoint, the .index of a V2 one.
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
@@ -30,6 +49,8 @@ class Source:
     shapes: dict[str, tuple[int, ...]]
     read: Callable[[str], np.ndarray]
     metadata: dict[str, str] = field(default_factory=dict)
+    # What holds tensors that have no names, in words.
+    left_out: list[str] = field(default_factory=list)
 
 
 # How the names of a V2 checkpoint's files end.
@@ -72,10 +93,29 @@ def open_source(path: Path) -> Source:
         return open_safetensors(path)
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return open_pth(path)
+    if other := other_format(head):
+        raise ConversionError(f"{path}: {other}; expected a TensorFlow checkpoint, a .pth or a safetensors file")
     raise ConversionError(
         f"{path}: neither a TensorFlow checkpoint, nor a .pth, nor a safetensors file; "
         f"if it should be one, it is truncated or damaged"
     )
+
+
+def other_format(head: bytes) -> str | None:
+    """What a file is by its first bytes, if it is none that is read."""
+    # A map of msgpack, whose first key is a text.
+    key = {0xDE: 3, 0xDF: 5}.get(head[0], 1) if head else 0
+    if head[:1] > b"\x80" and head[0] in (*range(0x81, 0x90), 0xDE, 0xDF) and 0xA0 <= head[key] <= 0xDB:
+        return "a msgpack file, as Flax writes it"
+    return next((what for start, what in OTHERS.items() if head.startswith(start)), None)
+
+
+OTHERS = {
+    b"\x89HDF": "an HDF5 file, as Keras writes it",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x1f\x8b": "packed with gzip; unpack it first",
+    b"GGUF": "a GGUF file",
+}
 
 
 @contextlib.contextmanager
@@ -112,13 +152,18 @@ def open_safetensors(path: Path) -> Source:
 def open_pth(path: Path) -> Source:
     format = "PyTorch state dict"
     with reading(path, format):
-        tensors = read_pth(path)
+        left_out: list[str] = []
+        tensors = read_pth(path, left_out)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    return Source(format, shapes, guarded(path, format, lambda name: tensors[name].read()))
+    read = guarded(path, format, lambda name: tensors[name].read())
+    return Source(format, shapes, read, left_out=left_out)
 
 
 def open_tensorflow(path: Path, version: str) -> Source:
     format = f"TensorFlow checkpoint ({version})"
+    names = names_in_table(path if version == "V1" else Path(f"{path}.index"))
+    if other := another_network(names):
+        raise ConversionError(f"{path}: a TensorFlow checkpoint of {other}, not of a PixelCNN++: found {listing(sorted(names))}")
     # TensorFlow greets with a page of advice unless it is told not to before it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -132,3 +177,49 @@ def open_tensorflow(path: Path, version: str) -> Source:
         checkpoint = train.load_checkpoint(str(path))
         shapes = {k: tuple(v) for k, v in checkpoint.get_variable_to_shape_map().items()}
     return Source(format, shapes, guarded(path, format, checkpoint.get_tensor))
+
+
+def names_in_table(path: Path) -> set[str]:
+    """The names of a TensorFlow checkpoint, without TensorFlow: it is a sorted table as LevelDB writes it. In V2 they
+    are its keys; V1 has them in the value of the first key, which is empty. None of a table that is compressed or
+    damaged."""
+
+    def varint(data: bytes, at: int) -> tuple[int, int]:
+        value = shift = 0
+        while True:
+            byte = data[at]
+            value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+            if byte < 128:
+                return value, at
+
+    def block(offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+        if offset + size >= len(table) or table[offset + size]:
+            return
+        data = table[offset : offset + size]
+        end = len(data) - 4 - 4 * int.from_bytes(data[-4:], "little")
+        key, at = b"", 0
+        while at < end:
+            shared, at = varint(data, at)
+            more, at = varint(data, at)
+            length, at = varint(data, at)
+            key = key[:shared] + data[at : at + more]
+            yield key, data[at + more : at + more + length]
+            at += more + length
+
+    def handle(data: bytes, at: int = 0) -> tuple[int, int, int]:
+        offset, at = varint(data, at)
+        size, at = varint(data, at)
+        return offset, size, at
+
+    names: set[str] = set()
+    try:
+        table = path.read_bytes()
+        footer = table[-48:]
+        index = handle(footer, handle(footer)[2])
+        for _, value in block(*index[:2]):
+            for key, content in block(*handle(value)[:2]):
+                found = [key] if key else re.findall(rb"[\w./-]{3,}", content)
+                names.update(name.decode() for name in found if re.fullmatch(rb"[\w./-]+", name))
+    except (OSError, IndexError):
+        return set()
+    return names

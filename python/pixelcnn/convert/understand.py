@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import os
 import re
@@ -12,7 +13,9 @@ from fnmatch import fnmatchcase
 from . import COMPILE, ConversionError, listing
 from .names import AVERAGE, TENSORFLOW, TORCH, TORCH_PARTS, Checkpoint, Convention
 from .network import TORCH_STREAMS
-from .readers import Source
+from .readers import Source, another_network
+
+log = logging.getLogger("pixelcnn")
 
 TENSORFLOW_NAME = re.compile(rf"model/(\w+)/(V|g|b|hw)({AVERAGE})?")
 # What training leaves beside the weights: the slots and counters of TensorFlow's Adam and those of
@@ -21,13 +24,14 @@ TENSORFLOW_IGNORED = re.compile(
     r"(.+/)?(Adam(_\d+)?|adam_t(_\d+)?|Variable(_\d+)?|beta[12]_power(_\d+)?|global_step)"
 )
 # What wraps a network puts this before its names; the rest of a prefix is found with them.
-TORCH_WRAPPERS = re.compile(r"((module|_orig_mod)\.)+")
+WRAPPERS = r"((module|_orig_mod|_checkpoint_wrapped_module)\.)"
+TORCH_WRAPPERS = re.compile(rf"(?<![^.]){WRAPPERS}+")
 TORCH_LAYER = re.compile(
     r"(u_init|ul_init\.\d+|(down|up)size_ul?_stream\.\d+)\.(de)?conv|nin_out\.lin_a"
     r"|(up|down)_layers\.\d+\.ul?_stream\.\d+\.(conv_(input|out)\.conv|nin_skip\.lin_a)"
 )
 TORCH_BLOCK = re.compile(r"(up|down)_layers\.(\d+)\.(ul?)_stream\.(\d+)\.(.+)")
-TORCH_START = re.compile(r"(.*?)u_init\.conv\.(weight_v|parametrizations\.weight\.original1)")
+TORCH_START = re.compile(rf"(.*?)u_init\.{WRAPPERS}*conv\.{WRAPPERS}*(weight_v|parametrizations\.weight\.original1)")
 # What training keeps beside the weights: the state of optimizers, and, as single numbers, counters and
 # losses.
 TORCH_OPTIMIZER = re.compile(r"(.+\.)?(optim\w*|state\.\d+)\..+")
@@ -48,10 +52,11 @@ def understand(source: Source, flags: argparse.Namespace) -> Checkpoint:
         return understand_tensorflow(source, flags.raw, flags.ignore)
     if any("u_init" in name.split(".") for name in source.shapes):
         return understand_torch(source, flags.state_dict, flags.ignore)
-    masked = any(name.endswith(".mask") for name in source.shapes)
+    other = another_network(source.shapes)
     raise ConversionError(
         "not a PixelCNN++ checkpoint that this script knows"
-        + (" (masked convolutions are those of PixelCNN, another network)" if masked else "")
+        + (f" (its names are those of {other})" if other else "")
+        + (f" ({left_out(source)})" if source.left_out else "")
         + "\n"
         f"  expected: model/conv2d_0/V and so on, as in {TENSORFLOW.title},\n"
         f"            or u_init.conv.weight_v and so on, as in {TORCH.title}\n"
@@ -83,6 +88,8 @@ def understand_tensorflow(source: Source, raw: bool, ignored: list[str]) -> Chec
 
 def understand_torch(source: Source, wanted: str | None, ignored: list[str]) -> Checkpoint:
     networks = networks_in(source)
+    if source.left_out:
+        log.warning("%s", left_out(source))
     if wanted is None and len(networks) < 2:
         chosen = next(iter(networks), ".")
     elif wanted in networks:
@@ -90,7 +97,10 @@ def understand_torch(source: Source, wanted: str | None, ignored: list[str]) -> 
     else:
         asked = "" if wanted is None else f"--state-dict {wanted}: there is no such network; "
         flags = " or ".join(f"--state-dict {key}" for key in networks) or "no --state-dict"
-        raise ConversionError(f"{asked}it holds {len(networks)} networks: choose with {flags}")
+        raise ConversionError(
+            f"{asked}it holds {len(networks)} networks: choose with {flags}"
+            + (f" ({left_out(source)})" if source.left_out else "")
+        )
     prefix = networks.get(chosen, "")
     outer = prefix.split(".")[:-1]
     shown = {}
@@ -110,6 +120,13 @@ def understand_torch(source: Source, wanted: str | None, ignored: list[str]) -> 
         else:
             checkpoint.add_foreign(name, short)
     return checkpoint
+
+
+def left_out(source: Source) -> str:
+    return (
+        f"left out: {'; '.join(source.left_out)}; to have averages of the weights that are kept so, copy them into "
+        f"the module where it was trained, and save its state_dict()"
+    )
 
 
 def networks_in(source: Source) -> dict[str, str]:
