@@ -68,7 +68,7 @@ def npz() -> bytes:
 
 
 def training_checkpoint(folder: Path) -> bytes:
-    state = {"run": RUN, "data": [1, 2], "step": 3, "steps_before": 0, "elapsed": 1.5, "log": [[1, 2, 3, 4]]}
+    state = {"run": RUN, "data": {"images": "12"}, "step": 3, "steps_before": 0, "elapsed": 1.5, "log": [[1, 2, 3, 4]]}
     tensors = {"value/a": np.ones((2, 3), np.float32)}
     write_model(folder / "t", {"format": checkpoint.FORMAT, "state": json.dumps(state)}, tensors)
     return (folder / "t").read_bytes()

@@ -451,7 +451,7 @@ def test_flags_that_make_no_sense_are_a_line(images, tmp_path):
 
 
 def test_damaged_checkpoints_of_training_are_refused(tmp_path):
-    good = {"run": {}, "data": [1], "step": 3, "steps_before": 0, "elapsed": 1.5, "log": []}
+    good = {"run": {}, "data": {"images": "12"}, "step": 3, "steps_before": 0, "elapsed": 1.5, "log": []}
     path = tmp_path / "m.ckpt"
 
     def refused(text: str, reason: str) -> None:

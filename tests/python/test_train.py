@@ -183,7 +183,10 @@ def begin(*arguments: object) -> subprocess.Popen:
 
 
 def step_of(checkpoint) -> int:
-    return json.loads(reference_metadata(checkpoint)["state"])["step"] if checkpoint.exists() else 0
+    # Before training begins, an empty file is there for a moment: that the place can be written to is tried.
+    if not checkpoint.exists() or checkpoint.stat().st_size == 0:
+        return 0
+    return json.loads(reference_metadata(checkpoint)["state"])["step"]
 
 
 def reference_metadata(path) -> dict[str, str]:
