@@ -5,7 +5,7 @@ mod common;
 
 use common::{architectures, chosen, engine, evaluation, gpu_with, kernel, random_images, with_scales};
 use pixelcnn::internals::engine::gpu::Options;
-use pixelcnn::internals::engine::gpu::shaders::{MATH, anchors, likelihood};
+use pixelcnn::internals::engine::gpu::shaders::{MATH, MIDDLE, anchors, likelihood};
 use pixelcnn::internals::engine::{Engine, Method, Want};
 use pixelcnn::internals::head::logistic_mixture as mixture;
 use pixelcnn::internals::model::{Config, Model};
@@ -109,7 +109,7 @@ impl Pixels {
         );
         let mut values = vec![[0.0f32; 4]; pixels];
         for (value, levels) in values.iter_mut().zip(self.levels.chunks(c)) {
-            value.iter_mut().zip(levels).for_each(|(x, &level)| *x = f32::from(level));
+            value.iter_mut().zip(levels).for_each(|(x, &level)| *x = f32::from(level) - MIDDLE);
         }
         let inputs = [
             bytemuck::cast_slice(&self.parameters),
