@@ -222,7 +222,7 @@ def test_files_of_other_programs_are_called_by_their_names(start, what, tmp_path
 def test_another_network_is_told_without_tensorflow(version, name, network, tmp_path, monkeypatch):
     save_tensorflow(tmp_path / "other", {"conv_0/biases": values(3), name: values(3, 3)}, version)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ConversionError, match=f"a TensorFlow checkpoint of {network}, not a PixelCNN"):
+    with pytest.raises(ConversionError, match=f"a TensorFlow checkpoint of {network}, not of a PixelCNN"):
         open_source(tmp_path / "other")
     # The twin: one of a PixelCNN++ is left to TensorFlow.
     with pytest.raises(MissingPackage):
