@@ -436,7 +436,7 @@ def digest(arrays: Iterable[np.ndarray]) -> str:
 
 
 def brief(value: Any) -> str:
-    """What a fingerprint holds, for people: the beginning of a digest, the names of classes."""
+    """A value of a fingerprint, for people: the beginning of a digest, the names of classes."""
     return value[:12] if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -53,7 +53,7 @@ fn record_of(ring: Ring, i: u32) -> u32 {
 // The middle one, half of the largest level. `MIDDLE` of src/engine/gpu/shaders.rs is the same.
 const MIDDLE = 127.5;
 
-// What levels less the middle one stand for: from -1 to 1.
+// The values, from -1 to 1, of levels less the middle one.
 fn value_of(levels: vec3<f32>) -> vec3<f32> {
     return levels * (1.0 / MIDDLE);
 }

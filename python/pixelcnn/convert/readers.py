@@ -25,7 +25,7 @@ OTHER_NETWORKS = {
 
 
 def another_network(names: Iterable[str]) -> str | None:
-    """What other network names tell, if any; none of them may be of a PixelCNN++."""
+    """The other network that names tell, if any; none of the names may be of a PixelCNN++."""
     names = list(names)
     if any("u_init" in name or re.match(r"model/\w+_\d+/(V|g|b|hw)\b", name) for name in names):
         return None
@@ -49,7 +49,7 @@ class Source:
     shapes: dict[str, tuple[int, ...]]
     read: Callable[[str], np.ndarray]
     metadata: dict[str, str] = field(default_factory=dict)
-    # What holds tensors that have no names, in words.
+    # Holders of tensors without names, in words.
     left_out: list[str] = field(default_factory=list)
 
 
@@ -102,7 +102,7 @@ def open_source(path: Path) -> Source:
 
 
 def other_format(head: bytes) -> str | None:
-    """What a file is by its first bytes, if it is none that is read."""
+    """The kind of a file by its first bytes, if it is none that is read."""
     # A map of msgpack, whose first key is a text.
     key = {0xDE: 3, 0xDF: 5}.get(head[0], 1) if head else 0
     if head[:1] > b"\x80" and head[0] in (*range(0x81, 0x90), 0xDE, 0xDF) and 0xA0 <= head[key] <= 0xDB:

@@ -233,7 +233,7 @@ struct Plan {
 /// What is to be told of all that was drawn.
 struct Drawn {
     engine: String,
-    /// What the file of all says.
+    /// The texts of the file of all.
     settings: Vec<(String, String)>,
     /// Of each completion.
     effective: Vec<f64>,

@@ -33,7 +33,7 @@ pub fn parse_batch(text: &str) -> Result<Batch, String> {
 #[derive(Default)]
 pub struct Driver {
     pub workers: Vec<Worker>,
-    /// What to give `--device` to get them.
+    /// The value of `--device` that gets them.
     pub device: String,
 }
 

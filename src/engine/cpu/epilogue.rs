@@ -189,6 +189,7 @@ impl<'a> Store<'a> {
 
     /// What a scale and a shift make of a value.
     fn modulate(&self, target: &Target<'a>, m: usize, value: &[f32], to: &mut [f32], spot: Spot) {
+        to.copy_from_slice(value);
         let numbers = |gathered: &'a Gathered| {
             // SAFETY: these numbers are written while a row begins, by one thread alone.
             let field = unsafe { gathered.field(0, 1) };
@@ -197,19 +198,11 @@ impl<'a> Store<'a> {
         };
         let GatheredPair { scale, shift } = &target.gathered[m];
         let modulation = &target.modulations[m];
-        match &modulation.scale {
-            Some(_) => {
-                let factors = value.iter().zip(numbers(scale));
-                to.iter_mut().zip(factors).for_each(|(to, (x, scale))| *to = x * scale);
-                if modulation.shift.is_some() {
-                    to.iter_mut().zip(numbers(shift)).for_each(|(x, shift)| *x += shift);
-                }
-            }
-            None if modulation.shift.is_some() => {
-                let terms = value.iter().zip(numbers(shift));
-                to.iter_mut().zip(terms).for_each(|(to, (x, shift))| *to = x + shift);
-            }
-            None => to.copy_from_slice(value),
+        if modulation.scale.is_some() {
+            to.iter_mut().zip(numbers(scale)).for_each(|(x, scale)| *x *= scale);
+        }
+        if modulation.shift.is_some() {
+            to.iter_mut().zip(numbers(shift)).for_each(|(x, shift)| *x += shift);
         }
         if modulation.negate {
             to.iter_mut().for_each(|x| *x = -*x);
