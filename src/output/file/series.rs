@@ -9,6 +9,9 @@ use super::place::{Place, nearest};
 use super::temporary::Temporary;
 use super::{NewFile, OutputError, folder_of};
 
+/// A folder may vanish more than once while something is done in it; one that always does is an error.
+const ATTEMPTS: usize = 10;
+
 /// A folder for images. It is made when it gets its first image, so that a run that ends before leaves none; it is made
 /// anew if it vanishes; and nobody removes it, for others may use it.
 #[derive(Debug)]
@@ -25,15 +28,22 @@ impl Folder {
     /// # Errors
     /// [`OutputError::Io`] and [`OutputError::InTheWay`].
     pub fn new(path: &Path, name: &Path) -> Result<Self, OutputError> {
-        let there = nearest(path);
-        if !there.is_dir() {
-            return Err(OutputError::InTheWay { path: there, found: "a file" });
-        }
-        if path.is_symlink() && !path.exists() {
-            return Err(OutputError::InTheWay { path: path.to_owned(), found: "a link to nowhere" });
-        }
         let io = |source| OutputError::Io { path: path.join(name), source };
-        Temporary::new(&there, 0o600).and_then(|file| file.prove_rename()).map_err(io)?;
+        let mut attempt = 1;
+        let there = loop {
+            if path.is_symlink() && !path.exists() {
+                return Err(OutputError::InTheWay { path: path.to_owned(), found: "a link to nowhere" });
+            }
+            let there = nearest(path);
+            match Temporary::new(&there, 0o600).and_then(|file| file.prove_rename()) {
+                Ok(()) => break there,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => attempt += 1,
+                Err(_) if there.exists() && !there.is_dir() => {
+                    return Err(OutputError::InTheWay { path: there, found: "a file" });
+                }
+                Err(error) => return Err(io(error)),
+            }
+        };
         for name in [name, path].into_iter().filter_map(Path::file_name) {
             match fs::symlink_metadata(there.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
@@ -71,8 +81,6 @@ impl Folder {
         is_synced: bool,
         fill: impl Fn(&mut NewFile) -> io::Result<()>,
     ) -> Result<PathBuf, OutputError> {
-        // A folder may vanish more than once; one that always does is an error.
-        const ATTEMPTS: usize = 10;
         let path = self.path.join(name);
         let folder = folder_of(&path);
         if path.is_symlink() {
