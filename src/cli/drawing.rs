@@ -17,7 +17,7 @@ pub enum Seed {
     Number(u64),
 }
 
-pub fn parse_seed(text: &str) -> Result<Seed, String> {
+fn parse_seed(text: &str) -> Result<Seed, String> {
     match text {
         // Other programs call it -1.
         "random" | "-1" => Ok(Seed::Random),
@@ -47,6 +47,10 @@ impl Seed {
 /// How pixels are drawn.
 #[derive(clap::Args)]
 pub struct DrawArgs {
+    /// Seed of the noise: a whole number, or random
+    #[arg(short, long, default_value = "0", value_parser = parse_seed)]
+    pub seed: Seed,
+
     /// Temperature: below 1, values come out nearer to the likeliest ones; 0 takes the mean of the likeliest
     /// component, without noise
     #[arg(long, value_name = "T", default_value = "1", value_parser = parse_temperature)]
@@ -94,7 +98,7 @@ fn parse_min_p(text: &str) -> Result<f32, String> {
 
 impl DrawArgs {
     pub fn draw(&self) -> Draw {
-        let &Self { temperature, truncate, min_p, top_k, continuous } = self;
+        let &Self { temperature, truncate, min_p, top_k, continuous, .. } = self;
         Draw { continuous, temperature, truncation: truncate, min_p, top_k }
     }
 }
@@ -121,21 +125,22 @@ fn parse_scale(text: &str) -> Result<usize, String> {
 
 impl ShowArgs {
     /// Checks that there is a way to make the animation, if one is asked for, of a grid that there is memory for.
-    pub fn begin(&self, grid: Option<&Grid>) -> Result<Option<Drawing>> {
+    pub fn begin(&self, grid: impl FnOnce() -> Option<Grid>) -> Result<Option<Drawing>> {
         let Some(path) = &self.animate else { return Ok(None) };
         if animation::Kind::of(path).is_none() {
             let path = path.clone();
             bail!(OutputError::Extension { path, expected: "gif or .png" });
         }
         file::prove_writable(path)?;
-        let size = grid.map(|grid| (grid.image().width, grid.image().height));
+        let grid = grid();
+        let size = grid.as_ref().map(|grid| (grid.image().width, grid.image().height));
         let fits = size.is_some_and(|(width, height)| animation::takes(width, height, self.scale));
         ensure!(
             fits,
             "--animate: the grid{} would be too large to animate (fewer images, or a smaller --scale)",
             size.map_or(String::new(), |(w, h)| format!(", {w}x{h} times {},", self.scale))
         );
-        Ok(grid.cloned().map(Drawing::new))
+        Ok(grid.map(Drawing::new))
     }
 
     /// Writes the animation.

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Files;
 use super::recipe::{Run, file_name};
+use super::text::hex;
 use crate::input::{self, Item, Labels, LeftOut, Levels, Request};
 use crate::model::Model;
 use crate::output::level_of;
@@ -111,8 +112,13 @@ impl InputArgs {
     }
 
     /// Reads all images; says which ones cannot be used, and why. `files` are the call's others, none of whose outputs
-    /// may be an image.
-    pub fn read(&self, model: &Model, classes: &Classes, mut files: Files) -> Result<Inputs> {
+    /// may be an image; they come back with the images, for outputs that are named by them.
+    pub fn read<'a>(
+        &self,
+        model: &Model,
+        classes: &Classes,
+        mut files: Files<'a>,
+    ) -> Result<(Inputs, Files<'a>)> {
         let recursive = !self.no_recursive;
         let (array, levels) = (self.array.as_deref(), model.head().levels());
         let found = input::find(&Request { paths: &self.paths, recursive, array, levels });
@@ -142,13 +148,13 @@ impl InputArgs {
         let inputs = Inputs { images, others: Others { passed_over, left_out } };
         let rounded = inputs.images.iter().filter(|input| input.is_rounded).count();
         if rounded > 0 {
-            super::say(&format!(
+            super::note(&format!(
                 "note: {} shades between the model's {levels} levels; each is taken as the nearest",
                 if rounded == 1 { "1 image has".to_owned() } else { format!("{rounded} images have") }
             ));
         }
         inputs.speak(if self.list { usize::MAX } else { MOST_NAMED })?;
-        Ok(inputs)
+        Ok((inputs, files))
     }
 
     fn add_to(&self, files: &mut Files, items: &[Item]) {
@@ -270,13 +276,11 @@ fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
 }
 
 impl Input {
-    /// Its levels as bytes, little-endian where there are more than 256.
-    fn bytes(&self) -> Vec<u8> {
+    /// Of its levels as bytes, little-endian where there are more than 256.
+    pub fn sha256(&self) -> String {
         let wide = self.levels.iter().any(|level| *level > 255);
-        self.levels
-            .iter()
-            .flat_map(|level| level.to_le_bytes().into_iter().take(1 + usize::from(wide)))
-            .collect()
+        let bytes = |level: &u16| level.to_le_bytes().into_iter().take(1 + usize::from(wide));
+        hex(&Sha256::digest(self.levels.iter().flat_map(bytes).collect::<Vec<_>>()))
     }
 }
 
@@ -307,7 +311,7 @@ impl Inputs {
         .flatten()
         .collect();
         if !left_out.is_empty() {
-            super::say(&format!("note: left out in folders: {}", left_out.join(", ")));
+            super::note(&format!("note: left out in folders: {}", left_out.join(", ")));
         }
         let all = self.images.len() + passed_over.len();
         if self.images.is_empty() {
@@ -315,7 +319,7 @@ impl Inputs {
         }
         if !passed_over.is_empty() {
             let some = passed_over.len();
-            super::say(&format!(
+            super::note(&format!(
                 "note: {some} of {all} images were passed over (--strict stops at the first)"
             ));
         }
@@ -334,7 +338,7 @@ impl Inputs {
             width: input.width,
             height: input.height,
             class: input.class.map(|class| model.classes()[class].as_str()),
-            sha256: Sha256::digest(input.bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: input.sha256(),
         });
         let list = List { images: images.collect(), others: &self.others };
         let text = match json {

@@ -13,10 +13,10 @@ use crate::graph::network::{Layer, Network};
 use crate::graph::schedule::When;
 use crate::head::Kind;
 use crate::model::{Architecture, Config, Model};
-use crate::output::file;
+use crate::output::{figure, file};
 
 use super::architecture::ArchitectureArgs;
-use super::{Files, figure, gpu, images, picture};
+use super::{Files, gpu, images, picture};
 
 /// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]

@@ -2,17 +2,48 @@
 
 use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
+use std::path::PathBuf;
 use std::slice;
 
 use anyhow::{Result, ensure};
 
 use crate::engine::{Canvas, EngineError, Lane, Request, Want};
 use crate::model::Model;
-use crate::output::{NewFile, npy};
+use crate::output::{self, NewFile, chart, npy};
 
-use super::EngineArgs;
 use super::driver::{self, Work};
 use super::input::Input;
+use super::progress::Progress;
+use super::{EngineArgs, Files, counted};
+
+/// How a result is reported.
+#[derive(clap::Args)]
+pub struct ReportArgs {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Also write a table, a row an image: path, class, bits/dim; or predicted class, bits/dim and probability of every
+    /// class
+    #[arg(long, value_name = "OUT.csv")]
+    pub csv: Option<PathBuf>,
+
+    /// Draw how bits/dim are distributed, a line for each path that is given; or how often images of each class were
+    /// taken for each other
+    #[arg(long, value_name = "OUT.png|OUT.svg")]
+    pub plot: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// Checks that the files can be written, and adds them to those of the call.
+    pub fn check<'a>(&'a self, files: &mut Files<'a>) -> Result<()> {
+        self.csv.as_ref().map_or(Ok(()), |path| output::check(path, "csv"))?;
+        self.plot.as_ref().map_or(Ok(()), |path| chart::check(path))?;
+        files.writes("--csv", self.csv.as_deref());
+        files.writes("--plot", self.plot.as_deref());
+        Ok(())
+    }
+}
 
 /// An image under a class.
 #[derive(Clone, Copy)]
@@ -42,13 +73,18 @@ pub fn log_likelihoods(
         sizes.entry((width, height)).or_default().push(i);
     }
     let pixels = sizes.iter().map(|((width, height), of_size)| width * height * of_size.len()).sum();
-    let bar = super::progress(inputs.len(), pixels);
+    let mut progress = None;
     let mut nats = vec![0.0; cases.len()];
     for ((width, height), of_size) in sizes {
         let shape = model.shape(width, height);
         let per_image = shape.pixels() * shape.head.parameters();
         let most = if params.is_some() { (OUTPUT_LIMIT / per_image).max(1) } else { usize::MAX };
         let mut driver = driver::start(&mut devices, model, (width, height), of_size.len(), None, most)?;
+        let progress = progress.get_or_insert_with(|| {
+            let what =
+                format!("evaluating {} (model {}) on {}", counted(inputs.len()), model.name, driver.name());
+            Progress::start(&what, inputs.len(), "images", pixels)
+        });
         let want = Want { likelihood: true, parameters: params.is_some(), ..Want::default() };
         let all = 0..of_size.len() as u64;
         let work = Work {
@@ -59,7 +95,7 @@ pub fn log_likelihoods(
             },
             in_order: params.is_some(),
             most_waiting: most,
-            progress: &driver::moves(&bar),
+            progress: &|more| progress.moved(more),
         };
         let done = driver.drive(&work, &mut |done| {
             let i = of_size[done.index as usize];
@@ -73,7 +109,9 @@ pub fn log_likelihoods(
         });
         done.map_err(|error| of_input(error, inputs))?;
     }
-    bar.finish_and_clear();
+    if let Some(progress) = progress {
+        progress.end(&format!("{} evaluated", counted(inputs.len())));
+    }
     Ok(nats)
 }
 

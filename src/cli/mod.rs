@@ -7,11 +7,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Once;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::model::{self, Config, Model, ModelError};
 use crate::output::file;
@@ -19,11 +17,10 @@ use crate::output::file;
 use engine::{EngineArgs, machine_threads};
 use files::Files;
 use recipe::{Recipe, Run};
-use text::{is_quiet, note, one_line, print, printable, quoted, say, table};
+use text::{note, one_line, print, printable, quoted, say, table};
 
 mod architecture;
 mod bench;
-mod chart;
 mod classify;
 mod complete;
 mod devices;
@@ -31,7 +28,6 @@ mod drawing;
 mod driver;
 mod engine;
 mod eval;
-mod figure;
 mod files;
 #[cfg_attr(not(feature = "gpu"), path = "no_gpu.rs")]
 mod gpu;
@@ -41,10 +37,11 @@ mod inspect;
 mod likelihood;
 mod merge;
 mod picture;
+mod progress;
 mod recipe;
 mod sample;
 mod shell;
-mod target;
+mod sink;
 mod text;
 mod verify;
 
@@ -340,24 +337,6 @@ fn size_problem(width: usize, height: usize, model: &Model) -> Option<String> {
             model.name
         )
     })
-}
-
-/// A bar over the pixels of all lanes of some images, with images/s, where stderr is a terminal; nothing elsewhere.
-fn progress(images: usize, pixels: usize) -> ProgressBar {
-    let rate = move |state: &ProgressState, w: &mut dyn std::fmt::Write| {
-        let done = state.pos() as f64 / state.elapsed().as_secs_f64().max(1e-3);
-        let _ = write!(w, "{:.1} images/s", done / pixels as f64 * images as f64);
-    };
-    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {rate}  {eta} left");
-    let style = style.expect("the template is valid").with_key("rate", rate);
-    let bar = match is_quiet() {
-        true => ProgressBar::hidden(),
-        false => ProgressBar::new(pixels as u64).with_style(style),
-    };
-    if !bar.is_hidden() {
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
-    bar
 }
 
 /// What became of the last steps of a run, all of which have been taken: where one fails, the others' results are there.

@@ -11,8 +11,8 @@ use crate::output::{Image, png};
 
 use super::recipe::{self, Recipe, Run};
 use super::sample::{self, Picture};
-use super::target::{Item, Texts, text};
-use super::{Cli, Command, ModelArgs};
+use super::sink::{Item, Texts, text};
+use super::{Cli, Command, ModelArgs, complete};
 
 /// Prints the texts of a picture.
 pub fn inspect(path: &Path, json: bool) -> Result<()> {
@@ -32,7 +32,8 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
 /// Draws it again, and says whether it is the same.
 pub fn redraw(path: &Path, model: Option<&Path>, device: Option<&str>) -> Result<ExitCode> {
     let (image, texts) = read(path)?;
-    let (again, place) = draw_again(&texts, model, device).with_context(|| path.display().to_string())?;
+    let (again, place) =
+        draw_again(&image, &texts, model, device).with_context(|| path.display().to_string())?;
     let shape = |image: &Image| (image.width, image.height, image.channels);
     ensure!(shape(&again) == shape(&image), "{}: it has another size than it says", path.display());
     let pixels = image.levels.chunks(image.channels).zip(again.levels.chunks(image.channels));
@@ -61,7 +62,12 @@ fn read(path: &Path) -> Result<(Image, Vec<(String, String)>)> {
 }
 
 /// The picture as its recipe draws it, and on what.
-fn draw_again(texts: &Texts, model: Option<&Path>, device: Option<&str>) -> Result<(Image, String)> {
+fn draw_again(
+    image: &Image,
+    texts: &Texts,
+    model: Option<&Path>,
+    device: Option<&str>,
+) -> Result<(Image, String)> {
     let (model, recipe, run) = match Run::of(texts)? {
         Some(run) => {
             let recipe = Recipe::of(texts)?;
@@ -76,16 +82,15 @@ fn draw_again(texts: &Texts, model: Option<&Path>, device: Option<&str>) -> Resu
         model.name,
         model.sha256
     );
-    ensure!(
-        recipe.completion.is_none(),
-        "only what `pixelcnn sample` has drawn can be drawn again from what it says"
-    );
+    if recipe.completion.is_some() {
+        return complete::draw_again(model, recipe, run, image, device);
+    }
     // The rest of its batch is drawn too where the size of a batch decides how sums are rounded.
     let batch = match text(texts, "engine").is_some_and(|engine| engine.starts_with("CPU")) {
         true => Some(1),
         false => text(texts, "batch").and_then(|batch| batch.parse().ok()),
     };
-    let picture = match Item::of(texts) {
+    let picture = match Item::of(texts, (image.width, image.height)) {
         Some(item) => Picture::Image(item.index, batch.unwrap_or(1)),
         None => Picture::Grid,
     };

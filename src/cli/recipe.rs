@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use crate::engine::Draw;
 use crate::model::{Model, Precision};
+use crate::output::software;
 
 use super::sample::Shard;
-use super::target::{Texts, text};
+use super::sink::{Texts, text};
 use super::{class_argument, quoted};
 
 /// Everything that decides the pixels of an image of a given index and class. Runs of one recipe go together, however
@@ -36,8 +37,31 @@ pub struct Recipe {
 pub struct Completion {
     /// The flag that says which pixels are known, without its dashes, and its value.
     pub known: String,
+    /// Of the pixels of the mask, where one says what is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_sha256: Option<String>,
     pub completions: usize,
     pub particles: usize,
+}
+
+/// An image that was completed, as the sheet of its completions knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Completed {
+    pub name: String,
+    /// As [`size_text`] has it.
+    pub size: String,
+    /// The classes that were cycled over its completions.
+    pub classes: Vec<usize>,
+}
+
+/// A mask, as lengths of runs in raster order that are known and unknown in turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mask {
+    /// As [`size_text`] has it.
+    pub size: String,
+    pub runs: Vec<u32>,
 }
 
 /// Which images of a recipe a command makes, on what, and how it shows them.
@@ -51,6 +75,9 @@ pub struct Run {
     pub array: Option<String>,
     pub labels: Option<String>,
     pub no_recursive: bool,
+    /// What a sheet of completions says of its rows, and of the mask.
+    pub completed: Vec<Completed>,
+    pub mask: Option<Mask>,
     /// Index of the first image, and how many images all shares have together.
     pub first: u64,
     pub count: usize,
@@ -210,11 +237,6 @@ pub fn texts(
     texts.map(|(key, text)| (key.to_owned(), text)).into()
 }
 
-/// What made a file.
-pub fn software() -> (&'static str, String) {
-    ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned())
-}
-
 /// A size as `--size` takes it.
 pub fn size_text(width: usize, height: usize) -> String {
     format!("{width}x{height}")
@@ -323,7 +345,8 @@ mod tests {
         let expected = "pixelcnn sample '-m=-m model' -n 5 --size 8x6 -o=-o.png -s 1 '--class=-x,a b' --device cpu \
             --temperature 0.9";
         assert_eq!(command, expected);
-        let completion = Completion { known: "rows 3".to_owned(), completions: 2, particles: 1 };
+        let completion =
+            Completion { known: "rows 3".to_owned(), mask_sha256: None, completions: 2, particles: 1 };
         let recipe = Recipe { completion: Some(completion), size: None, ..recipe() };
         let run = Run { inputs: vec!["-in.png".to_owned()], labels: Some("l.csv".to_owned()), ..run };
         let command = run.command(&recipe, &model());

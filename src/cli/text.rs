@@ -53,6 +53,11 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
+/// Bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Writes a result to stdout, whose reader may have seen enough (`pixelcnn inspect | head`).
 pub fn print(text: &str) -> Result<()> {
     match io::stdout().lock().write_all(shown(text).as_bytes()) {

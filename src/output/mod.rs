@@ -1,6 +1,8 @@
 //! From pixels to files: PNG with its settings inside, grids of images, animations, NumPy arrays and archives.
 
 pub mod animation;
+pub mod chart;
+pub mod figure;
 pub mod file;
 pub mod grid;
 pub mod npy;
@@ -8,6 +10,11 @@ pub mod npz;
 pub mod png;
 
 pub use file::{NewFile, OutputError, check};
+
+/// The keyword and the text that say what made a file.
+pub fn software() -> (&'static str, String) {
+    ("Software", concat!("pixelcnn ", env!("CARGO_PKG_VERSION")).to_owned())
+}
 
 /// The shades that levels are shown as in a picture: from 0 to 255, in even steps.
 ///

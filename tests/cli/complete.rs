@@ -1,6 +1,7 @@
 //! `pixelcnn complete`: what it draws of what is known, and what it refuses to.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use image::{AnimationDecoder, GrayImage, Luma, RgbImage};
@@ -191,6 +192,110 @@ fn particles_are_chosen_by_what_comes_after_them() {
     }
     let said = shell.ok(&format!("{line} --rows 3 --particles 5")).stderr;
     assert!(said.contains("no known pixel comes after an unknown one"), "{said}");
+}
+
+#[test]
+fn a_run_of_completions_goes_on_where_it_stopped() {
+    let shell = Shell::new();
+    shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
+    shell.ok("sample -m grey.safetensors -n 1 --size 12x8 --device cpu -o inputs/large.png");
+    let line = "complete inputs -m grey.safetensors --device cpu -n 3 --box 2,1,4x3 --particles 2 --each";
+    shell.ok(&format!("{line} whole"));
+    shell.ok(&format!("{line} out"));
+    for name in ["000000-1.png", "000002-0.png", "000002-2.png", "000001-mask.png"] {
+        fs::remove_file(shell.path(&format!("out/{name}"))).unwrap();
+    }
+    let said = shell.ok(&format!("{line} out --resume")).stderr;
+    assert!(said.starts_with("6 of 9 completions are there already\ndrawing 3 completions"), "{said}");
+    let said = shell.ok(&format!("{line} out --resume")).stderr;
+    assert!(said.starts_with("9 of 9 completions are there already\n"), "{said}");
+    let files = |folder: &str| {
+        let names = fs::read_dir(shell.path(folder)).unwrap().map(|file| file.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        let file = |name: String| (pixels(&shell.path(&format!("{folder}/{name}"))), name);
+        names.into_iter().map(file).collect::<Vec<_>>()
+    };
+    assert_eq!(files("out").len(), 12);
+    assert!(files("out") == files("whole"));
+    // Other masks, other images of that name, and other seeds are other runs.
+    for (flags, why) in [
+        ("--box 2,1,4x2 --particles 2", "its known is box 2,1,4x3, expected box 2,1,4x2"),
+        ("--box 2,1,4x3", "its particles is 2, expected 1"),
+        ("--box 2,1,4x3 --particles 2 -s 1", "its seed is 0, expected 1"),
+        ("--box 2,1,4x3 --particles 2 --class 2", "its class is 0, expected 2"),
+    ] {
+        let line =
+            format!("complete inputs -m grey.safetensors --device cpu -n 3 {flags} --each out --resume");
+        let said = shell.error(&line);
+        assert!(said.contains("out/000000-0.png is another image: ") && said.contains(why), "{said}");
+    }
+    fs::copy(shell.path("inputs/000001.png"), shell.path("inputs/000000.png")).unwrap();
+    let said = shell.error(&format!("{line} out --resume"));
+    assert!(said.contains("its image is 000000.png (SHA-256 "), "{said}");
+}
+
+#[test]
+fn completions_are_arrays_with_their_images_and_masks() {
+    let shell = Shell::new();
+    shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
+    let line = "complete inputs -m grey.safetensors --device cpu -n 2 --rows 4 --class 1,0";
+    shell.ok(&format!("{line} -o c.npz"));
+    shell.ok(&format!("{line} --each out"));
+    let array = |name: &str, header: usize| {
+        let mut archive = zip::ZipArchive::new(fs::File::open(shell.path("c.npz")).unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        archive.by_name(&format!("{name}.npy")).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes.split_off(header)
+    };
+    let each: Vec<u8> = [(0, 0), (0, 1), (1, 0), (1, 1)]
+        .iter()
+        .flat_map(|(i, k)| pixels(&shell.path(&format!("out/{i:06}-{k}.png"))).into_raw())
+        .collect();
+    assert!(array("arr_0", 128) == each);
+    let images = (0..2).flat_map(|i| pixels(&shell.path(&format!("inputs/{i:06}.png"))).into_raw());
+    assert!(array("images", 128) == images.collect::<Vec<_>>());
+    // White is unknown in a mask file, and 1 in an array.
+    let mask = pixels(&shell.path("out/000001-mask.png")).into_raw();
+    let masks = array("masks", 128);
+    assert!(masks[48..] == mask.iter().step_by(3).map(|level| level / 255).collect::<Vec<_>>());
+    assert_eq!(masks[48..], [vec![0; 4 * 8], vec![1; 2 * 8]].concat());
+    assert_eq!(array("arr_1", 128).iter().step_by(8).copied().collect::<Vec<_>>(), [1, 0, 1, 0]);
+    // A mask goes back in.
+    shell.ok(&format!("{} --mask out/000001-mask.png -o again.npz", line.replace(" --rows 4", "")));
+    shell.ok("sample -m grey.safetensors -n 1 --size 12x8 --device cpu -o inputs/large.png");
+    let said = shell.error(&format!("{line} -o d.npz"));
+    assert!(
+        said.contains("an array takes images of one size, but 000000.png is 8x6, and large.png is 12x8"),
+        "{said}"
+    );
+}
+
+#[test]
+fn sheets_are_drawn_again() {
+    let shell = Shell::new();
+    shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
+    fs::create_dir(shell.path("colour")).unwrap();
+    shell.ok("sample -m rgb.safetensors -n 1 --size 8x8 --device cpu -o colour/a.png");
+    shell.ok("sample -m rgb.safetensors -n 1 --size 12x4 --device cpu -o colour/b.png");
+    GrayImage::from_fn(8, 6, |x, y| Luma([if (3 * x + y) % 4 == 1 { 255 } else { 0 }]))
+        .save(shell.path("mask.png"))
+        .unwrap();
+    for line in [
+        "inputs -m grey.safetensors --mask mask.png -n 2 --class 1,0 --particles 3",
+        "colour -m rgb.safetensors --rows 2 -n 3 --scale 3 --temperature 0.9",
+        "colour -m rgb.safetensors --box 1,1,2x2 -n 1 -s 5",
+    ] {
+        shell.ok(&format!("complete {line} --device cpu -o sheet.png"));
+        // What it needs beside the model is in it.
+        fs::rename(shell.path("sheet.png"), shell.path("moved.png")).unwrap();
+        let model = line.split(' ').nth(2).unwrap();
+        let said = shell.ok(&format!("inspect moved.png --redraw -m {model}")).stdout;
+        assert!(said.ends_with("every pixel is the same\n"), "{line}: {said}");
+    }
+    shell.ok("complete inputs -m grey.safetensors --rows 2 -n 1 --device cpu --each out");
+    let said = shell.error("inspect out/000000-0.png --redraw -m grey.safetensors");
+    assert!(said.contains("sheets of `pixelcnn complete -o` do"), "{said}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn the_cpu_engine_does_not_wake_the_gpu() {
     let mut shell = Shell::new();
     shell.environment = vec![("VK_LOADER_DEBUG", "all".to_owned())];
     let said = shell.ok("sample -m grey.safetensors -n 1 --device cpu").stderr;
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn few_levels_are_shades_of_a_picture_and_come_back() {
     ] {
         let draw = format!("sample -m {model}.safetensors -n 4 --device cpu");
         let said = shell.ok(&format!("{draw} -o {model}.npy")).stderr;
-        assert!(said.starts_with("4 images"), "{said}");
+        assert!(said.starts_with("drawing 4 images"), "{said}");
         shell.ok(&format!("{draw} --each {model}"));
         let array = npy(&shell.path(&format!("{model}.npy")), "|u1");
         assert!(array.iter().all(|level| *level < levels) && array.contains(&(levels - 1)));
@@ -131,8 +131,14 @@ fn codes_are_arrays() {
     }
     image::GrayImage::new(5, 4).save(shell.path("picture.png")).unwrap();
     assert!(shell.error("eval -m codes.safetensors picture.png").contains("which no picture has"));
-    let known = shell.error("complete -m codes.safetensors picture.png --rows 1");
-    assert!(known.contains("completions are written as pictures"), "{known}");
+    let complete = "complete -m codes.safetensors codes.npy --rows 1 -n 2 -s 9 --device cpu";
+    assert!(shell.error(complete).contains("images of 300 levels"));
+    shell.ok(&format!("{complete} -o completed.npy"));
+    let completed = npy(&shell.path("completed.npy"), "<u2");
+    for (k, completion) in completed.chunks(4 * 5).enumerate() {
+        let image = &codes[k / 2 * 20..][..20];
+        assert!(completion[..5] == image[..5] && completion != image, "completion {k}");
+    }
 }
 
 #[test]

@@ -187,9 +187,13 @@ fn images_of_two_runs_are_mixed_only_if_asked() {
     shell.ok(merge);
     let complete = "complete a/000000.png -m grey.safetensors --rows 3 -n 2 --device cpu --each a";
     let said = shell.error(complete);
-    assert!(said.contains("--each a: a/000000.png is there already"), "{said}");
+    assert!(
+        said.contains("--each a: a/000000.png is an image of another run: its image is none"),
+        "{said}"
+    );
     shell.ok(&format!("{complete} --overwrite"));
-    assert_eq!(contents().len(), 9);
+    // Two completions and the mask.
+    assert_eq!(contents().len(), 10);
 }
 
 #[test]

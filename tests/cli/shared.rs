@@ -348,10 +348,7 @@ fn files_are_on_the_disk_before_they_replace_others() {
             "eval x.png --class 0 -m grey.safetensors --device cpu --params a.npy --csv a.csv --plot a.svg",
             &["a.npy", "a.csv", "a.svg"],
         ),
-        (
-            "complete x.png --class 0 -m grey.safetensors --device cpu --rows 3 -n 1 --each c",
-            &["c/000000-0.png"],
-        ),
+        ("complete x.png --class 0 -m grey.safetensors --device cpu --rows 3 -n 1 -o c.npz", &["c.npz"]),
     ] {
         let Some(log) = run(line) else { return };
         for name in outputs {
@@ -362,9 +359,15 @@ fn files_are_on_the_disk_before_they_replace_others() {
         }
     }
     // What is lost of many images, --resume draws again.
-    let log = run("sample -m grey.safetensors -n 3 --device cpu --each a --resume").unwrap();
-    let renames = log.iter().filter(|entry| entry.starts_with("rename a/")).count();
-    assert!(renames == 3 && !log.iter().any(|entry| entry.starts_with("fsync")), "{log:#?}");
+    for line in [
+        "sample -m grey.safetensors -n 3 --device cpu --each a --resume",
+        "complete x.png --class 0 -m grey.safetensors --device cpu --rows 3 -n 2 --each a",
+    ] {
+        let log = run(line).unwrap();
+        let renames = log.iter().filter(|entry| entry.starts_with("rename a/")).count();
+        assert!(renames == 3 && !log.iter().any(|entry| entry.starts_with("fsync")), "{line}: {log:#?}");
+        fs::remove_dir_all(shell.path("a")).unwrap();
+    }
 }
 
 #[test]

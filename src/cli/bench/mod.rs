@@ -10,10 +10,9 @@ use crate::engine::cost;
 use crate::engine::cpu::peak;
 use crate::graph::Network;
 use crate::model::Model;
-use crate::output;
+use crate::output::{self, chart};
 
 use super::architecture::ArchitectureArgs;
-use super::chart;
 use super::gpu::{self, Adapter};
 use super::{EngineArgs, Files, images, say};
 use measure::{Effort, Sweep};

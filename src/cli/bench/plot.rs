@@ -6,7 +6,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
 
 use super::report::{Report, significant};
-use crate::cli::chart::{Area, Chart, Drawn};
+use crate::output::chart::{Area, Chart, Drawn};
 
 /// Pixels; text is twice as large as it must be, for half the size.
 const SIZE: (u32, u32) = (1600, 1800);

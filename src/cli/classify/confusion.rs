@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::cli::chart::{Area, Chart, Drawn};
+use crate::output::chart::{Area, Chart, Drawn};
 
 /// How often images of each class were taken for each class.
 pub struct Confusion {

@@ -8,11 +8,11 @@ use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use crate::model::Model;
-use crate::output::{self, file, npy};
+use crate::output::{self, chart, file, npy};
 
 use super::input::{Classes, InputArgs, Inputs, Others};
-use super::likelihood::{Case, bits_per_dim, log_likelihoods};
-use super::{EngineArgs, Files, ModelArgs, chart};
+use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
+use super::{EngineArgs, Files, ModelArgs};
 use confusion::Confusion;
 
 mod confusion;
@@ -39,21 +39,12 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Print the result as JSON
-    #[arg(long)]
-    json: bool,
-
-    /// Also write it as a table: path, class, predicted, then bits/dim and probability of every class
-    #[arg(long, value_name = "OUT.csv")]
-    csv: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportArgs,
 
     /// Also write the log-likelihoods in nats as a NumPy array [N, classes] of float64
     #[arg(long, value_name = "OUT.npy")]
     scores: Option<PathBuf>,
-
-    /// Draw how often images of each class were taken for each other
-    #[arg(long, value_name = "OUT.png|OUT.svg")]
-    plot: Option<PathBuf>,
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {
@@ -92,23 +83,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if names.is_empty() {
         bail!("model {} has no classes to choose from (pixelcnn eval measures likelihood)", model.name);
     }
-    for (path, kind) in [(&args.csv, "csv"), (&args.scores, "npy")] {
-        path.as_ref().map_or(Ok(()), |path| output::check(path, kind))?;
-    }
-    args.plot.as_ref().map_or(Ok(()), |path| chart::check(path))?;
+    args.scores.as_ref().map_or(Ok(()), |path| output::check(path, "npy"))?;
     let mut files = Files::default();
     args.model.add_to(&mut files);
-    for (flag, path) in [("--csv", &args.csv), ("--scores", &args.scores), ("--plot", &args.plot)] {
-        files.writes(flag, path.as_deref());
-    }
+    files.writes("--scores", args.scores.as_deref());
+    args.report.check(&mut files)?;
     let prior = prior(args, names.len())?;
-    let inputs = args.input.read(&model, &Classes::Known, files)?;
+    let (inputs, _) = args.input.read(&model, &Classes::Known, files)?;
     if args.input.list {
-        return inputs.list(&model, args.json);
+        return inputs.list(&model, args.report.json);
     }
     let any_known = inputs.images.iter().any(|input| input.class.is_some());
     ensure!(
-        any_known || args.plot.is_none(),
+        any_known || args.report.plot.is_none(),
         "--plot: nothing says the classes of the images (folders named by them, y in an .npz, --labels)"
     );
     let (images, classes) = (inputs.images.len(), names.len());
@@ -140,17 +127,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         confusion: confusion.as_ref().map(|confusion| &confusion.counts[..]),
         others: &inputs.others,
     };
-    let text = match args.json {
+    let text = match args.report.json {
         true => format!("{}\n", serde_json::to_string_pretty(&report)?),
         false => describe(&report, &inputs, &model, confusion.as_ref())?,
     };
     super::all([
         args.scores.as_ref().map_or(Ok(()), |path| write_scores(path, &nats, classes)),
-        args.plot
+        args.report
+            .plot
             .as_ref()
             .zip(confusion.as_ref())
             .map_or(Ok(()), |(path, chart)| chart::write(path, chart)),
-        args.csv.as_ref().map_or(Ok(()), |path| report.write_csv(path)),
+        args.report.csv.as_ref().map_or(Ok(()), |path| report.write_csv(path)),
         super::print(&text),
     ])?;
     Ok(inputs.exit_code())

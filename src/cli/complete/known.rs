@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use sha2::{Digest, Sha256};
 
 use crate::input::{Pixels, decode};
 
 use crate::cli::Files;
-use crate::cli::recipe::file_name;
+use crate::cli::recipe::{Mask, file_name, parse_size, size_text};
+use crate::cli::text::hex;
 
 /// What is known.
 #[derive(clap::Args)]
@@ -84,6 +86,41 @@ impl KnownArgs {
 }
 
 impl Known {
+    /// As a recipe has it, with the runs of its mask.
+    pub fn parse(flag: &str, mask: Option<&Mask>) -> Result<Self> {
+        let broken = || format!("\"{flag}\" does not say what is known");
+        match flag.split_once(' ').with_context(broken)? {
+            ("rows", rows) => Ok(Self::Rows(rows.parse().with_context(broken)?)),
+            ("box", hole) => {
+                Ok(Self::Outside(hole.to_owned(), parse_hole(hole).map_err(|_| anyhow!(broken()))?))
+            }
+            ("mask", name) => Ok(Self::Black(name.to_owned(), mask.with_context(broken)?.pixels()?)),
+            _ => Err(anyhow!(broken())),
+        }
+    }
+
+    /// The SHA-256 of the mask's pixels, if there is one.
+    pub fn mask_sha256(&self) -> Option<String> {
+        let Self::Black(_, mask) = self else { return None };
+        let bytes: Vec<u8> = black(mask).map(u8::from).collect();
+        Some(hex(&Sha256::digest(bytes)))
+    }
+
+    /// The mask, if there is one.
+    pub fn runs(&self) -> Option<Mask> {
+        let Self::Black(_, mask) = self else { return None };
+        let mut runs = vec![0];
+        let mut was_known = true;
+        for is_known in black(mask) {
+            if is_known != was_known {
+                runs.push(0);
+            }
+            *runs.last_mut().expect("there is one") += 1;
+            was_known = is_known;
+        }
+        Some(Mask { size: size_text(mask.width, mask.height), runs })
+    }
+
     /// Whether each pixel of an image of a size is known.
     pub fn of(&self, width: usize, height: usize) -> Result<Vec<bool>> {
         let at = |is_known: &dyn Fn(usize, usize) -> bool| {
@@ -112,7 +149,7 @@ impl Known {
                     mask.width,
                     mask.height
                 );
-                mask.rgb.as_chunks().0.iter().map(|[r, g, b]| *r.max(g).max(b) < 128).collect()
+                black(mask).collect()
             }
         };
         ensure!(
@@ -130,6 +167,21 @@ impl Known {
             Self::Outside(text, _) => ["box".to_owned(), text.clone()],
             Self::Black(name, _) => ["mask".to_owned(), name.clone()],
         }
+    }
+}
+
+/// Whether each pixel of a mask is black, and so known.
+fn black(mask: &Pixels) -> impl Iterator<Item = bool> {
+    mask.rgb.as_chunks().0.iter().map(|[r, g, b]| *r.max(g).max(b) < 128)
+}
+
+impl Mask {
+    fn pixels(&self) -> Result<Pixels> {
+        let (width, height) = parse_size(&self.size).map_err(anyhow::Error::msg)?;
+        let runs: Vec<usize> = self.runs.iter().map(|run| *run as usize).collect();
+        ensure!(runs.iter().sum::<usize>() == width * height, "its mask is not {}, as it says", self.size);
+        let run = |(i, length): (usize, &usize)| vec![if i % 2 == 0 { 0 } else { 255 }; 3 * length];
+        Ok(Pixels { width, height, rgb: runs.iter().enumerate().flat_map(run).collect() })
     }
 }
 
@@ -156,6 +208,17 @@ mod tests {
         assert_eq!(known(&mask(3, scattered)).unwrap(), [true, false, true, false, true, false]);
         assert!(known(&mask(2, scattered)).unwrap_err().contains("is 2x3, and the image is 3x2"));
         assert!(known(&mask(3, [0; 6])).is_err());
+        // As a file has it.
+        for levels in [scattered, [255; 6], [0, 0, 255, 255, 255, 0]] {
+            let mask = mask(3, levels);
+            let [flag, name] = mask.flag();
+            let again = Known::parse(&format!("{flag} {name}"), mask.runs().as_ref()).unwrap();
+            assert_eq!(known(&again).unwrap(), known(&mask).unwrap());
+            assert_eq!(again.mask_sha256(), mask.mask_sha256());
+        }
+        for flag in ["rows x", "box 1", "mask m.png", "lines 3", ""] {
+            assert!(Known::parse(flag, None).is_err(), "{flag}");
+        }
         assert_eq!(known(&mask(3, [255; 6])).unwrap(), [false; 6]);
     }
 }

@@ -2,7 +2,6 @@
 //! and results go to one place, in order where that is wanted.
 
 use anyhow::{Result, ensure};
-use indicatif::ProgressBar;
 
 use crate::engine::queue::{self, Worker};
 use crate::engine::{EngineError, Room};
@@ -22,7 +21,16 @@ pub enum Batch {
     Images(usize),
 }
 
-pub fn parse_batch(text: &str) -> Result<Batch, String> {
+/// How many images are drawn at once.
+#[derive(clap::Args)]
+pub struct BatchArgs {
+    /// Images drawn at once, or auto: what a short trial finds fastest [default: all, up to what fits and
+    /// helps]
+    #[arg(short, long, value_name = "N|auto", value_parser = parse_batch)]
+    pub batch: Option<Batch>,
+}
+
+fn parse_batch(text: &str) -> Result<Batch, String> {
     match text {
         "auto" => Ok(Batch::Auto),
         _ => images(text).map(Batch::Images).map_err(|expected| format!("{expected}, or auto")),
@@ -99,11 +107,6 @@ impl Driver {
             say(&format!("warning: {name} stopped, and the others take over its images: {error}"));
         })
     }
-}
-
-/// Moves a bar by pixels.
-pub fn moves(bar: &ProgressBar) -> impl Fn(i64) + Sync {
-    |more| if more < 0 { bar.dec(more.unsigned_abs()) } else { bar.inc(more.unsigned_abs()) }
 }
 
 /// Images that may wait for an earlier one, of so many bytes each.

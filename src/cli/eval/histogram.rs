@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::cli::chart::{Area, Chart, Drawn};
+use crate::output::chart::{Area, Chart, Drawn};
 
 /// Pixels.
 const SIZE: (u32, u32) = (1000, 620);

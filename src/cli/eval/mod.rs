@@ -8,11 +8,11 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::model::Model;
-use crate::output::{self, NewFile, npy};
+use crate::output::{self, NewFile, chart, npy};
 
 use super::input::{Classes, Input, InputArgs, Inputs, Others};
-use super::likelihood::{Case, bits_per_dim, log_likelihoods};
-use super::{EngineArgs, Files, ModelArgs, chart};
+use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
+use super::{EngineArgs, Files, ModelArgs};
 use histogram::Histogram;
 
 mod histogram;
@@ -40,21 +40,12 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Print the result as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 
     /// Also write the network's output as a NumPy array [N, H, W, parameters]; images of one size only
     #[arg(long, value_name = "OUT.npy")]
     params: Option<PathBuf>,
-
-    /// Also write a table: path, class, bits/dim
-    #[arg(long, value_name = "OUT.csv")]
-    csv: Option<PathBuf>,
-
-    /// Draw how bits/dim are distributed, a line for each path that is given
-    #[arg(long, value_name = "OUT.png|OUT.svg")]
-    plot: Option<PathBuf>,
 }
 
 /// With more images than this, the most and the least likely are named.
@@ -83,23 +74,19 @@ struct ImageReport<'a> {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.load()?;
-    for (path, kind) in [(&args.params, "npy"), (&args.csv, "csv")] {
-        path.as_ref().map_or(Ok(()), |path| output::check(path, kind))?;
-    }
-    args.plot.as_ref().map_or(Ok(()), |path| chart::check(path))?;
+    args.params.as_ref().map_or(Ok(()), |path| output::check(path, "npy"))?;
     let mut files = Files::default();
     args.model.add_to(&mut files);
-    for (flag, path) in [("--params", &args.params), ("--csv", &args.csv), ("--plot", &args.plot)] {
-        files.writes(flag, path.as_deref());
-    }
+    files.writes("--params", args.params.as_deref());
+    args.report.check(&mut files)?;
     let classes = match &args.class {
         Some(list) => Classes::Listed(list),
         None if args.input.list => Classes::Known,
         None => Classes::Needed,
     };
-    let inputs = args.input.read(&model, &classes, files)?;
+    let (inputs, _) = args.input.read(&model, &classes, files)?;
     if args.input.list {
-        return inputs.list(&model, args.json);
+        return inputs.list(&model, args.report.json);
     }
     let mut params = match &args.params {
         Some(path) => Some(begin_params(path, &inputs.images, &model)?),
@@ -117,7 +104,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     super::all([
         params.map_or(Ok(()), |file| Ok(file.finish()?)),
-        args.plot.as_ref().map_or(Ok(()), plot),
+        args.report.plot.as_ref().map_or(Ok(()), plot),
         report(args, &model, &inputs, &bits),
     ])?;
     Ok(inputs.exit_code())
@@ -159,11 +146,11 @@ fn report(args: &Args, model: &Model, inputs: &Inputs, bits: &[f64]) -> Result<(
         let header = ["path", "class", "bits_per_dim"].map(str::to_owned).to_vec();
         super::write_csv(path, [header].into_iter().chain(report.images.iter().map(row)).collect())
     };
-    let text = match args.json {
+    let text = match args.report.json {
         true => format!("{}\n", serde_json::to_string_pretty(&report)?),
         false => describe(&report)?,
     };
-    super::all([args.csv.as_ref().map_or(Ok(()), write_csv), super::print(&text)])
+    super::all([args.report.csv.as_ref().map_or(Ok(()), write_csv), super::print(&text)])
 }
 
 /// Mean, its standard error, and median.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use super::target::{Folder, Item, Series, Target, Template, text, turns};
+use super::sink::{Folder, Item, Series, Sink, Template, text, turns};
 use super::{Files, counted, note};
 use part::{Look, Part};
 
@@ -52,12 +52,13 @@ pub fn run(args: &Args) -> Result<()> {
         channels: look.channels,
         levels: look.recipe.levels,
         turns: turns(&whole.classes()),
+        completions: None,
     };
-    let mut target = open(args, &series, &whole, &look)?;
+    let mut sink = open(args, &series, &whole, &look)?;
     let mut done = 0;
     for part in &whole.parts {
         let mut put = |item: &Item, levels: &[u16], settings: &_| {
-            target.put(item, levels, settings)?;
+            sink.put(item, levels, settings)?;
             done += 1;
             Ok(())
         };
@@ -69,12 +70,12 @@ pub fn run(args: &Args) -> Result<()> {
     about.push(("first_index".to_owned(), range.start.to_string()));
     about.push(("count".to_owned(), series.count().to_string()));
     about.push(("channels".to_owned(), series.channels.to_string()));
-    let place = target.finish(&about)?;
+    let place = sink.finish(&about)?;
     note(&format!("{}, {} to {}: {place}", counted(series.count()), range.start, range.end - 1));
     Ok(())
 }
 
-fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Target> {
+fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Sink> {
     let path = &args.output;
     let is_folder = path.is_dir() || path.extension().is_none() && path != Path::new("-");
     let item = |index: u64| {
@@ -87,7 +88,7 @@ fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Targ
     if !is_folder {
         files.writes("-o", Some(path));
         files.check()?;
-        return Target::file(path, series, 1);
+        return Sink::file(path, series, 1);
     }
     let indices = &series.indices;
     files.writes_each("-o", path, |name| args.name.makes(name, path, indices.clone(), &item));
@@ -96,7 +97,7 @@ fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Targ
     if !args.overwrite {
         folder.refuse_others(indices, &item, &[], "")?;
     }
-    Ok(Target::Each(folder))
+    Ok(Sink::Each(folder))
 }
 
 /// Everything that is to be merged, as far as it is looked at.
@@ -213,7 +214,7 @@ mod tests {
         let part = |indices: &Range<u64>| Part {
             path: PathBuf::new(),
             is_array: true,
-            items: indices.clone().map(|index| Item { index, class: None, nth: index + 1 }).collect(),
+            items: indices.clone().map(|index| Item { index, nth: index + 1, ..Item::default() }).collect(),
         };
         let parts = parts.iter().map(part).collect();
         Whole { parts, ranges: ranges.to_vec(), ..Whole::default() }.indices()

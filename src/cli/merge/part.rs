@@ -12,7 +12,7 @@ use crate::output::npz::NpzReader;
 use crate::output::{level_of, png};
 
 use crate::cli::recipe::{Recipe, parse_size};
-use crate::cli::target::{self, IMAGES, Item, LABELS, NTHS, Texts, own_texts, text};
+use crate::cli::sink::{self, IMAGES, Item, LABELS, NTHS, Texts, own_texts, text};
 
 /// A picture, or an array of images.
 pub struct Part {
@@ -60,7 +60,7 @@ pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Resul
         }
         let of_file = || path.display().to_string();
         let (image, texts) = png::read(&path).with_context(of_file)?;
-        let item = Item::of(&texts).filter(|_| image.channels > 0);
+        let item = Item::of(&texts, (image.width, image.height)).filter(|_| image.channels > 0);
         let item = item.context("it does not say which image of a run it is").with_context(of_file)?;
         let look = Look {
             recipe: Recipe::of(&texts).with_context(of_file)?,
@@ -79,7 +79,7 @@ pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Resul
 /// An array without its pixels.
 fn array(path: &Path) -> Result<(Part, Look)> {
     let mut npz = NpzReader::open(path).context("cannot be read as an .npz file")?;
-    let texts = target::read_about(&mut npz)?;
+    let texts = sink::read_about(&mut npz)?;
     let number = |key: &str| text(&texts, key).and_then(|text| text.parse::<u64>().ok());
     let recipe = Recipe::of(&texts)?;
     let size = recipe.size.as_deref().and_then(|size| parse_size(size).ok());
@@ -88,14 +88,14 @@ fn array(path: &Path) -> Result<(Part, Look)> {
     else {
         bail!("it does not say which images it holds");
     };
-    let names = target::class_names(&texts);
+    let names = sink::class_names(&texts);
     let labels = numbers(&mut npz, LABELS, count as usize)?;
     let nths = numbers(&mut npz, NTHS, count as usize)?;
     let item = |i: u64| {
         let label = labels.as_ref().map(|labels| labels[i as usize] as usize);
         let class = label.map(|label| (label, names.get(&label).cloned().unwrap_or_default()));
         let nth = nths.as_ref().map_or(first + i + 1, |nths| nths[i as usize]);
-        Item { index: first + i, class, nth }
+        Item { index: first + i, class, nth, size: (width, height), completes: None }
     };
     let items = (0..count).map(item).collect();
     let look = Look { texts: own_texts(&texts), recipe, width, height, channels: channels as usize };
@@ -131,7 +131,7 @@ impl Part {
             return put(&self.items[0], &levels, &own_texts(&texts));
         }
         let mut npz = NpzReader::open(&self.path).with_context(of_file)?;
-        let texts = own_texts(&target::read_about(&mut npz).with_context(of_file)?);
+        let texts = own_texts(&sink::read_about(&mut npz).with_context(of_file)?);
         let Look { width, height, channels, .. } = *look;
         // As `Array` writes them.
         let stored = if look.recipe.levels == 256 { 3 } else { channels };

@@ -1,27 +1,25 @@
 //! `pixelcnn sample`: draws images and writes them as a grid, or one by one.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::slice;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
+use crate::head;
 use crate::model::Model;
-use crate::output::{Image, shades};
+use crate::output::Image;
 
-use super::drawing::{DrawArgs, Seed, ShowArgs, parse_seed};
-use super::driver::{self, Batch, Driver, Work, parse_batch};
+use super::drawing::{DrawArgs, Seed, ShowArgs};
+use super::driver::{self, Batch, BatchArgs, Driver};
 use super::recipe::{Recipe, Run, file_name, parse_size, size_text};
-use super::target::{Target, Template};
-use super::{EngineArgs, ModelArgs, counted, images, note};
-use outputs::{Outputs, check_files};
+use super::sink::{Items, OutputArgs, Outputs, Sheet, Template, images_of};
+use super::{EngineArgs, Files, ModelArgs, counted, images, note};
 use plan::Plan;
 pub use range::Shard;
 use range::parse_shard;
 use scores::Scores;
 
-mod outputs;
 mod plan;
 mod range;
 mod scores;
@@ -49,14 +47,8 @@ pub struct Args {
     #[arg(long, value_name = "I/N", value_parser = parse_shard, allow_hyphen_values = true)]
     shard: Option<Shard>,
 
-    /// Images drawn at once, or auto: what a short trial finds fastest [default: all, up to what fits and
-    /// helps]
-    #[arg(short, long, value_name = "N|auto", value_parser = parse_batch)]
-    batch: Option<Batch>,
-
-    /// Seed of the noise: a whole number, or random
-    #[arg(short, long, default_value = "0", value_parser = parse_seed)]
-    seed: Seed,
+    #[command(flatten)]
+    batch: BatchArgs,
 
     /// Class by name or index; a comma list is cycled over the images [default: all classes]
     #[arg(long, value_name = "LIST")]
@@ -75,28 +67,8 @@ pub struct Args {
     #[command(flatten)]
     show: ShowArgs,
 
-    /// File for all images, replaced if it exists: a PNG file, a grid, with rows of one class if there are enough
-    /// images; .npz, what evaluators of generated images read: arr_0 [N, H, W, 3], with classes arr_1 [N]; .npy, [N, H,
-    /// W, channels]; - for a PNG file to stdout
-    #[arg(short, long, value_name = "OUT", default_value = "samples.png", conflicts_with = "each")]
-    output: PathBuf,
-
-    /// Folder for a PNG file an image; created if need be
-    #[arg(long, value_name = "DIR")]
-    each: Option<PathBuf>,
-
-    /// Names of the files of --each: {index}, {class}, {class_index}, and {nth}, the how-manieth of its class from 1,
-    /// numbers with a width if need be: {class}_image_{nth:02}.png
-    #[arg(long, value_name = "TEMPLATE", default_value = DEFAULT_NAME.as_str(), value_parser = Template::parse)]
-    name: Template,
-
-    /// Keep images of --each that are there already; fail if an existing file does not match
-    #[arg(long, requires = "each")]
-    resume: bool,
-
-    /// Replace files of --each that do not match, and draw into a folder that holds other images
-    #[arg(long, requires = "each")]
-    overwrite: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 
     /// Also write a table of how likely the model finds each of its images, in bits per dimension; the files of
     /// the images say it too
@@ -104,91 +76,74 @@ pub struct Args {
     scores: Option<PathBuf>,
 }
 
-static DEFAULT_NAME: LazyLock<Template> =
-    LazyLock::new(|| Template::parse("{index:06}.png").expect("the default is valid"));
+/// The file of all images where none is named, and the names of files for each.
+const DEFAULTS: [&str; 2] = ["samples.png", "{index:06}.png"];
 
 pub fn run(args: &Args) -> Result<()> {
     refuse_random_parts(args)?;
     let plan = plan(args, args.model.load()?)?;
-    if args.each.is_none() && args.name != *DEFAULT_NAME {
-        bail!("--name: names the files of --each (add --each DIR)");
-    }
     let series = plan.series();
     let count = series.count();
-    let is_array = args.output.extension().is_some_and(|e| e == "npz" || e == "npy");
-    if count == 0 && (args.each.is_some() || !is_array) {
+    if count == 0 && !args.output.is_array() {
         let all = plan.whole.end - plan.whole.start;
         note(&format!("no images: there are {all} for all processes together"));
         return Ok(());
     }
-    check_files(args, &plan)?;
-    let mut outputs = Outputs::open(args, &plan)?;
-    let mut todo = vec![plan.indices.clone()];
-    if let Target::Each(folder) = &outputs.target {
-        let item = |index| plan.item(index);
-        if args.resume {
-            folder.remove_abandoned();
-            let found = folder.resume(plan.indices.clone(), &item, args.overwrite)?;
-            note(&format!("{} of {} are there already{}", found.kept, counted(count), found.doubts()));
-            todo = found.missing;
-        } else if !args.overwrite {
-            let own = [&args.show.animate, &args.scores].into_iter().flatten();
-            let own: Vec<_> = own.map(PathBuf::as_path).collect();
-            folder.refuse_others(&plan.whole, &item, &own, "--resume goes on with a run; ")?;
-        }
-        if todo.is_empty() {
-            return Ok(());
-        }
+    let item = |index| plan.item(index);
+    let items = Items {
+        whole: &plan.whole,
+        series: &series,
+        recipe: &plan.recipe,
+        item: &item,
+        defaults: DEFAULTS,
+        word: "images",
+    };
+    let mut files = Files::default();
+    args.model.add_to(&mut files);
+    files.writes("--scores", args.scores.as_deref());
+    args.output.check(files, &args.show, &items)?;
+    let own: Vec<_> = args.scores.iter().cloned().collect();
+    let (mut outputs, missing) = Outputs::open(&args.output, &args.show, items, &own)?;
+    let mut scores = Scores::begin(args.scores.as_deref())?;
+    if missing.is_empty() {
+        return Ok(());
     }
-    let mut left = images_in(&todo);
     // For as many as without --resume, so that batches and what is said of them are the same.
-    let (mut driver, run) = start(&args.engine, args.batch, &plan, count)?;
-
-    let begun = Instant::now();
-    let mut done = count - left;
+    let (mut driver, run) = start(&args.engine, args.batch.batch, &plan, count)?;
     let told: Vec<_> =
         driver.workers.iter().map(|worker| (plan.settings(&run, &[worker]), worker.batch)).collect();
-    for round in 1.. {
-        let bar = super::progress(images_in(&todo), images_in(&todo) * plan.width * plan.height);
-        let work = Work {
-            todo: &todo,
-            request: &|indices| plan.request(indices),
-            in_order: outputs.target.needs_order() || outputs.scores.is_some(),
-            most_waiting: driver::most_waiting(series.bytes()),
-            progress: &driver::moves(&bar),
-        };
-        let drawn = driver.drive(&work, &mut |drawn| {
-            let (settings, batch) = &told[drawn.by];
-            outputs.put(&plan, drawn, settings, *batch)?;
-            done += 1;
-            Ok(())
-        });
-        bar.finish_and_clear();
-        if let Err(error) = drawn {
-            return Err(outputs.target.explain(error, done, count));
-        }
-        // The table has its rows already.
-        if round == MOST_ROUNDS || outputs.scores.is_some() {
-            break;
-        }
-        todo = outputs.vanished(&plan)?;
-        if todo.is_empty() {
-            break;
-        }
-        let again = images_in(&todo);
-        (done, left) = (count - again, left + again);
-    }
-    let mean = outputs.scores.as_ref().map(Scores::mean);
-    let place = outputs.finish(args, &plan.about(&run, &driver.workers.iter().collect::<Vec<_>>()))?;
+    let begun = Instant::now();
+    let drawn = outputs.fill(missing, |missing, outputs| {
+        let in_order = outputs.sink.needs_order() || scores.is_some();
+        plan.draw(missing, &mut driver, in_order, &mut |done| {
+            let (settings, batch) = &told[done.by];
+            // All images of a batch are drawn in step.
+            let before = (done.index - plan.indices.start) as usize / batch * plan.width * plan.height;
+            let step = |pixel| before + pixel + 1;
+            let item = plan.item(done.index);
+            let Some(scores) = &mut scores else {
+                return outputs.put(&item, &done.levels, settings, step).map(drop);
+            };
+            let bits = head::bits_per_dim(&done.log_likelihood, plan.model.head().channels());
+            let file =
+                outputs.put(&item, &done.levels, &[settings, &[bits_text(bits)][..]].concat(), step)?;
+            scores.put(item.index, item.class.as_ref().map(|(_, name)| name.as_str()), bits, &file)
+        })
+    })?;
+    let mean = scores.as_ref().map(Scores::mean);
+    let mut about = plan.about(&run, &driver.workers.iter().collect::<Vec<_>>());
+    about.extend(mean.map(bits_text));
+    let mut place = String::new();
+    super::all([outputs.finish(&about).map(|at| place = at), scores.map_or(Ok(()), Scores::finish)])?;
     let seconds = begun.elapsed().as_secs_f64();
     note(&format!(
         "{} ({}x{}, model {}) on {} in {seconds:.2} s, {:.1} images/s: {place}",
-        counted(left),
+        counted(drawn),
         plan.width,
         plan.height,
         plan.model.name,
         driver.name(),
-        left as f64 / seconds
+        drawn as f64 / seconds
     ));
     if let Some(mean) = mean {
         note(&format!("{mean:.4} bits/dim on average under the model itself"));
@@ -196,27 +151,24 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+fn bits_text(bits: f64) -> (String, String) {
+    ("bits_per_dim".to_owned(), format!("{bits:.6}"))
+}
+
 /// A seed that every process makes up for itself does not make one run of their images.
 fn refuse_random_parts(args: &Args) -> Result<()> {
-    let Seed::Random = args.seed else { return Ok(()) };
+    let Seed::Random = args.draw.seed else { return Ok(()) };
     ensure!(
         args.shard.is_none(),
         "-s random: with --shard, every share would have a seed of its own (give all processes the same number, such \
         as -s 4711)"
     );
     ensure!(
-        !args.resume,
+        !args.output.resume,
         "-s random: with --resume, what is there has another seed (give its number; `pixelcnn inspect` tells it from \
         an image)"
     );
     Ok(())
-}
-
-/// How often images are drawn that have vanished with their folder.
-const MOST_ROUNDS: usize = 5;
-
-fn images_in(ranges: &[Range<u64>]) -> usize {
-    ranges.iter().map(|range| (range.end - range.start) as usize).sum()
 }
 
 /// What a picture says it is: one image of a run, by its index and the images that were drawn with it, or the grid.
@@ -242,30 +194,18 @@ pub fn draw_again(
     let (shard, scale) = (run.shard, run.scale);
     let plan = Plan::new(model, recipe, Run { scores: None, ..run }, shard)?;
     let mut series = plan.series();
-    let (first, count) = (plan.indices.start, series.count());
-    if let Picture::Image(..) = picture {
-        series.indices.end = first + 1;
+    if let Picture::Image(index, _) = picture {
+        series.indices.end = index + 1;
     }
-    let mut grid = series.grid().context("the grid would take more than 1 GiB")?;
-    let (mut driver, _) = start(&engine, batch, &plan, count)?;
-    let bar = super::progress(count, count * plan.width * plan.height);
-    let all = [plan.indices.clone()];
-    let work = Work {
-        todo: &all,
-        request: &|indices| plan.request(indices),
-        in_order: false,
-        most_waiting: count,
-        progress: &driver::moves(&bar),
-    };
-    let drawn = driver.drive(&work, &mut |drawn| {
-        if series.indices.contains(&drawn.index) {
-            grid.place((drawn.index - first) as usize, &shades(&drawn.levels, series.levels));
+    let mut sheet = Sheet::new(&series, scale)?;
+    let (mut driver, _) = start(&engine, batch, &plan, images_of(slice::from_ref(&plan.indices)))?;
+    plan.draw(slice::from_ref(&plan.indices), &mut driver, false, &mut |done| {
+        if series.indices.contains(&done.index) {
+            sheet.put(&plan.item(done.index), &done.levels);
         }
         Ok(())
-    });
-    bar.finish_and_clear();
-    drawn?;
-    Ok((grid.image().enlarged(scale), driver.name()))
+    })?;
+    Ok((sheet.image(), driver.name()))
 }
 
 /// What a command asks for.
@@ -274,19 +214,23 @@ fn plan(args: &Args, model: Model) -> Result<Plan> {
     let (width, height) = args.size.unwrap_or(model.size());
     let recipe = Recipe {
         size: Some(size_text(width, height)),
-        ..Recipe::new(&model, args.seed.number(), args.draw.draw())
+        ..Recipe::new(&model, args.draw.seed.number(), args.draw.draw())
     };
     let name = |path: &Option<PathBuf>| path.as_deref().map(file_name);
-    let each = args.each.is_some();
+    let OutputArgs { each, name: template, .. } = &args.output;
     let run = Run {
         model: name(&args.model.model),
         first: args.first,
         count: args.count,
-        shard: args.shard.filter(|_| !each),
+        shard: args.shard.filter(|_| each.is_none()),
         classes,
-        output: (!each).then(|| file_name(&args.output)),
-        each: name(&args.each),
-        name: (each && args.name != *DEFAULT_NAME).then(|| args.name.as_str().to_owned()),
+        output: args.output.file(DEFAULTS[0]).as_deref().map(file_name),
+        each: name(each),
+        name: template
+            .as_ref()
+            .map(Template::as_str)
+            .filter(|name| *name != DEFAULTS[1])
+            .map(str::to_owned),
         scores: name(&args.scores),
         animate: name(&args.show.animate),
         scale: args.show.scale,
@@ -301,7 +245,7 @@ pub fn older(mut args: Args, model: Option<&Path>) -> Result<(Model, Recipe, Run
         args.model.model = Some(model.to_owned());
     }
     let Plan { model, recipe, run, .. } = plan(&args, args.model.load()?)?;
-    let batch = if let Some(Batch::Images(batch)) = args.batch { Some(batch) } else { None };
+    let batch = if let Some(Batch::Images(batch)) = args.batch.batch { Some(batch) } else { None };
     Ok((model, recipe, Run { device: args.engine.device, batch, ..run }))
 }
 

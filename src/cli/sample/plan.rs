@@ -9,8 +9,11 @@ use crate::engine::{Request, RequestError, Want};
 use crate::model::Model;
 
 use super::range::{self, Shard};
+use crate::cli::counted;
+use crate::cli::driver::{self, Done, Driver, Work};
+use crate::cli::progress::Progress;
 use crate::cli::recipe::{self, Recipe, Run, parse_size};
-use crate::cli::target::{Item, Series, turns};
+use crate::cli::sink::{Item, Series, images_of, turns};
 
 /// What is to be drawn, with everything that was left open decided but for what it is drawn on.
 pub struct Plan {
@@ -61,13 +64,14 @@ impl Plan {
     /// What an index stands for.
     pub fn item(&self, index: u64) -> Item {
         let Some(class) = self.class(index) else {
-            return Item { index, class: None, nth: index + 1 };
+            return Item { index, nth: index + 1, size: (self.width, self.height), ..Item::default() };
         };
         let length = self.classes.len() as u64;
         let count = |classes: &[usize]| classes.iter().filter(|&&c| c == class).count() as u64;
         let nth =
             index / length * count(&self.classes) + count(&self.classes[..=(index % length) as usize]);
-        Item { index, class: Some((class, self.model.classes()[class].clone())), nth }
+        let class = Some((class, self.model.classes()[class].clone()));
+        Item { index, class, nth, size: (self.width, self.height), completes: None }
     }
 
     /// What draws images of these indices.
@@ -85,7 +89,36 @@ impl Plan {
             channels: self.model.head().channels(),
             levels: self.model.head().levels(),
             turns: turns(&self.classes),
+            completions: None,
         }
+    }
+
+    /// Draws images of these indices.
+    pub fn draw(
+        &self,
+        indices: &[Range<u64>],
+        driver: &mut Driver,
+        in_order: bool,
+        put: &mut dyn FnMut(Done) -> Result<()>,
+    ) -> Result<()> {
+        let (count, pixels) = (images_of(indices), self.width * self.height);
+        let what = format!(
+            "drawing {} ({}x{}, model {}) on {}",
+            counted(count),
+            self.width,
+            self.height,
+            self.model.name,
+            driver.name()
+        );
+        let progress = Progress::start(&what, count, "images", count * pixels);
+        let work = Work {
+            todo: indices,
+            request: &|indices| self.request(indices),
+            in_order,
+            most_waiting: driver::most_waiting(self.series().bytes()),
+            progress: &|more| progress.moved(more),
+        };
+        driver.drive(&work, put)
     }
 
     /// What files say of how their images were drawn in a run, and by which of the engines.

@@ -13,6 +13,8 @@ pub struct Scores {
     table: csv::Writer<NewFile>,
     sum: f64,
     count: usize,
+    /// The index after that of the last row.
+    next: u64,
 }
 
 impl Scores {
@@ -22,11 +24,15 @@ impl Scores {
         output::check(path, "csv")?;
         let mut table = csv::Writer::from_writer(NewFile::create(path)?);
         table.write_record(["index", "class", "bits_per_dim", "file"]).map_err(|e| failed(path, e))?;
-        Ok(Some(Self { path: path.to_owned(), table, sum: 0.0, count: 0 }))
+        Ok(Some(Self { path: path.to_owned(), table, sum: 0.0, count: 0, next: 0 }))
     }
 
-    /// Adds an image.
+    /// Adds an image; one that is drawn again has its row already.
     pub fn put(&mut self, index: u64, class: Option<&str>, bits_per_dim: f64, file: &Path) -> Result<()> {
+        if index < self.next {
+            return Ok(());
+        }
+        self.next = index + 1;
         let (index, bits, file) = (index.to_string(), format!("{bits_per_dim:.6}"), file.to_string_lossy());
         let row = [&*index, class.unwrap_or(""), &*bits, &*file];
         self.table.write_record(row).map_err(|e| failed(&self.path, e))?;

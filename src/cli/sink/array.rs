@@ -13,7 +13,8 @@ use crate::output::npz::{NpzReader, NpzWriter};
 use super::{Item, Series, Texts};
 
 /// The arrays of an `.npz`: `uint8 [N, H, W, 3]`, or levels `[N, H, W, C]` where there are not 256 of them; where there are classes, `int64 [N]`; the how-manieth of its class
-/// each is, `int64 [N]`; and how they were drawn, a JSON text.
+/// each is, `int64 [N]`; of completions, the images they are of and the masks, 1 where a pixel was drawn; and how they
+/// were drawn, a JSON text.
 pub const IMAGES: &str = "arr_0";
 pub const LABELS: &str = "arr_1";
 pub const NTHS: &str = "nth";
@@ -33,6 +34,9 @@ pub struct Array {
     numbers: Type,
     /// Grey is repeated where three channels are expected.
     repeats: usize,
+    /// What goes beside the images: names, types, shapes and bytes.
+    beside: Vec<(&'static str, Type, Vec<usize>, Vec<u8>)>,
+    size: [usize; 3],
 }
 
 #[allow(clippy::large_enum_variant, reason = "there is one")]
@@ -72,7 +76,28 @@ impl Array {
             names: BTreeMap::new(),
             numbers,
             repeats,
+            beside: Vec::new(),
+            size: [height, width, channels * repeats],
         })
+    }
+
+    /// Adds other images to an `.npz`, in the form of its own.
+    pub fn add_images(&mut self, name: &'static str, levels: impl Iterator<Item = u16>) {
+        let bytes = self.bytes(levels);
+        let of_one = self.size.iter().product::<usize>() * self.numbers.bytes();
+        let shape = [&[bytes.len() / of_one], &self.size[..]].concat();
+        self.beside.push((name, self.numbers, shape, bytes));
+    }
+
+    /// Adds masks to an `.npz`, `[N, H, W]` of 0 and 1.
+    pub fn add_masks(&mut self, name: &'static str, masks: Vec<u8>) {
+        let [height, width, _] = self.size;
+        self.beside.push((name, Type::U8, vec![masks.len() / (height * width), height, width], masks));
+    }
+
+    fn bytes(&self, levels: impl Iterator<Item = u16>) -> Vec<u8> {
+        let width = self.numbers.bytes();
+        levels.flat_map(|level| level.to_le_bytes()[..width].repeat(self.repeats)).collect()
     }
 
     /// Takes the next image.
@@ -82,11 +107,7 @@ impl Array {
             self.nths.extend(item.nth.to_le_bytes());
             self.names.entry(*class).or_insert_with(|| name.clone());
         }
-        let mut bytes = Vec::with_capacity(levels.len() * self.repeats * self.numbers.bytes());
-        for level in levels {
-            let level = &level.to_le_bytes()[..self.numbers.bytes()];
-            (0..self.repeats).for_each(|_| bytes.extend_from_slice(level));
-        }
+        let bytes = self.bytes(levels.iter().copied());
         let written = match &mut self.file {
             Kind::Npy(file) => file.write_all(&bytes),
             Kind::Npz(npz) => npz.write_all(&bytes),
@@ -97,7 +118,7 @@ impl Array {
 
     /// Writes what comes after the images, and says where they are.
     pub fn finish(self, about: &Texts) -> Result<String> {
-        let Self { path, file, labels, nths, has_classes, names, .. } = self;
+        let Self { path, file, labels, nths, has_classes, names, beside, .. } = self;
         let file = match file {
             Kind::Npy(file) => file,
             Kind::Npz(mut npz) => {
@@ -114,6 +135,10 @@ impl Array {
                             npz.begin(name, Type::I64, &[numbers.len() / 8])?;
                             npz.write_all(numbers)?;
                         }
+                    }
+                    for (name, numbers, shape, bytes) in &beside {
+                        npz.begin(name, *numbers, shape)?;
+                        npz.write_all(bytes)?;
                     }
                     npz.text(ABOUT, &serde_json::Value::from(about.clone()).to_string())
                 };

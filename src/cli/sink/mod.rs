@@ -9,15 +9,19 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::output::grid::Grid;
 use crate::output::npy::Type;
-use crate::output::{self, png, shades};
+use crate::output::{self, png};
 
 pub use array::{Array, IMAGES, LABELS, NTHS, class_names, read_about};
 pub use folder::Folder;
+pub use outputs::{Items, OutputArgs, Outputs, images_of};
+pub use sheet::Sheet;
 pub use template::Template;
-pub use texts::{Item, Texts, own_texts, text};
+pub use texts::{Completes, Item, Texts, own_texts, text};
 
 mod array;
 mod folder;
+mod outputs;
+mod sheet;
 mod template;
 mod texts;
 
@@ -26,6 +30,7 @@ mod texts;
 pub struct Series {
     /// Their indices.
     pub indices: Range<u64>,
+    /// In pixels, of the largest.
     pub width: usize,
     pub height: usize,
     pub channels: usize,
@@ -33,6 +38,8 @@ pub struct Series {
     pub levels: usize,
     /// How many classes take turns, as [`turns`] counts them.
     pub turns: usize,
+    /// How many completions each image has, if they are completions.
+    pub completions: Option<usize>,
 }
 
 impl Series {
@@ -58,9 +65,24 @@ impl Series {
         Ok(())
     }
 
-    /// A grid for them, or nothing if it would be too large.
+    /// A grid for them, or nothing if it would be too large. An image that is completed has a row: what is known of
+    /// it, its completions, and itself.
     pub fn grid(&self) -> Option<Grid> {
-        Grid::new(self.count(), self.turns, self.width, self.height, self.channels)
+        let &Self { width, height, channels, turns, .. } = self;
+        match self.completions {
+            Some(of_one) => {
+                let columns = of_one + 2;
+                let cells = (self.count() / of_one).checked_mul(columns)?;
+                Grid::with_columns(columns, cells, width, height, channels)
+            }
+            None => Grid::new(self.count(), turns, width, height, channels),
+        }
+    }
+
+    /// The grid's position of an image.
+    pub fn position(&self, index: u64) -> usize {
+        let nth = (index - self.indices.start) as usize;
+        self.completions.map_or(nth, |of_one| nth + 2 * (nth / of_one) + 1)
     }
 
     /// How many images there are.
@@ -78,22 +100,14 @@ pub fn turns(classes: &[usize]) -> usize {
 
 /// Where images go. Files have their names only once they are whole.
 #[allow(clippy::large_enum_variant, reason = "there is one")]
-pub enum Target {
+pub enum Sink {
     /// One picture; to stdout if it has no path.
-    Grid {
-        path: Option<PathBuf>,
-        grid: Grid,
-        first: u64,
-        /// Pixels become squares of so many by so many.
-        scale: usize,
-        /// Levels of a channel.
-        levels: usize,
-    },
+    Sheet(Option<PathBuf>, Sheet),
     Each(Folder),
     Array(Array),
 }
 
-impl Target {
+impl Sink {
     /// A picture, or an array, as the name of the file says. Checks all that can be checked before there is an image.
     pub fn file(path: &Path, series: &Series, scale: usize) -> Result<Self> {
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
@@ -125,13 +139,7 @@ impl Target {
                 path.display()
             ),
         };
-        series.check_picture()?;
-        let count = series.count();
-        let bytes = |grid: &Grid| grid.image().levels.len().saturating_mul(scale * scale);
-        let grid = series.grid().filter(|grid| bytes(grid) <= 1 << 30).with_context(|| {
-            format!("a grid of {count} images would take more than 1 GiB (use --each DIR, or -o FILE.npz)")
-        })?;
-        Ok(Self::Grid { path, grid, first: series.indices.start, scale, levels: series.levels })
+        Ok(Self::Sheet(path, Sheet::new(series, scale)?))
     }
 
     /// Whether images must come in the order of their indices.
@@ -142,8 +150,8 @@ impl Target {
     /// Takes an image, `[H, W, C]` levels; gives back which file it goes to. `settings` are those it was drawn with.
     pub fn put(&mut self, item: &Item, levels: &[u16], settings: &Texts) -> Result<PathBuf> {
         match self {
-            Self::Grid { path, grid, first, levels: of, .. } => {
-                grid.place((item.index - *first) as usize, &shades(levels, *of));
+            Self::Sheet(path, sheet) => {
+                sheet.put(item, levels);
                 Ok(path.clone().unwrap_or_else(|| "-".into()))
             }
             Self::Each(folder) => folder.put(item, levels, settings),
@@ -154,13 +162,13 @@ impl Target {
     /// Writes what is not written yet, and says where everything is. `about` tells of all images.
     pub fn finish(self, about: &Texts) -> Result<String> {
         match self {
-            Self::Grid { path: Some(path), grid, scale, .. } => {
-                png::write(&path, &grid.image().enlarged(scale), about)?;
+            Self::Sheet(Some(path), sheet) => {
+                png::write(&path, &sheet.image(), about)?;
                 Ok(path.display().to_string())
             }
-            Self::Grid { path: None, grid, scale, .. } => {
+            Self::Sheet(None, sheet) => {
                 let mut bytes = Vec::new();
-                png::encode(&mut bytes, &grid.image().enlarged(scale), about)?;
+                png::encode(&mut bytes, &sheet.image(), about)?;
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&bytes).and_then(|()| stdout.flush()).context("writing to stdout")?;
                 Ok("stdout".to_owned())
@@ -170,18 +178,17 @@ impl Target {
         }
     }
 
-    /// Adds to an error what is left of the work; `done` of `count` images reached the target.
-    pub fn explain(&self, error: anyhow::Error, done: usize, count: usize) -> anyhow::Error {
+    /// Adds to an error what is left of the work; `done` of `count` images reached the sink.
+    fn explain(&self, error: anyhow::Error, done: usize, count: usize, images: &str) -> anyhow::Error {
         match self {
             Self::Each(folder) if done > 0 => {
                 let folder = folder.path().display();
                 error.context(format!(
-                    "stopped after {done} of {count} images, which are in {folder} (--resume goes on from there)"
+                    "stopped after {done} of {count} {images}, which are in {folder} (--resume goes on from there)"
                 ))
             }
             Self::Array(_) if done > 0 => error.context(format!(
-                "stopped after {done} of {count} images, of which none is kept (--each DIR keeps them, and \
-                `pixelcnn merge` makes an array of them)"
+                "stopped after {done} of {count} {images}, of which none is kept (--each DIR keeps them)"
             )),
             _ => error,
         }

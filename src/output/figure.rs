@@ -8,9 +8,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::graph::Network;
 use crate::graph::schedule::Timeline;
-use crate::output::animation::{Animation, Kind};
 
+use super::animation::{Animation, Kind};
 use super::chart::{self, Area, Chart, Drawn};
+use super::software;
 
 const NOW: RGBColor = RGBColor(232, 119, 34);
 const CACHED: RGBColor = RGBColor(58, 124, 196);
@@ -34,6 +35,9 @@ struct Figure<'a> {
 
 /// Writes the figure of a network's row, or of the paper's own example where there is no network: its steps side by
 /// side as PNG or SVG, or one after the other as GIF.
+///
+/// # Errors
+/// What the system says, and figures that cannot be drawn.
 pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
     let timeline = network.map_or_else(Timeline::of_figure, |(network, _)| Timeline::of_row(network));
     let (title, lines): (_, Vec<_>) = match network {
@@ -67,7 +71,7 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
         scale: 1,
         delays: [100, 100],
     };
-    Ok(animation.write(path, &[super::recipe::software()])?)
+    Ok(animation.write(path, &[software()])?)
 }
 
 /// What a position is to a step.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::input::images_in;
 use crate::output::file::{self, OutputError, Place, folded};
-use crate::output::{Image, png, shades};
+use crate::output::{Image, png, shades, software};
 
 use super::{Item, Series, Template, Texts};
 use crate::cli::recipe::Recipe;
@@ -27,8 +27,6 @@ pub struct Folder {
     recipe: Recipe,
     /// Hashes of the images that this run has written.
     written: HashSet<u64>,
-    width: usize,
-    height: usize,
     channels: usize,
     /// Levels of a channel.
     levels: usize,
@@ -77,9 +75,9 @@ impl Folder {
         template.check(path, whole.clone(), item)?;
         let last = item(whole.end.saturating_sub(1));
         let folder = file::Folder::new(path, Path::new(&template.name(&last)))?;
-        let Series { width, height, channels, levels, .. } = *series;
+        let Series { channels, levels, .. } = *series;
         let (template, written) = (template.clone(), HashSet::new());
-        Ok(Self { flag, folder, template, recipe, written, width, height, channels, levels })
+        Ok(Self { flag, folder, template, recipe, written, channels, levels })
     }
 
     /// Makes the folder if one of these files, which are begun before there is an image, is to be in it.
@@ -96,8 +94,8 @@ impl Folder {
     }
 
     pub fn put(&mut self, item: &Item, levels: &[u16], settings: &Texts) -> Result<PathBuf> {
-        let levels = shades(levels, self.levels);
-        let image = Image { width: self.width, height: self.height, channels: self.channels, levels };
+        let ((width, height), levels) = (item.size, shades(levels, self.levels));
+        let image = Image { width, height, channels: self.channels, levels };
         let name = self.template.name(item);
         if let Some(other) = self.own_image(&self.path().join(&name)).filter(|other| other != item) {
             bail!(
@@ -114,11 +112,18 @@ impl Folder {
         Ok(path)
     }
 
+    /// Writes a picture that is no image of the run.
+    pub fn put_beside(&mut self, name: &str, image: &Image) -> Result<()> {
+        self.folder.put(Path::new(name), false, |file| Ok(png::encode(file, image, &[software()])?))?;
+        Ok(())
+    }
+
     /// The image of a file, if this run has written it. Names that differ may be one file: what is checked beforehand
     /// is how the file system compares them, and that may be more than case.
     fn own_image(&self, path: &Path) -> Option<Item> {
-        let (_, texts) = png::read(path).ok()?;
-        let item = Item::of(&texts).filter(|item| self.written.contains(&hash(item)))?;
+        let (image, texts) = png::read(path).ok()?;
+        let item = Item::of(&texts, (image.width, image.height))
+            .filter(|item| self.written.contains(&hash(item)))?;
         Recipe::of(&texts).is_ok_and(|recipe| recipe == self.recipe).then_some(item)
     }
 
@@ -154,7 +159,7 @@ impl Folder {
                     None
                 }
                 Err(_) => Some("it is not whole, or of another kind".to_owned()),
-                Ok((image, texts)) => match Item::of(&texts) {
+                Ok((image, texts)) => match Item::of(&texts, (image.width, image.height)) {
                     None => Some("it does not say which".to_owned()),
                     Some(found) if !whole.contains(&found.index) => {
                         let (first, last) = (whole.start, whole.end - 1);
@@ -246,24 +251,16 @@ impl Folder {
     }
 
     fn difference(&self, item: &Item, image: &Image, texts: &Texts) -> Option<String> {
-        let is_of_size =
-            (image.width, image.height, image.channels) == (self.width, self.height, self.channels);
-        match Item::of(texts) {
-            None => Some("it does not say which".to_owned()),
-            Some(found) if found.index != item.index => {
-                Some(format!("its index is {}, expected {}", found.index, item.index))
+        let Some(found) = Item::of(texts, (image.width, image.height)) else {
+            return Some("it does not say which".to_owned());
+        };
+        item.difference(&found).or_else(|| match Recipe::of(texts) {
+            Ok(recipe) if recipe == self.recipe && image.channels != self.channels => {
+                Some(format!("it has {} channels, expected {}", image.channels, self.channels))
             }
-            Some(found) if found.class != item.class => {
-                let name =
-                    |item: &Item| item.class.as_ref().map_or("none".to_owned(), |(_, name)| name.clone());
-                Some(format!("its class is {}, expected {}", name(&found), name(item)))
-            }
-            Some(_) if !is_of_size => Some("it has another size or other channels".to_owned()),
-            Some(_) => match Recipe::of(texts) {
-                Ok(found) => self.recipe.difference(&found),
-                Err(error) => Some(one_line(&error)),
-            },
-        }
+            Ok(recipe) => self.recipe.difference(&recipe),
+            Err(error) => Some(one_line(&error)),
+        })
     }
 }
 

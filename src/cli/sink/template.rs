@@ -31,11 +31,13 @@ enum Field {
     Class,
     ClassIndex,
     Nth,
+    Image,
+    Completion,
 }
 
 impl Template {
     pub fn parse(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "expected {index}, {class}, {class_index} or {nth}, numbers with a width if need be: {index:06}";
+        const EXPECTED: &str = "expected {index}, {class}, {class_index}, {nth}, {image} or {completion}, numbers with a width if need be: {index:06}";
         let mut parts = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -63,6 +65,8 @@ impl Template {
                 "class" if width == Some(0) => Field::Class,
                 "class_index" => Field::ClassIndex,
                 "nth" => Field::Nth,
+                "image" => Field::Image,
+                "completion" => Field::Completion,
                 _ => return Err(unknown()),
             };
             parts.push(Part::Field(field, width.ok_or_else(unknown)?));
@@ -97,6 +101,12 @@ impl Template {
                 Part::Field(Field::ClassIndex, width) => {
                     (item.class.as_ref().map_or(0, |(index, _)| *index as u64), width)
                 }
+                Part::Field(Field::Image, width) => {
+                    (item.completes.as_ref().map_or(0, |of| of.image as u64), width)
+                }
+                Part::Field(Field::Completion, width) => {
+                    (item.completes.as_ref().map_or(0, |of| of.completion as u64), width)
+                }
             };
             // Writing to a string does not fail.
             let _ = write!(name, "{number:0width$}");
@@ -126,6 +136,18 @@ impl Template {
         1 + self.text.matches('/').count()
     }
 
+    /// Whether nothing varies but the numbers of image and completion, with more than digits between them.
+    fn keeps_completions_apart(&self) -> bool {
+        let field = |part: &Part| if let Part::Field(field, _) = part { Some(*field) } else { None };
+        let is_between = |text: &str| text.contains(|c: char| !c.is_ascii_digit());
+        let is_pair = |parts: &[Part]| {
+            matches!(parts, [a, Part::Text(text), b] if is_between(text)
+                && field(a) == Some(Field::Image)
+                && field(b) == Some(Field::Completion))
+        };
+        self.parts.iter().filter_map(field).count() == 2 && self.parts.windows(3).any(is_pair)
+    }
+
     /// Checks the names of all images: each stays in the folder, and no two are one file there.
     pub fn check(&self, folder: &Path, indices: Range<u64>, item: &dyn Fn(u64) -> Item) -> Result<()> {
         let template = &self.text;
@@ -136,6 +158,9 @@ impl Template {
         let of_class = has(Field::Class) || has(Field::ClassIndex);
         if of_class && item(indices.start).class.is_none() {
             bail!("--name {template}: the model has no classes (use {{index}})");
+        }
+        if (has(Field::Image) || has(Field::Completion)) && item(indices.start).completes.is_none() {
+            bail!("--name {template}: {{image}} and {{completion}} are of completions (use {{index}})");
         }
         let stays = |index: u64| {
             let item = item(index);
@@ -157,7 +182,8 @@ impl Template {
         };
         stays(indices.start)?;
         // One index and nothing else that varies: names differ as indices do.
-        if has(Field::Index) && !has(Field::Class) && !has(Field::ClassIndex) && !has(Field::Nth) {
+        let others = [Field::Class, Field::ClassIndex, Field::Nth, Field::Image, Field::Completion];
+        if has(Field::Index) && !others.iter().any(|field| has(*field)) || self.keeps_completions_apart() {
             return Ok(());
         }
         indices.clone().try_for_each(|index| stays(index).map(drop))?;
@@ -204,10 +230,16 @@ fn hash(key: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::sink::Completes;
 
     fn item(index: u64) -> Item {
         let class = index % 12;
-        Item { index, class: Some((class as usize, format!("c{class}"))), nth: index / 12 + 1 }
+        Item {
+            index,
+            class: Some((class as usize, format!("c{class}"))),
+            nth: index / 12 + 1,
+            ..Item::default()
+        }
     }
 
     #[test]
@@ -236,6 +268,22 @@ mod tests {
     fn names_that_clash_or_leave_are_refused() {
         let check =
             |template: &str| Template::parse(template).unwrap().check(Path::new("."), 0..300, &item);
+        let completion = |index: u64| {
+            let (image, completion) = (index as usize / 20, index as usize % 20);
+            let completes = Completes { image, completion, name: String::new(), sha256: String::new() };
+            Item { index, completes: Some(completes), ..Item::default() }
+        };
+        let check_completions =
+            |template: &str| Template::parse(template).unwrap().check(Path::new("."), 0..300, &completion);
+        for good in ["{image:06}-{completion}.png", "{image}/{completion}.png", "{index}.png"] {
+            check_completions(good).unwrap();
+        }
+        for wrong in
+            ["{image}{completion}.png", "{image}1{completion}.png", "{completion}.png", "{class}.png"]
+        {
+            assert!(check_completions(wrong).is_err(), "{wrong}");
+        }
+        assert!(check("{image}-{completion}.png").is_err());
         for good in [
             "{index}.png",
             "a/{index}.png",
@@ -260,12 +308,17 @@ mod tests {
         Template::parse("all.png").unwrap().check(Path::new("."), 4..5, &item).unwrap();
         let named = |class: &str| {
             let class = class.to_owned();
-            let item = move |index| Item { index, class: Some((0, class.clone())), nth: index + 1 };
+            let item = move |index| Item {
+                index,
+                class: Some((0, class.clone())),
+                nth: index + 1,
+                ..Item::default()
+            };
             Template::parse("{class}{nth}.png").unwrap().check(Path::new("."), 0..2, &item)
         };
         named("fine").unwrap();
         assert!(named("a/b").is_err() && named("").is_err());
-        let unclassed = |index| Item { index, class: None, nth: index + 1 };
+        let unclassed = |index| Item { index, class: None, nth: index + 1, ..Item::default() };
         assert!(
             Template::parse("{class}{nth}.png").unwrap().check(Path::new("."), 0..2, &unclassed).is_err()
         );

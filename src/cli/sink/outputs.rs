@@ -1,0 +1,232 @@
+//! Everything that a command which draws images writes, but for tables: flags, checks, what is there already, and the
+//! way of an image into all of it.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::output::grid::Drawing;
+use crate::output::shades;
+
+use super::{Folder, Item, Series, Sink, Template, Texts};
+use crate::cli::drawing::ShowArgs;
+use crate::cli::recipe::Recipe;
+use crate::cli::{Files, note, say};
+
+/// Where images go.
+#[derive(clap::Args)]
+pub struct OutputArgs {
+    /// File for all images, replaced if it exists: a PNG file, a grid, with rows of one class if there are enough
+    /// images, or of one image's completions; .npz, what evaluators of generated images read: arr_0 [N, H, W, 3], with
+    /// classes arr_1 [N], and of completions their images and masks; .npy, [N, H, W, channels]; - for a PNG file to
+    /// stdout [default: samples.png, of completions completions.png]
+    #[arg(short, long, value_name = "OUT", conflicts_with = "each")]
+    output: Option<PathBuf>,
+
+    /// Folder for a PNG file an image, and for the mask beside completions; created if need be
+    #[arg(long, value_name = "DIR")]
+    pub each: Option<PathBuf>,
+
+    /// Names of the files of --each: {index}, {class}, {class_index}, and {nth}, the how-manieth of its class from 1; of
+    /// completions also {image} and {completion}; numbers with a width if need be: {class}_image_{nth:02}.png
+    /// [default: {index:06}.png, of completions {image:06}-{completion}.png]
+    #[arg(long, value_name = "TEMPLATE", value_parser = Template::parse, requires = "each")]
+    pub name: Option<Template>,
+
+    /// Keep images of --each that are there already; fail if an existing file does not match
+    #[arg(long, requires = "each")]
+    pub resume: bool,
+
+    /// Replace files of --each that do not match, and draw into a folder that holds other images
+    #[arg(long, requires = "each")]
+    overwrite: bool,
+}
+
+/// What is drawn, by index.
+#[derive(Clone, Copy)]
+pub struct Items<'a> {
+    /// All images, by whichever process.
+    pub whole: &'a Range<u64>,
+    /// What this process draws.
+    pub series: &'a Series,
+    pub recipe: &'a Recipe,
+    /// What an index stands for.
+    pub item: &'a dyn Fn(u64) -> Item,
+    /// The file of all images, where none is named, and the names of files for each.
+    pub defaults: [&'a str; 2],
+    /// What they are, in plural.
+    pub word: &'a str,
+}
+
+/// How often images are drawn that have vanished with their folder.
+const MOST_ROUNDS: usize = 5;
+
+/// How many images ranges of indices hold.
+pub fn images_of(ranges: &[Range<u64>]) -> usize {
+    ranges.iter().map(|range| (range.end - range.start) as usize).sum()
+}
+
+impl OutputArgs {
+    /// The file of all images, if there is one.
+    pub fn file(&self, default: &str) -> Option<PathBuf> {
+        self.each.is_none().then(|| self.output.clone().unwrap_or_else(|| default.into()))
+    }
+
+    /// Whether images go into an array.
+    pub fn is_array(&self) -> bool {
+        let extension = self.output.as_deref().and_then(Path::extension);
+        self.each.is_none() && extension.is_some_and(|e| e == "npz" || e == "npy")
+    }
+
+    fn template(&self, items: &Items) -> Template {
+        let default = || Template::parse(items.defaults[1]).expect("the default is valid");
+        self.name.clone().unwrap_or_else(default)
+    }
+
+    /// Fails if an output is a file that is read, or another output.
+    pub fn check<'a>(&'a self, files: Files<'a>, show: &'a ShowArgs, items: &'a Items) -> Result<()> {
+        let (file, template) = (self.file(items.defaults[0]), self.template(items));
+        let mut files = files;
+        match &self.each {
+            None => files.writes("-o", file.as_deref()),
+            Some(path) => {
+                files.writes_each("--each", path, |name| {
+                    template.makes(name, path, items.whole.clone(), items.item)
+                });
+            }
+        }
+        files.writes("--animate", show.animate.as_deref());
+        files.check()
+    }
+}
+
+/// Everywhere that images go, one by one.
+pub struct Outputs<'a> {
+    pub sink: Sink,
+    items: Items<'a>,
+    show: &'a ShowArgs,
+    drawing: Option<Drawing>,
+    /// Images that are where they belong.
+    done: usize,
+}
+
+impl<'a> Outputs<'a> {
+    /// Checks all that can be checked before there is an image, and finds which are missing. `own` are other files of this
+    /// call, which may lie among the images.
+    pub fn open(
+        args: &OutputArgs,
+        show: &'a ShowArgs,
+        items: Items<'a>,
+        own: &[PathBuf],
+    ) -> Result<(Self, Vec<Range<u64>>)> {
+        let Items { whole, series, recipe, item, defaults, word } = items;
+        if show.animate.is_some() {
+            series.check_picture()?;
+        }
+        let own: Vec<_> = own.iter().chain(&show.animate).collect();
+        let sink = match (&args.each, args.file(defaults[0])) {
+            (Some(path), _) => {
+                let template = args.template(&items);
+                let folder =
+                    Folder::open("--each", path, &template, series, whole.clone(), item, recipe.clone())?;
+                folder.make_for(own.iter().copied())?;
+                Sink::Each(folder)
+            }
+            (None, Some(path)) => Sink::file(&path, series, show.scale)?,
+            (None, None) => unreachable!("images go into a file or a folder"),
+        };
+        let drawing = show.begin(|| series.grid())?;
+        let mut missing = vec![series.indices.clone()];
+        let mut done = 0;
+        if let Sink::Each(folder) = &sink {
+            if args.resume {
+                folder.remove_abandoned();
+                let found = folder.resume(series.indices.clone(), item, args.overwrite)?;
+                let count = series.count();
+                note(&format!("{} of {count} {word} are there already{}", found.kept, found.doubts()));
+                (missing, done) = (found.missing, found.kept);
+            } else if !args.overwrite {
+                let own: Vec<_> = own.iter().map(|path| path.as_path()).collect();
+                folder.refuse_others(whole, item, &own, "--resume goes on with a run; ")?;
+            }
+        }
+        Ok((Self { sink, items, show, drawing, done }, missing))
+    }
+
+    /// Takes an image, `[H, W, C]` levels, with the settings it was drawn with; `step` says when each of its pixels was,
+    /// 0 from the start. Gives back which file it goes to.
+    pub fn put(
+        &mut self,
+        item: &Item,
+        levels: &[u16],
+        settings: &Texts,
+        step: impl Fn(usize) -> usize,
+    ) -> Result<PathBuf> {
+        if let Some(drawing) = &mut self.drawing {
+            let series = self.items.series;
+            let shades = shades(levels, series.levels);
+            drawing.place(series.position(item.index), item.size.0, &shades, step);
+        }
+        let path = self.sink.put(item, levels, settings)?;
+        self.done += 1;
+        Ok(path)
+    }
+
+    /// Puts shades `[H, W, C]` that are no image of the series into the cell of a position, where there is one.
+    pub fn show(&mut self, position: usize, width: usize, shades: &[u8]) {
+        if let Some(drawing) = &mut self.drawing {
+            drawing.place(position, width, shades, |_| 0);
+        }
+        if let Sink::Sheet(_, sheet) = &mut self.sink {
+            sheet.place(position, width, shades);
+        }
+    }
+
+    /// Has what is missing drawn, until all is where it belongs. Gives back how many images were drawn.
+    pub fn fill(
+        &mut self,
+        mut missing: Vec<Range<u64>>,
+        mut draw: impl FnMut(&[Range<u64>], &mut Self) -> Result<()>,
+    ) -> Result<usize> {
+        let count = self.items.series.count();
+        let mut drawn = 0;
+        for _ in 0..MOST_ROUNDS {
+            if missing.is_empty() {
+                break;
+            }
+            drawn += images_of(&missing);
+            draw(&missing, self)
+                .map_err(|error| self.sink.explain(error, self.done, count, self.items.word))?;
+            missing = self.vanished()?;
+            self.done = count - images_of(&missing);
+        }
+        Ok(drawn)
+    }
+
+    /// Images that were written and are missing, for their folder has vanished.
+    fn vanished(&mut self) -> Result<Vec<Range<u64>>> {
+        let Sink::Each(folder) = &mut self.sink else { return Ok(Vec::new()) };
+        if folder.take_vanished() == 0 {
+            return Ok(Vec::new());
+        }
+        let found = folder.resume(self.items.series.indices.clone(), self.items.item, true)?;
+        say(&format!(
+            "warning: {} vanished while {word} were drawn; {} {word} are drawn again",
+            folder.path().display(),
+            images_of(&found.missing),
+            word = self.items.word
+        ));
+        Ok(found.missing)
+    }
+
+    /// Writes what is not written yet, and says where the images are. `about` tells of all of them.
+    pub fn finish(self, about: &Texts) -> Result<String> {
+        let mut place = String::new();
+        crate::cli::all([
+            self.sink.finish(about).map(|at| place = at),
+            self.show.finish(self.drawing.as_ref(), about),
+        ])?;
+        Ok(place)
+    }
+}
