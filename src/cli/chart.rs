@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use ab_glyph::{Font, FontRef};
 use anyhow::{Result, anyhow, bail};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -54,6 +55,13 @@ pub fn pixels(chart: &impl Chart) -> Result<Image> {
     Ok(Image { width: width as usize, height: height as usize, channels: 3, levels })
 }
 
+/// A name as charts show it: its number, where the font lacks one of its characters.
+pub fn label(name: &str, number: usize) -> String {
+    let font = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT).ok();
+    let has = |c: char| font.as_ref().is_some_and(|font| font.glyph_id(c).0 != 0);
+    if name.chars().all(has) { name.to_owned() } else { number.to_string() }
+}
+
 fn failed(error: String) -> anyhow::Error {
     anyhow!("the chart cannot be drawn: {error}")
 }
@@ -61,4 +69,19 @@ fn failed(error: String) -> anyhow::Error {
 fn register() -> Result<()> {
     let font = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
     font.map_err(|_| anyhow!("the font of charts is broken"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_the_font_lacks_are_numbers() {
+        for name in ["cat", "caf\u{e9}", "Ж", "α 7"] {
+            assert_eq!(label(name, 3), name);
+        }
+        for name in ["猫", "고양이", "قط", "cat 猫"] {
+            assert_eq!(label(name, 3), "3");
+        }
+    }
 }

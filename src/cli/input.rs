@@ -185,7 +185,11 @@ impl InputArgs {
         let mut of_items: Vec<_> = match &self.labels {
             None => items.iter().map(|item| item.class(names).map_err(Into::into)).collect(),
             Some(path) => {
-                let table = Labels::read(path).with_context(|| format!("--labels {}", path.display()))?;
+                let context = || format!("--labels {}", path.display());
+                let table = Labels::read(path).with_context(context)?;
+                if let (unmatched @ 1.., all) = table.unmatched(items).with_context(context)? {
+                    super::say(&format!("note: --labels: {unmatched} of {all} rows match no image"));
+                }
                 items
                     .iter()
                     .map(|item| table.class(item).map(|name| labelled(name, names)).transpose())

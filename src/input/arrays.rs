@@ -1,7 +1,7 @@
 //! Images in NumPy's files: `.npy`, one array, and `.npz`, a zip file of them.
 //!
-//! Images are uint8 `[N, H, W]` or `[N, H, W, C]`. In an `.npz` the labels of `x…` are `y…`, and `classes`
-//! holds the names of the classes.
+//! Images are uint8 `[N, H, W]` or `[N, H, W, C]`. In an `.npz` the labels of `x…` are `y…`, those of `arr_0` are
+//! `arr_1`, and `classes` holds the names of the classes, or what this program says of images that it drew.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -107,7 +107,7 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
     };
     let Some(images) = values(chosen) else { unreachable!("its header has been read") };
     let (header, pixels) = images?;
-    let labels = match chosen.strip_prefix('x').map(|rest| format!("y{rest}")) {
+    let labels = match labels_of(chosen) {
         Some(name) => match values(&name).transpose()? {
             Some((of, bytes)) => {
                 Some(of.labels(&bytes, header.shape[0]).map_err(|error| within(&name, &error))?)
@@ -116,11 +116,29 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
         },
         None => None,
     };
-    let names = match values("classes").transpose()? {
-        Some((of, bytes)) => Some(of.texts(&bytes).map_err(|error| within("classes", &error))?),
-        None => None,
+    let names = match (values("classes").transpose()?, values("pixelcnn").transpose()?) {
+        (Some((of, bytes)), _) => Some(of.texts(&bytes).map_err(|error| within("classes", &error))?),
+        (None, Some((of, bytes))) => of.texts(&bytes).ok().and_then(|about| own_classes(about.first()?)),
+        (None, None) => None,
     };
     Array::new(header, pixels, levels, labels, names)
+}
+
+/// The array with the labels of an array of images: as people name them, or as evaluators and this program do.
+fn labels_of(images: &str) -> Option<String> {
+    match images {
+        "arr_0" => Some("arr_1".to_owned()),
+        _ => images.strip_prefix('x').map(|rest| format!("y{rest}")),
+    }
+}
+
+/// The names of classes in what this program says of images that it drew, by number; those without images have none.
+fn own_classes(about: &str) -> Option<Vec<String>> {
+    const MOST: usize = 1 << 16;
+    let about: BTreeMap<String, String> = serde_json::from_str(about).ok()?;
+    let by_number: BTreeMap<usize, String> = serde_json::from_str(about.get("class_names")?).ok()?;
+    let count = by_number.keys().last().filter(|&&last| last < MOST)? + 1;
+    Some((0..count).map(|number| by_number.get(&number).cloned().unwrap_or_default()).collect())
 }
 
 fn within(name: &str, error: &InputError) -> InputError {
@@ -344,7 +362,7 @@ impl Header {
             _ => None,
         };
         match (&self.shape[..], self.kind()) {
-            ([_], Some((_, size @ 1..))) => {
+            ([_] | [], Some((_, size @ 1..))) => {
                 let texts =
                     bytes.chunks(size).map(|text| Some(decode(text)?.trim_end_matches('\0').to_owned()));
                 texts.collect::<Option<_>>().ok_or_else(wrong)

@@ -21,7 +21,7 @@ use arrays::Array;
 pub use arrays::Levels;
 pub use decode::{Pixels, decode};
 pub use labels::Labels;
-pub use walk::images_in;
+pub use walk::{images_in, is_hidden};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]

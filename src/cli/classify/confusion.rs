@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::cli::chart::{Area, Chart, Drawn};
+use crate::cli::chart::{Area, Chart, Drawn, label};
 
 /// How often images of each class were taken for each class.
 pub struct Confusion {
@@ -85,16 +85,17 @@ impl Chart for Confusion {
         let axes = "a row: images of a class; a column: what they were taken for";
         area.draw_text(axes, &text(16, &BLACK, HPos::Left), (20, 60))?;
         let size = (cell * 2 / 5).clamp(10, 22);
+        let names: Vec<_> = self.names.iter().enumerate().map(|(class, name)| label(name, class)).collect();
         // Names and numbers that would not fit are left out.
         let fits = |name: &str| name.chars().count() as i32 * size * 11 / 20 <= cell;
         for (class, counts) in self.counts.iter().enumerate() {
             let y = top + cell * class as i32;
             let middle = |i: usize| left + cell * i as i32 + cell / 2;
-            let name: String = self.names[class].chars().take(24).collect();
+            let name: String = names[class].chars().take(24).collect();
             area.draw_text(&name, &text(size, &BLACK, HPos::Right), (left - 12, y + cell / 2))?;
-            if fits(&self.names[class]) {
+            if fits(&names[class]) {
                 area.draw_text(
-                    &self.names[class],
+                    &names[class],
                     &text(size, &BLACK, HPos::Center),
                     (middle(class), top - 16),
                 )?;

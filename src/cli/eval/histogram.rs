@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::cli::chart::{Area, Chart, Drawn};
+use crate::cli::chart::{Area, Chart, Drawn, label};
 
 /// Pixels.
 const SIZE: (u32, u32) = (1000, 620);
@@ -43,7 +43,7 @@ impl Histogram {
                 let bin = ((value - least) / step) as usize;
                 shares[bin.min(bins as usize - 1)] += 1.0 / all;
             }
-            (format!("{name} ({})", crate::cli::counted(of(root))), shares)
+            (format!("{} ({})", label(name, root + 1), crate::cli::counted(of(root))), shares)
         };
         let lines = names.iter().enumerate().filter(|(root, _)| of(*root) > 0).map(line).collect();
         Self { lines, least, step }
