@@ -2,12 +2,14 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use ab_glyph::{Font, FontRef};
 use anyhow::{Result, anyhow, bail};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
+use unicode_width::UnicodeWidthStr;
 
 use crate::output::{self, Image, file, png};
 
@@ -18,6 +20,11 @@ pub type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::Error
 pub trait Chart {
     /// In pixels.
     fn size(&self) -> (u32, u32);
+
+    /// The user's names in it, each after what stands for it where no font has its characters.
+    fn names(&self) -> Vec<(String, String)> {
+        vec![]
+    }
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B>;
 }
@@ -34,7 +41,7 @@ pub fn check(path: &Path) -> Result<()> {
 /// Draws a chart into an SVG file if the name says so, else a PNG file.
 pub fn write(path: &Path, chart: &impl Chart) -> Result<()> {
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("svg")) {
-        register()?;
+        register(chart)?;
         let mut text = String::new();
         let backend = SVGBackend::with_string(&mut text, chart.size()).into_drawing_area();
         chart.draw(&backend).and_then(|()| backend.present()).map_err(|e| failed(e.to_string()))?;
@@ -46,7 +53,7 @@ pub fn write(path: &Path, chart: &impl Chart) -> Result<()> {
 
 /// The pixels of a chart.
 pub fn pixels(chart: &impl Chart) -> Result<Image> {
-    register()?;
+    register(chart)?;
     let (width, height) = chart.size();
     let mut levels = vec![255; (width * height * 3) as usize];
     let backend = BitMapBackend::with_buffer(&mut levels, (width, height)).into_drawing_area();
@@ -55,20 +62,85 @@ pub fn pixels(chart: &impl Chart) -> Result<Image> {
     Ok(Image { width: width as usize, height: height as usize, channels: 3, levels })
 }
 
-/// A name as charts show it: its number, where the font lacks one of its characters.
-pub fn label(name: &str, number: usize) -> String {
-    let font = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT).ok();
-    let has = |c: char| font.as_ref().is_some_and(|font| font.glyph_id(c).0 != 0);
-    if name.chars().all(has) { name.to_owned() } else { number.to_string() }
+/// A name as charts show it; `otherwise`, where their font lacks one of its characters.
+pub fn label(name: &str, otherwise: &str) -> String {
+    if can_show(font(), name) { name.to_owned() } else { otherwise.to_owned() }
+}
+
+/// How many columns of text a name takes: Chinese, Japanese and Korean characters take two.
+pub fn columns(name: &str) -> i32 {
+    name.width() as i32
+}
+
+/// The start of a name, of no more columns.
+pub fn cut(name: &str, most: i32) -> &str {
+    let ends = name.char_indices().map(|(at, c)| &name[..at + c.len_utf8()]);
+    ends.take_while(|start| columns(start) <= most).last().unwrap_or_default()
 }
 
 fn failed(error: String) -> anyhow::Error {
     anyhow!("the chart cannot be drawn: {error}")
 }
 
-fn register() -> Result<()> {
-    let font = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-    font.map_err(|_| anyhow!("the font of charts is broken"))
+/// The font of the charts of this process, which the first of them chooses.
+static FONT: OnceLock<&'static [u8]> = OnceLock::new();
+
+fn font() -> &'static [u8] {
+    FONT.get().copied().unwrap_or(epaint_default_fonts::UBUNTU_LIGHT)
+}
+
+fn register(chart: &impl Chart) -> Result<()> {
+    let names = chart.names();
+    let font = FONT.get_or_init(|| font_for(&names));
+    register_font("sans-serif", FontStyle::Normal, font)
+        .map_err(|_| anyhow!("the font of charts is broken"))?;
+    let replaced = names.iter().filter(|(_, name)| !can_show(font, name));
+    let replaced: Vec<_> = replaced.map(|(otherwise, name)| format!("{otherwise} for {name}")).collect();
+    if !replaced.is_empty() {
+        super::say(&format!(
+            "note: no font for these names is installed; the chart has {}",
+            replaced.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Our own font, or one of the system's, if that has characters of Chinese, Japanese or Korean names that ours lacks, and all
+/// of the other names.
+fn font_for(names: &[(String, String)]) -> &'static [u8] {
+    let ours = epaint_default_fonts::UBUNTU_LIGHT;
+    let shown: String = names.iter().map(|(_, name)| &name[..]).filter(|name| is_unshaped(name)).collect();
+    if can_show(ours, &shown) {
+        return ours;
+    }
+    let needed = shown + &('!'..='~').collect::<String>();
+    let mut fonts = fontdb::Database::new();
+    fonts.load_system_fonts();
+    let mut faces: Vec<_> =
+        fonts.faces().filter(|face| face.index == 0 && face.style == fontdb::Style::Normal).collect();
+    faces.sort_by_key(|face| (face.weight.0.abs_diff(fontdb::Weight::NORMAL.0), &face.post_script_name));
+    let copied = |face: &&fontdb::FaceInfo| {
+        let copy = |bytes: &[u8], _| can_show(bytes, &needed).then(|| &*bytes.to_vec().leak());
+        fonts.with_face_data(face.id, copy).flatten()
+    };
+    faces.iter().find_map(copied).unwrap_or(ours)
+}
+
+fn can_show(font: &[u8], text: &str) -> bool {
+    let Ok(font) = FontRef::try_from_slice(font) else { return false };
+    is_unshaped(text) && text.chars().all(|c| font.glyph_id(c).0 != 0)
+}
+
+/// Whether a character after the other makes a text: others, such as Arabic ones, are joined, and charts cannot do it.
+fn is_unshaped(text: &str) -> bool {
+    let ours = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT);
+    let is_ours = |c: char| ours.as_ref().is_ok_and(|font| font.glyph_id(c).0 != 0);
+    // Han, kana, Hangul; their punctuation; wide and half-width forms.
+    let is_of_east_asia = |c| {
+        matches!(c, '\u{2e80}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'
+            | '\u{ff00}'..='\u{ffef}' | '\u{20000}'..='\u{3ffff}')
+    };
+    text.chars().all(|c| is_ours(c) || is_of_east_asia(c))
 }
 
 #[cfg(test)]
@@ -76,12 +148,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_the_font_lacks_are_numbers() {
+    fn what_the_font_lacks_is_not_shown() {
+        let ours = epaint_default_fonts::UBUNTU_LIGHT;
         for name in ["cat", "caf\u{e9}", "Ж", "α 7"] {
-            assert_eq!(label(name, 3), name);
+            assert!(can_show(ours, name), "{name}");
+            assert!(std::ptr::eq(font_for(&[(String::new(), name.to_owned())]), ours), "{name}");
         }
-        for name in ["猫", "고양이", "قط", "cat 猫"] {
-            assert_eq!(label(name, 3), "3");
+        for name in ["猫", "고양이", "قط", "cat 猫", "😀"] {
+            assert!(!can_show(ours, name), "{name}");
         }
+        assert!(is_unshaped("cat 猫カ고") && !is_unshaped("قط") && !is_unshaped("क्ष"));
+        assert_eq!((columns("cat"), columns("猫 고")), (3, 5));
+        assert_eq!(
+            (cut("cat", 2), cut("猫 고", 4), cut("猫", 2), cut("猫", 1), cut("", 1)),
+            ("ca", "猫 ", "猫", "", "")
+        );
     }
 }

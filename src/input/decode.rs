@@ -12,7 +12,7 @@ use libjpeg_turbo_rs as jpeg;
 use tiff::decoder::DecodingResult;
 use tiff::tags::Tag;
 
-use super::InputError;
+use super::{InputError, planes};
 
 /// Larger images are refused before memory is taken for them.
 pub const MOST_PIXELS: u64 = 1 << 27;
@@ -134,6 +134,7 @@ fn brief(error: &dyn std::fmt::Display) -> String {
 fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> {
     let broken = |error: jpeg::JpegError| match error {
         jpeg::JpegError::UnexpectedEof => InputError::Broken("its data ends too early".to_owned()),
+        jpeg::JpegError::Unsupported(what) => InputError::Unsupported(brief(&what)),
         error => InputError::Broken(brief(&error)),
     };
     let mut decoder = jpeg::Decoder::new(bytes).map_err(broken)?;
@@ -146,8 +147,12 @@ fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> 
         _ => decoder.set_output_format(jpeg::PixelFormat::Rgb),
     }
     let exif = decoder.exif_orientation();
-    let image = decoder.decode_image().map_err(broken)?;
-    let rgb = RgbImage::from_raw(image.width as u32, image.height as u32, image.data);
+    let (width, height) = (decoder.header().width.into(), decoder.header().height.into());
+    let rgb = match planes::is_luma_coarse(decoder.header()) {
+        true => planes::decode_rgb(decoder).map_err(broken)?,
+        false => decoder.decode_image().map_err(broken)?.data,
+    };
+    let rgb = RgbImage::from_raw(width, height, rgb);
     let rgb = rgb.ok_or_else(|| InputError::Broken("its size is not that of its data".to_owned()))?;
     Ok((rgb.into(), exif.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)))
 }

@@ -7,6 +7,7 @@
 mod arrays;
 mod decode;
 mod labels;
+mod planes;
 mod walk;
 
 use std::ffi::{OsStr, OsString};

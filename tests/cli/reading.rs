@@ -256,6 +256,10 @@ fn jpegs_are_decoded_as_libjpeg_turbo_does() {
         ("none-follows.jpg", "a6b9af975e0ce253332e65583b16eee8c8c0c5445c7167210a6fe8680b2e8693"),
         ("cut-jpeg-follows.jpg", "a6b9af975e0ce253332e65583b16eee8c8c0c5445c7167210a6fe8680b2e8693"),
         ("motion-photo.jpg", "0beb7d8718fbf6004939e288593426ad17baae1a284941d52ae4f29c0cb4005c"),
+        ("chroma-finer.jpg", "8aedaedf9797d24cafba05c17835c2e13a173d571de506d405592737a788a826"),
+        ("chroma-wide.jpg", "62577474ae155aaddd8c827ce53fc6cf1abbd05d4bfaafc539d7d22a353e2ed6"),
+        ("crosswise.jpg", "926744c844e19399c8e65709e69d0b6b0cc3170f9ef053dbc6fea4872a2558bf"),
+        ("chroma-thrice.jpg", "e4e7ccfcf143e46a8ea083a539b8590d352d97addb078c9637ca1df6c26fae63"),
         ("grey.jpg", "87278bcdfd70325a13553d92d889c44135a33636e44ef008f30794f48dd9f7cb"),
     ] {
         let file = format!("{}/tests/images/{name}", env!("CARGO_MANIFEST_DIR"));
