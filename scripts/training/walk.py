@@ -17,9 +17,11 @@ from . import TrainingError
 SUFFIXES = ("bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
 
 
-# What systems put beside people's files, whatever the case: macOS into zip files, Synology's and QNAP's servers, Windows.
+# What systems put beside people's files, whatever the case: macOS into zip files, servers of Synology and QNAP,
+# Windows, file systems of Linux. The program has the same list.
 OF_SYSTEMS = (
-    "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini",
+    "__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information",
+    "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini",
 )  # fmt: skip
 
 

@@ -180,6 +180,13 @@ impl InputArgs {
                 .collect());
         }
         if names.is_empty() {
+            if let Some(path) = &self.labels {
+                bail!(
+                    "--labels {}: model {} was trained without classes (leave --labels out)",
+                    path.display(),
+                    model.name
+                );
+            }
             return Ok(items.iter().map(|_| Ok(None)).collect());
         }
         let mut of_items: Vec<_> = match &self.labels {

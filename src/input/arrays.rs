@@ -3,7 +3,7 @@
 //! Images are uint8 `[N, H, W]` or `[N, H, W, C]`. In an `.npz` the labels of `x…` are `y…`, those of `arr_0` are
 //! `arr_1`, and `classes` holds the names of the classes, or what this program says of images that it drew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
@@ -107,7 +107,7 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
     };
     let Some(images) = values(chosen) else { unreachable!("its header has been read") };
     let (header, pixels) = images?;
-    let labels = match labels_of(chosen) {
+    let labels = match labels_of(chosen, &headers) {
         Some(name) => match values(&name).transpose()? {
             Some((of, bytes)) => {
                 Some(of.labels(&bytes, header.shape[0]).map_err(|error| within(&name, &error))?)
@@ -117,18 +117,34 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
         None => None,
     };
     let names = match (values("classes").transpose()?, values("pixelcnn").transpose()?) {
-        (Some((of, bytes)), _) => Some(of.texts(&bytes).map_err(|error| within("classes", &error))?),
+        (Some((of, bytes)), _) => {
+            let names = of.texts(&bytes).and_then(different);
+            Some(names.map_err(|error| within("classes", &error))?)
+        }
         (None, Some((of, bytes))) => of.texts(&bytes).ok().and_then(|about| own_classes(about.first()?)),
         (None, None) => None,
     };
     Array::new(header, pixels, levels, labels, names)
 }
 
-/// The array with the labels of an array of images: as people name them, or as evaluators and this program do.
-fn labels_of(images: &str) -> Option<String> {
+/// The array with the labels of an array of images: as people name them, or as evaluators and this program do. Without names
+/// an array beside the images can be anything, such as scores.
+fn labels_of(images: &str, headers: &BTreeMap<String, Header>) -> Option<String> {
     match images {
-        "arr_0" => Some("arr_1".to_owned()),
+        "arr_0" => {
+            let is_list = |of: &Header| of.shape.len() == 1 && matches!(of.kind(), Some(('u' | 'i', _)));
+            headers.get("arr_1").is_some_and(is_list).then(|| "arr_1".to_owned())
+        }
         _ => images.strip_prefix('x').map(|rest| format!("y{rest}")),
+    }
+}
+
+/// Of two classes of one name, labels would mean either.
+fn different(names: Vec<String>) -> Result<Vec<String>, InputError> {
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(twice) => Err(InputError::Arrays(format!("has {twice:?} twice, expected different names"))),
+        None => Ok(names),
     }
 }
 

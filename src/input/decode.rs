@@ -209,6 +209,9 @@ fn decode_tiff(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> 
         return Err(InputError::Unsupported("a TIFF that holds a JPEG".to_owned()));
     }
     let extra = file.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).ok().flatten().unwrap_or_default();
+    if let Some(problem) = problem_of_channels(&mut file, &extra) {
+        return Err(InputError::Unsupported(problem.to_owned()));
+    }
     if let Ok(tiff::ColorType::Multiband { bit_depth, num_samples: 2 }) = file.colortype() {
         return match (bit_depth, &extra[..], file.get_tag_u32(Tag::PhotometricInterpretation)) {
             (8, [2], Ok(1)) => grey_with_alpha(file),
@@ -223,6 +226,32 @@ fn decode_tiff(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> 
         image.pixels_mut().for_each(|pixel| pixel.0 = divided_by_alpha(pixel.0));
     }
     Ok((image, orientation))
+}
+
+/// What keeps the channels of a TIFF from being read as they are meant, by this program or by Pillow, in training.
+fn problem_of_channels(
+    file: &mut tiff::decoder::Decoder<Cursor<&[u8]>>,
+    extra: &[u16],
+) -> Option<&'static str> {
+    let mut tag = |tag, default| file.get_tag_u32(tag).unwrap_or(default);
+    let is_apart = tag(Tag::PlanarConfiguration, 1) == 2;
+    let kind = (tag(Tag::PhotometricInterpretation, 1), tag(Tag::SamplesPerPixel, 1));
+    let is_predicted = tag(Tag::Predictor, 1) != 1;
+    let is_known = match extra {
+        [] => true,
+        [first, others @ ..] => *first <= 2 && others.len() <= 2 && others.iter().all(|kind| *kind == 0),
+    };
+    match () {
+        _ if !is_known => Some("a TIFF with channels beside its colours that are no single alpha"),
+        _ if is_apart && !matches!(kind, (1, 1) | (2, 3)) => {
+            Some("a TIFF that stores its channels apart, and others than red, green and blue")
+        }
+        // The decoder takes such channels out before it undoes the prediction.
+        _ if is_predicted && extra.contains(&0) => {
+            Some("a TIFF with channels without a meaning, stored with a predictor")
+        }
+        _ => None,
+    }
 }
 
 /// Straight colours of associated ("premultiplied") ones, as Pillow rounds them.
@@ -242,18 +271,11 @@ fn grey_with_alpha(
     let (width, height) = file.dimensions().map_err(broken)?;
     check_size(width, height)?;
     let mut samples = DecodingResult::U8(Vec::new());
-    let layout = file.read_image_to_buffer(&mut samples).map_err(broken)?;
+    file.read_image_to_buffer(&mut samples).map_err(broken)?;
     let DecodingResult::U8(samples) = samples else { return Err(InputError::Deep) };
-    let pixels = match layout.plane_stride {
-        Some(stride) if layout.planes > 1 => {
-            let (grey, alpha) = samples.split_at(stride.get());
-            grey.iter().zip(alpha).flat_map(|(grey, alpha)| [*grey, *alpha]).collect()
-        }
-        _ => samples,
-    };
     let orientation =
         file.get_tag_u32(Tag::Orientation).ok().and_then(|tag| Orientation::from_exif(tag as u8));
-    let image = GrayAlphaImage::from_raw(width, height, pixels)
+    let image = GrayAlphaImage::from_raw(width, height, samples)
         .ok_or_else(|| InputError::Broken("its size is not that of its data".to_owned()))?;
     Ok((image.into(), orientation.unwrap_or(Orientation::NoTransforms)))
 }

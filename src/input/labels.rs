@@ -24,7 +24,7 @@ struct Row {
     places: Vec<Place>,
 }
 
-/// A file as the system knows it, and which image of it, if it is an array.
+/// A file as the system knows it, or its name if it is not there; and which image of it, if it is an array.
 type Place = (PathBuf, Option<usize>);
 
 impl Labels {
@@ -58,7 +58,12 @@ impl Labels {
             let line = row.position().map_or(0, csv::Position::line);
             let class = String::from_utf8_lossy(&row[class_column]).trim().to_owned();
             let file = PathBuf::from(os_string(&row[path_column]));
-            let places = [&folder.join(&file), &file].into_iter().filter_map(|path| place(path)).collect();
+            let mut places: Vec<_> =
+                [&folder.join(&file), &file].into_iter().filter_map(|path| place(path)).collect();
+            if places.is_empty() {
+                // No image has it, but it is not to be there twice with two classes either.
+                places.push((file.clone(), None));
+            }
             labels.add(Row { line, path: shown(&file), class, places })?;
         }
         Ok(labels)
@@ -93,12 +98,13 @@ impl Labels {
     /// How many rows match none of the images, and of how many.
     ///
     /// # Errors
-    /// [`InputError::Arrays`] if no row matches any image.
+    /// [`InputError::Arrays`] if there is no row, or none matches any image.
     pub fn unmatched(&self, items: &[Item]) -> Result<(usize, usize), InputError> {
         let places: HashSet<_> = items.iter().filter_map(place_of).collect();
         let is_matched = |row: &&Row| row.places.iter().any(|place| places.contains(place));
         let (matched, all) = (self.rows.iter().filter(is_matched).count(), self.rows.len());
         match self.nearest(items) {
+            None if all == 0 => Err(InputError::Arrays("has no rows".to_owned())),
             Some((row, item)) if matched == 0 => Err(InputError::Arrays(format!(
                 "0 of {all} rows match an image; nearest: line {} has {:?}, and an image is {item:?} (paths are taken as \
                  they are, or from the folder of the table)",

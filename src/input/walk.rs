@@ -73,16 +73,19 @@ fn has_suffix(path: &Path) -> bool {
     SUFFIXES.iter().any(|suffix| extension == *suffix)
 }
 
-/// What systems put beside people's files, whatever the case: macOS into zip files, Synology's and QNAP's servers, Windows.
-/// Training has the same list.
-const OF_SYSTEMS: [&str; 8] = [
+/// What systems put beside people's files, whatever the case: macOS into zip files, servers of Synology and QNAP, Windows,
+/// file systems of Linux. Training has the same list.
+const OF_SYSTEMS: [&str; 11] = [
     "__macosx",
     "@eadir",
     "#recycle",
+    "#snapshot",
     "@recycle",
     "$recycle.bin",
     "system volume information",
+    "lost+found",
     "thumbs.db",
+    "ehthumbs.db",
     "desktop.ini",
 ];
 

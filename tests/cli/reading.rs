@@ -123,6 +123,9 @@ fn a_table_gives_classes() {
     let said = refused("path,class\npictures/plain.png,1\npictures/none.png,1\n./pictures/plain.png,2\n");
     let lines = "line 2 has pictures/plain.png as 1, and line 4 has ./pictures/plain.png as 2";
     assert!(said.contains(&format!("gives an image two classes: {lines}")), "{said}");
+    let said = refused("path,class\nnone.png,1\npictures/plain.png,1\nnone.png,2\n");
+    assert!(said.contains("line 2 has none.png as 1, and line 4 has none.png as 2"), "{said}");
+    assert!(refused("path,class\n").contains("wrong.csv: has no rows"));
     let said = refused("path,class,Class\npictures/plain.png,1,2\n");
     assert!(said.contains("expected a first line with one column class, found path,class,Class"), "{said}");
     for path in [r"pictures\plain.png", "Pictures/Plain.PNG", "plain.png", " pictures/plain.png"] {
@@ -359,6 +362,12 @@ fn arrays_bring_their_classes() {
         [("arr_0", npy("|u1", &[3, 4, 8], &x)), ("arr_1", npy("<i8", &[3], &labels))]
     };
     assert_eq!(classes(&drawn([0, 2, 1])).0, by_index);
+    let [drawn_images, _] = drawn([0, 0, 0]);
+    let scores = ("arr_1", npy("<f4", &[3], &[0; 12]));
+    assert_eq!(classes(&[drawn_images, scores]).0, ["none"; 3]);
+    shell.put("twice.npz", &npz(&[images(), labels([0, 1, 2]), names(["a", "b", "a"])]));
+    let said = shell.error("eval -m grey.safetensors twice.npz");
+    assert!(said.contains("its array classes has \"a\" twice, expected different names"), "{said}");
     let (known, code) = classes(&[images(), labels([0, 99, 1])]);
     assert_eq!((known.len(), code), (2, 1));
 

@@ -54,12 +54,25 @@ def transparent() -> Image.Image:
     return image
 
 
-def with_extra(tiff: bytes, meaning: int) -> bytes:
-    """A TIFF whose fourth or second channel has another meaning: 0 none, 1 associated alpha, 2 straight alpha."""
-    tag = struct.pack("<HHI", 338, 3, 1)
+def with_tag(tiff: bytes, number: int, value: int) -> bytes:
+    """A TIFF with another value of a tag that it has, of one short number."""
+    tag = struct.pack("<HHI", number, 3, 1)
     assert tiff.count(tag) == 1
     at = tiff.index(tag) + len(tag)
-    return tiff[:at] + struct.pack("<H", meaning) + tiff[at + 2 :]
+    return tiff[:at] + struct.pack("<H", value) + tiff[at + 2 :]
+
+
+def with_extra(tiff: bytes, meaning: int) -> bytes:
+    """A TIFF whose fourth or second channel has another meaning: 0 none, 1 associated alpha, 2 straight alpha."""
+    return with_tag(tiff, 338, meaning)
+
+
+def grey_bits(depth: int, transparent: int) -> bytes:
+    """A PNG of few grey levels, of which one is transparent."""
+    rows = b"".join(b"\0" + bytes((37 * y + 11 * x) % 256 for x in range(WIDTH * depth // 8 + 1)) for y in range(HEIGHT))
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, 0, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"tRNS", struct.pack(">H", transparent)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 def multiplied(image: Image.Image) -> Image.Image:
@@ -168,6 +181,8 @@ def good() -> dict[str, bytes]:
         "ünï—💧.png": saved(rgb, "PNG"),
         os.fsdecode(b"not utf-8 \xff.png"): saved(rgb, "PNG"),
     }
+    for depth in (1, 2, 4, 8):
+        files[f"{depth} bits, one transparent.png"] = grey_bits(depth, 1)
     for path in (ROOT / "tests" / "images").iterdir():
         files[path.name] = path.read_bytes()
     trailer = b"\0\0ftyp\xff\xda\xff\xd8\xff\xdb\0" + bytes(range(256))
@@ -203,7 +218,8 @@ def good() -> dict[str, bytes]:
 
 def bad() -> dict[str, tuple[bytes, str]]:
     """Files that are refused, and how the reason begins."""
-    rgb, grey = picture(), picture().convert("L")
+    rgb, grey, alpha = picture(), picture().convert("L"), transparent()
+    predicted = saved(alpha, "TIFF", compression="tiff_adobe_deflate", tiffinfo={317: 2})
     broken = "is broken or cut off"
     deep = "has more than 8 bits a channel"
     unsupported = "is of a kind that is not supported"
@@ -230,6 +246,9 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "15 bits.bmp": (bmp15(), unsupported),
         "jpeg.tiff": (saved(rgb, "TIFF", compression="jpeg"), unsupported),
         "palette.tiff": (saved(rgb.quantize(17), "TIFF"), unsupported),
+        "unknown channel.tiff": (with_extra(saved(alpha, "TIFF"), 999), unsupported),
+        "channel without a meaning.tiff": (with_extra(predicted, 0), unsupported),
+        "alpha apart.tiff": (with_tag(saved(alpha, "TIFF"), 284, 2), unsupported),
         "huge.png": (
             saved(grey, "PNG").replace(
                 png_chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 0, 0, 0, 0)),

@@ -1,12 +1,23 @@
-//! Memory that control groups leave to this process: Slurm, Docker and Kubernetes nest them, and the least limit counts.
+//! Memory that limits leave to this process: those of control groups, which Slurm, Docker and Kubernetes nest, and that of
+//! addresses, which batch systems set (`ulimit -v`). The least counts.
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes that may still be taken; none where no group has a limit.
+/// Bytes that may still be taken; none where there is no limit.
 pub fn free_memory() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    free_in(Path::new("/sys/fs/cgroup"), &groups)
+    let read = |name: &str| fs::read_to_string(Path::new("/proc/self").join(name)).unwrap_or_default();
+    let of_groups = free_in(Path::new("/sys/fs/cgroup"), &read("cgroup"));
+    of_groups.into_iter().chain(free_addresses(&read("limits"), &read("status"))).min()
+}
+
+fn free_addresses(limits: &str, status: &str) -> Option<u64> {
+    let number_after = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let used = 1024 * number_after(status, "VmSize:")?;
+    Some(number_after(limits, "Max address space")?.saturating_sub(used))
 }
 
 /// Of the groups that a process is in, as `/proc/self/cgroup` lists them, and of those around them. Within a container,
@@ -48,9 +59,11 @@ impl Files {
         let limit: u64 = read(self.limit)?.trim().parse().ok()?;
         let used: u64 = read(self.used)?.trim().parse().ok()?;
         let stat = read("memory.stat").unwrap_or_default();
-        let reclaimable =
-            stat.lines().find_map(|line| line.strip_prefix(self.reclaimable)?.trim().parse().ok());
-        Some(limit.saturating_sub(used.saturating_sub(reclaimable.unwrap_or(0))))
+        let of_stat =
+            |name| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        // The first version also says the least limit of the groups around, which a container does not see.
+        let limit = limit.min(of_stat("hierarchical_memory_limit ").unwrap_or(u64::MAX));
+        Some(limit.saturating_sub(used.saturating_sub(of_stat(self.reclaimable).unwrap_or(0))))
     }
 }
 
@@ -84,6 +97,16 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_of_addresses() {
+        let limits =
+            "Limit   Soft Limit  Hard Limit  Units\nMax address space  5000000  unlimited  bytes\n";
+        let status = "Name:\tpixelcnn\nVmPeak:\t 4000 kB\nVmSize:\t  2000 kB\n";
+        assert_eq!(free_addresses(limits, status), Some(5_000_000 - 2_048_000));
+        assert_eq!(free_addresses(&limits.replace("5000000", "1000000"), status), Some(0));
+        assert_eq!(free_addresses(&limits.replace("5000000", "unlimited"), status), None);
+    }
+
+    #[test]
     fn groups_of_the_first_version() {
         let root = tempfile::tempdir().unwrap();
         let group = |limit, used| [("memory.limit_in_bytes", limit), ("memory.usage_in_bytes", used)];
@@ -92,5 +115,9 @@ mod tests {
         put(&root.path().join("memory/pod/one"), &group("2000\n", "100\n"));
         let groups = "12:cpu,cpuacct:/other\n11:memory:/pod/one\n0::/\n";
         assert_eq!(free_in(root.path(), groups), Some(600));
+        // A container, which sees its own group alone.
+        let stat = [("memory.stat", "cache 3\nhierarchical_memory_limit 300\ntotal_inactive_file 2\n")];
+        put(&root.path().join("memory"), &stat);
+        assert_eq!(free_in(root.path(), "11:memory:/kubepods/one\n"), Some(297));
     }
 }
