@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::engine::cpu::{CpuEngine, startable_threads};
 use crate::model::Model;
 
-use super::gpu::{self, Adapter};
+use super::gpu::{self, Adapter, Pick};
 use super::text::{note, say};
 
 #[derive(clap::Args)]
@@ -89,19 +89,19 @@ impl EngineArgs {
         names.iter().map(|name| self.choose_one(name, threads, model, images)).collect()
     }
 
-    /// An error of the device, with the variable that named it, if one did.
-    fn of_variable(&self, error: anyhow::Error) -> anyhow::Error {
-        match std::env::var(DEVICE) {
+    /// The adapters that a name means, or none for the CPU engine. Errors name the variable, if it is from there.
+    pub fn adapters(&self, device: &str) -> Result<(Vec<Adapter>, Pick)> {
+        gpu::choose(device).map_err(|error| match std::env::var(DEVICE) {
             Ok(value) if value == self.device => error.context(format!("{DEVICE}={value}")),
             _ => error,
-        }
+        })
     }
 
     fn choose_one(&self, device: &str, threads: usize, model: &Model, images: usize) -> Result<Devices> {
         let is_auto = device == "auto";
         let (adapters, pick) = match is_auto {
             true => gpu::choose_for(model, images, self.threads())?,
-            false => gpu::choose(device).map_err(|error| self.of_variable(error))?,
+            false => self.adapters(device)?,
         };
         if pick.is_surprise {
             match adapters[..] {

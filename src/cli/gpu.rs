@@ -46,7 +46,8 @@ fn variables_that_leave_none() -> Option<String> {
     match &adapter::enumerate(&Search::default())[..] {
         [] => None,
         [first, others @ ..] => Some(format!(
-            "{shown} leaves none of the {} adapters ({}{})",
+            "{shown} {} none of the {} adapters ({}{})",
+            if set.len() == 1 { "leaves" } else { "leave" },
             others.len() + 1,
             first.description(),
             if others.is_empty() { "" } else { ", …" }

@@ -24,6 +24,8 @@ fn the_variable_of_the_device() {
     shell.environment = vec![("PIXELCNN_DEVICE", "voodoo".to_owned())];
     let said = shell.error("sample -m grey.safetensors -n 1");
     assert!(said.starts_with("error: PIXELCNN_DEVICE=voodoo: there is no device \"voodoo\""), "{said}");
+    let said = shell.error("verify -m grey.safetensors");
+    assert!(said.starts_with("error: PIXELCNN_DEVICE=voodoo: there is no device"), "{said}");
     assert!(shell.error("sample --device magic").starts_with("error: there is no device"));
 }
 
