@@ -117,8 +117,9 @@ def problem_of_channels(tags: Any) -> str | None:
     extra = tags.get(338, ())
     if extra and (extra[0] > 2 or len(extra) > 3 or any(extra[1:])):
         return "a TIFF with channels beside its colours that are no single alpha"
-    if tags.get(284, 1) == 2 and (tags.get(262, 1), tags.get(277, 1)) not in ((1, 1), (2, 3)):
-        return "a TIFF that stores its channels apart, and others than red, green and blue"
+    apart = ((1, 1, ()), (2, 3, ()), (2, 4, (2,)))
+    if tags.get(284, 1) == 2 and (tags.get(262, 1), tags.get(277, 1), tuple(extra)) not in apart:
+        return "a TIFF that stores its channels apart, and others than red, green, blue and straight alpha"
     if tags.get(317, 1) != 1 and 0 in extra:
         return "a TIFF with channels without a meaning, stored with a predictor"
     return None

@@ -243,9 +243,9 @@ fn problem_of_channels(
     };
     match () {
         _ if !is_known => Some("a TIFF with channels beside its colours that are no single alpha"),
-        _ if is_apart && !matches!(kind, (1, 1) | (2, 3)) => {
-            Some("a TIFF that stores its channels apart, and others than red, green and blue")
-        }
+        _ if is_apart && !matches!((kind, extra), ((1, 1) | (2, 3), []) | ((2, 4), [2])) => Some(
+            "a TIFF that stores its channels apart, and others than red, green, blue and straight alpha",
+        ),
         // The decoder takes such channels out before it undoes the prediction.
         _ if is_predicted && extra.contains(&0) => {
             Some("a TIFF with channels without a meaning, stored with a predictor")

@@ -69,10 +69,25 @@ def with_extra(tiff: bytes, meaning: int) -> bytes:
 
 def grey_bits(depth: int, transparent: int) -> bytes:
     """A PNG of few grey levels, of which one is transparent."""
-    rows = b"".join(b"\0" + bytes((37 * y + 11 * x) % 256 for x in range(WIDTH * depth // 8 + 1)) for y in range(HEIGHT))
+    length = -(-WIDTH * depth // 8)
+    rows = b"".join(b"\0" + bytes((37 * y + 11 * x) % 256 for x in range(length)) for y in range(HEIGHT))
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, 0, 0, 0, 0)
     chunks = (b"IHDR", header), (b"tRNS", struct.pack(">H", transparent)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def stored_apart(image: Image.Image, meaning: int) -> bytes:
+    """A TIFF with a plane for each of the four channels, and what the last means."""
+    planes = np.asarray(image).transpose(2, 0, 1).tobytes()
+    height, width, size = *np.asarray(image).shape[:2], len(planes) // 4
+    lists = {258: [8] * 4, 273: [8 + 4 * 12 + size * i for i in range(4)], 279: [size] * 4}
+    numbers = {256: width, 257: height, 259: 1, 262: 2, 277: 4, 278: height, 284: 2, 338: meaning}
+    at = {tag: 8 + 16 * i for i, tag in enumerate(lists)}
+    entries = {tag: struct.pack("<HHII", tag, 4, 4, at[tag]) for tag in lists}
+    entries |= {tag: struct.pack("<HHIHH", tag, 3, 1, number, 0) for tag, number in numbers.items()}
+    values = b"".join(struct.pack("<4I", *values) for values in lists.values())
+    directory = struct.pack("<H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(values) + len(planes)) + values + planes + directory
 
 
 def multiplied(image: Image.Image) -> Image.Image:
@@ -156,6 +171,7 @@ def good() -> dict[str, bytes]:
         "associated lzw.tiff": with_extra(saved(multiplied(alpha), "TIFF", compression="tiff_lzw"), 1),
         "associated turned.tiff": with_extra(saved(multiplied(alpha), "TIFF", tiffinfo={ORIENTATION: 3}), 1),
         "brighter than associated.tiff": with_extra(saved(alpha, "TIFF"), 1),
+        "alpha apart.tiff": stored_apart(alpha, 2),
         "no alpha.tiff": with_extra(saved(alpha, "TIFF"), 0),
         "packbits.tiff": saved(rgb, "TIFF", compression="packbits"),
         "bits.tiff": saved(grey.convert("1"), "TIFF"),
@@ -248,7 +264,7 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "palette.tiff": (saved(rgb.quantize(17), "TIFF"), unsupported),
         "unknown channel.tiff": (with_extra(saved(alpha, "TIFF"), 999), unsupported),
         "channel without a meaning.tiff": (with_extra(predicted, 0), unsupported),
-        "alpha apart.tiff": (with_tag(saved(alpha, "TIFF"), 284, 2), unsupported),
+        "associated alpha apart.tiff": (stored_apart(multiplied(alpha), 1), unsupported),
         "huge.png": (
             saved(grey, "PNG").replace(
                 png_chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 0, 0, 0, 0)),
