@@ -82,6 +82,26 @@ fn arrays() {
     fuzz("array", &array_files(), read, |length| 2048 * length + (8 << 20));
 }
 
+#[test]
+fn tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fuzzed.csv");
+    let image = [folder.path().join("a.png")];
+    fs::write(&image[0], "").unwrap();
+    let found = input::find(&Request { paths: &image, recursive: false, array: None, levels: 256 });
+    let read = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let table = input::Labels::read(&path).map_err(|error| error.to_string())?;
+        table.unmatched(&found.items).map(drop).map_err(|error| error.to_string())
+    };
+    let tables = [
+        "path,class\na.png,cat\na.png,cat\nb.png#7,dog\n",
+        "\u{feff}Class,path\n\"a, b\",./a.png\r\n\"c\nd\",b\\c.png\r\n",
+    ];
+    // Rows, each with its places, which are far longer than a cell can be.
+    fuzz("table", &tables.map(|table| table.as_bytes().to_vec()), read, |length| 4096 * length + (8 << 20));
+}
+
 /// Gives a reader damaged files, until the time is over.
 fn fuzz(
     target: &str,
@@ -345,19 +365,28 @@ fn array_files() -> Vec<Vec<u8>> {
         file
     };
     let images = npy("|u1", "(2, 2, 3, 3)", &[9; 36]);
+    let labels = npy("<i8", "(2,)", &[0; 16]);
+    let about = r#"{"class_names":"{\"0\":\"cat\",\"7\":\"dog\"}","model":"m"}"#;
+    let codes: Vec<_> = about.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
     let members = [
         ("x.npy", images.clone()),
-        ("y.npy", npy("<i8", "(2,)", &[0; 16])),
+        ("y.npy", labels.clone()),
         ("classes.npy", npy("<U1", "(2,)", &[97, 0, 0, 0, 98, 0, 0, 0])),
     ];
-    let packed = |method| {
+    let drawn = [
+        ("arr_0.npy", images.clone()),
+        ("arr_1.npy", labels),
+        ("pixelcnn.npy", npy(&format!("<U{}", about.len()), "()", &codes)),
+    ];
+    let packed = |members: &[(&str, Vec<u8>)], method| {
         let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, data) in &members {
+        for (name, data) in members {
             let options = zip::write::SimpleFileOptions::default().compression_method(method);
             zip.start_file(*name, options).unwrap();
             zip.write_all(data).unwrap();
         }
         zip.finish().unwrap().into_inner()
     };
-    vec![packed(zip::CompressionMethod::Stored), packed(zip::CompressionMethod::Deflated), images]
+    let (stored, deflated) = (zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated);
+    vec![packed(&members, stored), packed(&members, deflated), packed(&drawn, stored), images]
 }

@@ -86,6 +86,8 @@ def read(data: bytes, kind: str) -> Any:
             raise TrainingError("is broken or cut off: its data ends too early")
         # Pillow turns a TIFF by itself.
         turn = None if kind == "TIFF" else TURNS.get(orientation(image))
+        if kind == "PNG":
+            scale_transparent_grey(image, data)
         picture = flat(image)
         if frame:
             # Where no frame lies on the screen of a GIF, Pillow shows a colour that no other program shows.
@@ -99,6 +101,8 @@ def unlike_the_program(image: Any, data: bytes) -> str | None:
     """What the program does not read, or makes other levels of."""
     if image.format == "TIFF" and image.mode in ("P", "PA", "F"):
         return f"a TIFF of mode {image.mode}"
+    if image.format == "TIFF" and (problem := problem_of_channels(image.tag_v2)):
+        return problem
     if image.format == "TIFF" and image.info.get("compression") in ("jpeg", "tiff_jpeg"):
         return "a TIFF that holds a JPEG"
     if image.format == "BMP" and data[28:30] == b"\x10\0":
@@ -106,6 +110,27 @@ def unlike_the_program(image: Any, data: bytes) -> str | None:
     if image.format == "PPM" and 255 != maximum(data) < 256:
         return f"a PNM with a maximum of {maximum(data)}"
     return None
+
+
+def problem_of_channels(tags: Any) -> str | None:
+    """What keeps the channels of a TIFF from being read as they are meant, by Pillow or by the program."""
+    extra = tags.get(338, ())
+    if extra and (extra[0] > 2 or len(extra) > 3 or any(extra[1:])):
+        return "a TIFF with channels beside its colours that are no single alpha"
+    apart = ((1, 1, ()), (2, 3, ()), (2, 4, (2,)))
+    if tags.get(284, 1) == 2 and (tags.get(262, 1), tags.get(277, 1), tuple(extra)) not in apart:
+        return "a TIFF that stores its channels apart, and others than red, green, blue and straight alpha"
+    if tags.get(317, 1) != 1 and 0 in extra:
+        return "a TIFF with channels without a meaning, stored with a predictor"
+    return None
+
+
+def scale_transparent_grey(image: Any, data: bytes) -> None:
+    """Where grey has fewer than 8 bits, Pillow spreads the levels over 8, but not the one that is transparent."""
+    depth, colour, level = data[24], data[25], image.info.get("transparency")
+    if colour == 0 and depth < 8 and isinstance(level, int):
+        most = (1 << depth) - 1
+        image.info["transparency"] = (level & most) * (255 // most)
 
 
 def is_deep(image: Any, data: bytes) -> bool:

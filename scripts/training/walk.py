@@ -17,6 +17,14 @@ from . import TrainingError
 SUFFIXES = ("bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
 
 
+# What systems put beside people's files, whatever the case: macOS into zip files, servers of Synology and QNAP,
+# Windows, file systems of Linux. The program has the same list.
+OF_SYSTEMS = (
+    "__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information",
+    "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini",
+)  # fmt: skip
+
+
 class Found(NamedTuple):
     files: list[Path]
     passed_over: list[tuple[Path, str]]
@@ -71,8 +79,8 @@ def has_suffix(path: Path) -> bool:
 
 
 def is_hidden(path: Path) -> bool:
-    """Leading dots hide files everywhere but on Windows; macOS puts __MACOSX into its zip files."""
-    return path.name.startswith(".") or path.name == "__MACOSX"
+    """Whether a file or folder is none of the user's data. Leading dots hide files everywhere but on Windows."""
+    return path.name.startswith(".") or path.name.lower() in OF_SYSTEMS
 
 
 def why_unreadable(path: Path, error: OSError) -> str:

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::engine::cpu::{CpuEngine, startable_threads};
 use crate::model::Model;
 
-use super::gpu::{self, Adapter};
+use super::gpu::{self, Adapter, Pick};
 use super::text::{note, say};
 
 #[derive(clap::Args)]
@@ -15,7 +15,7 @@ pub struct EngineArgs {
     /// or a part of the name of an adapter that `pixelcnn devices` lists; commands that go
     /// through images take several, as a comma list, or all-gpus
     #[arg(long, value_name = "DEVICE", default_value = "auto", allow_negative_numbers = true)]
-    #[arg(env = "PIXELCNN_DEVICE", hide_env_values = true)]
+    #[arg(env = DEVICE, hide_env_values = true, value_parser = parse_device)]
     pub device: String,
 
     /// Threads of the CPU engine [default: as many as the machine runs at once]
@@ -27,6 +27,14 @@ pub struct EngineArgs {
 enum Threads {
     Auto,
     Number(usize),
+}
+
+/// The variable that says which device, where `--device` does not.
+const DEVICE: &str = "PIXELCNN_DEVICE";
+
+/// An empty text, as of a variable that is set to nothing, chooses no device.
+fn parse_device(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(if text.trim().is_empty() { "auto" } else { text }.to_owned())
 }
 
 fn parse_threads(text: &str) -> Result<Threads, String> {
@@ -81,11 +89,19 @@ impl EngineArgs {
         names.iter().map(|name| self.choose_one(name, threads, model, images)).collect()
     }
 
+    /// The adapters that a name means, or none for the CPU engine. Errors name the variable, if it is from there.
+    pub fn adapters(&self, device: &str) -> Result<(Vec<Adapter>, Pick)> {
+        gpu::choose(device).map_err(|error| match std::env::var(DEVICE) {
+            Ok(value) if value == self.device => error.context(format!("{DEVICE}={value}")),
+            _ => error,
+        })
+    }
+
     fn choose_one(&self, device: &str, threads: usize, model: &Model, images: usize) -> Result<Devices> {
         let is_auto = device == "auto";
         let (adapters, pick) = match is_auto {
             true => gpu::choose_for(model, images, self.threads())?,
-            false => gpu::choose(device)?,
+            false => self.adapters(device)?,
         };
         if pick.is_surprise {
             match adapters[..] {

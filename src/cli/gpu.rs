@@ -2,7 +2,7 @@
 
 use std::env;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::engine::cost::{Device, predicted};
@@ -25,21 +25,57 @@ fn open(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result
 
 /// The adapters that `--device` means, the first to be tried first, or none for the CPU engine; and why.
 pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
-    Ok(adapter::choose(device, None, &Search::from_environment())?)
+    let is_cpu = device.trim().eq_ignore_ascii_case("cpu");
+    let variables = if is_cpu { None } else { variables_that_leave_none() };
+    let found = adapter::choose(device, None, &Search::from_environment());
+    match variables {
+        Some(variables) => Ok(found.context(variables)?),
+        None => Ok(found?),
+    }
+}
+
+/// Says which of wgpu's environment variables leave no adapter, where there is one without them.
+fn variables_that_leave_none() -> Option<String> {
+    let is_set = |name: &&str| env::var(name).is_ok_and(|value| !value.trim().is_empty());
+    let set: Vec<_> = ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"].into_iter().filter(is_set).collect();
+    if set.is_empty() || !adapter::enumerate(&Search::from_environment()).is_empty() {
+        return None;
+    }
+    let shown = set.iter().map(|name| format!("{name}={}", env::var(name).unwrap_or_default()));
+    let shown = shown.collect::<Vec<_>>().join(" and ");
+    match &adapter::enumerate(&Search::default())[..] {
+        [] => None,
+        [first, others @ ..] => Some(format!(
+            "{shown} {} none of the {} adapters ({}{})",
+            if set.len() == 1 { "leaves" } else { "leave" },
+            others.len() + 1,
+            first.description(),
+            if others.is_empty() { "" } else { ", …" }
+        )),
+    }
+}
+
+fn warn() {
+    if let Some(variables) = variables_that_leave_none() {
+        super::say(&format!("warning: {variables}"));
+    }
 }
 
 /// The same for `--device auto`, for drawing so many images with so many threads on the CPU.
 pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<Adapter>, Pick)> {
+    warn();
     Ok(adapter::choose_for(model, images, threads, &Search::from_environment())?)
 }
 
 /// The adapters of all hardware GPUs.
 pub fn all() -> Result<Vec<Adapter>> {
+    warn();
     Ok(adapter::all_gpus(&Search::from_environment())?)
 }
 
 /// All adapters, and what `--device auto` means.
 pub fn list() -> Result<(Vec<Adapter>, Pick)> {
+    warn();
     let adapters = adapter::enumerate(&Search::from_environment());
     let found: Vec<_> = adapters.iter().map(|adapter| adapter.description().clone()).collect();
     let auto = adapter::pick("auto", &found, None)?;

@@ -186,12 +186,23 @@ impl InputArgs {
                 .collect());
         }
         if names.is_empty() {
+            if let Some(path) = &self.labels {
+                bail!(
+                    "--labels {}: model {} was trained without classes (leave --labels out)",
+                    path.display(),
+                    model.name
+                );
+            }
             return Ok(items.iter().map(|_| Ok(None)).collect());
         }
         let mut of_items: Vec<_> = match &self.labels {
             None => items.iter().map(|item| item.class(names).map_err(Into::into)).collect(),
             Some(path) => {
-                let table = Labels::read(path).with_context(|| format!("--labels {}", path.display()))?;
+                let context = || format!("--labels {}", path.display());
+                let table = Labels::read(path).with_context(context)?;
+                if let (unmatched @ 1.., all) = table.unmatched(items).with_context(context)? {
+                    super::say(&format!("note: --labels: {unmatched} of {all} rows match no image"));
+                }
                 items
                     .iter()
                     .map(|item| table.class(item).map(|name| labelled(name, names)).transpose())

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::model::{self, Config, Model, ModelError};
+use crate::output::chart::{self, Chart};
 use crate::output::file;
 
 use engine::{EngineArgs, machine_threads};
@@ -347,6 +348,15 @@ fn all<const N: usize>(results: [Result<()>; N]) -> Result<()> {
         1 => Err(errors.remove(0)),
         _ => bail!("{}", errors.iter().map(one_line).collect::<Vec<_>>().join("; and ")),
     }
+}
+
+/// Writes a chart, and says which names no font has.
+fn write_chart(path: &Path, drawn: &impl Chart) -> Result<()> {
+    let replaced = chart::write(path, drawn)?;
+    if !replaced.is_empty() {
+        note(&format!("note: no font for these names is installed; the chart has {}", replaced.join(", ")));
+    }
+    Ok(())
 }
 
 /// Writes rows of cells as a CSV file.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use unicode_width::UnicodeWidthStr;
 
 use super::hints::hint;
 
@@ -58,8 +59,50 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Fails if the caller has closed stdout. Rust's runtime opens /dev/null in its place, where all would be lost.
+pub fn check_stdout() -> Result<()> {
+    anyhow::ensure!(
+        !at_start::stdout_is_closed(),
+        "stdout is closed, so that there is nowhere to write to"
+    );
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+mod at_start {
+    use std::hint::black_box;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static IS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+    /// Called before Rust's runtime.
+    #[used]
+    #[unsafe(link_section = ".init_array")]
+    static LOOK: extern "C" fn() = look;
+
+    extern "C" fn look() {
+        // SAFETY: it only asks.
+        let is_closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } == -1;
+        IS_CLOSED.store(is_closed, Ordering::Relaxed);
+    }
+
+    pub fn stdout_is_closed() -> bool {
+        // Otherwise the linker might leave it out.
+        black_box(&LOOK);
+        IS_CLOSED.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod at_start {
+    pub fn stdout_is_closed() -> bool {
+        false
+    }
+}
+
 /// Writes a result to stdout, whose reader may have seen enough (`pixelcnn inspect | head`).
 pub fn print(text: &str) -> Result<()> {
+    check_stdout()?;
     match io::stdout().lock().write_all(shown(text).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to stdout"),
         _ => Ok(()),
@@ -84,14 +127,14 @@ pub fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
     let is_number =
         |row: &Row, i: usize| row.as_ref()[i].starts_with(|c: char| c.is_ascii_digit() || c == '-');
     let column = |i: usize| {
-        let width = rows.iter().map(|row| row.as_ref()[i].chars().count()).max().unwrap_or(0);
+        let width = rows.iter().map(|row| row.as_ref()[i].width()).max().unwrap_or(0);
         (width, rows.iter().skip(1).all(|row| is_number(row, i)))
     };
     let columns: Vec<_> = (0..rows.first().map_or(0, |row| row.as_ref().len())).map(column).collect();
     let line = |row: &Row| {
-        let cells = row.as_ref().iter().zip(&columns).map(|(cell, &(width, right))| match right {
-            true => format!("{cell:>width$}"),
-            false => format!("{cell:<width$}"),
+        let cells = row.as_ref().iter().zip(&columns).map(|(cell, &(width, right))| {
+            let blank = " ".repeat(width - cell.width());
+            if right { blank + cell } else { cell.clone() + &blank }
         });
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
@@ -108,6 +151,12 @@ mod tests {
         assert_eq!(shown("plain, élan\n\t"), "plain, élan\n\t");
         assert_eq!(shown("a\u{1b}[31mb\r\u{9b}\0"), r"a\u001b[31mb\u000d\u009b\u0000");
         assert_eq!(printable("two\nlines"), "two lines");
+    }
+
+    #[test]
+    fn tables_are_aligned_where_characters_are_wide() {
+        let rows = [["class", "n"], ["猫", "10"], ["cat", "2"]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(&rows), "class   n\n猫     10\ncat     2\n");
     }
 
     #[test]

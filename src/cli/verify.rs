@@ -271,7 +271,7 @@ impl Images {
 
 /// The engine on the chosen GPU, or why there is none.
 fn gpu_engine(args: &Args, model: &Model, shape: &Shape) -> Result<Result<Box<dyn Engine>, String>> {
-    let (adapters, pick) = gpu::choose(&args.engine.device)?;
+    let (adapters, pick) = args.engine.adapters(&args.engine.device)?;
     let Some(adapter) = adapters.first() else {
         let else_way = match cfg!(feature = "gpu") {
             true => " (--device gpu takes any adapter, a software one too)",

@@ -1,9 +1,9 @@
 //! Images in NumPy's files: `.npy`, one array, and `.npz`, a zip file of them.
 //!
-//! Images are uint8 `[N, H, W]` or `[N, H, W, C]`. In an `.npz` the labels of `x…` are `y…`, and `classes`
-//! holds the names of the classes.
+//! Images are uint8 `[N, H, W]` or `[N, H, W, C]`. In an `.npz` the labels of `x…` are `y…`, those of `arr_0` are
+//! `arr_1`, and `classes` holds the names of the classes, or what this program says of images that it drew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
@@ -107,7 +107,7 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
     };
     let Some(images) = values(chosen) else { unreachable!("its header has been read") };
     let (header, pixels) = images?;
-    let labels = match chosen.strip_prefix('x').map(|rest| format!("y{rest}")) {
+    let labels = match labels_of(chosen, &headers) {
         Some(name) => match values(&name).transpose()? {
             Some((of, bytes)) => {
                 Some(of.labels(&bytes, header.shape[0]).map_err(|error| within(&name, &error))?)
@@ -116,11 +116,45 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
         },
         None => None,
     };
-    let names = match values("classes").transpose()? {
-        Some((of, bytes)) => Some(of.texts(&bytes).map_err(|error| within("classes", &error))?),
-        None => None,
+    let names = match (values("classes").transpose()?, values("pixelcnn").transpose()?) {
+        (Some((of, bytes)), _) => {
+            let names = of.texts(&bytes).and_then(different);
+            Some(names.map_err(|error| within("classes", &error))?)
+        }
+        (None, Some((of, bytes))) => of.texts(&bytes).ok().and_then(|about| own_classes(about.first()?)),
+        (None, None) => None,
     };
     Array::new(header, pixels, levels, labels, names)
+}
+
+/// The array with the labels of an array of images: as people name them, or as evaluators and this program do. Without names
+/// an array beside the images can be anything, such as scores.
+fn labels_of(images: &str, headers: &BTreeMap<String, Header>) -> Option<String> {
+    match images {
+        "arr_0" => {
+            let is_list = |of: &Header| of.shape.len() == 1 && matches!(of.kind(), Some(('u' | 'i', _)));
+            headers.get("arr_1").is_some_and(is_list).then(|| "arr_1".to_owned())
+        }
+        _ => images.strip_prefix('x').map(|rest| format!("y{rest}")),
+    }
+}
+
+/// Of two classes of one name, labels would mean either.
+fn different(names: Vec<String>) -> Result<Vec<String>, InputError> {
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(twice) => Err(InputError::Arrays(format!("has {twice:?} twice, expected different names"))),
+        None => Ok(names),
+    }
+}
+
+/// The names of classes in what this program says of images that it drew, by number; those without images have none.
+fn own_classes(about: &str) -> Option<Vec<String>> {
+    const MOST: usize = 1 << 16;
+    let about: BTreeMap<String, String> = serde_json::from_str(about).ok()?;
+    let by_number: BTreeMap<usize, String> = serde_json::from_str(about.get("class_names")?).ok()?;
+    let count = by_number.keys().last().filter(|&&last| last < MOST)? + 1;
+    Some((0..count).map(|number| by_number.get(&number).cloned().unwrap_or_default()).collect())
 }
 
 fn within(name: &str, error: &InputError) -> InputError {
@@ -344,7 +378,7 @@ impl Header {
             _ => None,
         };
         match (&self.shape[..], self.kind()) {
-            ([_], Some((_, size @ 1..))) => {
+            ([_] | [], Some((_, size @ 1..))) => {
                 let texts =
                     bytes.chunks(size).map(|text| Some(decode(text)?.trim_end_matches('\0').to_owned()));
                 texts.collect::<Option<_>>().ok_or_else(wrong)

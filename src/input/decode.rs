@@ -5,11 +5,14 @@ use std::io::Cursor;
 use image::codecs::pnm::PnmDecoder;
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+    DynamicImage, ExtendedColorType, GrayAlphaImage, ImageDecoder, ImageError, ImageFormat, ImageReader,
+    Limits, RgbImage,
 };
 use libjpeg_turbo_rs as jpeg;
+use tiff::decoder::DecodingResult;
+use tiff::tags::Tag;
 
-use super::InputError;
+use super::{InputError, planes};
 
 /// Larger images are refused before memory is taken for them.
 pub const MOST_PIXELS: u64 = 1 << 27;
@@ -53,13 +56,14 @@ pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
         return Err(InputError::Unknown);
     }
     let (mut image, orientation) = match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => decode_jpeg(bytes)?,
+        // What follows its end, such as the video of a motion photo, is none of the picture.
+        Ok(ImageFormat::Jpeg) => decode_jpeg(&bytes[..end_of_jpeg(bytes).unwrap_or(bytes.len())])?,
+        Ok(ImageFormat::Tiff) => decode_tiff(bytes)?,
         Ok(
             format @ (ImageFormat::Png
             | ImageFormat::WebP
             | ImageFormat::Gif
             | ImageFormat::Bmp
-            | ImageFormat::Tiff
             | ImageFormat::Pnm),
         ) => decode_other(bytes, format)?,
         _ => return Err(InputError::Unknown),
@@ -79,14 +83,30 @@ pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
 /// Whether a file has its end. Decoders are content once they have all pixels, and so with a file that was
 /// cut off shortly before.
 fn has_end(bytes: &[u8]) -> bool {
-    let last = |what: &[u8]| bytes.windows(what.len()).rposition(|window| window == what);
     match *bytes {
-        [0xff, 0xd8, ..] => last(&[0xff, 0xd9]) > last(&[0xff, 0xda]),
-        [0x89, b'P', ..] => last(b"\0\0\0\0IEND").is_some(),
+        [0xff, 0xd8, ..] => end_of_jpeg(bytes).is_some(),
+        [0x89, b'P', ..] => bytes.windows(8).any(|window| window == b"\0\0\0\0IEND"),
         [b'R', b'I', b'F', b'F', a, b, c, d, ..] => {
             bytes.len() as u64 >= 8 + u64::from(u32::from_le_bytes([a, b, c, d]))
         }
         _ => true,
+    }
+}
+
+/// Where a JPEG ends, by its markers; none if its end is not there.
+fn end_of_jpeg(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        // The next marker: data of a scan, and what should not be there, comes before it; 0 and restarts are of a scan.
+        at += bytes
+            .get(at..)?
+            .windows(2)
+            .position(|two| two[0] == 0xff && !matches!(two[1], 0 | 1 | 0xd0..=0xd8 | 0xff))?;
+        if bytes[at + 1] == 0xd9 {
+            return Some(at + 2);
+        }
+        let length = bytes.get(at + 2..at + 4)?;
+        at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
     }
 }
 
@@ -114,6 +134,7 @@ fn brief(error: &dyn std::fmt::Display) -> String {
 fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> {
     let broken = |error: jpeg::JpegError| match error {
         jpeg::JpegError::UnexpectedEof => InputError::Broken("its data ends too early".to_owned()),
+        jpeg::JpegError::Unsupported(what) => InputError::Unsupported(brief(&what)),
         error => InputError::Broken(brief(&error)),
     };
     let mut decoder = jpeg::Decoder::new(bytes).map_err(broken)?;
@@ -126,29 +147,33 @@ fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> 
         _ => decoder.set_output_format(jpeg::PixelFormat::Rgb),
     }
     let exif = decoder.exif_orientation();
-    let image = decoder.decode_image().map_err(broken)?;
-    let rgb = RgbImage::from_raw(image.width as u32, image.height as u32, image.data);
+    let (width, height) = (decoder.header().width.into(), decoder.header().height.into());
+    let rgb = match planes::is_luma_coarse(decoder.header()) {
+        true => planes::decode_rgb(decoder).map_err(broken)?,
+        false => decoder.decode_image().map_err(broken)?.data,
+    };
+    let rgb = RgbImage::from_raw(width, height, rgb);
     let rgb = rgb.ok_or_else(|| InputError::Broken("its size is not that of its data".to_owned()))?;
     Ok((rgb.into(), exif.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)))
 }
 
-fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), InputError> {
-    let broken = |error: ImageError| match error {
+fn refused(error: ImageError) -> InputError {
+    match error {
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             InputError::Broken("its data ends too early".to_owned())
         }
         ImageError::Unsupported(error) => InputError::Unsupported(brief(&error)),
         error => InputError::Broken(brief(&error)),
-    };
-    if format == ImageFormat::Tiff && is_jpeg_in_tiff(bytes) {
-        return Err(InputError::Unsupported("a TIFF that holds a JPEG".to_owned()));
     }
+}
+
+fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), InputError> {
     if format == ImageFormat::Bmp && bytes.get(28..30) == Some(&[16, 0]) {
         return Err(InputError::Unsupported("a BMP of 16 bits a pixel".to_owned()));
     }
     // Bitmaps have no maximum.
     if format == ImageFormat::Pnm && !matches!(bytes, [_, b'1' | b'4', ..]) {
-        match PnmDecoder::new(bytes).map_err(broken)?.into_inner().1.maximal_sample() {
+        match PnmDecoder::new(bytes).map_err(refused)?.into_inner().1.maximal_sample() {
             255 => {}
             256.. => return Err(InputError::Deep),
             most => return Err(InputError::Unsupported(format!("a PNM with a maximum of {most}"))),
@@ -158,7 +183,7 @@ fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orie
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(8 * MOST_PIXELS);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let mut decoder = reader.into_decoder().map_err(refused)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
     if matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16) {
@@ -170,12 +195,87 @@ fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orie
     }
     // A broken description of the picture is no reason to refuse it.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok((DynamicImage::from_decoder(decoder).map_err(broken)?, orientation))
+    Ok((DynamicImage::from_decoder(decoder).map_err(refused)?, orientation))
 }
 
-/// Whether a TIFF is compressed as JPEG, which the decoder of TIFFs decodes to slightly other levels.
-fn is_jpeg_in_tiff(bytes: &[u8]) -> bool {
-    let compression = tiff::decoder::Decoder::new(Cursor::new(bytes))
-        .and_then(|mut decoder| decoder.get_tag_u32(tiff::tags::Tag::Compression));
-    matches!(compression, Ok(6 | 7))
+/// As [`decode_other`], with colours as they are before alpha is multiplied with them.
+fn decode_tiff(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> {
+    // A file that cannot be opened is left to the decoder of all formats, whose error says why.
+    let Ok(mut file) = tiff::decoder::Decoder::new(Cursor::new(bytes)) else {
+        return decode_other(bytes, ImageFormat::Tiff);
+    };
+    // The decoder of TIFFs decodes JPEG to slightly other levels.
+    if let Ok(6 | 7) = file.get_tag_u32(Tag::Compression) {
+        return Err(InputError::Unsupported("a TIFF that holds a JPEG".to_owned()));
+    }
+    let extra = file.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).ok().flatten().unwrap_or_default();
+    if let Some(problem) = problem_of_channels(&mut file, &extra) {
+        return Err(InputError::Unsupported(problem.to_owned()));
+    }
+    if let Ok(tiff::ColorType::Multiband { bit_depth, num_samples: 2 }) = file.colortype() {
+        return match (bit_depth, &extra[..], file.get_tag_u32(Tag::PhotometricInterpretation)) {
+            (8, [2], Ok(1)) => grey_with_alpha(file),
+            (9.., _, _) => Err(InputError::Deep),
+            _ => Err(InputError::Unsupported(
+                "a grey TIFF whose second channel is not straight alpha".to_owned(),
+            )),
+        };
+    }
+    let (mut image, orientation) = decode_other(bytes, ImageFormat::Tiff)?;
+    if let (Some(1), DynamicImage::ImageRgba8(image)) = (extra.first(), &mut image) {
+        image.pixels_mut().for_each(|pixel| pixel.0 = divided_by_alpha(pixel.0));
+    }
+    Ok((image, orientation))
+}
+
+/// What keeps the channels of a TIFF from being read as they are meant, by this program or by Pillow, in training.
+fn problem_of_channels(
+    file: &mut tiff::decoder::Decoder<Cursor<&[u8]>>,
+    extra: &[u16],
+) -> Option<&'static str> {
+    let mut tag = |tag, default| file.get_tag_u32(tag).unwrap_or(default);
+    let is_apart = tag(Tag::PlanarConfiguration, 1) == 2;
+    let kind = (tag(Tag::PhotometricInterpretation, 1), tag(Tag::SamplesPerPixel, 1));
+    let is_predicted = tag(Tag::Predictor, 1) != 1;
+    let is_known = match extra {
+        [] => true,
+        [first, others @ ..] => *first <= 2 && others.len() <= 2 && others.iter().all(|kind| *kind == 0),
+    };
+    match () {
+        _ if !is_known => Some("a TIFF with channels beside its colours that are no single alpha"),
+        _ if is_apart && !matches!((kind, extra), ((1, 1) | (2, 3), []) | ((2, 4), [2])) => Some(
+            "a TIFF that stores its channels apart, and others than red, green, blue and straight alpha",
+        ),
+        // The decoder takes such channels out before it undoes the prediction.
+        _ if is_predicted && extra.contains(&0) => {
+            Some("a TIFF with channels without a meaning, stored with a predictor")
+        }
+        _ => None,
+    }
+}
+
+/// Straight colours of associated ("premultiplied") ones, as Pillow rounds them.
+fn divided_by_alpha([r, g, b, a]: [u8; 4]) -> [u8; 4] {
+    let divided = |c: u8| (255 * u32::from(c)).checked_div(a.into()).map_or(c, |c| c.min(255) as u8);
+    [divided(r), divided(g), divided(b), a]
+}
+
+/// A kind that the decoder of all formats lacks.
+fn grey_with_alpha(
+    mut file: tiff::decoder::Decoder<Cursor<&[u8]>>,
+) -> Result<(DynamicImage, Orientation), InputError> {
+    let broken = |error: tiff::TiffError| match error {
+        tiff::TiffError::UnsupportedError(error) => InputError::Unsupported(brief(&error)),
+        error => InputError::Broken(brief(&error)),
+    };
+    let (width, height) = file.dimensions().map_err(broken)?;
+    check_size(width, height)?;
+    let mut samples = DecodingResult::U8(Vec::new());
+    file.read_image_to_buffer(&mut samples).map_err(broken)?;
+    let DecodingResult::U8(samples) = samples else { return Err(InputError::Deep) };
+    let orientation =
+        file.get_tag_u32(Tag::Orientation).ok().and_then(|tag| Orientation::from_exif(tag as u8));
+    let image = GrayAlphaImage::from_raw(width, height, samples)
+        .ok_or_else(|| InputError::Broken("its size is not that of its data".to_owned()))?;
+    Ok((image.into(), orientation.unwrap_or(Orientation::NoTransforms)))
 }

@@ -7,6 +7,7 @@
 mod arrays;
 mod decode;
 mod labels;
+mod planes;
 mod walk;
 
 use std::ffi::{OsStr, OsString};
@@ -21,7 +22,7 @@ use arrays::Array;
 pub use arrays::Levels;
 pub use decode::{Pixels, decode};
 pub use labels::Labels;
-pub use walk::images_in;
+pub use walk::{images_in, is_hidden};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]

@@ -73,10 +73,27 @@ fn has_suffix(path: &Path) -> bool {
     SUFFIXES.iter().any(|suffix| extension == *suffix)
 }
 
-/// Leading dots hide files everywhere but on Windows; macOS puts `__MACOSX` into its zip files.
-fn is_hidden(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    name.starts_with(b".") || name == b"__MACOSX"
+/// What systems put beside people's files, whatever the case: macOS into zip files, servers of Synology and QNAP, Windows,
+/// file systems of Linux. Training has the same list.
+const OF_SYSTEMS: [&str; 11] = [
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+];
+
+/// Whether a file or folder is none of the user's data. Leading dots hide files everywhere but on Windows.
+pub fn is_hidden(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(b".")
+        || OF_SYSTEMS.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
 fn why(path: &Path, error: walkdir::Error) -> InputError {

@@ -1,6 +1,6 @@
 //! The architecture of a model, as its file's metadata describes it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::weights::ModelError;
 use crate::head::Head;
@@ -156,6 +156,9 @@ impl Config {
         };
         let classes: Vec<String> = serde_json::from_str(text("classes")?)
             .map_err(|_| bad("classes", "a JSON list of names".into()))?;
+        if classes.iter().collect::<BTreeSet<_>>().len() < classes.len() {
+            return Err(bad("classes", "different names".into()));
+        }
         let config = Self {
             channels: match text("channels")?.as_str() {
                 "1" => 1,

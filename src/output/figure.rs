@@ -24,6 +24,9 @@ const COLUMNS: usize = 8;
 /// Steps shown, after which the pattern of three levels comes round.
 const STEPS: usize = 5;
 
+/// What stands for the name of a model.
+const UNTITLED: &str = "The horizontal stream along a row";
+
 /// A figure of some steps.
 struct Figure<'a> {
     timeline: &'a Timeline,
@@ -61,7 +64,7 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
     };
     let figure = |steps| Figure { timeline: &timeline, title: &title, lines: &lines, steps };
     if Kind::of(path) != Some(Kind::Gif) {
-        return chart::write(path, &figure(0..STEPS));
+        return chart::write(path, &figure(0..STEPS)).map(drop);
     }
     let frames =
         (0..STEPS).map(|step| chart::pixels(&figure(step..step + 1))).collect::<Result<Vec<_>>>()?;
@@ -137,6 +140,11 @@ impl Chart for Figure<'_> {
         (width.max(760) as u32, height as u32)
     }
 
+    fn names(&self) -> Vec<(String, String)> {
+        let layers = self.lines.iter().map(|(layer, name, _)| (format!("layer {layer}"), name.clone()));
+        [(UNTITLED.to_owned(), self.title.to_owned())].into_iter().chain(layers).collect()
+    }
+
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
         area.fill(&WHITE)?;
         let text = |size: i32, color: &RGBColor, side: HPos| {
@@ -145,7 +153,7 @@ impl Chart for Figure<'_> {
         let (dx, dy) = self.spacing();
         let radius = dx.min(dy) * 3 / 10;
         let bottom = self.size().1 as i32 - 60;
-        area.draw_text(self.title, &text(24, &BLACK, HPos::Left), (20, 28))?;
+        area.draw_text(&chart::label(self.title, UNTITLED), &text(24, &BLACK, HPos::Left), (20, 28))?;
         let legend =
             [(NOW, "computed at this step"), (CACHED, "kept, and read at this step"), (IDLE, "neither")];
         let mut left = 28;
@@ -155,9 +163,10 @@ impl Chart for Figure<'_> {
             left += 50 + 9 * what.len() as i32;
         }
         let height = |line: usize| bottom - dy * line as i32 - dy / 2;
-        for (line, (_, name, _)) in self.lines.iter().enumerate() {
+        for (line, (layer, name, _)) in self.lines.iter().enumerate() {
+            let name = chart::label(name, &format!("layer {layer}"));
             let right = self.label_width() - 20;
-            area.draw_text(name, &text(dy.min(22) - 5, &BLACK, HPos::Right), (right, height(line)))?;
+            area.draw_text(&name, &text(dy.min(22) - 5, &BLACK, HPos::Right), (right, height(line)))?;
         }
         for (panel, step) in self.steps.clone().enumerate() {
             let left = self.label_width() + self.panel_width() * panel as i32;

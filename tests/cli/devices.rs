@@ -14,6 +14,39 @@ fn unknown_devices_are_told_what_there_is() {
     }
 }
 
+#[test]
+fn the_variable_of_the_device() {
+    let mut shell = Shell::new();
+    for nothing in ["", " "] {
+        shell.environment = vec![("PIXELCNN_DEVICE", nothing.to_owned())];
+        shell.ok("sample -m grey.safetensors -n 1 -o a.npz");
+    }
+    shell.environment = vec![("PIXELCNN_DEVICE", "voodoo".to_owned())];
+    let said = shell.error("sample -m grey.safetensors -n 1");
+    assert!(said.starts_with("error: PIXELCNN_DEVICE=voodoo: there is no device \"voodoo\""), "{said}");
+    let said = shell.error("verify -m grey.safetensors");
+    assert!(said.starts_with("error: PIXELCNN_DEVICE=voodoo: there is no device"), "{said}");
+    assert!(shell.error("sample --device magic").starts_with("error: there is no device"));
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn variables_that_leave_no_adapter_are_named() {
+    test_adapter();
+    let mut shell = Shell::new();
+    for (name, value) in [("WGPU_BACKEND", "vulcan"), ("WGPU_ADAPTER_NAME", "voodoo")] {
+        shell.environment = vec![(name, value.to_owned())];
+        let said = shell.error("sample -m grey.safetensors --device gpu");
+        assert!(said.starts_with(&format!("error: {name}={value} leaves none of the ")), "{said}");
+        let said = shell.ok("sample -m grey.safetensors -n 1 -o a.png").stderr;
+        assert!(said.contains(&format!("warning: {name}={value} leaves none of the ")), "{said}");
+        let said = shell.ok("devices").stderr;
+        assert!(said.contains(&format!("warning: {name}={value} leaves none of the ")), "{said}");
+    }
+    shell.environment = vec![("WGPU_BACKEND", String::new())];
+    assert!(!shell.ok("devices").stderr.contains("leaves"));
+}
+
 /// The Vulkan loader finds drivers where this variable says.
 #[test]
 #[cfg(target_os = "linux")]

@@ -49,6 +49,37 @@ fn shares_become_the_whole() {
 }
 
 #[test]
+fn what_systems_leave_in_folders_is_no_image() {
+    let shell = shares("grey");
+    for name in
+        ["._000002.png", ".ipynb_checkpoints/000003.png", "@eaDir/000004.png", "__MACOSX/._000005.png"]
+    {
+        let path = shell.path("folder").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy(shell.path("folder/000002.png"), path).unwrap();
+    }
+    fs::write(shell.path("folder/._000002.png"), "of macOS").unwrap();
+    shell.ok("merge folder -o merged.npz");
+    fs::create_dir(shell.path("folder/copy")).unwrap();
+    fs::copy(shell.path("folder/000003.png"), shell.path("folder/copy/000003.png")).unwrap();
+    let said = shell.error("merge folder -o again.npz");
+    assert!(said.contains("there twice: 3 (folder/000003.png and folder/copy/000003.png)"), "{said}");
+}
+
+#[test]
+fn arrays_that_were_drawn_are_evaluated_with_their_classes() {
+    let shell = Shell::new();
+    shell.ok("sample -m grey.safetensors -n 7 --device cpu -o drawn.npz");
+    shell.ok("sample -m grey.safetensors -n 7 --device cpu --each drawn");
+    let (of_array, code) = shell.list("-m grey.safetensors drawn.npz");
+    assert_eq!(code, 0);
+    for (i, image) in of_array["images"].as_array().unwrap().iter().enumerate() {
+        let (_, texts) = read_png(&shell.path(&format!("drawn/{i:06}.png")));
+        assert_eq!(image["class"].as_str().unwrap(), texts["class"], "{i}");
+    }
+}
+
+#[test]
 fn what_does_not_belong_together_is_refused() {
     let shell = shares("grey");
     fs::remove_file(shell.path("folder/000004.png")).unwrap();

@@ -130,6 +130,14 @@ fn a_full_stdout_is_an_error_and_a_full_stderr_is_none() {
     let output = run("inspect >/dev/full");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("writing to stdout: No space left"));
+    if cfg!(target_os = "linux") {
+        for line in ["sample -n 1 --device cpu -o - >&-", "inspect >&-"] {
+            let output = run(line);
+            assert_eq!(output.status.code(), Some(1), "{line}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains("stdout is closed"), "{line}");
+        }
+        assert_eq!(run("sample -n 1 --device cpu -o - >/dev/null").status.code(), Some(0));
+    }
     for streams in ["2>/dev/full", "2>&-", ">&- 2>&- <&-", "2>&1 | true"] {
         fs::remove_file(shell.path("samples.png")).unwrap_or_default();
         assert!(run(&format!("sample -n 1 --device cpu {streams}")).status.success(), "{streams}");

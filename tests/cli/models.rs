@@ -73,6 +73,8 @@ fn broken_model_files() {
     edit("format", &|file| _ = file.metadata.insert("format".into(), "pixelcnn-9".into()));
     edit("family", &|file| _ = file.metadata.insert("family".into(), "wavenet".into()));
     edit("filters", &|file| _ = file.metadata.insert("filters".into(), "-3".into()));
+    let twice = r#"["0", "0", "2", "3", "4"]"#;
+    edit("twice", &|file| _ = file.metadata.insert("classes".into(), twice.into()));
     edit("plain", &|file| file.metadata.clear());
 
     shell.errors(
@@ -91,6 +93,7 @@ fn broken_model_files() {
             "sample -m format.safetensors",
             "sample -m family.safetensors",
             "sample -m filters.safetensors",
+            "classify -m twice.safetensors nowhere.png",
             "sample -m plain.safetensors",
             "inspect -m truncated.safetensors",
             "verify -m nan.safetensors",

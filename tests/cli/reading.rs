@@ -43,7 +43,7 @@ impl Shell {
     }
 
     /// What `eval --list --json` says, and the exit code.
-    fn list(&self, words: &str) -> (Value, i32) {
+    pub fn list(&self, words: &str) -> (Value, i32) {
         let Outcome { code, stdout, stderr } =
             self.run(&format!("eval --list --json {words}").split(' ').collect::<Vec<_>>());
         let list = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{words}: {stderr}"));
@@ -118,6 +118,29 @@ fn a_table_gives_classes() {
     );
     let reason = list["passed_over"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("nothing (--labels) is none of the model's"), "{reason}");
+
+    let refused = |rows: &str| {
+        shell.put("wrong.csv", rows.as_bytes());
+        shell.error("eval -m grey.safetensors pictures --labels wrong.csv")
+    };
+    let said = refused("path,class\npictures/plain.png,1\npictures/none.png,1\n./pictures/plain.png,2\n");
+    let lines = "line 2 has pictures/plain.png as 1, and line 4 has ./pictures/plain.png as 2";
+    assert!(said.contains(&format!("gives an image two classes: {lines}")), "{said}");
+    let said = refused("path,class\nnone.png,1\npictures/plain.png,1\nnone.png,2\n");
+    assert!(said.contains("line 2 has none.png as 1, and line 4 has none.png as 2"), "{said}");
+    assert!(refused("path,class\n").contains("wrong.csv: has no rows"));
+    let said = refused("path,class,Class\npictures/plain.png,1,2\n");
+    assert!(said.contains("expected a first line with one column class, found path,class,Class"), "{said}");
+    for path in [r"pictures\plain.png", "Pictures/Plain.PNG", "plain.png", " pictures/plain.png"] {
+        let said = refused(&format!("path,class\nother.png,1\n{path},1\n"));
+        let expected = format!(
+            "0 of 2 rows match an image; nearest: line 3 has {path:?}, and an image is \"pictures/plain.png\""
+        );
+        assert!(said.contains(&expected), "{said}");
+    }
+    shell.put("some.csv", b"path,class\npictures/plain.png,1\nmissing.png,2\npictures/plain.png,1\n");
+    let some = shell.ok("eval -m grey.safetensors pictures/plain.png --labels some.csv --list");
+    assert!(some.stderr.contains("note: --labels: 1 of 3 rows match no image\n"), "{}", some.stderr);
 
     shell.put("wrong.csv", b"file;class\n");
     let said = shell.error("eval -m grey.safetensors pictures --labels wrong.csv");
@@ -236,6 +259,13 @@ fn jpegs_are_decoded_as_libjpeg_turbo_does() {
         ("progressive-420.jpg", "b79ea8950d83af5d0fb4791d2b1ae51df4a3520b6460e4bb10d121377a051a28"),
         ("baseline-422.jpg", "94afffd6a0cd120fc8cbc9465c90d555439d40d5c95ccbf659d85f9d04432649"),
         ("baseline-444.jpg", "ff10de0c4d541d283ccd52afae10fb99f9c9b61d1157e71624aa3c28fdf4f564"),
+        ("none-follows.jpg", "a6b9af975e0ce253332e65583b16eee8c8c0c5445c7167210a6fe8680b2e8693"),
+        ("cut-jpeg-follows.jpg", "a6b9af975e0ce253332e65583b16eee8c8c0c5445c7167210a6fe8680b2e8693"),
+        ("motion-photo.jpg", "0beb7d8718fbf6004939e288593426ad17baae1a284941d52ae4f29c0cb4005c"),
+        ("chroma-finer.jpg", "8aedaedf9797d24cafba05c17835c2e13a173d571de506d405592737a788a826"),
+        ("chroma-wide.jpg", "62577474ae155aaddd8c827ce53fc6cf1abbd05d4bfaafc539d7d22a353e2ed6"),
+        ("crosswise.jpg", "926744c844e19399c8e65709e69d0b6b0cc3170f9ef053dbc6fea4872a2558bf"),
+        ("chroma-thrice.jpg", "e4e7ccfcf143e46a8ea083a539b8590d352d97addb078c9637ca1df6c26fae63"),
         ("grey.jpg", "87278bcdfd70325a13553d92d889c44135a33636e44ef008f30794f48dd9f7cb"),
     ] {
         let file = format!("{}/tests/images/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -330,6 +360,17 @@ fn arrays_bring_their_classes() {
         classes(&[images(), labels([0, 1, 2]), names([&by_index[2], &by_index[1], &by_index[0]])]);
     assert_eq!(by_name, [&by_index[2][..], &by_index[1], &by_index[0]]);
     assert_eq!(classes(&[images()]).0, ["none"; 3]);
+    let drawn = |labels: [i64; 3]| {
+        let labels = labels.map(i64::to_le_bytes).concat();
+        [("arr_0", npy("|u1", &[3, 4, 8], &x)), ("arr_1", npy("<i8", &[3], &labels))]
+    };
+    assert_eq!(classes(&drawn([0, 2, 1])).0, by_index);
+    let [drawn_images, _] = drawn([0, 0, 0]);
+    let scores = ("arr_1", npy("<f4", &[3], &[0; 12]));
+    assert_eq!(classes(&[drawn_images, scores]).0, ["none"; 3]);
+    shell.put("twice.npz", &npz(&[images(), labels([0, 1, 2]), names(["a", "b", "a"])]));
+    let said = shell.error("eval -m grey.safetensors twice.npz");
+    assert!(said.contains("its array classes has \"a\" twice, expected different names"), "{said}");
     let (known, code) = classes(&[images(), labels([0, 99, 1])]);
     assert_eq!((known.len(), code), (2, 1));
 

@@ -138,7 +138,7 @@ def block_names(tensors: Tensors) -> list[str]:
     ]
 
 
-TORCH_TYPES = {"<f4": "FloatStorage", "<f8": "DoubleStorage", "<i8": "LongStorage"}
+TORCH_TYPES = {"<f4": "FloatStorage", "<f8": "DoubleStorage", "<i8": "LongStorage", "|u1": "ByteStorage", "|b1": "BoolStorage"}
 
 
 class Global(str):

@@ -36,7 +36,7 @@ def counts(read: data.Data) -> dict[str, int]:
 
 def test_hidden_and_empty_folders_are_no_classes(tmp_path, capsys):
     fill(tmp_path / "cat"), fill(tmp_path / "dog", 4)
-    for hidden in (".git", ".ipynb_checkpoints", ".thumbnails", "__MACOSX", "cat/.cache"):
+    for hidden in (".git", ".ipynb_checkpoints", ".thumbnails", "__MACOSX", "@eaDir", "#recycle", "cat/.cache"):
         fill(tmp_path / hidden)
     (tmp_path / "cat" / "._0.png").write_bytes(b"of macOS")
     (tmp_path / "empty").mkdir()
@@ -46,7 +46,7 @@ def test_hidden_and_empty_folders_are_no_classes(tmp_path, capsys):
     assert counts(read) == {"cat": 3, "dog": 4}
     said = capsys.readouterr().err
     assert "no classes, for they hold no images that can be used: empty, notes\n" in said
-    assert "left out in folders: 6 hidden, 1 of other kinds\n" in said
+    assert "left out in folders: 8 hidden, 1 of other kinds\n" in said
     assert "2 classes, with images to train on + held out: cat 2 + 1, dog 4 + 0\n" in said
 
 

@@ -158,11 +158,12 @@ def test_a_dictionary_without_tensors(tmp_path):
 
 def test_wrappers_within_names(expected, convert, tmp_path):
     tensors, model = expected
-    inside = lambda name: name.replace("stream.0.", "stream.0._checkpoint_wrapped_module.").replace(  # noqa: E731
-        "u_init.", "u_init._checkpoint_wrapped_module."
-    )
-    result = convert({inside(name): tensor for name, tensor in tensors.items()})
-    assert result.code == 0 and same(tmp_path, model), result.err
+    for wrapper in ("_checkpoint_wrapped_module", "_fsdp_wrapped_module"):
+        inside = lambda name: name.replace("stream.0.", f"stream.0.{wrapper}.").replace(  # noqa: E731
+            "u_init.", f"u_init.{wrapper}."
+        )
+        result = convert({inside(name): tensor for name, tensor in tensors.items()})
+        assert result.code == 0 and same(tmp_path, model), result.err
 
 
 def test_objects_beside_the_weights_are_opaque(expected, tmp_path):
@@ -182,9 +183,25 @@ def test_objects_beside_the_weights_are_opaque(expected, tmp_path):
     assert result.code == 0 and same(tmp_path, model), result.err
 
 
-def test_averages_without_names_are_said(expected, tmp_path):
+def test_tensors_that_are_no_weights_are_left_out(expected, tmp_path):
     tensors, model = expected
-    state = {"model": tensors, "ema": {"decay": 0.999, "num_updates": 5, "shadow_params": list(tensors.values())}}
+    beside = {"rng": np.zeros(9, np.uint8), "seen": np.ones(3, bool), "none": np.zeros((0, 3), np.float32)}
+    source = tmp_path / "params.pth"
+    for state in ({"model": tensors} | beside, tensors | beside):
+        save_pth(source, state)
+        result = run_convert(source, "-o", tmp_path / "model.safetensors")
+        assert result.code == 0 and same(tmp_path, model), result.err
+        assert all(f"left out: {name}, whose type or size" in result.err for name in beside)
+    save_pth(source, tensors | {"out.mask": np.ones(3, bool)})
+    result = run_convert(source, "-o", tmp_path / "other.safetensors")
+    assert result.code == 1 and "out.mask" in result.err
+
+
+@pytest.mark.parametrize("kept_as", [list, tuple, lambda values: dict(enumerate(values))])
+def test_averages_without_names_are_said(kept_as, expected, tmp_path):
+    tensors, model = expected
+    averages = kept_as(tensors.values())
+    state = {"model": tensors, "ema": {"decay": 0.999, "num_updates": 5, "shadow_params": averages}}
     source, output = tmp_path / "params.pth", tmp_path / "model.safetensors"
     save_pth(source, state)
     result = run_convert(source, "-o", output)

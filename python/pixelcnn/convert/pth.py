@@ -190,11 +190,15 @@ def read_pth(path: Path, left_out: list[str] | None = None) -> dict[str, Tensor]
 
 def flattened(state: dict[Any, Any], left_out: list[str], prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
     """The tensors in nested dictionaries, under their keys joined by dots. What else training keeps there,
-    numbers, text, is none of the network's; lists of tensors may be its averages, but have no names."""
+    numbers, text, is none of the network's; lists of tensors, and those that are numbered, may be
+    its averages, but have no names."""
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():
         if isinstance(value, Tensor):
             found = {f"{prefix}{key}": value}
+        elif isinstance(value, dict) and is_numbered(value):
+            left_out.append(f"{prefix}{key}, {len(value)} tensors without names")
+            continue
         elif isinstance(value, dict) and depth < DEEPEST:
             found = flattened(value, left_out, f"{prefix}{key}.", depth + 1)
         else:
@@ -205,6 +209,11 @@ def flattened(state: dict[Any, Any], left_out: list[str], prefix: str = "", dept
             raise ConversionError(f"it holds two tensors named {listing(sorted(both))}")
         tensors |= found
     return tensors
+
+
+def is_numbered(state: dict[Any, Any]) -> bool:
+    """Whether its keys are whole numbers, as those of averages that are kept in the order of the parameters."""
+    return bool(state) and all(isinstance(k, int) and isinstance(v, Tensor) for k, v in state.items())
 
 
 def read_zip(path: Path) -> tuple[Any, dict[str, bool]]:

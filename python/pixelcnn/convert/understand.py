@@ -24,7 +24,7 @@ TENSORFLOW_IGNORED = re.compile(
     r"(.+/)?(Adam(_\d+)?|adam_t(_\d+)?|Variable(_\d+)?|beta[12]_power(_\d+)?|global_step)"
 )
 # What wraps a network puts this before its names; the rest of a prefix is found with them.
-WRAPPERS = r"((module|_orig_mod|_checkpoint_wrapped_module)\.)"
+WRAPPERS = r"((module|_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.)"
 TORCH_WRAPPERS = re.compile(rf"(?<![^.]){WRAPPERS}+")
 TORCH_LAYER = re.compile(
     r"(u_init|ul_init\.\d+|(down|up)size_ul?_stream\.\d+)\.(de)?conv|nin_out\.lin_a"
@@ -117,9 +117,20 @@ def understand_torch(source: Source, wanted: str | None, ignored: list[str]) -> 
         scope, part = split_part(short)
         if TORCH_LAYER.fullmatch(scope):
             checkpoint.add((scope, part), name)
-        else:
+        elif is_weight(source, name):
             checkpoint.add_foreign(name, short)
+        else:
+            log.warning("left out: %s, whose type or size no weights have", name)
     return checkpoint
+
+
+def is_weight(source: Source, name: str) -> bool:
+    """Whether a tensor may be of the network: whole numbers and bits are states of generators, counts, and the like.
+    Masks are not left out, for they change weights."""
+    if "mask" in name.lower():
+        return True
+    values = source.read(name)
+    return values.dtype.kind not in "biu" and values.size > 0
 
 
 def left_out(source: Source) -> str:

@@ -165,7 +165,7 @@ pub fn run(args: &Args) -> Result<()> {
         super::print(&text),
         json.map_or(Ok(()), |path| report.write_json(path)),
         args.csv.as_ref().map_or(Ok(()), |path| report.write_csv(path)),
-        args.plot.as_ref().map_or(Ok(()), |path| chart::write(path, &report)),
+        args.plot.as_ref().map_or(Ok(()), |path| super::write_chart(path, &report)),
     ])
 }
 

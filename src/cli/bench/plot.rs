@@ -6,7 +6,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
 
 use super::report::{Report, significant};
-use crate::output::chart::{Area, Chart, Drawn};
+use crate::output::chart::{Area, Chart, Drawn, label};
 
 /// Pixels; text is twice as large as it must be, for half the size.
 const SIZE: (u32, u32) = (1600, 1800);
@@ -27,6 +27,9 @@ const PUBLISHED: [(f64, f64); 9] = [
 
 const CACHED: RGBColor = RGBColor(0, 90, 170);
 const NAIVE: RGBColor = RGBColor(200, 80, 0);
+/// What stands for the name of a model.
+const UNNAMED: &str = "a model file";
+
 const GREY: RGBColor = RGBColor(110, 110, 110);
 
 /// One line of a panel, with the quartiles of each point if it was measured.
@@ -47,6 +50,10 @@ impl Chart for Report {
         SIZE
     }
 
+    fn names(&self) -> Vec<(String, String)> {
+        vec![(UNNAMED.to_owned(), self.architecture.name.clone())]
+    }
+
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
         draw(area, self)
     }
@@ -59,7 +66,12 @@ fn draw<B: DrawingBackend>(area: &Area<B>, report: &Report) -> Drawn<B> {
     };
     let architecture = &report.architecture;
     let (width, height) = (architecture.width, architecture.height);
-    write(&format!("pixelcnn bench: {}, {width}x{height}", architecture.name), 48, &BLACK, 24)?;
+    write(
+        &format!("pixelcnn bench: {}, {width}x{height}", label(&architecture.name, UNNAMED)),
+        48,
+        &BLACK,
+        24,
+    )?;
     write(&report.device.name, 36, &GREY, 84)?;
     for (i, line) in notes(report).iter().enumerate() {
         write(line, 28, &GREY, SIZE.1 as i32 - 90 + 36 * i as i32)?;

@@ -3,7 +3,10 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::output::chart::{Area, Chart, Drawn};
+use crate::output::chart::{Area, Chart, Drawn, columns, cut, label};
+
+/// Columns of a name; longer ones are cut.
+const LONGEST: i32 = 24;
 
 /// How often images of each class were taken for each class.
 pub struct Confusion {
@@ -60,8 +63,8 @@ impl Confusion {
 
     /// Pixels on the left and at the top, for names.
     fn margin(&self) -> i32 {
-        let longest = self.names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-        90 + 11 * longest.min(24) as i32
+        let longest = self.names.iter().map(|name| columns(name)).max().unwrap_or(0);
+        90 + 11 * longest.min(LONGEST)
     }
 }
 
@@ -70,6 +73,10 @@ impl Chart for Confusion {
         let side = (self.cell() * self.names.len() as i32) as u32;
         let margin = self.margin() as u32;
         ((margin + side + 60).max(520), 110 + side + 60)
+    }
+
+    fn names(&self) -> Vec<(String, String)> {
+        self.names.iter().enumerate().map(|(class, name)| (class.to_string(), name.clone())).collect()
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
@@ -85,16 +92,18 @@ impl Chart for Confusion {
         let axes = "a row: images of a class; a column: what they were taken for";
         area.draw_text(axes, &text(16, &BLACK, HPos::Left), (20, 60))?;
         let size = (cell * 2 / 5).clamp(10, 22);
+        let names: Vec<_> =
+            self.names.iter().enumerate().map(|(class, name)| label(name, &class.to_string())).collect();
         // Names and numbers that would not fit are left out.
-        let fits = |name: &str| name.chars().count() as i32 * size * 11 / 20 <= cell;
+        let fits = |name: &str| columns(name) * size * 11 / 20 <= cell;
         for (class, counts) in self.counts.iter().enumerate() {
             let y = top + cell * class as i32;
             let middle = |i: usize| left + cell * i as i32 + cell / 2;
-            let name: String = self.names[class].chars().take(24).collect();
-            area.draw_text(&name, &text(size, &BLACK, HPos::Right), (left - 12, y + cell / 2))?;
-            if fits(&self.names[class]) {
+            let name = cut(&names[class], LONGEST);
+            area.draw_text(name, &text(size, &BLACK, HPos::Right), (left - 12, y + cell / 2))?;
+            if fits(&names[class]) {
                 area.draw_text(
-                    &self.names[class],
+                    &names[class],
                     &text(size, &BLACK, HPos::Center),
                     (middle(class), top - 16),
                 )?;

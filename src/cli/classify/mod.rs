@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use crate::model::Model;
-use crate::output::{self, chart, file, npy};
+use crate::output::{self, file, npy};
 
 use super::input::{Classes, InputArgs, Inputs, Others};
 use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
@@ -137,7 +137,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             .plot
             .as_ref()
             .zip(confusion.as_ref())
-            .map_or(Ok(()), |(path, chart)| chart::write(path, chart)),
+            .map_or(Ok(()), |(path, chart)| super::write_chart(path, chart)),
         args.report.csv.as_ref().map_or(Ok(()), |path| report.write_csv(path)),
         super::print(&text),
     ])?;

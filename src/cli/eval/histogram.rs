@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::output::chart::{Area, Chart, Drawn};
+use crate::output::chart::{Area, Chart, Drawn, label};
 
 /// Pixels.
 const SIZE: (u32, u32) = (1000, 620);
@@ -19,11 +19,19 @@ const COLORS: [RGBColor; 6] = [
 
 /// Values by where they come from.
 pub struct Histogram {
-    /// Names with the share of their values in each bin.
-    lines: Vec<(String, Vec<f64>)>,
+    lines: Vec<Line>,
     least: f64,
     /// Width of a bin.
     step: f64,
+}
+
+struct Line {
+    /// From 1, of all names.
+    number: usize,
+    name: String,
+    /// How many values it has, and the share of them in each bin.
+    count: usize,
+    shares: Vec<f64>,
 }
 
 impl Histogram {
@@ -38,12 +46,12 @@ impl Histogram {
         let step = if most > least { (most - least) / bins } else { 1e-3 };
         let line = |(root, name): (usize, &String)| {
             let mut shares = vec![0.0; bins as usize];
-            let all = of(root).max(1) as f64;
+            let count = of(root);
             for (_, value) in values.iter().filter(|value| value.0 == root) {
                 let bin = ((value - least) / step) as usize;
-                shares[bin.min(bins as usize - 1)] += 1.0 / all;
+                shares[bin.min(bins as usize - 1)] += 1.0 / count as f64;
             }
-            (format!("{name} ({})", crate::cli::counted(of(root))), shares)
+            Line { number: root + 1, name: name.clone(), count, shares }
         };
         let lines = names.iter().enumerate().filter(|(root, _)| of(*root) > 0).map(line).collect();
         Self { lines, least, step }
@@ -55,10 +63,14 @@ impl Chart for Histogram {
         SIZE
     }
 
+    fn names(&self) -> Vec<(String, String)> {
+        self.lines.iter().map(|line| (line.number.to_string(), line.name.clone())).collect()
+    }
+
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
         area.fill(&WHITE)?;
-        let bins = self.lines[0].1.len();
-        let highest = self.lines.iter().flat_map(|line| &line.1).copied().fold(0.0, f64::max);
+        let bins = self.lines[0].shares.len();
+        let highest = self.lines.iter().flat_map(|line| &line.shares).copied().fold(0.0, f64::max);
         let mut chart = ChartBuilder::on(area)
             .margin(24)
             .margin_right(48)
@@ -68,17 +80,17 @@ impl Chart for Histogram {
                 self.least - self.step..self.least + self.step * (bins + 1) as f64,
                 0.0..highest * (1.1 + 0.09 * self.lines.len() as f64),
             )?;
-        let label = ("sans-serif", 20).into_font().color(&BLACK);
+        let style = ("sans-serif", 20).into_font().color(&BLACK);
         chart
             .configure_mesh()
             .x_desc("bits per dimension")
             .y_desc("share of images")
             .y_label_formatter(&|share| format!("{:.0} %", 100.0 * share))
-            .label_style(label.clone())
-            .axis_desc_style(label)
+            .label_style(style.clone())
+            .axis_desc_style(style)
             .light_line_style(TRANSPARENT)
             .draw()?;
-        for (i, (name, shares)) in self.lines.iter().enumerate() {
+        for (i, Line { number, name, count, shares }) in self.lines.iter().enumerate() {
             let color = COLORS[i % COLORS.len()];
             let edge = |bin: usize| self.least + self.step * bin as f64;
             let inner = shares.iter().enumerate();
@@ -88,7 +100,8 @@ impl Chart for Histogram {
             chart.draw_series([Polygon::new(outline.clone(), color.mix(0.18).filled())])?;
             chart.draw_series(LineSeries::new(outline, color.stroke_width(2)))?;
             let style = ("sans-serif", 22).into_font().color(&color).pos(Pos::new(HPos::Right, VPos::Top));
-            area.draw_text(name, &style, (SIZE.0 as i32 - 60, 34 + 30 * i as i32))?;
+            let name = format!("{} ({})", label(name, &number.to_string()), crate::cli::counted(*count));
+            area.draw_text(&name, &style, (SIZE.0 as i32 - 60, 34 + 30 * i as i32))?;
         }
         Ok(())
     }
@@ -103,9 +116,11 @@ mod tests {
         let values = (0..100).map(|i| (i % 2, f64::from(i as u32))).chain([(0, 150.0)]).collect();
         let histogram = Histogram::new(&["a".to_owned(), "b".to_owned(), "none".to_owned()], values);
         assert_eq!(histogram.lines.len(), 2);
-        for (name, shares) in &histogram.lines {
+        for Line { name, shares, .. } in &histogram.lines {
             assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{name}");
         }
-        assert!(histogram.lines[0].1.last() > Some(&0.0) && histogram.lines[1].1.last() == Some(&0.0));
+        assert!(
+            histogram.lines[0].shares.last() > Some(&0.0) && histogram.lines[1].shares.last() == Some(&0.0)
+        );
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::model::Model;
-use crate::output::{self, NewFile, chart, npy};
+use crate::output::{self, NewFile, npy};
 
 use super::input::{Classes, Input, InputArgs, Inputs, Others};
 use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let plot = |path: &PathBuf| {
         let roots = args.input.roots();
         let values = inputs.images.iter().zip(&bits).map(|(input, &bits)| (input.root, bits));
-        chart::write(path, &Histogram::new(&roots, values.collect()))
+        super::write_chart(path, &Histogram::new(&roots, values.collect()))
     };
     super::all([
         params.map_or(Ok(()), |file| Ok(file.finish()?)),

@@ -158,31 +158,42 @@ impl Whole {
             return Ok(None);
         };
         let (mut missing, mut twice) = (Vec::new(), Vec::new());
-        let mut next = range.start;
+        // The first files that hold the same image.
+        let mut files = None;
+        let (mut next, mut reaches) = (range.start, None::<&Part>);
         for part in &self.parts {
             let indices = part.indices();
             if indices.start > next {
                 missing.push(next..indices.start);
             } else if indices.start < next {
                 twice.push(indices.start..indices.end.min(next));
+                files = files.or_else(|| Some((reaches?, part)));
             }
-            next = next.max(indices.end);
+            if indices.end > next {
+                (next, reaches) = (indices.end, Some(part));
+            }
         }
         if next < range.end {
             missing.push(next..range.end);
         }
         let mut problems = Vec::new();
-        for (what, ranges) in [("missing", missing), ("there twice", twice)] {
+        for (what, ranges) in [("missing", missing), (TWICE, twice)] {
             if !ranges.is_empty() {
                 let count: u64 = ranges.iter().map(|range| range.end - range.start).sum();
                 let are = if count == 1 { "image is" } else { "images are" };
-                problems.push(format!("{count} {are} {what}: {}", listed(&ranges)));
+                let of_files = files.filter(|_| what == TWICE).map_or(String::new(), |(one, other)| {
+                    format!(" ({} and {})", one.path.display(), other.path.display())
+                });
+                problems.push(format!("{count} {are} {what}: {}{of_files}", listed(&ranges)));
             }
         }
         ensure!(problems.is_empty(), "{}", problems.join("; "));
         Ok(Some(range))
     }
 }
+
+/// How images are that two files hold.
+const TWICE: &str = "there twice";
 
 /// Indices for a message: the first ranges, if there are many.
 fn listed(ranges: &[Range<u64>]) -> String {
@@ -212,7 +223,7 @@ mod tests {
 
     fn whole(parts: &[Range<u64>], ranges: &[Range<u64>]) -> Result<Option<Range<u64>>> {
         let part = |indices: &Range<u64>| Part {
-            path: PathBuf::new(),
+            path: format!("{}-{}", indices.start, indices.end).into(),
             is_array: true,
             items: indices.clone().map(|index| Item { index, nth: index + 1, ..Item::default() }).collect(),
         };
@@ -227,10 +238,10 @@ mod tests {
         assert_eq!(whole(&[], &[]).unwrap(), None);
         let said = |parts: &[Range<u64>]| whole(parts, &[0..9, 3..12]).unwrap_err().to_string();
         assert_eq!(said(&[1..4, 5..6, 8..9]), "7 images are missing: 0, 4, 6-7, 9-11");
-        assert_eq!(said(&[0..4, 3..8, 8..12]), "1 image is there twice: 3");
+        assert_eq!(said(&[0..4, 3..8, 8..12]), "1 image is there twice: 3 (0-4 and 3-8)");
         assert_eq!(
             said(&[0..8, 2..3, 3..5, 9..12]),
-            "1 image is missing: 8; 3 images are there twice: 2-4"
+            "1 image is missing: 8; 3 images are there twice: 2-4 (0-8 and 2-3)"
         );
     }
 }

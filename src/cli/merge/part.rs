@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use walkdir::WalkDir;
 
+use crate::input::is_hidden;
 use crate::output::npy::Type;
 use crate::output::npz::NpzReader;
 use crate::output::{level_of, png};
@@ -53,7 +54,8 @@ pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Resul
         return add(part, look);
     }
     let mut count = 0;
-    for entry in WalkDir::new(path).sort_by_file_name() {
+    let entries = WalkDir::new(path).sort_by_file_name().into_iter();
+    for entry in entries.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.path())) {
         let path = entry?.into_path();
         if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
             continue;

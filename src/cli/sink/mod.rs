@@ -115,6 +115,7 @@ impl Sink {
         let kind = ["png", "npz", "npy"].into_iter().find(|kind| extension == *kind);
         let path = match (kind, path.to_str()) {
             (_, Some("-")) => {
+                crate::cli::text::check_stdout().context("-o -")?;
                 ensure!(
                     !io::stdout().is_terminal(),
                     "-o -: stdout is a terminal, and would be given a PNG file (name a file, or add `| program`)"

@@ -6,6 +6,7 @@
 mod conv;
 mod epilogue;
 pub mod full;
+mod groups;
 mod math;
 mod memory;
 mod packing;
@@ -442,7 +443,7 @@ impl<'a> Images<'a> {
 fn available_memory() -> usize {
     let Ok(mut system) = sysinfo::System::new() else { return usize::MAX };
     system.refresh_memory();
-    let of_group = system.cgroup_limits().map_or(u64::MAX, |group| group.free_memory);
+    let of_group = groups::free_memory().unwrap_or(u64::MAX);
     usize::try_from(system.available_memory().min(of_group)).unwrap_or(usize::MAX)
 }
 

@@ -321,7 +321,10 @@ pub fn enumerate(search: &Search) -> Vec<Adapter> {
     let mut backends = Backends::PRIMARY;
     let mut descriptor = InstanceDescriptor::new_without_display_handle();
     if search.wgpu_environment {
-        backends = backends.with_env();
+        // An empty variable chooses nothing.
+        if std::env::var("WGPU_BACKEND").is_ok_and(|value| !value.trim().is_empty()) {
+            backends = backends.with_env();
+        }
         descriptor = descriptor.with_env();
     }
     if !Instance::enabled_backend_features().intersects(backends) {
