@@ -2,7 +2,7 @@
 
 use std::env;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::engine::cost::{Device, predicted};
@@ -19,22 +19,31 @@ use super::bench::KernelTotal;
 pub use crate::engine::gpu::adapter::{Adapter, Pick};
 
 fn open(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result<GpuEngine, EngineError> {
-    let options = Options::from_words(&env::var("PIXELCNN_SHADERS").unwrap_or_default());
+    let options = options().expect("checked when the device was chosen");
     GpuEngine::with_options(model, width, height, adapter, options)
+}
+
+/// What the environment variable `PIXELCNN_SHADERS` says.
+fn options() -> Result<Options> {
+    const VARIABLE: &str = "PIXELCNN_SHADERS";
+    Options::from_words(&env::var(VARIABLE).unwrap_or_default()).context(VARIABLE)
 }
 
 /// The adapters that `--device` means, the first to be tried first, or none for the CPU engine; and why.
 pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
+    options()?;
     Ok(adapter::choose(device, None, &Search::from_environment())?)
 }
 
 /// The same for `--device auto`, for drawing so many images with so many threads on the CPU.
 pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<Adapter>, Pick)> {
+    options()?;
     Ok(adapter::choose_for(model, images, threads, &Search::from_environment())?)
 }
 
 /// The adapters of all hardware GPUs.
 pub fn all() -> Result<Vec<Adapter>> {
+    options()?;
     Ok(adapter::all_gpus(&Search::from_environment())?)
 }
 

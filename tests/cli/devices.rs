@@ -14,6 +14,17 @@ fn unknown_devices_are_told_what_there_is() {
     }
 }
 
+#[test]
+#[cfg(feature = "gpu")]
+fn unknown_options_of_the_shaders_are_errors() {
+    let mut shell = Shell::new();
+    shell.environment = vec![("PIXELCNN_SHADERS", "chian".to_owned())];
+    let said = shell.error("sample -m grey.safetensors -n 1");
+    let expected =
+        "PIXELCNN_SHADERS: \"chian\" is no option of the shaders; expected a comma list of checked, ";
+    assert!(said.contains(expected), "{said}");
+}
+
 /// The Vulkan loader finds drivers where this variable says.
 #[test]
 #[cfg(target_os = "linux")]

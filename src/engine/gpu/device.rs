@@ -81,7 +81,8 @@ impl Device {
             && adapter.features().contains(wgpu::Features::SUBGROUP)
             && info.subgroup_min_size == info.subgroup_max_size;
         // Timestamps are for profiles.
-        let mut required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::MEMORY_DECORATION_COHERENT;
+        let mut required_features = adapter.features() & wanted;
         required_features.set(wgpu::Features::SUBGROUP, subgroups);
         let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("pixelcnn"),
@@ -114,6 +115,11 @@ impl Device {
             failure,
             staging: RefCell::default(),
         })
+    }
+
+    /// Whether kernels may mark buffers as coherent: Metal before its shading language 3.2 has no word for it.
+    pub fn has_coherence(&self) -> bool {
+        self.handle.features().contains(wgpu::Features::MEMORY_DECORATION_COHERENT)
     }
 
     /// An error of this device.

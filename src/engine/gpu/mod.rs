@@ -51,22 +51,43 @@ pub struct Options {
     pub workgroups: Option<u32>,
     /// Workgroups have images to themselves, where that is possible, or never.
     pub chain: Option<bool>,
+    /// What invocations hand to each other lies in coherent buffers, or not; if nothing is said, where the device has
+    /// them, and where it has none there is no chain.
+    pub coherent: Option<bool>,
 }
 
+/// A word that [`Options`] do not have.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "\"{0}\" is no option of the shaders; expected a comma list of checked, subgroups, chain, no-chain, coherent, \
+     no-coherent, workgroups=N (N from 1)"
+)]
+pub struct UnknownOption(String);
+
 impl Options {
-    /// From words with commas between them: `checked`, `subgroups`, `chain`, `no-chain`, `workgroups=128`.
-    pub fn from_words(words: &str) -> Self {
-        let words: Vec<_> = words.split(',').map(str::trim).collect();
-        let has = |word| words.contains(&word);
-        let workgroups = words.iter().find_map(|word| word.strip_prefix("workgroups=")?.parse().ok());
-        let chain = [("chain", true), ("no-chain", false)].into_iter().find(|(word, _)| has(word));
-        Self {
-            checked: has("checked"),
-            subgroups: has("subgroups"),
-            buffer: None,
-            workgroups,
-            chain: chain.map(|(_, wanted)| wanted),
+    /// From words with commas between them: `checked`, `subgroups`, `chain`, `no-chain`, `coherent`, `no-coherent`,
+    /// `workgroups=128`. Of two words that exclude each other, the later counts.
+    ///
+    /// # Errors
+    /// [`UnknownOption`] for the first other word.
+    pub fn from_words(words: &str) -> Result<Self, UnknownOption> {
+        let mut options = Self::default();
+        for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word {
+                "checked" => options.checked = true,
+                "subgroups" => options.subgroups = true,
+                "chain" => options.chain = Some(true),
+                "no-chain" => options.chain = Some(false),
+                "coherent" => options.coherent = Some(true),
+                "no-coherent" => options.coherent = Some(false),
+                _ => {
+                    let number = word.strip_prefix("workgroups=").and_then(|number| number.parse().ok());
+                    let workgroups = number.filter(|&workgroups| workgroups > 0);
+                    options.workgroups = Some(workgroups.ok_or_else(|| UnknownOption(word.to_owned()))?);
+                }
+            }
         }
+        Ok(options)
     }
 }
 
@@ -98,7 +119,7 @@ impl Gpu {
     fn pipeline(&self, variant: &Variant) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
         let device = &self.device.handle;
         let mut layouts = self.layouts.borrow_mut();
-        let is_chain = variant.kernel == Kernel::Chain;
+        let is_chain = matches!(variant.kernel, Kernel::Chain { .. });
         let (bindings, layout) = layouts.entry((variant.arenas, is_chain)).or_insert_with(|| {
             let bindings = layout::layout(device, variant.arenas as usize, is_chain);
             let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
@@ -147,7 +168,12 @@ impl GpuEngine {
             reduction: device.reduction,
             precision: model.precision,
             speed: options.workgroups.map_or(device.speed, |n| Speed { workgroups: n, ..Speed::DISCRETE }),
-            chain: options.chain,
+            // Barriers alone are not relied on, unless that is asked for.
+            chain: match device.has_coherence() || options.coherent == Some(false) {
+                true => options.chain,
+                false => Some(false),
+            },
+            coherent: device.has_coherence() && options.coherent != Some(false),
         };
         let weights = Weights::new(&device, model, &network, target)?;
         let pipelines = RefCell::new(Pipelines::new(options.checked));
@@ -273,6 +299,19 @@ mod tests {
         let device = std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned());
         let search = adapter::Search { wgpu_environment: true, ..Default::default() };
         adapter::choose(&device, None, &search).unwrap().0.remove(0)
+    }
+
+    #[test]
+    fn options_are_words_and_other_words_are_errors() {
+        let options = Options::from_words(" checked,workgroups=3 ,no-coherent,chain").unwrap();
+        assert!(options.checked && !options.subgroups);
+        let Options { workgroups, chain, coherent, .. } = options;
+        assert_eq!((workgroups, chain, coherent), (Some(3), Some(true), Some(false)));
+        assert!(Options::from_words("").unwrap().coherent.is_none());
+        for word in ["coherrent", "workgroups", "workgroups=", "workgroups=0", "workgroups=-1"] {
+            let error = Options::from_words(&format!("checked,{word}")).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("\"{word}\" is no option")), "{error}");
+        }
     }
 
     /// A row that takes several submissions gives what one of a single one does.

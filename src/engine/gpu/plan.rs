@@ -38,10 +38,12 @@ pub struct Target {
     pub speed: Speed,
     /// Whether a workgroup has images to itself, where that is possible; if nothing is said, where it is faster.
     pub chain: Option<bool>,
+    /// Whether kernels whose invocations hand values to each other mark the arenas as coherent.
+    pub coherent: bool,
 }
 
 impl Target {
-    /// What every WebGPU device promises.
+    /// What every WebGPU device promises, with coherent buffers, which WebGPU lacks and all interfaces have.
     pub const SMALLEST: Self = Self {
         buffer: 128 << 20,
         arenas: 4,
@@ -50,6 +52,7 @@ impl Target {
         precision: Precision::F32,
         speed: Speed::DISCRETE,
         chain: None,
+        coherent: true,
     };
 }
 
@@ -301,8 +304,8 @@ pub fn kernel_name(kernel: Kernel) -> &'static str {
     match kernel {
         Kernel::Tiled(..) => "conv_tiled",
         Kernel::Split(..) => "conv_split",
-        Kernel::Sample => "sample",
-        Kernel::Chain => "chain",
+        Kernel::Sample { .. } => "sample",
+        Kernel::Chain { .. } => "chain",
         Kernel::ShowRow => "show_row",
         Kernel::Likelihood => "likelihood",
     }

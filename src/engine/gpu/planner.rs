@@ -78,7 +78,8 @@ impl Planner<'_> {
         let network = self.network;
         let output = output(network);
         let (input, input_layer) = pixel_input(network);
-        let variant = Variant::sample(self.drawn(), phi(network)).in_arenas(self.arenas);
+        let variant =
+            Variant::sample(self.drawn(), phi(network), self.target.coherent).in_arenas(self.arenas);
         let left = &input_layer.taps[input_layer.taps.len() - 1];
         Dispatch {
             operation: Operation::Sample,
@@ -115,7 +116,7 @@ impl Planner<'_> {
         let (network, batch) = (self.network, self.batch);
         let drawn @ [_, logits, draws] = self.drawn();
         let team = self.target.speed.team(batch);
-        let variant = Variant::chain(team, drawn, phi(network));
+        let variant = Variant::chain(team, drawn, phi(network), self.target.coherent);
         let Team { threads, images, quads: at_once } = team;
         let memory = images * (16 * threads * at_once + 16 * logits + 4 * draws + 32);
         let widest = network.layers[..network.layers.len() - 1].iter().map(|l| quads(l.outputs())).max();

@@ -52,9 +52,16 @@ pub enum Kernel {
     /// Convolution of few positions, its sums through subgroups first or not.
     Split(Precision, Reduction),
     /// Output, sampling, next input.
-    Sample,
+    Sample {
+        /// See [`Self::Chain`].
+        coherent: bool,
+    },
     /// All layers of a pixel, and the same, for all pixels of a part of a row.
-    Chain,
+    Chain {
+        /// The arenas are marked as coherent: invocations of a workgroup read what others of it have just stored, and
+        /// Vulkan's memory model promises them that for coherent buffers alone, whatever the barriers between them.
+        coherent: bool,
+    },
     /// Known pixels of a row into the image's ring.
     ShowRow,
     /// How likely the pixels of a row are.
@@ -90,8 +97,10 @@ impl Kernel {
                 let kernel = wgsl!("conv_split.wgsl");
                 vec![MATH, ARENA, TARGET, CONV, ONE_LAYER, weights(precision), sum, kernel]
             }
-            Self::Sample => vec![MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE, wgsl!("sample.wgsl")],
-            Self::Chain => {
+            Self::Sample { .. } => {
+                vec![MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE, wgsl!("sample.wgsl")]
+            }
+            Self::Chain { .. } => {
                 let pixel = [MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE];
                 [&pixel[..], &[CONV, wgsl!("chain.wgsl")]].concat()
             }
@@ -103,7 +112,7 @@ impl Kernel {
         };
         let mut constants = format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
         constants += &format!("const MAX_SPLIT_ROWS = {MAX_SPLIT_ROWS}u;\n");
-        if self == Self::Chain {
+        if matches!(self, Self::Chain { .. }) {
             // Naga wants all overrides before the first array whose length depends on one.
             constants += "override QUADS: u32;\n";
             constants += &format!("const MAX_IMAGES = {MAX_IMAGES}u;\nconst MAX_QUADS = {MAX_QUADS}u;\n");
@@ -111,7 +120,11 @@ impl Kernel {
             constants +=
                 &format!("@group(0) @binding({binding}) var<storage, read> layers: array<Layer>;\n");
         }
-        constants + &access(arenas) + &parts.join("\n")
+        constants + &access(arenas, self.is_coherent()) + &parts.join("\n")
+    }
+
+    fn is_coherent(self) -> bool {
+        matches!(self, Self::Sample { coherent: true } | Self::Chain { coherent: true })
     }
 }
 
@@ -119,10 +132,11 @@ impl Kernel {
 const FIRST_ARENA: u32 = 7;
 
 /// Bindings of the arenas, and the functions that read and write them: WGSL has no pointers to choose between.
-fn access(arenas: u32) -> String {
+fn access(arenas: u32, coherent: bool) -> String {
+    let coherent = if coherent { "@coherent " } else { "" };
     let binding = |a| {
         format!(
-            "@group(0) @binding({}) var<storage, read_write> arena_{a}: array<vec4<f32>>;\n",
+            "{coherent}@group(0) @binding({}) var<storage, read_write> arena_{a}: array<vec4<f32>>;\n",
             FIRST_ARENA + a
         )
     };
@@ -318,14 +332,14 @@ impl Variant {
     }
 
     /// The sampling kernel for a number of parameters, in quads, of quads that logits are in, and of draws a pixel.
-    pub fn sample(drawn: [u32; 3], phi: Activation) -> Self {
-        Self::drawing(Kernel::Sample, THREADS, 1, drawn, phi)
+    pub fn sample(drawn: [u32; 3], phi: Activation, coherent: bool) -> Self {
+        Self::drawing(Kernel::Sample { coherent }, THREADS, 1, drawn, phi)
     }
 
     /// The chain kernel, for the same.
-    pub fn chain(team: Team, drawn: [u32; 3], phi: Activation) -> Self {
+    pub fn chain(team: Team, drawn: [u32; 3], phi: Activation, coherent: bool) -> Self {
         let Team { threads, images, quads } = team;
-        let mut chain = Self::drawing(Kernel::Chain, threads, images, drawn, phi);
+        let mut chain = Self::drawing(Kernel::Chain { coherent }, threads, images, drawn, phi);
         chain.constants.push(("QUADS", quads));
         chain
     }
@@ -356,7 +370,7 @@ impl Variant {
     /// Values of the shader's overrides.
     pub fn overrides(&self) -> Vec<(&'static str, f64)> {
         let mut overrides: Vec<_> = self.constants.iter().map(|&(k, v)| (k, f64::from(v))).collect();
-        if matches!(self.kernel, Kernel::Sample | Kernel::Chain | Kernel::Likelihood) {
+        if matches!(self.kernel, Kernel::Sample { .. } | Kernel::Chain { .. } | Kernel::Likelihood) {
             overrides.push(("NOT_FINITE", f64::from(NOT_FINITE)));
         }
         overrides
