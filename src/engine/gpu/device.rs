@@ -1,6 +1,6 @@
 //! A device: opening it, its errors, its buffers, waiting for it and reading from it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,10 @@ use super::{EngineError, Options};
 
 /// A device that takes longer than this for a submission is lost.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Bytes on their way to the device, at most. What the host writes lies in memory that both reach until it has arrived, and
+/// many cards have 256 MB of that, shared by all programs.
+const MOST_STAGED: u64 = 16 << 20;
 
 /// An open device that remembers its first error.
 pub struct Device {
@@ -31,6 +35,9 @@ pub struct Device {
     failure: Failure,
     /// Buffers that the host can read and nothing goes through: as many as have been in use at once.
     staging: RefCell<Vec<wgpu::Buffer>>,
+    /// Bytes on their way to the device, and the most that there have been.
+    staged: Cell<u64>,
+    most_staged: Cell<u64>,
 }
 
 /// A part of a buffer, in quads.
@@ -114,6 +121,8 @@ impl Device {
             patience: PATIENCE,
             failure,
             staging: RefCell::default(),
+            staged: Cell::default(),
+            most_staged: Cell::default(),
         })
     }
 
@@ -145,12 +154,48 @@ impl Device {
         })
     }
 
-    /// A buffer with contents.
-    pub fn filled(&self, label: &str, contents: &[u8], usage: wgpu::BufferUsages) -> wgpu::Buffer {
-        use wgpu::util::DeviceExt;
-        let label = format!("pixelcnn {label}");
-        let descriptor = wgpu::util::BufferInitDescriptor { label: Some(&label), contents, usage };
-        self.handle.create_buffer_init(&descriptor)
+    /// A buffer with contents, whose bytes are a multiple of four.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] if there is not enough memory for it, or the device fails.
+    pub fn filled(
+        &self,
+        label: &str,
+        contents: &[u8],
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, EngineError> {
+        let usage = usage | wgpu::BufferUsages::COPY_DST;
+        let made = self.if_there_is_memory(|| self.buffer(label, contents.len() as u64, usage))?;
+        let size = || super::mebibytes(contents.len() as u64);
+        let buffer = made.ok_or_else(|| {
+            self.error(format_args!("its memory does not hold the model: no room for {label}, {}", size()))
+        })?;
+        self.write(&buffer, 0, contents)?;
+        Ok(buffer)
+    }
+
+    /// Writes to a buffer from a place on; both are multiples of four bytes. Waits for the device where much is on its
+    /// way to it.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn write(&self, buffer: &wgpu::Buffer, start: u64, contents: &[u8]) -> Result<(), EngineError> {
+        for (part, contents) in (0..).zip(contents.chunks(MOST_STAGED as usize)) {
+            if self.staged.get() + contents.len() as u64 > MOST_STAGED {
+                self.wait(self.queue.submit([]))?;
+                self.staged.set(0);
+            }
+            self.queue.write_buffer(buffer, start + part * MOST_STAGED, contents);
+            self.staged.set(self.staged.get() + contents.len() as u64);
+            self.most_staged.set(self.most_staged.get().max(self.staged.get()));
+        }
+        Ok(())
+    }
+
+    /// The most bytes that have been on their way to the device at once.
+    #[cfg(test)]
+    pub fn most_staged(&self) -> u64 {
+        self.most_staged.get()
     }
 
     /// What `make` makes, or nothing if there is not enough memory for it.

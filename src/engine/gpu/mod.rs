@@ -272,7 +272,7 @@ impl Engine for GpuEngine {
         let Self { gpu, batch, pace, counts, .. } = self;
         let batch = batch.as_mut().expect("prepared before");
         batch.make_ready(gpu, request)?;
-        Run::new(gpu, batch, request, counts, pace).run(watch)
+        Run::new(gpu, batch, request, counts, pace)?.run(watch)
     }
 
     fn device(&self) -> cost::Device {
@@ -334,6 +334,24 @@ mod tests {
             assert_eq!(whole.0, split.0, "{method:?}");
             assert!(split.1 > whole.1, "{method:?}: {} submissions, and split {}", whole.1, split.1);
         }
+    }
+
+    /// Loading a model takes little of the memory that host and device share, and leaves none of it taken.
+    #[test]
+    #[ignore = "needs a Vulkan adapter"]
+    fn little_is_staged_at_once() {
+        let model = Model::synthetic(Config::published(160, 1), 3);
+        let engine = GpuEngine::new(&model, 32, 32, &test_adapter()).unwrap();
+        let (device, most) = (&engine.gpu.device, 32 << 20);
+        let bytes = engine.bytes();
+        assert!(bytes > most, "{bytes} bytes of weights do not show it");
+        assert!((1 << 20..=most).contains(&device.most_staged()), "{} bytes", device.most_staged());
+        let Some(report) = device.handle.generate_allocator_report() else { return };
+        assert!(
+            report.total_allocated_bytes < bytes + most,
+            "{} bytes are taken for {bytes} of weights",
+            report.total_allocated_bytes
+        );
     }
 
     /// Nodes and contexts in several buffers give what those in one do.

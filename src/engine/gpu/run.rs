@@ -74,16 +74,19 @@ type Step = (usize, usize, usize);
 
 impl<'a> Run<'a> {
     /// Begins a job.
+    ///
+    /// # Errors
+    /// Any [`EngineError`].
     pub fn new(
         gpu: &'a Gpu,
         batch: &'a Batch,
         request: &'a Request,
         counts: &'a mut Counts,
         pace: &'a mut Pace,
-    ) -> Self {
-        batch.begin(gpu, request);
+    ) -> Result<Self, EngineError> {
+        batch.begin(gpu, request)?;
         let outcome = Outcome::new(&gpu.network, request);
-        Self {
+        Ok(Self {
             gpu,
             batch,
             request,
@@ -95,7 +98,7 @@ impl<'a> Run<'a> {
             finished: Instant::now(),
             not_finite: None,
             outcome,
-        }
+        })
     }
 
     /// Runs it.
