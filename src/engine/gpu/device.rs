@@ -18,6 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// many cards have 256 MB of that, shared by all programs.
 const MOST_STAGED: u64 = 16 << 20;
 
+/// Turns after which Mesa's software driver ends all loops of an invocation, and says nothing:
+/// `LP_MAX_TGSI_LOOP_ITERATIONS` in its `lp_limits.h`.
+const TURNS_OF_LLVMPIPE: u64 = 65_535;
+
 /// An open device that remembers its first error.
 pub struct Device {
     /// The adapter's name.
@@ -30,6 +34,8 @@ pub struct Device {
     pub reduction: Reduction,
     /// How fast it is taken to be.
     pub speed: Speed,
+    /// See [`Target`](super::plan::Target::turns).
+    pub turns: u64,
     /// How long it may take for a submission.
     pub patience: Duration,
     failure: Failure,
@@ -112,12 +118,14 @@ impl Device {
             false => Reduction::Memory,
         };
         let speed = Speed::of(info.device_type.into());
+        let turns = if info.driver == "llvmpipe" { TURNS_OF_LLVMPIPE } else { u64::MAX };
         Ok(Self {
             name: info.name,
             handle,
             queue,
             reduction,
             speed,
+            turns,
             patience: PATIENCE,
             failure,
             staging: RefCell::default(),

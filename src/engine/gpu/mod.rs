@@ -17,6 +17,7 @@ pub mod profile;
 mod run;
 pub mod shaders;
 pub mod support;
+mod turns;
 mod weights;
 
 use std::cell::RefCell;
@@ -169,6 +170,7 @@ impl GpuEngine {
             precision: model.precision,
             speed: options.workgroups.map_or(device.speed, |n| Speed { workgroups: n, ..Speed::DISCRETE }),
             // Barriers alone are not relied on, unless that is asked for.
+            turns: device.turns,
             chain: match device.has_coherence() || options.coherent == Some(false) {
                 true => options.chain,
                 false => Some(false),
@@ -352,6 +354,34 @@ mod tests {
             "{} bytes are taken for {bytes} of weights",
             report.total_allocated_bytes
         );
+    }
+
+    /// Rows of so many pixels, and pixels of so many layers, that a chain over a whole row takes more turns than some
+    /// drivers allow: it does a part of a row at once. A chain that does too many is an error.
+    #[test]
+    #[ignore = "needs a Vulkan adapter"]
+    fn rows_that_take_many_turns_are_drawn() {
+        let model = Model::shipped("mnist").unwrap().unwrap();
+        let request = Request::sample(model.shape(108, 8), 0, [(0, Some(3))]).unwrap();
+        let options = Options { chain: Some(true), ..Options::default() };
+        let mut engine = GpuEngine::with_options(&model, 108, 8, &test_adapter(), options).unwrap();
+        let limit = engine.gpu.target.turns;
+        let mut draw = |turns| {
+            engine.gpu.target.turns = turns;
+            engine.batch = None;
+            let before = engine.counts.dispatches;
+            let outcome = engine.run(&request, &mut |_| {});
+            (outcome.map(|outcome| outcome.levels), engine.counts.dispatches - before)
+        };
+        let [(levels, dispatches), (in_parts, more)] = [limit, 10_000].map(&mut draw);
+        assert!(
+            levels.unwrap() == in_parts.unwrap() && more > dispatches,
+            "{dispatches} dispatches, and {more}"
+        );
+        if limit < u64::MAX {
+            let error = draw(u64::MAX).0.unwrap_err().to_string();
+            assert!(error.contains("have run to their end"), "{error}");
+        }
     }
 
     /// Nodes and contexts in several buffers give what those in one do.

@@ -30,6 +30,8 @@ pub struct Target {
     pub arenas: usize,
     /// Workgroups of a dispatch along an axis, at most.
     pub workgroups: u32,
+    /// Turns of all its loops that an invocation can take before its driver ends them.
+    pub turns: u64,
     /// How partial sums are brought together.
     pub reduction: Reduction,
     /// How the weights of most layers are stored.
@@ -48,6 +50,7 @@ impl Target {
         buffer: 128 << 20,
         arenas: 4,
         workgroups: 65535,
+        turns: u64::MAX,
         reduction: Reduction::Memory,
         precision: Precision::F32,
         speed: Speed::DISCRETE,
@@ -427,6 +430,20 @@ mod tests {
         let large = Plan::new(&network, 100_000, target);
         assert_eq!((large.has_chain(), large.span), (true, 1));
         assert!(!Plan::new(&network, 3, Target { arenas: 1, ..TARGETS[1] }).has_chain());
+    }
+
+    /// Where a driver ends loops after some turns, a chain does fewer pixels at once, or there is none.
+    #[test]
+    fn chains_are_short_where_loops_are() {
+        let network = network(&Config { channels: 1, width: 108, height: 8, ..Config::published(32, 2) });
+        let span = |turns| {
+            let plan = Plan::new(&network, 1, Target { turns, speed: Speed::SOFTWARE, ..TARGETS[1] });
+            plan.has_chain().then_some(plan.span)
+        };
+        assert_eq!(span(u64::MAX), Some(108));
+        let spans = [1 << 12, 1 << 14, 1 << 16, 1 << 18].map(|turns| span(turns).unwrap_or(0));
+        assert!(spans.is_sorted() && spans[0] < spans[2] && (1..108).contains(&spans[2]), "{spans:?}");
+        assert_eq!(span(100), None);
     }
 
     /// Chains are for small networks, on whatever device.

@@ -6,6 +6,7 @@ use super::memory::Place;
 use super::plan::{Dispatch, Operation, Target};
 use super::shaders::{Epilogue, Kernel, Team, Variant};
 use super::support::{output, phi, pixel_input};
+use super::turns::Turns;
 use crate::engine::plan::Part;
 use crate::graph::network::padded;
 use crate::graph::{IMAGE, Network};
@@ -134,7 +135,8 @@ impl Planner<'_> {
         if !is_possible || !self.target.chain.unwrap_or(is_faster) {
             return None;
         }
-        let span = (MOST_OF_CHAIN / (macs as u64).max(1)).clamp(1, network.width as u64) as usize;
+        let most = (MOST_OF_CHAIN / (macs as u64).max(1)).clamp(1, network.width as u64) as usize;
+        let span = Turns::new(network, pixel, team, drawn).span(most, self.target.turns)?;
         let places = |of: fn(&Dispatch) -> &[Place]| {
             let mut places: Vec<_> = pixel.iter().flat_map(of).copied().collect();
             places.dedup();

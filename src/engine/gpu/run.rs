@@ -312,13 +312,16 @@ impl<'a> Run<'a> {
         self.check_finite(broken)
     }
 
-    /// Whether everything that was submitted has run: what a driver drops leaves zeros, or values of the row before.
+    /// Whether everything that was submitted has run to its end: what a driver drops leaves zeros, or values of the row before.
     fn check_complete(&self, runs: u32) -> Result<(), EngineError> {
         let dispatched = (self.counts.dispatches - self.dispatched_before) as u32;
         if runs == dispatched {
             return Ok(());
         }
-        Err(self.gpu.device.error(format!("of {dispatched} kernels that were submitted, {runs} have run")))
+        Err(self
+            .gpu
+            .device
+            .error(format!("of {dispatched} kernels that were submitted, {runs} have run to their end")))
     }
 
     /// Whether every value of every image was finite, which the device remembers wherever it stores one.
