@@ -8,13 +8,18 @@ use std::path::Path;
 use std::process::Command;
 
 use naga::{back, front};
-use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE, Speed};
+use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE};
+use pixelcnn::internals::engine::gpu::plan::{Plan, Target};
 use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
-use pixelcnn::internals::graph::Activation;
-use pixelcnn::internals::model::Precision;
+use pixelcnn::internals::engine::gpu::speed::Speed;
+use pixelcnn::internals::graph::{Activation, Network, pixelcnn_pp};
+use pixelcnn::internals::model::{Config, Precision};
 
 const REDUCTIONS: [Reduction; 4] =
     [Reduction::Memory, Reduction::Subgroup(4), Reduction::Subgroup(32), Reduction::Subgroup(128)];
+
+/// Quads of parameters and of logits, and draws, of a pixel of three channels with ten components.
+const DRAWN: [u32; 3] = [25, 3, 13];
 
 fn variants() -> Vec<Variant> {
     let mut variants = Vec::new();
@@ -38,10 +43,12 @@ fn variants() -> Vec<Variant> {
                 }
             }
         }
-        variants.push(Variant::sample([25, 3, 13], nonlinearity));
-        for speed in [Speed::DISCRETE, Speed::SOFTWARE] {
-            let teams = [1, 200, 1000].map(|batch| speed.team(batch));
-            variants.extend(teams.map(|team| Variant::chain(team, [25, 3, 13], nonlinearity)));
+        for coherent in [false, true] {
+            variants.push(Variant::sample(DRAWN, nonlinearity, coherent));
+            for speed in [Speed::DISCRETE, Speed::SOFTWARE] {
+                let teams = [1, 200, 1000].map(|batch| speed.team(batch));
+                variants.extend(teams.map(|team| Variant::chain(team, DRAWN, nonlinearity, coherent)));
+            }
         }
     }
     variants.extend([Kernel::ShowRow, Kernel::Likelihood].map(Variant::of_row));
@@ -96,7 +103,8 @@ fn no_component_is_stored_by_index() {
         let module = front::wgsl::parse_str(&kernel.source(arenas)).unwrap();
         assert!(!stores_a_component_by_index(&module), "{kernel:?}");
     }
-    let source = Kernel::Sample.source(1).replace("pixel.y = ", "pixel[job.channels - 2u] = ");
+    let source =
+        Kernel::Sample { coherent: false }.source(1).replace("pixel.y = ", "pixel[job.channels - 2u] = ");
     assert!(stores_a_component_by_index(&front::wgsl::parse_str(&source).unwrap()));
 }
 
@@ -145,6 +153,43 @@ fn the_validator_of_spirv_has_nothing_to_say() {
     let variable = words.windows(4).position(is_variable).expect("it has some");
     words[variable + 3] = private;
     assert!(fault(&words, &file).is_some());
+}
+
+/// The variables of a module that are decorated as coherent.
+fn coherent_variables(words: &[u32]) -> usize {
+    const DECORATE: u32 = 71;
+    const COHERENT: u32 = 23;
+    const HEADER: usize = 5;
+    let mut rest = &words[HEADER..];
+    let mut count = 0;
+    while let [first, ..] = *rest {
+        let (instruction, others) = rest.split_at(first as usize >> 16);
+        count += usize::from(first & 0xffff == DECORATE && instruction[2] == COHERENT);
+        rest = others;
+    }
+    count
+}
+
+/// What invocations hand to each other through buffers, they are promised to see.
+#[test]
+fn what_invocations_hand_to_each_other_is_coherent() {
+    let count = |variant: Variant| {
+        let variant = variant.in_arenas(3);
+        coherent_variables(&spirv::words(&spirv::resolved(&variant), false))
+    };
+    for (coherent, arenas) in [(true, 3), (false, 0)] {
+        assert_eq!(count(Variant::sample(DRAWN, Activation::Elu, coherent)), arenas);
+        let team = Speed::DISCRETE.team(1);
+        assert_eq!(count(Variant::chain(team, DRAWN, Activation::Elu, coherent)), arenas);
+    }
+    // Devices are given them.
+    let target = Target { buffer: 1 << 30, chain: Some(true), ..Target::SMALLEST };
+    let network = Network::new(&pixelcnn_pp::graph(&Config::published(16, 1)), None);
+    let plan = Plan::new(&network, 1, target);
+    let kernels: Vec<_> = plan.all().map(|(_, dispatch)| dispatch.variant.kernel).collect();
+    for kernel in [Kernel::Sample { coherent: true }, Kernel::Chain { coherent: true }] {
+        assert!(kernels.contains(&kernel), "{kernel:?}");
+    }
 }
 
 #[test]

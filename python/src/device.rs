@@ -30,6 +30,8 @@ pub fn choose(
 ) -> Result<Chosen, String> {
     let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let is_auto = device == "auto";
+    let options = Options::from_words(&env::var("PIXELCNN_SHADERS").unwrap_or_default())
+        .map_err(|error| format!("PIXELCNN_SHADERS: {error}"))?;
     let search = Search::from_environment();
     let chosen = match is_auto {
         true => adapter::choose_for(model, images, threads, &search),
@@ -43,7 +45,6 @@ pub fn choose(
     } else if pick.is_surprise {
         notes.push((true, pick.reason));
     }
-    let options = Options::from_words(&env::var("PIXELCNN_SHADERS").unwrap_or_default());
     for (number, adapter) in adapters.iter().enumerate() {
         match GpuEngine::with_options(model, width, height, adapter, options) {
             Ok(engine) => return Ok(Chosen { engine: Box::new(engine), is_gpu: true, notes }),

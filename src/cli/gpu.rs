@@ -19,12 +19,19 @@ use super::bench::KernelTotal;
 pub use crate::engine::gpu::adapter::{Adapter, Pick};
 
 fn open(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result<GpuEngine, EngineError> {
-    let options = Options::from_words(&env::var("PIXELCNN_SHADERS").unwrap_or_default());
+    let options = options().expect("checked when the device was chosen");
     GpuEngine::with_options(model, width, height, adapter, options)
+}
+
+/// What the environment variable `PIXELCNN_SHADERS` says.
+fn options() -> Result<Options> {
+    const VARIABLE: &str = "PIXELCNN_SHADERS";
+    Options::from_words(&env::var(VARIABLE).unwrap_or_default()).context(VARIABLE)
 }
 
 /// The adapters that `--device` means, the first to be tried first, or none for the CPU engine; and why.
 pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
+    options()?;
     let is_cpu = device.trim().eq_ignore_ascii_case("cpu");
     let variables = if is_cpu { None } else { variables_that_leave_none() };
     let found = adapter::choose(device, None, &Search::from_environment());
@@ -63,12 +70,14 @@ fn warn() {
 
 /// The same for `--device auto`, for drawing so many images with so many threads on the CPU.
 pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<Adapter>, Pick)> {
+    options()?;
     warn();
     Ok(adapter::choose_for(model, images, threads, &Search::from_environment())?)
 }
 
 /// The adapters of all hardware GPUs.
 pub fn all() -> Result<Vec<Adapter>> {
+    options()?;
     warn();
     Ok(adapter::all_gpus(&Search::from_environment())?)
 }
@@ -90,6 +99,19 @@ pub fn start(
     adapter: &Adapter,
 ) -> Result<Box<dyn Engine>, EngineError> {
     Ok(Box::new(open(model, width, height, adapter)?))
+}
+
+/// An engine to be verified, and the sizes of batches that run all its kernels, up to `most` images.
+pub fn start_to_verify(
+    model: &Model,
+    width: usize,
+    height: usize,
+    adapter: &Adapter,
+    most: usize,
+) -> Result<(Box<dyn Engine>, Vec<usize>), EngineError> {
+    let engine = open(model, width, height, adapter)?;
+    let batches = engine.batches_of_all_kernels(most);
+    Ok((Box::new(engine), batches))
 }
 
 /// Its name.

@@ -169,7 +169,7 @@ pub fn gpu(model: &Model, width: usize, height: usize) -> GpuEngine {
         model,
         width,
         height,
-        Options::from_words(&std::env::var("PIXELCNN_SHADERS").unwrap_or_default()),
+        Options::from_words(&std::env::var("PIXELCNN_SHADERS").unwrap_or_default()).unwrap(),
     )
 }
 
@@ -216,8 +216,14 @@ pub fn sample(engine: &mut dyn Engine, request: &Request) -> Vec<u16> {
 }
 
 /// What a device without anything special does.
-const PLAIN: Options =
-    Options { checked: false, subgroups: false, buffer: None, workgroups: None, chain: Some(false) };
+const PLAIN: Options = Options {
+    checked: false,
+    subgroups: false,
+    buffer: None,
+    workgroups: None,
+    chain: Some(false),
+    coherent: None,
+};
 
 /// All variants of the shaders, and of their shapes: a device that does much at once gets narrow ones.
 pub const VARIANTS: [Options; 7] = [

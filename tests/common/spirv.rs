@@ -10,7 +10,9 @@ use pixelcnn::internals::engine::gpu::shaders::Variant;
 /// What some WGSL says, or what is wrong with it.
 pub fn validated(source: &str) -> Result<(Module, ModuleInfo), String> {
     let module = front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
-    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let capabilities = Capabilities::SUBGROUP
+        | Capabilities::MEMORY_DECORATION_COHERENT
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| e.emit_to_string(source))?;

@@ -2,6 +2,8 @@
 //! card. `docs/performance.md` has the table; a kernel that grows is noticed.
 //!
 //!     cargo test --release --test kernels -- --nocapture
+//!
+//! With `KERNEL_STATS=1`, all that the driver tells of each kernel, and how long it takes to compile it.
 
 mod driver;
 #[path = "../common/spirv.rs"]
@@ -10,10 +12,11 @@ mod spirv;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use driver::{Driver, Statistics};
-use pixelcnn::internals::engine::gpu::choice::Speed;
 use pixelcnn::internals::engine::gpu::plan::{Dispatch, Operation, Plan, Target};
+use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Network, pixelcnn_pp};
 use pixelcnn::internals::model::Config;
 
@@ -133,6 +136,9 @@ fn kernels_have_not_grown() {
     assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
     let table: Vec<_> = printed.lines().filter(|line| line.starts_with('|')).collect();
     println!("{}", table.join("\n"));
+    if std::env::var_os("KERNEL_STATS").is_some() {
+        println!("{printed}");
+    }
     if !printed.contains(DRIVER) {
         println!("SKIPPED: another driver than {DRIVER}: kernels are counted, not compared");
         return;
@@ -154,7 +160,12 @@ fn count_kernels() {
     };
     println!("{}", driver.name);
     for (name, dispatch) in kernels() {
-        let numbers = numbers(&driver.compile(&dispatch.variant));
+        let start = Instant::now();
+        let statistics = driver.compile(&dispatch.variant);
+        if std::env::var_os("KERNEL_STATS").is_some() {
+            println!("{name}: {:.0} ms, {statistics:?}", 1e3 * start.elapsed().as_secs_f64());
+        }
+        let numbers = numbers(&statistics);
         let cells: Vec<_> = numbers.iter().map(u64::to_string).collect();
         println!("| {name} | {} |", cells.join(" | "));
     }

@@ -74,7 +74,7 @@ impl Batch {
     /// What the device reports.
     pub fn make_ready(&mut self, gpu: &Gpu, request: &Request) -> Result<(), EngineError> {
         let for_known_rows = request.method() == Method::Naive || request.rows_given() > 0;
-        for (number, dispatch) in self.plan.all() {
+        let is_missing = |number: usize, dispatch: &Dispatch| {
             let is_needed = match dispatch.operation {
                 Operation::Conv { whole_row: false, .. } => !self.plan.has_chain(),
                 Operation::Conv { part: plan::Part::Late, .. } | Operation::ShowRow => for_known_rows,
@@ -82,24 +82,30 @@ impl Batch {
                 Operation::Sample => !self.plan.has_chain() || for_known_rows,
                 Operation::Likelihood => request.want().likelihood,
             };
-            if is_needed && self.works[number].is_none() {
-                let work = self.work(gpu, number);
-                self.works[number] = Some(work);
-            }
+            is_needed && self.works[number].is_none()
+        };
+        let missing = self.plan.all().filter(|(number, dispatch)| is_missing(*number, dispatch));
+        let missing: Vec<_> = missing.collect();
+        let variants = missing.iter().map(|(_, dispatch)| &dispatch.variant);
+        gpu.pipelines.borrow_mut().compile(&gpu.device.handle, variants);
+        gpu.device.check()?;
+        let works = missing.into_iter().map(|(number, dispatch)| Ok((number, self.work(gpu, dispatch)?)));
+        for (number, work) in works.collect::<Result<Vec<_>, EngineError>>()? {
+            self.works[number] = Some(work);
         }
         gpu.device.check()
     }
 
-    fn work(&self, gpu: &Gpu, number: usize) -> Work {
-        let (_, dispatch) = self.plan.all().nth(number).expect("numbers are the plan's");
-        let (layout, pipeline) = gpu.pipeline(&dispatch.variant);
+    fn work(&self, gpu: &Gpu, dispatch: &Dispatch) -> Result<Work, EngineError> {
+        let pipelines = gpu.pipelines.borrow();
+        let (layout, pipeline) = pipelines.get(&dispatch.variant);
         let filled = |contents: &[LayerUniform], usage| {
             gpu.device.filled("layers", bytemuck::cast_slice(contents), usage)
         };
         let (own, layers);
         let (uniform, weights, layers) = match dispatch.operation {
             Operation::Conv { layer, .. } => {
-                own = filled(&[self.layer_uniform(gpu, dispatch, 0)], wgpu::BufferUsages::UNIFORM);
+                own = filled(&[self.layer_uniform(gpu, dispatch, 0)], wgpu::BufferUsages::UNIFORM)?;
                 (&own, &gpu.weights.matrices[layer], None)
             }
             Operation::Sample | Operation::ShowRow => (&self.job, &gpu.weights.of_sampling, None),
@@ -115,7 +121,7 @@ impl Batch {
                         _ => unreachable!("a chain is of layers"),
                     })
                     .collect();
-                layers = filled(&uniforms, wgpu::BufferUsages::STORAGE);
+                layers = filled(&uniforms, wgpu::BufferUsages::STORAGE)?;
                 (&self.job, weights, Some(&layers))
             }
         };
@@ -123,8 +129,8 @@ impl Batch {
         let mut buffers = vec![rows, columns, uniform, weights, additions, &self.lanes, &self.health];
         buffers.extend(self.arenas.iter().chain(layers));
         let label = format!("pixelcnn {:?}", dispatch.operation);
-        let bindings = bind(&gpu.device.handle, &layout, &label, &buffers);
-        Work { pipeline, bindings, workgroups: dispatch.workgroups }
+        let bindings = bind(&gpu.device.handle, layout, &label, &buffers);
+        Ok(Work { pipeline: pipeline.clone(), bindings, workgroups: dispatch.workgroups })
     }
 
     fn target(&self, gpu: &Gpu, node: usize) -> TargetUniform {
@@ -187,7 +193,10 @@ impl Batch {
     }
 
     /// Clears the caches and sets what the next batch is to be.
-    pub fn begin(&self, gpu: &Gpu, request: &Request) {
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn begin(&self, gpu: &Gpu, request: &Request) -> Result<(), EngineError> {
         let (network, shape) = (&gpu.network, request.shape());
         let Kind::LogisticMixture { mixtures } = shape.head.kind() else {
             unreachable!("checked when the engine was made")
@@ -219,8 +228,7 @@ impl Batch {
             changing: gpu.weights.changing,
             padding: [0; 2],
         };
-        let queue = &gpu.device.queue;
-        queue.write_buffer(&self.job, 0, bytemuck::bytes_of(&uniform));
+        gpu.device.write(&self.job, 0, bytemuck::bytes_of(&uniform))?;
         // Padding lanes: computed with the rest, and discarded.
         let mut lanes = vec![[0u32; 4]; self.size()];
         let mut canvas = vec![[UNTOUCHED, UNTOUCHED, UNTOUCHED, 0.0]; pixels.length];
@@ -235,13 +243,14 @@ impl Batch {
                 }
             }
         }
-        queue.write_buffer(&self.lanes, 0, bytemuck::cast_slice(&lanes));
+        gpu.device.write(&self.lanes, 0, bytemuck::cast_slice(&lanes))?;
         let at = QUAD * pixels.start as u64;
-        queue.write_buffer(&self.arenas[pixels.arena], at, bytemuck::cast_slice(&canvas));
+        gpu.device.write(&self.arenas[pixels.arena], at, bytemuck::cast_slice(&canvas))?;
         let mut encoder = gpu.device.encoder("pixelcnn begin");
         encoder.clear_buffer(&self.health, 0, None);
-        queue.submit([encoder.finish()]);
+        gpu.device.queue.submit([encoder.finish()]);
         self.restart(gpu);
+        Ok(())
     }
 
     /// Clears all caches, to compute the same images from their first row.

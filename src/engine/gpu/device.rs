@@ -1,18 +1,26 @@
 //! A device: opening it, its errors, its buffers, waiting for it and reading from it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::adapter::Adapter;
-use super::choice::Speed;
 use super::layout::required_limits;
 use super::memory::QUAD;
 use super::shaders::Reduction;
+use super::speed::Speed;
 use super::{EngineError, Options};
 
 /// A device that takes longer than this for a submission is lost.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Bytes on their way to the device, at most. What the host writes lies in memory that both reach until it has arrived, and
+/// many cards have 256 MB of that, shared by all programs.
+const MOST_STAGED: u64 = 16 << 20;
+
+/// Turns after which Mesa's software driver ends all loops of an invocation, and says nothing:
+/// `LP_MAX_TGSI_LOOP_ITERATIONS` in its `lp_limits.h`.
+const TURNS_OF_LLVMPIPE: u64 = 65_535;
 
 /// An open device that remembers its first error.
 pub struct Device {
@@ -26,11 +34,16 @@ pub struct Device {
     pub reduction: Reduction,
     /// How fast it is taken to be.
     pub speed: Speed,
+    /// See [`Target`](super::plan::Target::turns).
+    pub turns: u64,
     /// How long it may take for a submission.
     pub patience: Duration,
     failure: Failure,
     /// Buffers that the host can read and nothing goes through: as many as have been in use at once.
     staging: RefCell<Vec<wgpu::Buffer>>,
+    /// Bytes on their way to the device, and the most that there have been.
+    staged: Cell<u64>,
+    most_staged: Cell<u64>,
 }
 
 /// A part of a buffer, in quads.
@@ -81,7 +94,10 @@ impl Device {
             && adapter.features().contains(wgpu::Features::SUBGROUP)
             && info.subgroup_min_size == info.subgroup_max_size;
         // Timestamps are for profiles.
-        let mut required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::MEMORY_DECORATION_COHERENT
+            | wgpu::Features::PIPELINE_CACHE;
+        let mut required_features = adapter.features() & wanted;
         required_features.set(wgpu::Features::SUBGROUP, subgroups);
         let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("pixelcnn"),
@@ -104,16 +120,25 @@ impl Device {
             false => Reduction::Memory,
         };
         let speed = Speed::of(info.device_type.into());
+        let turns = if info.driver == "llvmpipe" { TURNS_OF_LLVMPIPE } else { u64::MAX };
         Ok(Self {
             name: info.name,
             handle,
             queue,
             reduction,
             speed,
+            turns,
             patience: PATIENCE,
             failure,
             staging: RefCell::default(),
+            staged: Cell::default(),
+            most_staged: Cell::default(),
         })
+    }
+
+    /// Whether kernels may mark buffers as coherent: Metal before its shading language 3.2 has no word for it.
+    pub fn has_coherence(&self) -> bool {
+        self.handle.features().contains(wgpu::Features::MEMORY_DECORATION_COHERENT)
     }
 
     /// An error of this device.
@@ -139,12 +164,48 @@ impl Device {
         })
     }
 
-    /// A buffer with contents.
-    pub fn filled(&self, label: &str, contents: &[u8], usage: wgpu::BufferUsages) -> wgpu::Buffer {
-        use wgpu::util::DeviceExt;
-        let label = format!("pixelcnn {label}");
-        let descriptor = wgpu::util::BufferInitDescriptor { label: Some(&label), contents, usage };
-        self.handle.create_buffer_init(&descriptor)
+    /// A buffer with contents, whose bytes are a multiple of four.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] if there is not enough memory for it, or the device fails.
+    pub fn filled(
+        &self,
+        label: &str,
+        contents: &[u8],
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, EngineError> {
+        let usage = usage | wgpu::BufferUsages::COPY_DST;
+        let made = self.if_there_is_memory(|| self.buffer(label, contents.len() as u64, usage))?;
+        let size = || super::mebibytes(contents.len() as u64);
+        let buffer = made.ok_or_else(|| {
+            self.error(format_args!("its memory does not hold the model: no room for {label}, {}", size()))
+        })?;
+        self.write(&buffer, 0, contents)?;
+        Ok(buffer)
+    }
+
+    /// Writes to a buffer from a place on; both are multiples of four bytes. Waits for the device where much is on its
+    /// way to it.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn write(&self, buffer: &wgpu::Buffer, start: u64, contents: &[u8]) -> Result<(), EngineError> {
+        for (part, contents) in (0..).zip(contents.chunks(MOST_STAGED as usize)) {
+            if self.staged.get() + contents.len() as u64 > MOST_STAGED {
+                self.wait(self.queue.submit([]))?;
+                self.staged.set(0);
+            }
+            self.queue.write_buffer(buffer, start + part * MOST_STAGED, contents);
+            self.staged.set(self.staged.get() + contents.len() as u64);
+            self.most_staged.set(self.most_staged.get().max(self.staged.get()));
+        }
+        Ok(())
+    }
+
+    /// The most bytes that have been on their way to the device at once.
+    #[cfg(test)]
+    pub fn most_staged(&self) -> u64 {
+        self.most_staged.get()
     }
 
     /// What `make` makes, or nothing if there is not enough memory for it.

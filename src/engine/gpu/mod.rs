@@ -11,16 +11,20 @@ mod device;
 mod faults;
 mod layout;
 pub mod memory;
+mod pipeline_cache;
+mod pipelines;
 pub mod plan;
 mod planner;
 pub mod profile;
 mod run;
 pub mod shaders;
+pub mod speed;
 pub mod support;
+mod turns;
 mod weights;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::cost;
 use super::{Counts, Engine, EngineError, Outcome, Request, Room, Shape, largest, mebibytes};
@@ -28,11 +32,12 @@ use crate::graph::Network;
 use crate::model::Model;
 use adapter::Adapter;
 use batch::Batch;
-use choice::Speed;
 use device::Device;
+use pipeline_cache::PipelineCache;
+use pipelines::Pipelines;
 use plan::{Plan, Target};
 use run::{Pace, Run};
-use shaders::{Kernel, Pipelines, Variant};
+use speed::Speed;
 use weights::Weights;
 
 /// Above this many images, larger batches no longer help.
@@ -51,22 +56,43 @@ pub struct Options {
     pub workgroups: Option<u32>,
     /// Workgroups have images to themselves, where that is possible, or never.
     pub chain: Option<bool>,
+    /// What invocations hand to each other lies in coherent buffers, or not; if nothing is said, where the device has
+    /// them, and where it has none there is no chain.
+    pub coherent: Option<bool>,
 }
 
+/// A word that [`Options`] do not have.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "\"{0}\" is no option of the shaders; expected a comma list of checked, subgroups, chain, no-chain, coherent, \
+     no-coherent, workgroups=N (N from 1)"
+)]
+pub struct UnknownOption(String);
+
 impl Options {
-    /// From words with commas between them: `checked`, `subgroups`, `chain`, `no-chain`, `workgroups=128`.
-    pub fn from_words(words: &str) -> Self {
-        let words: Vec<_> = words.split(',').map(str::trim).collect();
-        let has = |word| words.contains(&word);
-        let workgroups = words.iter().find_map(|word| word.strip_prefix("workgroups=")?.parse().ok());
-        let chain = [("chain", true), ("no-chain", false)].into_iter().find(|(word, _)| has(word));
-        Self {
-            checked: has("checked"),
-            subgroups: has("subgroups"),
-            buffer: None,
-            workgroups,
-            chain: chain.map(|(_, wanted)| wanted),
+    /// From words with commas between them: `checked`, `subgroups`, `chain`, `no-chain`, `coherent`, `no-coherent`,
+    /// `workgroups=128`. Of two words that exclude each other, the later counts.
+    ///
+    /// # Errors
+    /// [`UnknownOption`] for the first other word.
+    pub fn from_words(words: &str) -> Result<Self, UnknownOption> {
+        let mut options = Self::default();
+        for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word {
+                "checked" => options.checked = true,
+                "subgroups" => options.subgroups = true,
+                "chain" => options.chain = Some(true),
+                "no-chain" => options.chain = Some(false),
+                "coherent" => options.coherent = Some(true),
+                "no-coherent" => options.coherent = Some(false),
+                _ => {
+                    let number = word.strip_prefix("workgroups=").and_then(|number| number.parse().ok());
+                    let workgroups = number.filter(|&workgroups| workgroups > 0);
+                    options.workgroups = Some(workgroups.ok_or_else(|| UnknownOption(word.to_owned()))?);
+                }
+            }
         }
+        Ok(options)
     }
 }
 
@@ -85,32 +111,7 @@ struct Gpu {
     device: Device,
     weights: Weights,
     target: Target,
-    /// By number of arenas, and whether they are a chain's.
-    layouts: RefCell<HashMap<(u32, bool), Layouts>>,
     pipelines: RefCell<Pipelines>,
-}
-
-/// Layouts of the bindings and of the pipelines that have them.
-type Layouts = (wgpu::BindGroupLayout, wgpu::PipelineLayout);
-
-impl Gpu {
-    /// The pipeline of a variant, and the layout of its bindings.
-    fn pipeline(&self, variant: &Variant) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
-        let device = &self.device.handle;
-        let mut layouts = self.layouts.borrow_mut();
-        let is_chain = variant.kernel == Kernel::Chain;
-        let (bindings, layout) = layouts.entry((variant.arenas, is_chain)).or_insert_with(|| {
-            let bindings = layout::layout(device, variant.arenas as usize, is_chain);
-            let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some("pixelcnn"),
-                bind_group_layouts: &[Some(&bindings)],
-                immediate_size: 0,
-            });
-            (bindings, layout)
-        });
-        let pipeline = self.pipelines.borrow_mut().get(device, layout, variant);
-        (bindings.clone(), pipeline)
-    }
 }
 
 impl GpuEngine {
@@ -147,11 +148,20 @@ impl GpuEngine {
             reduction: device.reduction,
             precision: model.precision,
             speed: options.workgroups.map_or(device.speed, |n| Speed { workgroups: n, ..Speed::DISCRETE }),
-            chain: options.chain,
+            // Barriers alone are not relied on, unless that is asked for.
+            turns: device.turns,
+            chain: match device.has_coherence() || options.coherent == Some(false) {
+                true => options.chain,
+                false => Some(false),
+            },
+            coherent: device.has_coherence() && options.coherent != Some(false),
         };
         let weights = Weights::new(&device, model, &network, target)?;
-        let pipelines = RefCell::new(Pipelines::new(options.checked));
-        let gpu = Gpu { network, device, weights, target, layouts: RefCell::default(), pipelines };
+        let folder = adapter.cache();
+        let info = adapter.handle().get_info();
+        let cache = folder.and_then(|folder| PipelineCache::open(&device.handle, &info, folder));
+        let pipelines = RefCell::new(Pipelines::new(options.checked, cache));
+        let gpu = Gpu { network, device, weights, target, pipelines };
         gpu.device.check()?;
         Ok(Self {
             shape: model.shape(width, height),
@@ -169,6 +179,18 @@ impl GpuEngine {
     /// The largest batch up to `most` that the device's limits allow.
     fn largest(&self, most: usize) -> usize {
         largest(most, |batch| batch == 0 || self.plan(batch).fits(self.gpu.target))
+    }
+
+    /// Sizes of batches, up to `most`, that between them run every kernel that a batch of any size up to `most` runs on this
+    /// device: each the smallest that runs some of them.
+    pub fn batches_of_all_kernels(&self, most: usize) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let has_new = |&batch: &usize| {
+            let plan = self.plan(batch);
+            let new = plan.shipped().filter(|dispatch| seen.insert(dispatch.variant.clone())).count();
+            new > 0
+        };
+        (1..=self.largest(most)).filter(has_new).collect()
     }
 
     /// Buffers for a batch of `size` images, or the largest of a half, a quarter, … that there is memory for.
@@ -246,7 +268,7 @@ impl Engine for GpuEngine {
         let Self { gpu, batch, pace, counts, .. } = self;
         let batch = batch.as_mut().expect("prepared before");
         batch.make_ready(gpu, request)?;
-        Run::new(gpu, batch, request, counts, pace).run(watch)
+        Run::new(gpu, batch, request, counts, pace)?.run(watch)
     }
 
     fn device(&self) -> cost::Device {
@@ -264,6 +286,7 @@ impl Engine for GpuEngine {
 
 #[cfg(test)]
 mod tests {
+    use super::shaders::Kernel;
     use super::*;
     use crate::engine::Method;
     use crate::model::Config;
@@ -273,6 +296,19 @@ mod tests {
         let device = std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned());
         let search = adapter::Search { wgpu_environment: true, ..Default::default() };
         adapter::choose(&device, None, &search).unwrap().0.remove(0)
+    }
+
+    #[test]
+    fn options_are_words_and_other_words_are_errors() {
+        let options = Options::from_words(" checked,workgroups=3 ,no-coherent,chain").unwrap();
+        assert!(options.checked && !options.subgroups);
+        let Options { workgroups, chain, coherent, .. } = options;
+        assert_eq!((workgroups, chain, coherent), (Some(3), Some(true), Some(false)));
+        assert!(Options::from_words("").unwrap().coherent.is_none());
+        for word in ["coherrent", "workgroups", "workgroups=", "workgroups=0", "workgroups=-1"] {
+            let error = Options::from_words(&format!("checked,{word}")).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("\"{word}\" is no option")), "{error}");
+        }
     }
 
     /// A row that takes several submissions gives what one of a single one does.
@@ -297,6 +333,84 @@ mod tests {
         }
     }
 
+    /// Kernels that were kept by an earlier engine, or that were damaged since, draw what new ones do.
+    #[test]
+    #[ignore = "needs a Vulkan adapter"]
+    fn kernels_are_kept_from_one_engine_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
+        let draw = |adapter: &Adapter| {
+            let mut engine = GpuEngine::new(&model, 8, 4, adapter).unwrap();
+            let request = Request::sample(engine.shape(), 0, (0..2).map(|i| (i, None))).unwrap();
+            engine.run(&request, &mut |_| {}).unwrap().levels
+        };
+        let mut adapter = test_adapter();
+        let expected = draw(&adapter);
+        adapter.keep_kernels_in(folder.path());
+        let files = || {
+            let entries = std::fs::read_dir(folder.path()).unwrap();
+            entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+        };
+        assert!(draw(&adapter) == expected);
+        if !adapter.handle().features().contains(wgpu::Features::PIPELINE_CACHE) {
+            assert!(files().is_empty());
+            return;
+        }
+        let [file] = &files()[..] else { panic!("{:?}", files()) };
+        let kept = std::fs::read(file).unwrap();
+        assert!(draw(&adapter) == expected);
+        std::fs::write(file, &kept[..kept.len() - 1]).unwrap();
+        assert!(draw(&adapter) == expected);
+        assert_eq!(files().len(), 1);
+        assert_ne!(std::fs::read(file).unwrap().len(), kept.len() - 1, "it is written anew");
+    }
+
+    /// Loading a model takes little of the memory that host and device share, and leaves none of it taken.
+    #[test]
+    #[ignore = "needs a Vulkan adapter"]
+    fn little_is_staged_at_once() {
+        let model = Model::synthetic(Config::published(160, 1), 3);
+        let engine = GpuEngine::new(&model, 32, 32, &test_adapter()).unwrap();
+        let (device, most) = (&engine.gpu.device, 32 << 20);
+        let bytes = engine.bytes();
+        assert!(bytes > most, "{bytes} bytes of weights do not show it");
+        assert!((1 << 20..=most).contains(&device.most_staged()), "{} bytes", device.most_staged());
+        let Some(report) = device.handle.generate_allocator_report() else { return };
+        assert!(
+            report.total_allocated_bytes < bytes + most,
+            "{} bytes are taken for {bytes} of weights",
+            report.total_allocated_bytes
+        );
+    }
+
+    /// Rows of so many pixels, and pixels of so many layers, that a chain over a whole row takes more turns than some
+    /// drivers allow: it does a part of a row at once. A chain that does too many is an error.
+    #[test]
+    #[ignore = "needs a Vulkan adapter"]
+    fn rows_that_take_many_turns_are_drawn() {
+        let model = Model::shipped("mnist").unwrap().unwrap();
+        let request = Request::sample(model.shape(108, 8), 0, [(0, Some(3))]).unwrap();
+        let options = Options { chain: Some(true), ..Options::default() };
+        let mut engine = GpuEngine::with_options(&model, 108, 8, &test_adapter(), options).unwrap();
+        let limit = engine.gpu.target.turns;
+        let mut draw = |turns| {
+            engine.gpu.target.turns = turns;
+            engine.batch = None;
+            let before = engine.counts.dispatches;
+            let outcome = engine.run(&request, &mut |_| {});
+            (outcome.map(|outcome| outcome.levels), engine.counts.dispatches - before)
+        };
+        let [(levels, dispatches), (in_parts, more)] = [limit, 10_000].map(&mut draw);
+        assert!(
+            levels.unwrap() == in_parts.unwrap() && more > dispatches,
+            "{dispatches} dispatches, and {more}"
+        );
+        if limit < u64::MAX {
+            let error = draw(u64::MAX).0.unwrap_err().to_string();
+            assert!(error.contains("have run to their end"), "{error}");
+        }
+    }
+
     /// Nodes and contexts in several buffers give what those in one do.
     #[test]
     #[ignore = "needs a Vulkan adapter"]
@@ -315,6 +429,39 @@ mod tests {
         let (images, several) = draw(Some(needed / 3 + 4096));
         assert_eq!((one, several > 1), (1, true), "{several} arenas");
         assert_eq!(images, expected);
+    }
+
+    /// Batches of a few sizes run all kernels that any batch runs, and none of them is idle.
+    #[test]
+    #[ignore = "needs a Vulkan adapter"]
+    fn a_few_batches_run_all_kernels() {
+        let model = Model::synthetic(Config { width: 8, height: 8, ..Config::published(12, 1) }, 3);
+        for (workgroups, chain) in [(None, None), (Some(128), Some(false)), (Some(128), Some(true))] {
+            let options = Options { workgroups, chain, buffer: Some(1 << 22), ..Options::default() };
+            let engine = GpuEngine::with_options(&model, 8, 8, &test_adapter(), options).unwrap();
+            let kernels = |batch| {
+                engine
+                    .plan(batch)
+                    .shipped()
+                    .map(|dispatch| dispatch.variant.clone())
+                    .collect::<HashSet<_>>()
+            };
+            let batches = engine.batches_of_all_kernels(300);
+            let most = engine.largest(300);
+            assert!(batches.len() > 1 && batches[0] == 1, "{batches:?}");
+            let run: HashSet<_> = batches.iter().copied().flat_map(kernels).collect();
+            assert!((1..=most).all(|batch| kernels(batch).is_subset(&run)), "{batches:?}");
+            for (i, &batch) in batches.iter().enumerate() {
+                let before: HashSet<_> = batches[..i].iter().copied().flat_map(kernels).collect();
+                assert!(!kernels(batch).is_subset(&before), "{batch} of {batches:?}");
+            }
+            if workgroups.is_some() {
+                assert!(run.iter().any(|variant| variant.arenas > 1), "several arenas");
+                let has = |kernel: fn(&Kernel) -> bool| run.iter().any(|variant| kernel(&variant.kernel));
+                assert!(has(|kernel| matches!(kernel, Kernel::Tiled(_))));
+                assert_eq!(has(|kernel| matches!(kernel, Kernel::Chain { .. })), chain == Some(true));
+            }
+        }
     }
 
     /// The whole need counts, not the largest buffer.

@@ -3,11 +3,11 @@
 //! What runs is this list and nothing else; counts, costs, the splitting of long submissions and the profile read
 //! it.
 
-use super::choice::Speed;
 use super::layout::quads;
 use super::memory::{Memory, Place, QUAD};
 use super::planner::Planner;
 use super::shaders::{Kernel, Reduction, Variant};
+use super::speed::Speed;
 use super::support::pixel_input;
 use crate::engine::plan::{Part, part_of_row};
 use crate::engine::{Counts, Method};
@@ -30,6 +30,8 @@ pub struct Target {
     pub arenas: usize,
     /// Workgroups of a dispatch along an axis, at most.
     pub workgroups: u32,
+    /// Turns of all its loops that an invocation can take before its driver ends them.
+    pub turns: u64,
     /// How partial sums are brought together.
     pub reduction: Reduction,
     /// How the weights of most layers are stored.
@@ -38,18 +40,22 @@ pub struct Target {
     pub speed: Speed,
     /// Whether a workgroup has images to itself, where that is possible; if nothing is said, where it is faster.
     pub chain: Option<bool>,
+    /// Whether kernels whose invocations hand values to each other mark the arenas as coherent.
+    pub coherent: bool,
 }
 
 impl Target {
-    /// What every WebGPU device promises.
+    /// What every WebGPU device promises, with coherent buffers, which WebGPU lacks and all interfaces have.
     pub const SMALLEST: Self = Self {
         buffer: 128 << 20,
         arenas: 4,
         workgroups: 65535,
+        turns: u64::MAX,
         reduction: Reduction::Memory,
         precision: Precision::F32,
         speed: Speed::DISCRETE,
         chain: None,
+        coherent: true,
     };
 }
 
@@ -189,6 +195,14 @@ impl Plan {
         lists.into_iter().flatten().enumerate()
     }
 
+    /// The dispatches that cached methods take: without those that a chain does.
+    pub fn shipped(&self) -> impl Iterator<Item = &Dispatch> {
+        let is_in_chain = |dispatch: &Dispatch| {
+            matches!(dispatch.operation, Operation::Conv { whole_row: false, .. } | Operation::Sample)
+        };
+        self.all().map(|(_, dispatch)| dispatch).filter(move |d| !self.has_chain() || !is_in_chain(d))
+    }
+
     /// What begins a row of the image, by number.
     pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
         self.all().take(self.rows.len()).filter(move |(_, dispatch)| dispatch.runs_on_row(row))
@@ -264,30 +278,53 @@ impl Plan {
     /// What the first `pixels` pixels of a batch take.
     pub fn cost(&self, method: Method, pixels: usize) -> Counts {
         let mut counts = Counts::default();
-        let width = self.width;
-        let mut add = |dispatch: &Dispatch, row, column, end, times: usize| {
+        self.visit(method, pixels, |dispatch, [row, column, end], times| {
             counts.macs += self.macs_at(dispatch, row, column, end) * times as u64;
             counts.dispatches += times as u64;
-        };
+        });
+        counts
+    }
+
+    /// Seconds that the first `pixels` pixels of a batch are expected to take on a device that is running.
+    pub fn seconds(&self, pixels: usize, speed: Speed) -> f64 {
+        let mut seconds = 0.0;
+        self.visit(Method::Cached, pixels, |dispatch, [row, column, end], times| {
+            let macs = self.macs_at(dispatch, row, column, end) as f64;
+            let columns = column..end.min(column + self.span);
+            let layers: usize = match dispatch.operation {
+                // All layers and the end of a pixel.
+                Operation::Chain => columns.map(|c| self.parts(row, c).count()).sum(),
+                _ => 0,
+            };
+            let workgroups = dispatch.workgroups.iter().product();
+            let of_one = speed.seconds(macs, workgroups) + speed.dispatch + layers as f64 * speed.layer;
+            seconds += times as f64 * of_one;
+        });
+        seconds
+    }
+
+    /// Every dispatch of the first `pixels` pixels of a batch, at its row, its column and the end of the wanted pixels of
+    /// the row, with how many others cost the same.
+    fn visit(&self, method: Method, pixels: usize, mut add: impl FnMut(&Dispatch, [usize; 3], usize)) {
+        let width = self.width;
         if method == Method::Naive {
             for row in 0..self.height {
-                self.known_row(row).for_each(|(_, dispatch)| add(dispatch, row, 0, width, pixels));
+                self.known_row(row).for_each(|(_, dispatch)| add(dispatch, [row, 0, width], pixels));
             }
             let (_, sample) = self.sample();
-            (0..pixels).for_each(|pixel| add(sample, pixel / width, pixel % width, width, 1));
-            return counts;
+            (0..pixels).for_each(|pixel| add(sample, [pixel / width, pixel % width, width], 1));
+            return;
         }
         let (rows, rest) = (pixels / width, pixels % width);
         // The pattern of work repeats.
         let period = self.all().map(|(_, dispatch)| dispatch.run_every).max().unwrap_or(1);
         let whole = (0..period.min(rows)).map(|phase| (phase, width, (rows - phase).div_ceil(period)));
         for (row, end, times) in whole.chain((rest > 0).then_some((rows, rest, 1))) {
-            self.row(row).for_each(|(_, dispatch)| add(dispatch, row, 0, end, times));
+            self.row(row).for_each(|(_, dispatch)| add(dispatch, [row, 0, end], times));
             for column in 0..end {
-                self.pixel(row, column).for_each(|(_, dispatch)| add(dispatch, row, column, end, times));
+                self.pixel(row, column).for_each(|(_, dispatch)| add(dispatch, [row, column, end], times));
             }
         }
-        counts
     }
 }
 
@@ -301,8 +338,8 @@ pub fn kernel_name(kernel: Kernel) -> &'static str {
     match kernel {
         Kernel::Tiled(..) => "conv_tiled",
         Kernel::Split(..) => "conv_split",
-        Kernel::Sample => "sample",
-        Kernel::Chain => "chain",
+        Kernel::Sample { .. } => "sample",
+        Kernel::Chain { .. } => "chain",
         Kernel::ShowRow => "show_row",
         Kernel::Likelihood => "likelihood",
     }
@@ -424,6 +461,38 @@ mod tests {
         let large = Plan::new(&network, 100_000, target);
         assert_eq!((large.has_chain(), large.span), (true, 1));
         assert!(!Plan::new(&network, 3, Target { arenas: 1, ..TARGETS[1] }).has_chain());
+    }
+
+    /// Where a driver ends loops after some turns, a chain does fewer pixels at once, or there is none.
+    #[test]
+    fn chains_are_short_where_loops_are() {
+        let network = network(&Config { channels: 1, width: 108, height: 8, ..Config::published(32, 2) });
+        let span = |turns| {
+            let plan = Plan::new(&network, 1, Target { turns, speed: Speed::SOFTWARE, ..TARGETS[1] });
+            plan.has_chain().then_some(plan.span)
+        };
+        assert_eq!(span(u64::MAX), Some(108));
+        let spans = [1 << 12, 1 << 14, 1 << 16, 1 << 18].map(|turns| span(turns).unwrap_or(0));
+        assert!(spans.is_sorted() && spans[0] < spans[2] && (1..108).contains(&spans[2]), "{spans:?}");
+        assert_eq!(span(100), None);
+    }
+
+    /// A chain leaves processors idle that have no image, and walks through its layers.
+    #[test]
+    fn what_a_chain_takes_is_its_layers_and_its_workgroups() {
+        let speed = Speed::DISCRETE;
+        let network = network(&Config::published(16, 1));
+        let seconds = |batch, speed| {
+            let target = Target { buffer: 1 << 34, ..TARGETS[1] };
+            Plan::new(&network, batch, target).seconds(32 * 32, speed)
+        };
+        // Twice as many images are as soon done, until all processors have some; rows take a little longer.
+        assert!(seconds(64, speed) < 1.2 * seconds(32, speed));
+        assert!(seconds(1024, speed) > 1.5 * seconds(512, speed));
+        let slow = Speed { layer: 2.0 * speed.layer, ..speed };
+        let layers = (seconds(1, slow) - seconds(1, speed)) / speed.layer / 1024.0;
+        let plan = Plan::new(&network, 1, TARGETS[1]);
+        assert!((1.0..=1.0 + plan.chained().count() as f64).contains(&layers), "{layers} layers a pixel");
     }
 
     /// Chains are for small networks, on whatever device.

@@ -5,7 +5,9 @@ use super::layout::quads;
 use super::memory::Place;
 use super::plan::{Dispatch, Operation, Target};
 use super::shaders::{Epilogue, Kernel, Team, Variant};
+use super::speed::{LEAST_RATE, SUBMISSION};
 use super::support::{output, phi, pixel_input};
+use super::turns::Turns;
 use crate::engine::plan::Part;
 use crate::graph::network::padded;
 use crate::graph::{IMAGE, Network};
@@ -26,8 +28,8 @@ pub struct Planner<'a> {
 /// Workgroup memory that WebGPU promises, in bytes.
 const WORKGROUP_MEMORY: u32 = 16 << 10;
 
-/// Products of a chain's dispatch, at most: half a second for a slow software driver.
-const MOST_OF_CHAIN: u64 = 500_000_000;
+/// Products of a chain's dispatch, at most, which cannot be split.
+const MOST_OF_CHAIN: u64 = (SUBMISSION * LEAST_RATE) as u64;
 
 impl Planner<'_> {
     /// A part of a layer, for a whole row or for one pixel.
@@ -78,7 +80,8 @@ impl Planner<'_> {
         let network = self.network;
         let output = output(network);
         let (input, input_layer) = pixel_input(network);
-        let variant = Variant::sample(self.drawn(), phi(network)).in_arenas(self.arenas);
+        let variant =
+            Variant::sample(self.drawn(), phi(network), self.target.coherent).in_arenas(self.arenas);
         let left = &input_layer.taps[input_layer.taps.len() - 1];
         Dispatch {
             operation: Operation::Sample,
@@ -115,7 +118,7 @@ impl Planner<'_> {
         let (network, batch) = (self.network, self.batch);
         let drawn @ [_, logits, draws] = self.drawn();
         let team = self.target.speed.team(batch);
-        let variant = Variant::chain(team, drawn, phi(network));
+        let variant = Variant::chain(team, drawn, phi(network), self.target.coherent);
         let Team { threads, images, quads: at_once } = team;
         let memory = images * (16 * threads * at_once + 16 * logits + 4 * draws + 32);
         let widest = network.layers[..network.layers.len() - 1].iter().map(|l| quads(l.outputs())).max();
@@ -133,7 +136,8 @@ impl Planner<'_> {
         if !is_possible || !self.target.chain.unwrap_or(is_faster) {
             return None;
         }
-        let span = (MOST_OF_CHAIN / (macs as u64).max(1)).clamp(1, network.width as u64) as usize;
+        let most = (MOST_OF_CHAIN / (macs as u64).max(1)).clamp(1, network.width as u64) as usize;
+        let span = Turns::new(network, pixel, team, drawn).span(most, self.target.turns)?;
         let places = |of: fn(&Dispatch) -> &[Place]| {
             let mut places: Vec<_> = pixel.iter().flat_map(of).copied().collect();
             places.dedup();

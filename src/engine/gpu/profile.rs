@@ -61,7 +61,7 @@ impl GpuEngine {
         self.prepare(Room::For(request.lanes().len()))?;
         self.run(&request.clone().first(rows * width), &mut |_| {})?;
         let batch = self.batch.as_ref().expect("prepared before");
-        batch.begin(&self.gpu, request);
+        batch.begin(&self.gpu, request)?;
         let queries = self.gpu.device.handle.create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("pixelcnn timestamps"),
             ty: wgpu::QueryType::Timestamp,

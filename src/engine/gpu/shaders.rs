@@ -2,8 +2,6 @@
 //!
 //! A number lives once: tile shapes are constants here, handed to the shaders as pipeline overrides.
 
-use std::collections::HashMap;
-
 use crate::graph::Activation;
 use crate::model::Precision;
 
@@ -52,9 +50,16 @@ pub enum Kernel {
     /// Convolution of few positions, its sums through subgroups first or not.
     Split(Precision, Reduction),
     /// Output, sampling, next input.
-    Sample,
+    Sample {
+        /// See [`Self::Chain`].
+        coherent: bool,
+    },
     /// All layers of a pixel, and the same, for all pixels of a part of a row.
-    Chain,
+    Chain {
+        /// The arenas are marked as coherent: invocations of a workgroup read what others of it have just stored, and
+        /// Vulkan's memory model promises them that for coherent buffers alone, whatever the barriers between them.
+        coherent: bool,
+    },
     /// Known pixels of a row into the image's ring.
     ShowRow,
     /// How likely the pixels of a row are.
@@ -90,8 +95,10 @@ impl Kernel {
                 let kernel = wgsl!("conv_split.wgsl");
                 vec![MATH, ARENA, TARGET, CONV, ONE_LAYER, weights(precision), sum, kernel]
             }
-            Self::Sample => vec![MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE, wgsl!("sample.wgsl")],
-            Self::Chain => {
+            Self::Sample { .. } => {
+                vec![MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE, wgsl!("sample.wgsl")]
+            }
+            Self::Chain { .. } => {
                 let pixel = [MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE];
                 [&pixel[..], &[CONV, wgsl!("chain.wgsl")]].concat()
             }
@@ -103,7 +110,7 @@ impl Kernel {
         };
         let mut constants = format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
         constants += &format!("const MAX_SPLIT_ROWS = {MAX_SPLIT_ROWS}u;\n");
-        if self == Self::Chain {
+        if matches!(self, Self::Chain { .. }) {
             // Naga wants all overrides before the first array whose length depends on one.
             constants += "override QUADS: u32;\n";
             constants += &format!("const MAX_IMAGES = {MAX_IMAGES}u;\nconst MAX_QUADS = {MAX_QUADS}u;\n");
@@ -111,7 +118,11 @@ impl Kernel {
             constants +=
                 &format!("@group(0) @binding({binding}) var<storage, read> layers: array<Layer>;\n");
         }
-        constants + &access(arenas) + &parts.join("\n")
+        constants + &access(arenas, self.is_coherent()) + &parts.join("\n")
+    }
+
+    fn is_coherent(self) -> bool {
+        matches!(self, Self::Sample { coherent: true } | Self::Chain { coherent: true })
     }
 }
 
@@ -119,10 +130,11 @@ impl Kernel {
 const FIRST_ARENA: u32 = 7;
 
 /// Bindings of the arenas, and the functions that read and write them: WGSL has no pointers to choose between.
-fn access(arenas: u32) -> String {
+fn access(arenas: u32, coherent: bool) -> String {
+    let coherent = if coherent { "@coherent " } else { "" };
     let binding = |a| {
         format!(
-            "@group(0) @binding({}) var<storage, read_write> arena_{a}: array<vec4<f32>>;\n",
+            "{coherent}@group(0) @binding({}) var<storage, read_write> arena_{a}: array<vec4<f32>>;\n",
             FIRST_ARENA + a
         )
     };
@@ -318,14 +330,14 @@ impl Variant {
     }
 
     /// The sampling kernel for a number of parameters, in quads, of quads that logits are in, and of draws a pixel.
-    pub fn sample(drawn: [u32; 3], phi: Activation) -> Self {
-        Self::drawing(Kernel::Sample, THREADS, 1, drawn, phi)
+    pub fn sample(drawn: [u32; 3], phi: Activation, coherent: bool) -> Self {
+        Self::drawing(Kernel::Sample { coherent }, THREADS, 1, drawn, phi)
     }
 
     /// The chain kernel, for the same.
-    pub fn chain(team: Team, drawn: [u32; 3], phi: Activation) -> Self {
+    pub fn chain(team: Team, drawn: [u32; 3], phi: Activation, coherent: bool) -> Self {
         let Team { threads, images, quads } = team;
-        let mut chain = Self::drawing(Kernel::Chain, threads, images, drawn, phi);
+        let mut chain = Self::drawing(Kernel::Chain { coherent }, threads, images, drawn, phi);
         chain.constants.push(("QUADS", quads));
         chain
     }
@@ -356,67 +368,9 @@ impl Variant {
     /// Values of the shader's overrides.
     pub fn overrides(&self) -> Vec<(&'static str, f64)> {
         let mut overrides: Vec<_> = self.constants.iter().map(|&(k, v)| (k, f64::from(v))).collect();
-        if matches!(self.kernel, Kernel::Sample | Kernel::Chain | Kernel::Likelihood) {
+        if matches!(self.kernel, Kernel::Sample { .. } | Kernel::Chain { .. } | Kernel::Likelihood) {
             overrides.push(("NOT_FINITE", f64::from(NOT_FINITE)));
         }
         overrides
-    }
-}
-
-/// Compiled kernels of a device.
-pub(super) struct Pipelines {
-    /// Whether shaders check their indices.
-    checked: bool,
-    modules: HashMap<(Kernel, u32), wgpu::ShaderModule>,
-    compiled: HashMap<Variant, wgpu::ComputePipeline>,
-}
-
-impl Pipelines {
-    /// No kernel yet.
-    pub fn new(checked: bool) -> Self {
-        Self { checked, modules: HashMap::new(), compiled: HashMap::new() }
-    }
-
-    /// The pipeline of a variant, compiled when it is first asked for; `layout` is that of its bindings.
-    pub fn get(
-        &mut self,
-        device: &wgpu::Device,
-        layout: &wgpu::PipelineLayout,
-        variant: &Variant,
-    ) -> wgpu::ComputePipeline {
-        if let Some(pipeline) = self.compiled.get(variant) {
-            return pipeline.clone();
-        }
-        let Variant { kernel, arenas, .. } = *variant;
-        let checked = self.checked;
-        let module = self.modules.entry((kernel, arenas)).or_insert_with(|| {
-            let descriptor = wgpu::ShaderModuleDescriptor {
-                label: Some(&format!("pixelcnn {kernel:?}")),
-                source: wgpu::ShaderSource::Wgsl(kernel.source(arenas).into()),
-            };
-            if checked {
-                return device.create_shader_module(descriptor);
-            }
-            // SAFETY: every index follows from the network's shapes, which the host has checked when it
-            // made buffers and uniforms, and every loop ends; tests run the same work with checks.
-            unsafe {
-                let no_checks = wgpu::ShaderRuntimeChecks::unchecked();
-                device.create_shader_module_trusted(descriptor, no_checks)
-            }
-        });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&format!("pixelcnn {variant:?}")),
-            layout: Some(layout),
-            module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &variant.overrides(),
-                // The kernels write all workgroup memory before they read it.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        });
-        self.compiled.insert(variant.clone(), pipeline.clone());
-        pipeline
     }
 }

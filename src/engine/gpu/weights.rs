@@ -48,16 +48,6 @@ impl Weights {
         network: &Network,
         target: Target,
     ) -> Result<Self, EngineError> {
-        let made = device.if_there_is_memory(|| Self::make(device, model, network, target))?;
-        made.ok_or_else(|| device.error("its memory does not hold the model"))?
-    }
-
-    fn make(
-        device: &Device,
-        model: &Model,
-        network: &Network,
-        target: Target,
-    ) -> Result<Self, EngineError> {
         let limit = device.handle.limits().max_storage_buffer_binding_size;
         let storage = |what: &str, bytes: &[u8]| {
             if bytes.len() as u64 > limit {
@@ -67,7 +57,7 @@ impl Weights {
                     super::mebibytes(limit)
                 )));
             }
-            Ok(device.filled(what, bytes, wgpu::BufferUsages::STORAGE))
+            device.filled(what, bytes, wgpu::BufferUsages::STORAGE)
         };
         let matrices: Vec<_> = network.layers.iter().map(|layer| layer.matrix(&model.tensors)).collect();
         let (input, input_layer) = pixel_input(network);
@@ -136,8 +126,8 @@ impl Weights {
             additions: storage("additions", bytemuck::cast_slice(&additions))?,
             of_layers,
             of_nodes,
-            rows: places(network.height),
-            columns: places(network.width),
+            rows: places(network.height)?,
+            columns: places(network.width)?,
             stride,
         })
     }
