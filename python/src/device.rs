@@ -1,12 +1,7 @@
-//! The choice of the device that runs a model, as `--device` of the command line has it.
+//! The device that runs a model, as `--device` of the command line has it.
 
-use std::env;
-use std::thread::available_parallelism;
-
-use pixelcnn::internals::engine::cpu::startable_threads;
-use pixelcnn::internals::engine::gpu::adapter::{self, Search};
-use pixelcnn::internals::engine::gpu::{GpuEngine, Options};
-use pixelcnn::{CpuEngine, Engine, Model};
+use pixelcnn::internals::engine::devices::{Devices, Notice, machine_threads};
+use pixelcnn::{Engine, Model};
 
 /// An engine, and what is to be said of the choice.
 pub struct Chosen {
@@ -28,37 +23,22 @@ pub fn choose(
     device: &str,
     threads: Option<usize>,
 ) -> Result<Chosen, String> {
-    let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
-    let is_auto = device == "auto";
-    let options = Options::from_words(&env::var("PIXELCNN_SHADERS").unwrap_or_default())
-        .map_err(|error| format!("PIXELCNN_SHADERS: {error}"))?;
-    let search = Search::from_environment();
-    let chosen = match is_auto {
-        true => adapter::choose_for(model, images, threads, &search),
-        false => adapter::choose(device, None, &search),
-    };
-    let (adapters, pick) = chosen.map_err(|error| error.to_string())?;
+    let threads = threads.unwrap_or_else(machine_threads);
     let mut notes = Vec::new();
-    if pick.is_surprise && adapters.is_empty() {
-        let else_way = if pick.leaves_gpu { "; device=\"gpu\" takes that" } else { "" };
-        notes.push((false, format!("using the CPU engine: {}{else_way}", pick.reason)));
-    } else if pick.is_surprise {
-        notes.push((true, pick.reason));
+    let mut say = |notice: Notice| {
+        notes.push((matches!(notice, Notice::Warning(_)), notice.text("device=\"gpu\"")));
+    };
+    let mut devices =
+        Devices::choose(device, model, images, [threads; 2], &mut say).map_err(|error| in_words(&error))?;
+    let engine = devices.start(model, width, height, &mut say).map_err(|error| in_words(&error))?;
+    Ok(Chosen { engine, is_gpu: devices.adapter().is_some(), notes })
+}
+
+/// An error, and the one that it stands before.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let (text, source) = (error.to_string(), error.source().map(ToString::to_string));
+    match source.filter(|source| !text.ends_with(source)) {
+        Some(source) => format!("{text}: {source}"),
+        None => text,
     }
-    for (number, adapter) in adapters.iter().enumerate() {
-        match GpuEngine::with_options(model, width, height, adapter, options) {
-            Ok(engine) => return Ok(Chosen { engine: Box::new(engine), is_gpu: true, notes }),
-            Err(error) if is_auto => {
-                let next = if number + 1 < adapters.len() { "the next device" } else { "the CPU engine" };
-                notes.push((false, format!("using {next}: {error}")));
-            }
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    let startable = startable_threads(threads);
-    if startable < threads {
-        notes.push((true, format!("{startable} of {threads} threads can be started")));
-    }
-    let engine = CpuEngine::new(model, width, height, startable);
-    Ok(Chosen { engine: Box::new(engine), is_gpu: false, notes })
 }

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use anyhow::Result;
 use serde_json::json;
 
-use super::gpu;
+use crate::engine::devices::{gpu, machine_threads};
+
+use super::engine::tell;
 
 /// List the GPU adapters of this machine, and say which device `auto` takes and why
 #[derive(clap::Args)]
@@ -16,10 +18,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (adapters, auto) = gpu::list()?;
+    let (adapters, auto) = gpu::list(&mut tell)?;
     let taken = auto.indices.first().map_or("cpu".to_owned(), |i| i.to_string());
     if args.json {
-        let cpu = json!({"device": "cpu", "type": "cpu", "threads": super::machine_threads()});
+        let cpu = json!({"device": "cpu", "type": "cpu", "threads": machine_threads()});
         let devices: Vec<_> =
             [cpu].into_iter().chain(adapters.iter().enumerate().map(gpu::facts)).collect();
         let report = json!({"devices": devices, "auto": taken, "reason": auto.reason});
@@ -27,7 +29,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 
     let mut rows = vec![["DEVICE", "NAME", "TYPE", "BACKEND", "DRIVER"].map(str::to_owned)];
-    let threads = format!("{} threads", super::machine_threads());
+    let threads = format!("{} threads", machine_threads());
     rows.push(["cpu", "the CPU engine", &threads, "-", "-"].map(str::to_owned));
     rows.extend(adapters.iter().enumerate().map(|(i, adapter)| {
         let [name, of_type, backend, driver] = gpu::row(adapter);

@@ -2,11 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use crate::engine::Engine;
-use crate::engine::cpu::{CpuEngine, startable_threads};
+use crate::engine::devices::gpu::{self, Adapter};
+use crate::engine::devices::{Devices, Notice, machine_threads};
 use crate::model::Model;
 
-use super::gpu::{self, Adapter, Pick};
 use super::text::{note, say};
 
 #[derive(clap::Args)]
@@ -73,9 +72,7 @@ impl EngineArgs {
     /// expect.
     pub fn choose(&self, model: &Model, images: usize) -> Result<Vec<Devices>> {
         if self.device.trim() == ALL_GPUS {
-            let one =
-                |adapter| Devices { adapters: vec![adapter], is_auto: false, threads: self.threads() };
-            return Ok(gpu::all()?.into_iter().map(one).collect());
+            return Ok(Devices::all_gpus(self.threads(), &mut tell)?);
         }
         let names = device_list(&self.device);
         if names.len() > 1
@@ -89,30 +86,23 @@ impl EngineArgs {
         names.iter().map(|name| self.choose_one(name, threads, model, images)).collect()
     }
 
-    /// The adapters that a name means, or none for the CPU engine. Errors name the variable, if it is from there.
-    pub fn adapters(&self, device: &str) -> Result<(Vec<Adapter>, Pick)> {
-        gpu::choose(device).map_err(|error| match std::env::var(DEVICE) {
-            Ok(value) if value == self.device => error.context(format!("{DEVICE}={value}")),
-            _ => error,
-        })
+    fn choose_one(&self, device: &str, threads: usize, model: &Model, images: usize) -> Result<Devices> {
+        let chosen = Devices::choose(device, model, images, [threads, self.threads()], &mut tell);
+        chosen.map_err(|error| self.named(error))
     }
 
-    fn choose_one(&self, device: &str, threads: usize, model: &Model, images: usize) -> Result<Devices> {
-        let is_auto = device == "auto";
-        let (adapters, pick) = match is_auto {
-            true => gpu::choose_for(model, images, self.threads())?,
-            false => self.adapters(device)?,
-        };
-        if pick.is_surprise {
-            match adapters[..] {
-                [] => {
-                    let else_way = if pick.leaves_gpu { "; --device gpu takes that" } else { "" };
-                    note(&format!("using the CPU engine: {}{else_way}", pick.reason));
-                }
-                _ => say(&format!("warning: {}", pick.reason)),
-            }
+    /// An error of the choice, with the variable that made it, if one did.
+    fn named(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+        match std::env::var(DEVICE) {
+            Ok(value) if value == self.device => error.into().context(format!("{DEVICE}={value}")),
+            _ => error.into(),
         }
-        Ok(Devices { adapters, is_auto, threads })
+    }
+
+    /// The adapter of the one device that `--device` allows; none for the CPU engine, and why.
+    pub fn adapter(&self) -> Result<(Option<Adapter>, String)> {
+        let (adapters, pick) = gpu::choose(&self.device).map_err(|error| self.named(error))?;
+        Ok((adapters.into_iter().next(), pick.reason))
     }
 }
 
@@ -129,49 +119,13 @@ fn device_list(list: &str) -> Vec<&str> {
     list.split(separates).map(str::trim).collect()
 }
 
-/// Devices to run on.
-pub struct Devices {
-    /// The first is tried first; the CPU engine if there is none.
-    adapters: Vec<Adapter>,
-    /// Whether the next is tried where one cannot be opened.
-    is_auto: bool,
-    threads: usize,
-}
-
-impl Devices {
-    /// The GPU that is used, if any.
-    pub fn adapter(&self) -> Option<&Adapter> {
-        self.adapters.first()
+/// Says what is to be said of a choice.
+pub fn tell(notice: Notice) {
+    let text = notice.text("--device gpu");
+    match notice {
+        Notice::Warning(_) => say(&format!("warning: {text}")),
+        _ => note(&text),
     }
-
-    /// What to give `--device` to get the same.
-    pub fn argument(&self) -> String {
-        self.adapter().map_or("cpu".to_owned(), gpu::argument)
-    }
-
-    /// An engine on the first device that can be opened.
-    pub fn start(&mut self, model: &Model, width: usize, height: usize) -> Result<Box<dyn Engine>> {
-        while let Some(adapter) = self.adapters.first() {
-            match gpu::start(model, width, height, adapter) {
-                Ok(engine) => return Ok(engine),
-                Err(error) if self.is_auto => {
-                    self.adapters.remove(0);
-                    let next = if self.adapters.is_empty() { "the CPU engine" } else { "the next device" };
-                    note(&format!("using {next}: {error}"));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let threads = startable_threads(self.threads);
-        if threads < self.threads {
-            say(&format!("warning: {threads} of {} threads can be started", self.threads));
-        }
-        Ok(Box::new(CpuEngine::new(model, width, height, threads)))
-    }
-}
-
-pub fn machine_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]

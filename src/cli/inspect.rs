@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::engine::Method;
 use crate::engine::cost::{values_moved, weights_read};
+use crate::engine::devices::gpu;
 use crate::graph::IMAGE;
 use crate::graph::network::{Layer, Network};
 use crate::graph::schedule::When;
@@ -16,7 +17,7 @@ use crate::model::{Architecture, Config, Model};
 use crate::output::{figure, file};
 
 use super::architecture::ArchitectureArgs;
-use super::{Files, gpu, images, picture};
+use super::{Files, images, picture};
 
 /// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]

@@ -15,7 +15,7 @@ use crate::model::{self, Config, Model, ModelError};
 use crate::output::chart::{self, Chart};
 use crate::output::file;
 
-use engine::{EngineArgs, machine_threads};
+use engine::EngineArgs;
 use files::Files;
 use recipe::{Recipe, Run};
 use text::{note, one_line, print, printable, quoted, say, table};
@@ -30,8 +30,6 @@ mod driver;
 mod engine;
 mod eval;
 mod files;
-#[cfg_attr(not(feature = "gpu"), path = "no_gpu.rs")]
-mod gpu;
 mod hints;
 mod input;
 mod inspect;

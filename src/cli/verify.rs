@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::engine::cpu::{CpuEngine, full};
+use crate::engine::devices::gpu::{self, Adapter};
 use crate::engine::{Draw, Engine, EngineError, Method, Outcome, Request, Shape, Want};
 use crate::head::MOST_CHANNELS;
 use crate::model::Model;
@@ -15,7 +16,6 @@ use crate::sampling::random::Noise;
 
 use super::EngineArgs;
 use super::architecture::ArchitectureArgs;
-use super::gpu::{self, Adapter};
 
 /// Check that the cached engines agree with the whole network on this machine
 ///
@@ -325,13 +325,13 @@ impl Images {
 
 /// The chosen GPU, or why there is none.
 fn chosen_gpu(args: &Args) -> Result<Result<Adapter, String>> {
-    let (adapters, pick) = args.engine.adapters(&args.engine.device)?;
-    let Some(adapter) = adapters.into_iter().next() else {
+    let (adapter, reason) = args.engine.adapter()?;
+    let Some(adapter) = adapter else {
         let else_way = match cfg!(feature = "gpu") {
             true => " (--device gpu takes any adapter, a software one too)",
             false => "",
         };
-        return Ok(Err(format!("GPU cached, against CPU full: {}{else_way}", pick.reason)));
+        return Ok(Err(format!("GPU cached, against CPU full: {reason}{else_way}")));
     };
     Ok(Ok(adapter))
 }

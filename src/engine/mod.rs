@@ -6,6 +6,7 @@ use crate::graph::Network;
 
 pub mod cost;
 pub mod cpu;
+pub mod devices;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod plan;

@@ -8,15 +8,15 @@ use anyhow::{Result, bail};
 use crate::engine::Method;
 use crate::engine::cost;
 use crate::engine::cpu::peak;
+use crate::engine::devices::gpu::{self, Adapter};
 use crate::graph::Network;
 use crate::model::Model;
 use crate::output::{self, chart};
 
 use super::architecture::ArchitectureArgs;
-use super::gpu::{self, Adapter};
+use super::engine::tell;
 use super::{EngineArgs, Files, images, say};
 use measure::{Effort, Sweep};
-pub use report::KernelTotal;
 use report::Report;
 
 mod measure;
@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (width, height) = model.size();
     let network = model.network(width, height);
     let start = Instant::now();
-    let mut engine = devices.start(&model, network.width, network.height)?;
+    let mut engine = devices.start(&model, network.width, network.height, &mut tell)?;
     let adapter = devices.adapter();
     let build_seconds = start.elapsed().as_secs_f64();
     let peak_gflops = adapter.is_none().then(|| peak::gflops(args.engine.threads()));

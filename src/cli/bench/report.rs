@@ -15,8 +15,8 @@ use crate::engine::cpu::peak::PRODUCT;
 use crate::model::Model;
 use crate::output::{OutputError, file};
 
-use super::super::gpu;
 use super::measure::{Row, Stopped, Sweep, quantile};
+use crate::engine::devices::{KernelTotal, gpu};
 
 /// A row is marked as noisy if its interquartile range is a larger share of its median.
 const NOISY: f64 = 0.15;
@@ -124,15 +124,6 @@ const COLUMNS: [&str; 23] = [
     "dispatches_counted",
     "dispatches_predicted",
 ];
-
-/// What the dispatches of a kernel that begin rows, or that are steps of pixels, took at a level.
-pub struct KernelTotal {
-    pub kernel: &'static str,
-    pub is_row_work: bool,
-    pub level: usize,
-    pub dispatches: u64,
-    pub nanoseconds: f64,
-}
 
 /// Where the time of a batch goes on a GPU.
 #[derive(Serialize)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
+use crate::engine::devices::Devices;
 use crate::engine::{Canvas, Lane, Request, Want};
 use crate::model::Model;
 use crate::output::{Image, shades};
@@ -15,7 +16,6 @@ use crate::sampling::resampling::{choose, effective_sample_size};
 use super::{UNKNOWN, completions};
 use crate::cli::counted;
 use crate::cli::driver::{self, Batch, Driver, Work};
-use crate::cli::engine::Devices;
 use crate::cli::progress::Progress;
 use crate::cli::recipe::{self, Completed, Mask, Recipe, Run, size_text};
 use crate::cli::sink::{Array, Completes, Item, Series, Texts};

@@ -3,11 +3,12 @@
 
 use anyhow::{Result, ensure};
 
+use crate::engine::devices::Devices;
 use crate::engine::queue::{self, Worker};
 use crate::engine::{EngineError, Room};
 use crate::model::Model;
 
-use super::engine::Devices;
+use super::engine::tell;
 use super::{even, images, note, one_line, say};
 
 pub use crate::engine::queue::{Done, Work};
@@ -59,7 +60,7 @@ pub fn start(
     let (mut workers, mut names) = (Vec::new(), Vec::new());
     for devices in devices {
         let mut start = || {
-            let mut engine = devices.start(model, width, height)?;
+            let mut engine = devices.start(model, width, height, &mut tell)?;
             let batch = match batch {
                 Some(Batch::Images(batch)) => match engine.prepare(Room::For(batch)) {
                     Err(EngineError::BatchTooLarge { .. }) if batch > share => {

@@ -1,13 +1,17 @@
 //! What stands for `gpu.rs` in a program that was built without the feature `gpu`: the CPU engine alone.
 
-use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::engine::{Engine, EngineError, Method, Request};
 use crate::graph::Network;
 use crate::model::Model;
 
-use super::bench::KernelTotal;
+use super::{KernelTotal, Say};
+
+/// Why no device is chosen.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no device \"{0}\"; {WITHOUT}, expected auto or cpu")]
+pub struct ChoiceError(String);
 
 /// There is none.
 pub struct Adapter(Never);
@@ -25,12 +29,15 @@ pub struct Pick {
 /// Why there are no GPUs.
 const WITHOUT: &str = "this program was built without GPUs (feature gpu)";
 
-/// The CPU engine, for `--device cpu` and `auto`; all else is an error.
-pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
+/// The CPU engine, for `cpu` and `auto`.
+///
+/// # Errors
+/// Any other name.
+pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick), ChoiceError> {
     match device.trim().to_lowercase().as_str() {
         "cpu" => Ok((vec![], pick("the CPU engine was asked for"))),
         "auto" => Ok((vec![], pick(WITHOUT))),
-        _ => bail!("--device {device}: {WITHOUT}; expected auto or cpu"),
+        _ => Err(ChoiceError(device.to_owned())),
     }
 }
 
@@ -38,22 +45,42 @@ fn pick(reason: &str) -> Pick {
     Pick { indices: vec![], reason: reason.to_owned(), is_surprise: false, leaves_gpu: false }
 }
 
-pub fn choose_for(_: &Model, _: usize, _: usize) -> Result<(Vec<Adapter>, Pick)> {
+/// The CPU engine.
+///
+/// # Errors
+/// None.
+pub fn choose_for(_: &Model, _: usize, _: usize, _: &mut Say) -> Result<(Vec<Adapter>, Pick), ChoiceError> {
     choose("auto")
 }
 
-pub fn all() -> Result<Vec<Adapter>> {
-    bail!("--device all-gpus: {WITHOUT}; expected auto or cpu")
+/// None.
+///
+/// # Errors
+/// Always.
+pub fn all(_: &mut Say) -> Result<Vec<Adapter>, ChoiceError> {
+    Err(ChoiceError("all-gpus".to_owned()))
 }
 
-pub fn list() -> Result<(Vec<Adapter>, Pick)> {
+/// None.
+///
+/// # Errors
+/// None.
+pub fn list(_: &mut Say) -> Result<(Vec<Adapter>, Pick), ChoiceError> {
     choose("auto")
 }
 
+/// There is no adapter to give it.
+///
+/// # Errors
+/// None.
 pub fn start(_: &Model, _: usize, _: usize, adapter: &Adapter) -> Result<Box<dyn Engine>, EngineError> {
     match adapter.0 {}
 }
 
+/// There is no adapter to give it.
+///
+/// # Errors
+/// None.
 pub fn start_to_verify(
     _: &Model,
     _: usize,
@@ -64,18 +91,22 @@ pub fn start_to_verify(
     match adapter.0 {}
 }
 
+/// There is no adapter to give it.
 pub fn name(adapter: &Adapter) -> String {
     match adapter.0 {}
 }
 
+/// There is no adapter to give it.
 pub fn driver(adapter: &Adapter) -> String {
     match adapter.0 {}
 }
 
+/// There is no adapter to give it.
 pub fn argument(adapter: &Adapter) -> String {
     match adapter.0 {}
 }
 
+/// There is no adapter to give it.
 pub fn has_timestamps(adapter: &Adapter) -> bool {
     match adapter.0 {}
 }
@@ -85,14 +116,25 @@ pub fn dispatches(_: &Network, _: Method) -> Option<u64> {
     None
 }
 
-pub fn profile(_: &Model, adapter: &Adapter, _: &[Request], _: usize) -> Result<Vec<Vec<KernelTotal>>> {
+/// There is no adapter to give it.
+///
+/// # Errors
+/// None.
+pub fn profile(
+    _: &Model,
+    adapter: &Adapter,
+    _: &[Request],
+    _: usize,
+) -> Result<Vec<Vec<KernelTotal>>, EngineError> {
     match adapter.0 {}
 }
 
+/// There is no adapter to give it.
 pub fn row(adapter: &Adapter) -> [String; 4] {
     match adapter.0 {}
 }
 
+/// There is no adapter to give it.
 pub fn facts((_, adapter): (usize, &Adapter)) -> Value {
     match adapter.0 {}
 }

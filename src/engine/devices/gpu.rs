@@ -1,22 +1,41 @@
-//! GPUs, as the command line uses them; `no_gpu.rs` has the same names for a program without them.
+//! GPUs, as front ends use them; `no_gpu.rs` has the same names for a program without them. The environment is read here:
+//! `PIXELCNN_SHADERS`, and the variables of wgpu.
 
 use std::env;
 
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::engine::cost::{Device, predicted};
-use crate::engine::gpu::adapter::{self, Search};
+use crate::engine::gpu::adapter::{self, DeviceError, Search};
 use crate::engine::gpu::plan::Target;
 use crate::engine::gpu::support::reason_against;
-use crate::engine::gpu::{GpuEngine, Options};
+use crate::engine::gpu::{GpuEngine, Options, UnknownOption};
 use crate::engine::{Engine, EngineError, Method, Request};
 use crate::graph::Network;
 use crate::model::Model;
 
-use super::bench::KernelTotal;
+use super::{KernelTotal, Notice, Say};
 
 pub use crate::engine::gpu::adapter::{Adapter, Pick};
+
+/// Why no device is chosen.
+#[derive(Debug, thiserror::Error)]
+pub enum ChoiceError {
+    /// There is no such device.
+    #[error("{0}")]
+    Device(#[from] DeviceError),
+    /// There would be one without a variable of wgpu.
+    #[error("{variables}")]
+    Variables {
+        /// What they leave, in words.
+        variables: String,
+        /// What there is not.
+        source: DeviceError,
+    },
+    /// `PIXELCNN_SHADERS` holds another word.
+    #[error("PIXELCNN_SHADERS")]
+    Options(#[from] UnknownOption),
+}
 
 fn open(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result<GpuEngine, EngineError> {
     let options = options().expect("checked when the device was chosen");
@@ -24,21 +43,22 @@ fn open(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result
 }
 
 /// What the environment variable `PIXELCNN_SHADERS` says.
-fn options() -> Result<Options> {
-    const VARIABLE: &str = "PIXELCNN_SHADERS";
-    Options::from_words(&env::var(VARIABLE).unwrap_or_default()).context(VARIABLE)
+fn options() -> Result<Options, UnknownOption> {
+    Options::from_words(&env::var("PIXELCNN_SHADERS").unwrap_or_default())
 }
 
-/// The adapters that `--device` means, the first to be tried first, or none for the CPU engine; and why.
-pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick)> {
+/// The adapters that a name means, the first to be tried first, or none for the CPU engine; and why.
+///
+/// # Errors
+/// [`ChoiceError`].
+pub fn choose(device: &str) -> Result<(Vec<Adapter>, Pick), ChoiceError> {
     options()?;
     let is_cpu = device.trim().eq_ignore_ascii_case("cpu");
     let variables = if is_cpu { None } else { variables_that_leave_none() };
-    let found = adapter::choose(device, None, &Search::from_environment());
-    match variables {
-        Some(variables) => Ok(found.context(variables)?),
-        None => Ok(found?),
-    }
+    adapter::choose(device, None, &Search::from_environment()).map_err(|source| match variables {
+        Some(variables) => ChoiceError::Variables { variables, source },
+        None => source.into(),
+    })
 }
 
 /// Says which of wgpu's environment variables leave no adapter, where there is one without them.
@@ -62,29 +82,43 @@ fn variables_that_leave_none() -> Option<String> {
     }
 }
 
-fn warn() {
+fn warn(say: &mut Say) {
     if let Some(variables) = variables_that_leave_none() {
-        super::say(&format!("warning: {variables}"));
+        say(Notice::Warning(variables));
     }
 }
 
-/// The same for `--device auto`, for drawing so many images with so many threads on the CPU.
-pub fn choose_for(model: &Model, images: usize, threads: usize) -> Result<(Vec<Adapter>, Pick)> {
+/// The same for `auto`, for drawing so many images with so many threads on the CPU.
+///
+/// # Errors
+/// [`ChoiceError`].
+pub fn choose_for(
+    model: &Model,
+    images: usize,
+    threads: usize,
+    say: &mut Say,
+) -> Result<(Vec<Adapter>, Pick), ChoiceError> {
     options()?;
-    warn();
+    warn(say);
     Ok(adapter::choose_for(model, images, threads, &Search::from_environment())?)
 }
 
 /// The adapters of all hardware GPUs.
-pub fn all() -> Result<Vec<Adapter>> {
+///
+/// # Errors
+/// [`ChoiceError`].
+pub fn all(say: &mut Say) -> Result<Vec<Adapter>, ChoiceError> {
     options()?;
-    warn();
+    warn(say);
     Ok(adapter::all_gpus(&Search::from_environment())?)
 }
 
-/// All adapters, and what `--device auto` means.
-pub fn list() -> Result<(Vec<Adapter>, Pick)> {
-    warn();
+/// All adapters, and what `auto` means.
+///
+/// # Errors
+/// [`ChoiceError`].
+pub fn list(say: &mut Say) -> Result<(Vec<Adapter>, Pick), ChoiceError> {
+    warn(say);
     let adapters = adapter::enumerate(&Search::from_environment());
     let found: Vec<_> = adapters.iter().map(|adapter| adapter.description().clone()).collect();
     let auto = adapter::pick("auto", &found, None)?;
@@ -92,6 +126,9 @@ pub fn list() -> Result<(Vec<Adapter>, Pick)> {
 }
 
 /// An engine on an adapter.
+///
+/// # Errors
+/// It cannot be opened, or not run the model.
 pub fn start(
     model: &Model,
     width: usize,
@@ -102,6 +139,9 @@ pub fn start(
 }
 
 /// An engine to be verified, and the sizes of batches that run all its kernels, up to `most` images.
+///
+/// # Errors
+/// It cannot be opened, or not run the model.
 pub fn start_to_verify(
     model: &Model,
     width: usize,
@@ -124,7 +164,7 @@ pub fn driver(adapter: &Adapter) -> String {
     adapter.description().driver.clone()
 }
 
-/// What to give `--device` to get it.
+/// The device that means it.
 pub fn argument(adapter: &Adapter) -> String {
     adapter.description().to_string()
 }
@@ -142,12 +182,15 @@ pub fn dispatches(network: &Network, method: Method) -> Option<u64> {
 }
 
 /// Where the time of each request goes, in its first `rows` rows.
+///
+/// # Errors
+/// It cannot be opened, or not run the model.
 pub fn profile(
     model: &Model,
     adapter: &Adapter,
     requests: &[Request],
     rows: usize,
-) -> Result<Vec<Vec<KernelTotal>>> {
+) -> Result<Vec<Vec<KernelTotal>>, EngineError> {
     let (width, height) = model.size();
     let mut engine = open(model, width, height, adapter)?;
     let mut of_request = |request| {

@@ -1,0 +1,154 @@
+//! Devices by name, for front ends: the command line's `--device`, Python's `device=`. What is to be said of a choice is
+//! data, for each front end has its own words for flags.
+
+use crate::model::Model;
+
+use super::cpu::{CpuEngine, startable_threads};
+use super::{Engine, EngineError};
+
+#[cfg_attr(not(feature = "gpu"), path = "no_gpu.rs")]
+pub mod gpu;
+
+use gpu::{Adapter, ChoiceError, Pick};
+
+/// What the dispatches of a kernel that begin rows, or that are steps of pixels, took at a level.
+pub struct KernelTotal {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// Whether they begin rows.
+    pub is_row_work: bool,
+    /// They work at 1/2^level of the image's size.
+    pub level: usize,
+    /// How many there were.
+    pub dispatches: u64,
+    /// What they took together.
+    pub nanoseconds: f64,
+}
+
+/// Something that a user wants to know of a choice.
+#[derive(Debug)]
+pub enum Notice {
+    /// The CPU engine runs where a GPU might be expected.
+    Cpu {
+        /// Why, in words.
+        reason: String,
+        /// Whether there is a GPU that could be asked for.
+        leaves_gpu: bool,
+    },
+    /// A device is tried after one that cannot be opened.
+    Next {
+        /// Which, in words.
+        next: &'static str,
+        /// Why the one before cannot be.
+        error: EngineError,
+    },
+    /// Anything that a warning is for, in words.
+    Warning(String),
+}
+
+impl Notice {
+    /// In words; `gpu` is how the user asks for a GPU, such as `--device gpu`.
+    pub fn text(&self, gpu: &str) -> String {
+        match self {
+            Self::Cpu { reason, leaves_gpu: false } => format!("using the CPU engine: {reason}"),
+            Self::Cpu { reason, leaves_gpu: true } => {
+                format!("using the CPU engine: {reason}; {gpu} takes that")
+            }
+            Self::Next { next, error } => format!("using {next}: {error}"),
+            Self::Warning(text) => text.clone(),
+        }
+    }
+}
+
+/// Takes what is to be said.
+pub type Say<'a> = dyn FnMut(Notice) + 'a;
+
+/// Devices to run on, of which one does.
+pub struct Devices {
+    /// The first is tried first; the CPU engine if there is none.
+    adapters: Vec<Adapter>,
+    /// Whether the next is tried where one cannot be opened.
+    is_auto: bool,
+    threads: usize,
+}
+
+impl Devices {
+    /// What `device` means for so many images of a model: `auto`, `cpu`, `gpu`, or the index or a part of the name of an
+    /// adapter. `threads` are those that the CPU engine gets, and `all_threads` those that it could have.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn choose(
+        device: &str,
+        model: &Model,
+        images: usize,
+        [threads, all_threads]: [usize; 2],
+        say: &mut Say,
+    ) -> Result<Self, ChoiceError> {
+        let is_auto = device == "auto";
+        let (adapters, pick) = match is_auto {
+            true => gpu::choose_for(model, images, all_threads, say)?,
+            false => gpu::choose(device)?,
+        };
+        let Pick { reason, is_surprise, leaves_gpu, .. } = pick;
+        match adapters[..] {
+            _ if !is_surprise => {}
+            [] => say(Notice::Cpu { reason, leaves_gpu }),
+            _ => say(Notice::Warning(reason)),
+        }
+        Ok(Self { adapters, is_auto, threads })
+    }
+
+    /// All hardware GPUs, each by itself.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn all_gpus(threads: usize, say: &mut Say) -> Result<Vec<Self>, ChoiceError> {
+        let one = |adapter| Self { adapters: vec![adapter], is_auto: false, threads };
+        Ok(gpu::all(say)?.into_iter().map(one).collect())
+    }
+
+    /// The GPU that is used, if any.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapters.first()
+    }
+
+    /// The device that means the same.
+    pub fn argument(&self) -> String {
+        self.adapter().map_or("cpu".to_owned(), gpu::argument)
+    }
+
+    /// An engine on the first device that can be opened.
+    ///
+    /// # Errors
+    /// It cannot be opened, or not run the model.
+    pub fn start(
+        &mut self,
+        model: &Model,
+        width: usize,
+        height: usize,
+        say: &mut Say,
+    ) -> Result<Box<dyn Engine>, EngineError> {
+        while let Some(adapter) = self.adapters.first() {
+            match gpu::start(model, width, height, adapter) {
+                Ok(engine) => return Ok(engine),
+                Err(error) if self.is_auto => {
+                    self.adapters.remove(0);
+                    let next = if self.adapters.is_empty() { "the CPU engine" } else { "the next device" };
+                    say(Notice::Next { next, error });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let threads = startable_threads(self.threads);
+        if threads < self.threads {
+            say(Notice::Warning(format!("{threads} of {} threads can be started", self.threads)));
+        }
+        Ok(Box::new(CpuEngine::new(model, width, height, threads)))
+    }
+}
+
+/// As many threads as the machine runs at once.
+pub fn machine_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
