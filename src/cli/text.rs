@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use unicode_width::UnicodeWidthStr;
 
+use crate::output::stdout;
+
 use super::hints::hint;
 
 /// Writes a line to stderr. A stderr that takes no more is no reason to stop.
@@ -59,50 +61,9 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Fails if the caller has closed stdout. Rust's runtime opens /dev/null in its place, where all would be lost.
-pub fn check_stdout() -> Result<()> {
-    anyhow::ensure!(
-        !at_start::stdout_is_closed(),
-        "stdout is closed, so that there is nowhere to write to"
-    );
-    Ok(())
-}
-
-#[cfg(target_os = "linux")]
-mod at_start {
-    use std::hint::black_box;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    static IS_CLOSED: AtomicBool = AtomicBool::new(false);
-
-    /// Called before Rust's runtime.
-    #[used]
-    #[unsafe(link_section = ".init_array")]
-    static LOOK: extern "C" fn() = look;
-
-    extern "C" fn look() {
-        // SAFETY: it only asks.
-        let is_closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } == -1;
-        IS_CLOSED.store(is_closed, Ordering::Relaxed);
-    }
-
-    pub fn stdout_is_closed() -> bool {
-        // Otherwise the linker might leave it out.
-        black_box(&LOOK);
-        IS_CLOSED.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod at_start {
-    pub fn stdout_is_closed() -> bool {
-        false
-    }
-}
-
 /// Writes a result to stdout, whose reader may have seen enough (`pixelcnn inspect | head`).
 pub fn print(text: &str) -> Result<()> {
-    check_stdout()?;
+    stdout::check()?;
     match io::stdout().lock().write_all(shown(text).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to stdout"),
         _ => Ok(()),

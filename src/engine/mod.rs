@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod plan;
 pub mod queue;
 mod request;
+pub mod trial;
 
 pub use crate::head::Draw;
 pub use request::{Canvas, Lane, Method, Outcome, Request, RequestError, Shape, Trace, Want};

@@ -2,12 +2,15 @@
 
 pub mod animation;
 pub mod chart;
+pub mod confusion;
 pub mod figure;
 pub mod file;
 pub mod grid;
+pub mod histogram;
 pub mod npy;
 pub mod npz;
 pub mod png;
+pub mod stdout;
 
 pub use file::{NewFile, OutputError, check};
 

@@ -163,13 +163,13 @@ fn plan(args: &Args, model: Model, inputs: &Inputs, known: &known::Known) -> Res
     };
     let name = |path: &Option<PathBuf>| path.as_deref().map(file_name);
     let classes = args.class.as_ref().map(|list| super::parse_classes(list, &model)).transpose()?;
-    let OutputArgs { each, name: template, .. } = &args.output;
+    let OutputArgs { each, names, .. } = &args.output;
     let mut run = Run {
         model: name(&args.model.model),
         classes: classes.clone(),
         output: args.output.file(DEFAULTS[0]).as_deref().map(file_name),
         each: name(each),
-        name: template.as_ref().map(|template| template.as_str().to_owned()),
+        name: names.name.as_ref().map(|template| template.as_str().to_owned()),
         animate: name(&args.show.animate),
         scale: args.show.scale,
         ..Run::default()

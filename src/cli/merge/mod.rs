@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use super::sink::{Folder, Item, Series, Sink, Template, text, turns};
+use super::sink::{Folder, Item, NameArgs, Series, Sink, text, turns};
 use super::{Files, counted, note};
 use part::{Look, Part};
 
@@ -26,13 +26,8 @@ pub struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
 
-    /// Names of the files in a folder, as of `pixelcnn sample`
-    #[arg(long, value_name = "TEMPLATE", default_value = "{index:06}.png", value_parser = Template::parse)]
-    name: Template,
-
-    /// Write into a folder that holds other images, and replace those that are in the way
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    names: NameArgs,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -82,6 +77,7 @@ fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Sink
         let part = whole.parts.partition_point(|part| part.first() <= index) - 1;
         whole.parts[part].items[(index - whole.parts[part].first()) as usize].clone()
     };
+    let template = args.names.template("{index:06}.png");
     let mut files = Files::default();
     whole.parts.iter().for_each(|part| files.reads("part", &part.path));
     args.parts.iter().filter(|part| part.is_dir()).for_each(|folder| files.reads_images_in(folder));
@@ -91,10 +87,10 @@ fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Sink
         return Sink::file(path, series, 1);
     }
     let indices = &series.indices;
-    files.writes_each("-o", path, |name| args.name.makes(name, path, indices.clone(), &item));
+    files.writes_each("-o", path, |name| template.makes(name, path, indices.clone(), &item));
     files.check()?;
-    let folder = Folder::open("-o", path, &args.name, series, indices.clone(), &item, look.recipe.clone())?;
-    if !args.overwrite {
+    let folder = Folder::open("-o", path, &template, series, indices.clone(), &item, look.recipe.clone())?;
+    if !args.names.overwrite {
         folder.refuse_others(indices, &item, &[], "")?;
     }
     Ok(Sink::Each(folder))

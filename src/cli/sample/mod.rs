@@ -217,7 +217,7 @@ fn plan(args: &Args, model: Model) -> Result<Plan> {
         ..Recipe::new(&model, args.draw.seed.number(), args.draw.draw())
     };
     let name = |path: &Option<PathBuf>| path.as_deref().map(file_name);
-    let OutputArgs { each, name: template, .. } = &args.output;
+    let OutputArgs { each, names, .. } = &args.output;
     let run = Run {
         model: name(&args.model.model),
         first: args.first,
@@ -226,7 +226,8 @@ fn plan(args: &Args, model: Model) -> Result<Plan> {
         classes,
         output: args.output.file(DEFAULTS[0]).as_deref().map(file_name),
         each: name(each),
-        name: template
+        name: names
+            .name
             .as_ref()
             .map(Template::as_str)
             .filter(|name| *name != DEFAULTS[1])

@@ -13,7 +13,7 @@ use crate::output::{self, png};
 
 pub use array::{Array, IMAGES, LABELS, NTHS, class_names, read_about};
 pub use folder::Folder;
-pub use outputs::{Items, OutputArgs, Outputs, images_of};
+pub use outputs::{Items, NameArgs, OutputArgs, Outputs, images_of};
 pub use sheet::Sheet;
 pub use template::Template;
 pub use texts::{Completes, Item, Texts, own_texts, text};
@@ -115,7 +115,7 @@ impl Sink {
         let kind = ["png", "npz", "npy"].into_iter().find(|kind| extension == *kind);
         let path = match (kind, path.to_str()) {
             (_, Some("-")) => {
-                crate::cli::text::check_stdout().context("-o -")?;
+                output::stdout::check().context("-o -")?;
                 ensure!(
                     !io::stdout().is_terminal(),
                     "-o -: stdout is a terminal, and would be given a PNG file (name a file, or add `| program`)"

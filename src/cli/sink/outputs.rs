@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::output::grid::Drawing;
 use crate::output::shades;
@@ -28,19 +28,34 @@ pub struct OutputArgs {
     #[arg(long, value_name = "DIR")]
     pub each: Option<PathBuf>,
 
-    /// Names of the files of --each: {index}, {class}, {class_index}, and {nth}, the how-manieth of its class from 1; of
-    /// completions also {image} and {completion}; numbers with a width if need be: {class}_image_{nth:02}.png
-    /// [default: {index:06}.png, of completions {image:06}-{completion}.png]
-    #[arg(long, value_name = "TEMPLATE", value_parser = Template::parse, requires = "each")]
-    pub name: Option<Template>,
+    #[command(flatten)]
+    pub names: NameArgs,
 
     /// Keep images of --each that are there already; fail if an existing file does not match
     #[arg(long, requires = "each")]
     pub resume: bool,
+}
 
-    /// Replace files of --each that do not match, and draw into a folder that holds other images
-    #[arg(long, requires = "each")]
-    overwrite: bool,
+/// How files in a folder are named, and what becomes of those that are there.
+#[derive(clap::Args)]
+pub struct NameArgs {
+    /// Names of files in a folder: {index}, {class}, {class_index}, and {nth}, the 1-based index within its class; of
+    /// completions also {image} and {completion}; numbers with a width if need be: {class}_image_{nth:02}.png
+    /// [default: {index:06}.png, of completions {image:06}-{completion}.png]
+    #[arg(long, value_name = "TEMPLATE", value_parser = Template::parse)]
+    pub name: Option<Template>,
+
+    /// Write into a folder that holds other images, and replace those that are in the way
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+impl NameArgs {
+    /// The template, where none is given another.
+    pub fn template(&self, default: &str) -> Template {
+        let default = || Template::parse(default).expect("the default is valid");
+        self.name.clone().unwrap_or_else(default)
+    }
 }
 
 /// What is drawn, by index.
@@ -79,14 +94,17 @@ impl OutputArgs {
         self.each.is_none() && extension.is_some_and(|e| e == "npz" || e == "npy")
     }
 
-    fn template(&self, items: &Items) -> Template {
-        let default = || Template::parse(items.defaults[1]).expect("the default is valid");
-        self.name.clone().unwrap_or_else(default)
-    }
-
     /// Fails if an output is a file that is read, or another output.
     pub fn check<'a>(&'a self, files: Files<'a>, show: &'a ShowArgs, items: &'a Items) -> Result<()> {
-        let (file, template) = (self.file(items.defaults[0]), self.template(items));
+        for (flag, is_given) in
+            [("--name", self.names.name.is_some()), ("--overwrite", self.names.overwrite)]
+        {
+            ensure!(
+                self.each.is_some() || !is_given,
+                "{flag}: is about files in a folder (add --each DIR)"
+            );
+        }
+        let (file, template) = (self.file(items.defaults[0]), self.names.template(items.defaults[1]));
         let mut files = files;
         match &self.each {
             None => files.writes("-o", file.as_deref()),
@@ -127,7 +145,7 @@ impl<'a> Outputs<'a> {
         let own: Vec<_> = own.iter().chain(&show.animate).collect();
         let sink = match (&args.each, args.file(defaults[0])) {
             (Some(path), _) => {
-                let template = args.template(&items);
+                let template = args.names.template(defaults[1]);
                 let folder =
                     Folder::open("--each", path, &template, series, whole.clone(), item, recipe.clone())?;
                 folder.make_for(own.iter().copied())?;
@@ -142,11 +160,11 @@ impl<'a> Outputs<'a> {
         if let Sink::Each(folder) = &sink {
             if args.resume {
                 folder.remove_abandoned();
-                let found = folder.resume(series.indices.clone(), item, args.overwrite)?;
+                let found = folder.resume(series.indices.clone(), item, args.names.overwrite)?;
                 let count = series.count();
                 note(&format!("{} of {count} {word} are there already{}", found.kept, found.doubts()));
                 (missing, done) = (found.missing, found.kept);
-            } else if !args.overwrite {
+            } else if !args.names.overwrite {
                 let own: Vec<_> = own.iter().map(|path| path.as_path()).collect();
                 folder.refuse_others(whole, item, &own, "--resume goes on with a run; ")?;
             }

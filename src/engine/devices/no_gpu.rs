@@ -20,9 +20,13 @@ enum Never {}
 
 /// The CPU engine, and why.
 pub struct Pick {
+    /// None.
     pub indices: Vec<usize>,
+    /// Why, in words.
     pub reason: String,
+    /// No.
     pub is_surprise: bool,
+    /// No.
     pub leaves_gpu: bool,
 }
 

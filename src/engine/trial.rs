@@ -1,16 +1,22 @@
-//! `--batch auto`: what a short trial finds fastest.
+//! The batch that a short trial finds fastest.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-
-use crate::engine::{Engine, EngineError, Request, Room};
 use crate::model::Model;
 
-use crate::cli::note;
+use super::{Engine, EngineError, Request, Room};
 
-/// The batch that is fastest in a short trial: the first rows of 1, 2, 4, … images, up to what is of use.
-pub fn fastest_batch(engine: &mut dyn Engine, count: usize, model: &Model, width: usize) -> Result<usize> {
+/// The batch that is fastest in a short trial, and what ended it, in words: the first rows of 1, 2, 4, … images, up to
+/// what is of use.
+///
+/// # Errors
+/// The engine's.
+pub fn fastest_batch(
+    engine: &mut dyn Engine,
+    count: usize,
+    model: &Model,
+    width: usize,
+) -> Result<(usize, String), EngineError> {
     let largest = engine.prepare(Room::UpTo(count))?;
     let rows = model.size_multiple();
     let start = Instant::now();
@@ -35,8 +41,7 @@ pub fn fastest_batch(engine: &mut dyn Engine, count: usize, model: &Model, width
         }
         batch = (2 * batch).min(largest);
     };
-    note(&format!("batch: {best} ({why})"));
-    Ok(best)
+    Ok((best, why))
 }
 
 /// Seconds an image that the first pixels of a batch take, best of a few if they are few.

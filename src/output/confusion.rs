@@ -3,12 +3,13 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::output::chart::{Area, Chart, Drawn, columns, cut, label};
+use super::chart::{Area, Chart, Drawn, columns, cut, label};
 
 /// Columns of a name; longer ones are cut.
 const LONGEST: i32 = 24;
 
 /// How often images of each class were taken for each class.
+#[derive(Debug)]
 pub struct Confusion {
     names: Vec<String>,
     /// By class, then by what its images were taken for.
@@ -24,7 +25,7 @@ impl Confusion {
             counts[class][predicted] += 1;
             any = true;
         }
-        let names = names.iter().map(|name| crate::cli::printable(name).to_string()).collect();
+        let names = names.to_vec();
         any.then_some(Self { names, counts })
     }
 

@@ -8,14 +8,12 @@ use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use crate::model::Model;
+use crate::output::confusion::Confusion;
 use crate::output::{self, file, npy};
 
 use super::input::{Classes, InputArgs, Inputs, Others};
 use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
 use super::{EngineArgs, Files, ModelArgs};
-use confusion::Confusion;
-
-mod confusion;
 
 /// Say which class images belong to: the one under which they are likeliest
 ///
@@ -106,7 +104,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let probabilities: Vec<_> = nats.chunks(classes).map(|nats| posterior(nats, &prior)).collect();
     let predicted: Vec<_> = probabilities.iter().map(|of_image| likeliest(of_image)).collect();
     let known = inputs.images.iter().map(|input| input.class).zip(predicted.iter().copied());
-    let confusion = Confusion::of(known, names);
+    let confusion =
+        Confusion::of(known, &names.iter().map(|name| super::printable(name)).collect::<Vec<_>>());
     let image = |(i, probabilities): (usize, Vec<f64>)| {
         let input = &inputs.images[i];
         let of_image = &nats[i * classes..(i + 1) * classes];

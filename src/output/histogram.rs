@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::output::chart::{Area, Chart, Drawn, label};
+use super::chart::{Area, Chart, Drawn, label};
 
 /// Pixels.
 const SIZE: (u32, u32) = (1000, 620);
@@ -18,6 +18,7 @@ const COLORS: [RGBColor; 6] = [
 ];
 
 /// Values by where they come from.
+#[derive(Debug)]
 pub struct Histogram {
     lines: Vec<Line>,
     least: f64,
@@ -25,6 +26,7 @@ pub struct Histogram {
     step: f64,
 }
 
+#[derive(Debug)]
 struct Line {
     /// From 1, of all names.
     number: usize,
@@ -100,7 +102,11 @@ impl Chart for Histogram {
             chart.draw_series([Polygon::new(outline.clone(), color.mix(0.18).filled())])?;
             chart.draw_series(LineSeries::new(outline, color.stroke_width(2)))?;
             let style = ("sans-serif", 22).into_font().color(&color).pos(Pos::new(HPos::Right, VPos::Top));
-            let name = format!("{} ({})", label(name, &number.to_string()), crate::cli::counted(*count));
+            let name = format!(
+                "{} ({})",
+                label(name, &number.to_string()),
+                if *count == 1 { "1 image".to_owned() } else { format!("{count} images") }
+            );
             area.draw_text(&name, &style, (SIZE.0 as i32 - 60, 34 + 30 * i as i32))?;
         }
         Ok(())

@@ -5,15 +5,13 @@ use anyhow::{Result, ensure};
 
 use crate::engine::devices::Devices;
 use crate::engine::queue::{self, Worker};
-use crate::engine::{EngineError, Room};
+use crate::engine::{EngineError, Room, trial};
 use crate::model::Model;
 
 use super::engine::tell;
 use super::{even, images, note, one_line, say};
 
 pub use crate::engine::queue::{Done, Work};
-
-mod trial;
 
 /// Images at once, as `--batch` takes them.
 #[derive(Clone, Copy)]
@@ -69,7 +67,11 @@ pub fn start(
                     }
                     _ => batch,
                 },
-                Some(Batch::Auto) => trial::fastest_batch(&mut *engine, share, model, width)?,
+                Some(Batch::Auto) => {
+                    let (batch, why) = trial::fastest_batch(&mut *engine, share, model, width)?;
+                    note(&format!("batch: {batch} ({why})"));
+                    batch
+                }
                 None => even(share, engine.prepare(Room::UpTo(share.min(most)))?),
             };
             engine.prepare(Room::For(batch))?;

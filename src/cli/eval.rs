@@ -8,14 +8,12 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::model::Model;
+use crate::output::histogram::Histogram;
 use crate::output::{self, NewFile, npy};
 
 use super::input::{Classes, Input, InputArgs, Inputs, Others};
 use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
 use super::{EngineArgs, Files, ModelArgs};
-use histogram::Histogram;
-
-mod histogram;
 
 /// Measure how well a model predicts images, in bits per dimension
 ///
