@@ -169,7 +169,9 @@ fn compute_in_team(
     let run = |team: &Team, member, images, report: &dyn Fn()| {
         let _member = team.member();
         let scratch = Scratch::new(packing);
-        compute(&mut State::new(packing, memory, team, member, scratch), request, images, report)
+        // SAFETY: the team's threads have the memory to themselves, and each does what the request says, as `compute` does.
+        let mut state = unsafe { State::new(packing, memory, team, member, scratch) };
+        compute(&mut state, request, images, report)
     };
     let ended = thread::scope(|scope| {
         // All threads of the team begin, or none.

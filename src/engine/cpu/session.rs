@@ -139,7 +139,8 @@ impl Session {
     /// Runs `turn` on the caches.
     fn with<R>(&mut self, turn: impl FnOnce(&mut State) -> R) -> R {
         let scratch = std::mem::take(&mut self.scratch);
-        let mut state = State::new(&self.packing, &self.memory, &self.team, 0, scratch);
+        // SAFETY: the memory is this session's own, and its team has one thread.
+        let mut state = unsafe { State::new(&self.packing, &self.memory, &self.team, 0, scratch) };
         let result = turn(&mut state);
         self.scratch = state.take_scratch();
         result

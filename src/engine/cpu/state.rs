@@ -68,7 +68,11 @@ impl Drop for State<'_> {
 
 impl<'a> State<'a> {
     /// The view of thread `member` of a team.
-    pub fn new(
+    ///
+    /// # Safety
+    /// Nothing else may access the memory. Each member of the team is one view, in one thread; all call the same methods
+    /// with the same arguments in the same order, so that the team's waiting keeps them apart.
+    pub unsafe fn new(
         packing: &'a Packing,
         memory: &'a Memory,
         team: &'a Team,
