@@ -65,6 +65,19 @@ pub fn start(
     Ok(Box::new(open(model, width, height, adapter)?))
 }
 
+/// An engine to be verified, and the sizes of batches that run all its kernels, up to `most` images.
+pub fn start_to_verify(
+    model: &Model,
+    width: usize,
+    height: usize,
+    adapter: &Adapter,
+    most: usize,
+) -> Result<(Box<dyn Engine>, Vec<usize>), EngineError> {
+    let engine = open(model, width, height, adapter)?;
+    let batches = engine.batches_of_all_kernels(most);
+    Ok((Box::new(engine), batches))
+}
+
 /// Its name.
 pub fn name(adapter: &Adapter) -> String {
     adapter.description().name.clone()

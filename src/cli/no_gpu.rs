@@ -54,6 +54,16 @@ pub fn start(_: &Model, _: usize, _: usize, adapter: &Adapter) -> Result<Box<dyn
     match adapter.0 {}
 }
 
+pub fn start_to_verify(
+    _: &Model,
+    _: usize,
+    _: usize,
+    adapter: &Adapter,
+    _: usize,
+) -> Result<(Box<dyn Engine>, Vec<usize>), EngineError> {
+    match adapter.0 {}
+}
+
 pub fn name(adapter: &Adapter) -> String {
     match adapter.0 {}
 }

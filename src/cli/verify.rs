@@ -1,5 +1,6 @@
 //! `pixelcnn verify`: does this model, on this device, give the same numbers by every way of running it?
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -12,14 +13,16 @@ use crate::head::MOST_CHANNELS;
 use crate::model::Model;
 use crate::sampling::random::Noise;
 
+use super::EngineArgs;
 use super::architecture::ArchitectureArgs;
-use super::{EngineArgs, gpu};
+use super::gpu::{self, Adapter};
 
 /// Check that the cached engines agree with the whole network on this machine
 ///
 /// Runs images of random pixels through the network as a whole, without caches, and through the engines
-/// that draw images, and compares all that comes out; on a GPU in batches of several sizes, for which it has
-/// several kernels, and what it draws too. Exit code 1 if anything differs by more than rounding explains.
+/// that draw images, and compares all that comes out; on a GPU in batches of all sizes up to 1024 for which
+/// it has kernels of their own, in long rows, and what it draws too. Exit code 1 if anything differs by more
+/// than rounding explains.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -47,8 +50,15 @@ const FLIPPED: f64 = 2e-3;
 const IN_FULL: usize = 4;
 const AT_ONCE: usize = 2;
 
-/// Images at a time on a GPU, which chooses its kernels by them.
-const GPU_BATCHES: [usize; 3] = [1, 5, 33];
+/// Images at a time on a GPU, at most. It chooses its kernels by them.
+const LARGEST_GPU_BATCH: usize = 1024;
+
+/// Different images in a batch, at most; larger ones repeat them, so that the CPU has little to do. No tile of a kernel
+/// has a multiple of so many.
+const DIFFERENT: usize = 5;
+
+/// Pixels of a long row, which some drivers cannot do in one dispatch.
+const LONG_ROW: usize = 256;
 
 /// Seed of the images, and of what is drawn.
 const SEED: u64 = 1;
@@ -98,10 +108,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (width, height) = small_enough(&model);
     let (shape, multiple) = (model.shape(width, height), model.size_multiple());
     let threads = args.engine.threads();
-    let (gpu, not_made) = match gpu_engine(args, &model, &shape)? {
-        Ok(engine) => (Some(engine), Vec::new()),
+    let (adapter, mut not_made) = match chosen_gpu(args)? {
+        Ok(adapter) => (Some(adapter), Vec::new()),
         Err(why) => (None, vec![why]),
     };
+    let gpu = adapter
+        .as_ref()
+        .map(|adapter| gpu::start_to_verify(&model, width, height, adapter, LARGEST_GPU_BATCH));
+    let gpu = gpu.transpose()?;
 
     let mut cpu = CpuEngine::new(&model, width, height, threads);
     let images = Images::random(IN_FULL, &shape);
@@ -117,9 +131,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         // The CPU engine promises the same sums in the same order.
         compare("CPU cached by pixel, against by row", &by_pixel, &by_row, 0.0, &shape),
     ];
-    if let Some(mut gpu) = gpu {
-        for batch in GPU_BATCHES {
-            comparisons.extend(on_gpu(&mut *gpu, &mut cpu, batch, &shape, multiple)?);
+    if let Some((mut gpu, batches)) = gpu {
+        for batch in batches {
+            match on_gpu(&mut *gpu, &mut cpu, batch, &shape, multiple) {
+                Err(EngineError::BatchTooLarge { .. }) => {
+                    not_made.push(format!("{}, batch {batch}: its memory does not hold it", gpu.name()));
+                }
+                made => comparisons.extend(made?),
+            }
+        }
+    }
+    if let Some(adapter) = adapter {
+        let (width, height) = (LONG_ROW, 2 * multiple);
+        if model.takes_size(width, height) {
+            let shape = model.shape(width, height);
+            let mut gpu = gpu::start(&model, width, height, &adapter)?;
+            let mut cpu = CpuEngine::new(&model, width, height, threads);
+            comparisons.extend(on_gpu(&mut *gpu, &mut cpu, 1, &shape, multiple)?);
+        } else {
+            let what = format!("images of {width}x{height} on a GPU: the model does not take this size");
+            not_made.push(what);
         }
     }
     let passed = comparisons.iter().all(|c| c.passed);
@@ -144,30 +175,27 @@ fn on_gpu(
     // Large batches go as far as every kind of row and of cache has been seen.
     let rows = if batch == 1 { shape.height } else { shape.height.min(2 * multiple + 1) };
     let pixels = rows * shape.width;
-    let images = Images::random(batch, shape);
-    let expected = images.parameters(cpu, Method::Cached, Some(pixels), shape)?;
+    let different = Images::random(batch.min(DIFFERENT), shape);
+    let images = different.repeated(batch, shape);
+    let expected = different.parameters(cpu, Method::Cached, Some(pixels), shape)?;
+    let name = format!("{}, {}x{} in batches of {batch}", gpu.name(), shape.width, shape.height);
     let mut comparisons = Vec::new();
     for (method, way) in [(Method::Cached, "row"), (Method::ByPixel, "pixel")] {
         let got = images.evaluated(gpu, method, Some(pixels), shape)?;
-        let name = format!("{} cached by {way}, batch {batch}, against CPU", gpu.name());
-        comparisons.push(compare(&name, &got.parameters, &expected, LIMIT, shape));
+        let what = format!("{name}: cached by {way}, against CPU");
+        comparisons.push(compare(&what, &got.parameters, &expected, LIMIT, shape));
         if method == Method::Cached {
-            let what =
-                format!("{} likelihoods, batch {batch}: pixels that parameters give others", gpu.name());
+            let what = format!("{name}: likelihoods of pixels, other than parameters give");
             comparisons
                 .push(Comparison::of_share(what, share_of_other_likelihoods(&images, &got, pixels, shape)));
         }
     }
     let classes = &images.classes;
-    let lanes = (0..batch).map(|i| (i as u64, classes.get(i).copied()));
+    let lanes = (0..batch).map(|i| ((i % DIFFERENT) as u64, classes.get(i).copied()));
     let request = Request::sample(gpu.shape(), SEED, lanes)?.first(pixels);
     let drawn = Images { levels: gpu.run(&request, &mut |_| {})?.levels, classes: classes.clone() };
-    let parameters = drawn.parameters(cpu, Method::Cached, Some(pixels), shape)?;
-    let what = format!(
-        "{} drawing, batch {batch}: pixels that are not what parameters and noise give",
-        gpu.name()
-    );
-    let share = share_of_other_draws(&drawn, &parameters, pixels, shape);
+    let what = format!("{name}: drawn pixels, other than parameters and noise give");
+    let share = share_of_other_draws(&drawn, cpu, pixels, shape)?;
     comparisons.push(Comparison::of_share(what, share));
     Ok(comparisons)
 }
@@ -189,24 +217,43 @@ fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, sh
     other as f64 / (pixels * (told.log_likelihood.len() / of_image)) as f64
 }
 
-/// The share of the first `pixels` of each image that are other than parameters and noise give.
-fn share_of_other_draws(drawn: &Images, parameters: &[f32], pixels: usize, shape: &Shape) -> f64 {
-    let (channels, per_pixel) = (shape.head.channels(), shape.head.parameters());
+/// The share of the first `pixels` of each image that are other than the CPU's parameters and noise give.
+fn share_of_other_draws(
+    drawn: &Images,
+    cpu: &mut CpuEngine,
+    pixels: usize,
+    shape: &Shape,
+) -> Result<f64, EngineError> {
+    let channels = shape.head.channels();
     let (head, draw) = (shape.head, Draw::default());
     let (mut expected, mut values) = (vec![0; channels], vec![0.0; channels]);
-    let (mut all, mut other) = (0, 0);
+    let mut other = 0;
+    // Images of the same noise that are the same are looked at once.
+    let mut seen: HashMap<(usize, &[u16]), usize> = HashMap::new();
     for (image, levels) in drawn.levels.chunks(shape.dimensions()).enumerate() {
-        for (pixel, levels) in levels.chunks(channels).enumerate().take(pixels) {
-            let noise = Noise::new(SEED, image as u64).at(pixel);
-            let at = (image * shape.width * shape.height + pixel) * per_pixel;
-            for step in 0..head.steps() {
-                head.draw(step, &parameters[at..at + per_pixel], noise, &draw, &mut expected, &mut values);
-            }
-            all += 1;
-            other += usize::from(levels != expected);
+        let noise = image % DIFFERENT;
+        if let Some(others) = seen.get(&(noise, levels)) {
+            other += others;
+            continue;
         }
+        let parameters =
+            drawn.part(image, 1, shape).parameters(cpu, Method::Cached, Some(pixels), shape)?;
+        let parameters = parameters.chunks(head.parameters());
+        let mut others = 0;
+        for ((pixel, levels), parameters) in
+            levels.chunks(channels).enumerate().zip(parameters).take(pixels)
+        {
+            let noise = Noise::new(SEED, noise as u64).at(pixel);
+            for step in 0..head.steps() {
+                head.draw(step, parameters, noise, &draw, &mut expected, &mut values);
+            }
+            others += usize::from(levels != expected);
+        }
+        seen.insert((noise, levels), others);
+        other += others;
     }
-    f64::from(other as u32) / f64::from(all)
+    let all = pixels * (drawn.levels.len() / shape.dimensions());
+    Ok(other as f64 / all as f64)
 }
 
 /// Images, and a class for each if the model has any.
@@ -234,6 +281,13 @@ impl Images {
         }
         let classes = shape.classes;
         Self { levels, classes: (0..count).filter_map(|i| i.checked_rem(classes)).collect() }
+    }
+
+    /// So many, one after the other and again from the first.
+    fn repeated(&self, count: usize, shape: &Shape) -> Self {
+        let levels = self.levels.iter().copied().cycle().take(count * shape.dimensions()).collect();
+        let classes = self.classes.iter().copied().cycle().take(count).collect();
+        Self { levels, classes }
     }
 
     fn part(&self, first: usize, count: usize, shape: &Shape) -> Self {
@@ -269,17 +323,17 @@ impl Images {
     }
 }
 
-/// The engine on the chosen GPU, or why there is none.
-fn gpu_engine(args: &Args, model: &Model, shape: &Shape) -> Result<Result<Box<dyn Engine>, String>> {
+/// The chosen GPU, or why there is none.
+fn chosen_gpu(args: &Args) -> Result<Result<Adapter, String>> {
     let (adapters, pick) = gpu::choose(&args.engine.device)?;
-    let Some(adapter) = adapters.first() else {
+    let Some(adapter) = adapters.into_iter().next() else {
         let else_way = match cfg!(feature = "gpu") {
             true => " (--device gpu takes any adapter, a software one too)",
             false => "",
         };
         return Ok(Err(format!("GPU cached, against CPU full: {}{else_way}", pick.reason)));
     };
-    Ok(Ok(gpu::start(model, shape.width, shape.height, adapter)?))
+    Ok(Ok(adapter))
 }
 
 /// Width and height to check at: as trained, up to where every kind of cache has turned over several times.
@@ -292,15 +346,18 @@ fn small_enough(model: &Model) -> (usize, usize) {
         .unwrap_or((width, height))
 }
 
-/// The largest error, and where it is first. Anything that is not finite is infinitely wrong.
+/// The largest error, and where it is first. Anything that is not finite is infinitely wrong. What is expected of more
+/// images is the same again from the first.
 fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, shape: &Shape) -> Comparison {
-    assert_eq!(got.len(), expected.len(), "{name}");
+    let of_image = shape.width * shape.height * shape.head.parameters();
+    assert!(got.len() >= expected.len() && got.len().is_multiple_of(of_image), "{name}");
     let kind = shape.head.group();
     let rms = |of: &[f32]| (of.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / kind as f64).sqrt();
     let sizes: Vec<_> = expected.chunks(kind).map(rms).collect();
     let error = |i: usize| {
-        let (got, expected) = (f64::from(got[i]), f64::from(expected[i]));
-        let error = (got - expected).abs() / expected.abs().max(sizes[i / kind]).max(1.0);
+        let of = i % expected.len();
+        let (got, expected) = (f64::from(got[i]), f64::from(expected[of]));
+        let error = (got - expected).abs() / expected.abs().max(sizes[of / kind]).max(1.0);
         if error.is_finite() { error } else { f64::INFINITY }
     };
     let worst = (0..got.len()).rev().max_by(|&i, &j| error(i).total_cmp(&error(j))).unwrap_or(0);
@@ -311,7 +368,7 @@ fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, shape: &Shape)
         column: pixel % shape.width,
         parameter,
         got: got[worst],
-        expected: expected[worst],
+        expected: expected[worst % expected.len()],
     };
     let largest_error = error(worst);
     Comparison { name: name.to_owned(), largest_error, limit, passed: largest_error <= limit, at: Some(at) }

@@ -21,7 +21,7 @@ mod turns;
 mod weights;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::cost;
 use super::{Counts, Engine, EngineError, Outcome, Request, Room, Shape, largest, mebibytes};
@@ -197,6 +197,18 @@ impl GpuEngine {
     /// The largest batch up to `most` that the device's limits allow.
     fn largest(&self, most: usize) -> usize {
         largest(most, |batch| batch == 0 || self.plan(batch).fits(self.gpu.target))
+    }
+
+    /// Sizes of batches, up to `most`, that between them run every kernel that a batch of any size up to `most` runs on this
+    /// device: each the smallest that runs some of them.
+    pub fn batches_of_all_kernels(&self, most: usize) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let has_new = |&batch: &usize| {
+            let plan = self.plan(batch);
+            let new = plan.shipped().filter(|dispatch| seen.insert(dispatch.variant.clone())).count();
+            new > 0
+        };
+        (1..=self.largest(most)).filter(has_new).collect()
     }
 
     /// Buffers for a batch of `size` images, or the largest of a half, a quarter, … that there is memory for.
@@ -402,6 +414,39 @@ mod tests {
         let (images, several) = draw(Some(needed / 3 + 4096));
         assert_eq!((one, several > 1), (1, true), "{several} arenas");
         assert_eq!(images, expected);
+    }
+
+    /// Batches of a few sizes run all kernels that any batch runs, and none of them is idle.
+    #[test]
+    #[ignore = "needs a Vulkan adapter"]
+    fn a_few_batches_run_all_kernels() {
+        let model = Model::synthetic(Config { width: 8, height: 8, ..Config::published(12, 1) }, 3);
+        for (workgroups, chain) in [(None, None), (Some(128), Some(false)), (Some(128), Some(true))] {
+            let options = Options { workgroups, chain, buffer: Some(1 << 22), ..Options::default() };
+            let engine = GpuEngine::with_options(&model, 8, 8, &test_adapter(), options).unwrap();
+            let kernels = |batch| {
+                engine
+                    .plan(batch)
+                    .shipped()
+                    .map(|dispatch| dispatch.variant.clone())
+                    .collect::<HashSet<_>>()
+            };
+            let batches = engine.batches_of_all_kernels(300);
+            let most = engine.largest(300);
+            assert!(batches.len() > 1 && batches[0] == 1, "{batches:?}");
+            let run: HashSet<_> = batches.iter().copied().flat_map(kernels).collect();
+            assert!((1..=most).all(|batch| kernels(batch).is_subset(&run)), "{batches:?}");
+            for (i, &batch) in batches.iter().enumerate() {
+                let before: HashSet<_> = batches[..i].iter().copied().flat_map(kernels).collect();
+                assert!(!kernels(batch).is_subset(&before), "{batch} of {batches:?}");
+            }
+            if workgroups.is_some() {
+                assert!(run.iter().any(|variant| variant.arenas > 1), "several arenas");
+                let has = |kernel: fn(&Kernel) -> bool| run.iter().any(|variant| kernel(&variant.kernel));
+                assert!(has(|kernel| matches!(kernel, Kernel::Tiled(_))));
+                assert_eq!(has(|kernel| matches!(kernel, Kernel::Chain { .. })), chain == Some(true));
+            }
+        }
     }
 
     /// The whole need counts, not the largest buffer.

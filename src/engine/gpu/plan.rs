@@ -195,6 +195,14 @@ impl Plan {
         lists.into_iter().flatten().enumerate()
     }
 
+    /// The dispatches that cached methods take: without those that a chain does.
+    pub fn shipped(&self) -> impl Iterator<Item = &Dispatch> {
+        let is_in_chain = |dispatch: &Dispatch| {
+            matches!(dispatch.operation, Operation::Conv { whole_row: false, .. } | Operation::Sample)
+        };
+        self.all().map(|(_, dispatch)| dispatch).filter(move |d| !self.has_chain() || !is_in_chain(d))
+    }
+
     /// What begins a row of the image, by number.
     pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
         self.all().take(self.rows.len()).filter(move |(_, dispatch)| dispatch.runs_on_row(row))
