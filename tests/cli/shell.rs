@@ -18,6 +18,8 @@ pub const RGB: &str = "rgb_elu_r1_f8_m4_8x12";
 /// A temporary folder, and the program in it.
 pub struct Shell {
     pub folder: TempDir,
+    /// Where the program keeps what it may lose.
+    pub cache: TempDir,
     /// Environment variables of the program.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -31,7 +33,8 @@ pub struct Outcome {
 impl Shell {
     /// With the models `grey.safetensors` and `rgb.safetensors`.
     pub fn new() -> Self {
-        let shell = Self { folder: tempfile::tempdir().unwrap(), environment: vec![] };
+        let [folder, cache] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let shell = Self { folder, cache, environment: vec![] };
         for (case, name) in [(GREY, "grey"), (RGB, "rgb")] {
             let file = format!("{}/tests/golden/{case}/model.safetensors", env!("CARGO_MANIFEST_DIR"));
             fs::copy(file, shell.path(&format!("{name}.safetensors"))).unwrap();
@@ -62,6 +65,7 @@ impl Shell {
             .args(words)
             .current_dir(self.folder.path())
             .env_remove("COLUMNS")
+            .env("XDG_CACHE_HOME", self.cache.path())
             .envs(self.environment.clone())
             .stdin(Stdio::null())
             .output()

@@ -2,7 +2,9 @@
 //! CPU engine.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
+use etcetera::BaseStrategy;
 use wgpu::{Backends, Instance, InstanceDescriptor};
 
 use super::LARGEST_HELPFUL_BATCH;
@@ -19,12 +21,23 @@ use crate::model::Model;
 pub struct Adapter {
     handle: wgpu::Adapter,
     description: Description,
+    cache: Option<PathBuf>,
 }
 
 impl Adapter {
     /// What is known of it.
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// The folder in which compiled kernels are kept, if they are.
+    pub(super) fn cache(&self) -> Option<&Path> {
+        self.cache.as_deref()
+    }
+
+    /// Keeps what its driver makes of kernels in a folder, which need not be there, where the driver gives it out.
+    pub fn keep_kernels_in(&mut self, folder: &Path) {
+        self.cache = Some(folder.to_owned());
     }
 
     /// As wgpu knows it, for what this program alone asks.
@@ -71,15 +84,21 @@ pub struct Search {
     /// Whether wgpu follows its own environment variables, such as `WGPU_BACKEND` (which interfaces to look at) and
     /// its flags for debugging.
     pub wgpu_environment: bool,
+    /// The folder in which compiled kernels are kept from one run to the next ([`Adapter::keep_kernels_in`]); none without
+    /// it.
+    pub cache: Option<PathBuf>,
 }
 
 impl Search {
-    /// What wgpu's environment variables say.
+    /// What wgpu's environment variables say; compiled kernels are kept in the user's folder for caches, if there is one.
     pub fn from_environment() -> Self {
         Self {
             name: std::env::var("WGPU_ADAPTER_NAME").ok(),
             saves_power: wgpu::PowerPreference::from_env() == Some(wgpu::PowerPreference::LowPower),
             wgpu_environment: true,
+            cache: etcetera::base_strategy::choose_native_strategy()
+                .ok()
+                .map(|folders| folders.cache_dir().join("pixelcnn")),
         }
     }
 }
@@ -334,6 +353,7 @@ pub fn enumerate(search: &Search) -> Vec<Adapter> {
     let describe = |handle: wgpu::Adapter| Adapter {
         description: Description::new(handle.get_info(), search.saves_power),
         handle,
+        cache: search.cache.clone(),
     };
     let mut adapters: Vec<_> = found.into_iter().map(describe).collect();
     if let Some(name) = search.name.as_ref().map(|name| name.to_lowercase()) {

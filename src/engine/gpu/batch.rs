@@ -74,7 +74,7 @@ impl Batch {
     /// What the device reports.
     pub fn make_ready(&mut self, gpu: &Gpu, request: &Request) -> Result<(), EngineError> {
         let for_known_rows = request.method() == Method::Naive || request.rows_given() > 0;
-        for (number, dispatch) in self.plan.all() {
+        let is_missing = |number: usize, dispatch: &Dispatch| {
             let is_needed = match dispatch.operation {
                 Operation::Conv { whole_row: false, .. } => !self.plan.has_chain(),
                 Operation::Conv { part: plan::Part::Late, .. } | Operation::ShowRow => for_known_rows,
@@ -82,17 +82,23 @@ impl Batch {
                 Operation::Sample => !self.plan.has_chain() || for_known_rows,
                 Operation::Likelihood => request.want().likelihood,
             };
-            if is_needed && self.works[number].is_none() {
-                let work = self.work(gpu, number)?;
-                self.works[number] = Some(work);
-            }
+            is_needed && self.works[number].is_none()
+        };
+        let missing = self.plan.all().filter(|(number, dispatch)| is_missing(*number, dispatch));
+        let missing: Vec<_> = missing.collect();
+        let variants = missing.iter().map(|(_, dispatch)| &dispatch.variant);
+        gpu.pipelines.borrow_mut().compile(&gpu.device.handle, variants);
+        gpu.device.check()?;
+        let works = missing.into_iter().map(|(number, dispatch)| Ok((number, self.work(gpu, dispatch)?)));
+        for (number, work) in works.collect::<Result<Vec<_>, EngineError>>()? {
+            self.works[number] = Some(work);
         }
         gpu.device.check()
     }
 
-    fn work(&self, gpu: &Gpu, number: usize) -> Result<Work, EngineError> {
-        let (_, dispatch) = self.plan.all().nth(number).expect("numbers are the plan's");
-        let (layout, pipeline) = gpu.pipeline(&dispatch.variant);
+    fn work(&self, gpu: &Gpu, dispatch: &Dispatch) -> Result<Work, EngineError> {
+        let pipelines = gpu.pipelines.borrow();
+        let (layout, pipeline) = pipelines.get(&dispatch.variant);
         let filled = |contents: &[LayerUniform], usage| {
             gpu.device.filled("layers", bytemuck::cast_slice(contents), usage)
         };
@@ -123,8 +129,8 @@ impl Batch {
         let mut buffers = vec![rows, columns, uniform, weights, additions, &self.lanes, &self.health];
         buffers.extend(self.arenas.iter().chain(layers));
         let label = format!("pixelcnn {:?}", dispatch.operation);
-        let bindings = bind(&gpu.device.handle, &layout, &label, &buffers);
-        Ok(Work { pipeline, bindings, workgroups: dispatch.workgroups })
+        let bindings = bind(&gpu.device.handle, layout, &label, &buffers);
+        Ok(Work { pipeline: pipeline.clone(), bindings, workgroups: dispatch.workgroups })
     }
 
     fn target(&self, gpu: &Gpu, node: usize) -> TargetUniform {

@@ -94,7 +94,9 @@ impl Device {
             && adapter.features().contains(wgpu::Features::SUBGROUP)
             && info.subgroup_min_size == info.subgroup_max_size;
         // Timestamps are for profiles.
-        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::MEMORY_DECORATION_COHERENT;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::MEMORY_DECORATION_COHERENT
+            | wgpu::Features::PIPELINE_CACHE;
         let mut required_features = adapter.features() & wanted;
         required_features.set(wgpu::Features::SUBGROUP, subgroups);
         let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {

@@ -11,6 +11,8 @@ mod device;
 mod faults;
 mod layout;
 pub mod memory;
+mod pipeline_cache;
+mod pipelines;
 pub mod plan;
 mod planner;
 pub mod profile;
@@ -21,7 +23,7 @@ mod turns;
 mod weights;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::cost;
 use super::{Counts, Engine, EngineError, Outcome, Request, Room, Shape, largest, mebibytes};
@@ -31,9 +33,10 @@ use adapter::Adapter;
 use batch::Batch;
 use choice::Speed;
 use device::Device;
+use pipeline_cache::PipelineCache;
+use pipelines::Pipelines;
 use plan::{Plan, Target};
 use run::{Pace, Run};
-use shaders::{Kernel, Pipelines, Variant};
 use weights::Weights;
 
 /// Above this many images, larger batches no longer help.
@@ -107,32 +110,7 @@ struct Gpu {
     device: Device,
     weights: Weights,
     target: Target,
-    /// By number of arenas, and whether they are a chain's.
-    layouts: RefCell<HashMap<(u32, bool), Layouts>>,
     pipelines: RefCell<Pipelines>,
-}
-
-/// Layouts of the bindings and of the pipelines that have them.
-type Layouts = (wgpu::BindGroupLayout, wgpu::PipelineLayout);
-
-impl Gpu {
-    /// The pipeline of a variant, and the layout of its bindings.
-    fn pipeline(&self, variant: &Variant) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
-        let device = &self.device.handle;
-        let mut layouts = self.layouts.borrow_mut();
-        let is_chain = matches!(variant.kernel, Kernel::Chain { .. });
-        let (bindings, layout) = layouts.entry((variant.arenas, is_chain)).or_insert_with(|| {
-            let bindings = layout::layout(device, variant.arenas as usize, is_chain);
-            let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some("pixelcnn"),
-                bind_group_layouts: &[Some(&bindings)],
-                immediate_size: 0,
-            });
-            (bindings, layout)
-        });
-        let pipeline = self.pipelines.borrow_mut().get(device, layout, variant);
-        (bindings.clone(), pipeline)
-    }
 }
 
 impl GpuEngine {
@@ -178,8 +156,11 @@ impl GpuEngine {
             coherent: device.has_coherence() && options.coherent != Some(false),
         };
         let weights = Weights::new(&device, model, &network, target)?;
-        let pipelines = RefCell::new(Pipelines::new(options.checked));
-        let gpu = Gpu { network, device, weights, target, layouts: RefCell::default(), pipelines };
+        let folder = adapter.cache();
+        let info = adapter.handle().get_info();
+        let cache = folder.and_then(|folder| PipelineCache::open(&device.handle, &info, folder));
+        let pipelines = RefCell::new(Pipelines::new(options.checked, cache));
+        let gpu = Gpu { network, device, weights, target, pipelines };
         gpu.device.check()?;
         Ok(Self {
             shape: model.shape(width, height),
@@ -304,6 +285,7 @@ impl Engine for GpuEngine {
 
 #[cfg(test)]
 mod tests {
+    use super::shaders::Kernel;
     use super::*;
     use crate::engine::Method;
     use crate::model::Config;
@@ -348,6 +330,38 @@ mod tests {
             assert_eq!(whole.0, split.0, "{method:?}");
             assert!(split.1 > whole.1, "{method:?}: {} submissions, and split {}", whole.1, split.1);
         }
+    }
+
+    /// Kernels that were kept by an earlier engine, or that were damaged since, draw what new ones do.
+    #[test]
+    #[ignore = "needs a Vulkan adapter"]
+    fn kernels_are_kept_from_one_engine_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
+        let draw = |adapter: &Adapter| {
+            let mut engine = GpuEngine::new(&model, 8, 4, adapter).unwrap();
+            let request = Request::sample(engine.shape(), 0, (0..2).map(|i| (i, None))).unwrap();
+            engine.run(&request, &mut |_| {}).unwrap().levels
+        };
+        let mut adapter = test_adapter();
+        let expected = draw(&adapter);
+        adapter.keep_kernels_in(folder.path());
+        let files = || {
+            let entries = std::fs::read_dir(folder.path()).unwrap();
+            entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+        };
+        assert!(draw(&adapter) == expected);
+        if !adapter.handle().features().contains(wgpu::Features::PIPELINE_CACHE) {
+            assert!(files().is_empty());
+            return;
+        }
+        let [file] = &files()[..] else { panic!("{:?}", files()) };
+        let kept = std::fs::read(file).unwrap();
+        assert!(draw(&adapter) == expected);
+        std::fs::write(file, &kept[..kept.len() - 1]).unwrap();
+        assert!(draw(&adapter) == expected);
+        assert_eq!(files().len(), 1);
+        assert_ne!(std::fs::read(file).unwrap().len(), kept.len() - 1, "it is written anew");
     }
 
     /// Loading a model takes little of the memory that host and device share, and leaves none of it taken.

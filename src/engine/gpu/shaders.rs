@@ -2,8 +2,6 @@
 //!
 //! A number lives once: tile shapes are constants here, handed to the shaders as pipeline overrides.
 
-use std::collections::HashMap;
-
 use crate::graph::Activation;
 use crate::model::Precision;
 
@@ -374,63 +372,5 @@ impl Variant {
             overrides.push(("NOT_FINITE", f64::from(NOT_FINITE)));
         }
         overrides
-    }
-}
-
-/// Compiled kernels of a device.
-pub(super) struct Pipelines {
-    /// Whether shaders check their indices.
-    checked: bool,
-    modules: HashMap<(Kernel, u32), wgpu::ShaderModule>,
-    compiled: HashMap<Variant, wgpu::ComputePipeline>,
-}
-
-impl Pipelines {
-    /// No kernel yet.
-    pub fn new(checked: bool) -> Self {
-        Self { checked, modules: HashMap::new(), compiled: HashMap::new() }
-    }
-
-    /// The pipeline of a variant, compiled when it is first asked for; `layout` is that of its bindings.
-    pub fn get(
-        &mut self,
-        device: &wgpu::Device,
-        layout: &wgpu::PipelineLayout,
-        variant: &Variant,
-    ) -> wgpu::ComputePipeline {
-        if let Some(pipeline) = self.compiled.get(variant) {
-            return pipeline.clone();
-        }
-        let Variant { kernel, arenas, .. } = *variant;
-        let checked = self.checked;
-        let module = self.modules.entry((kernel, arenas)).or_insert_with(|| {
-            let descriptor = wgpu::ShaderModuleDescriptor {
-                label: Some(&format!("pixelcnn {kernel:?}")),
-                source: wgpu::ShaderSource::Wgsl(kernel.source(arenas).into()),
-            };
-            if checked {
-                return device.create_shader_module(descriptor);
-            }
-            // SAFETY: every index follows from the network's shapes, which the host has checked when it
-            // made buffers and uniforms, and every loop ends; tests run the same work with checks.
-            unsafe {
-                let no_checks = wgpu::ShaderRuntimeChecks::unchecked();
-                device.create_shader_module_trusted(descriptor, no_checks)
-            }
-        });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&format!("pixelcnn {variant:?}")),
-            layout: Some(layout),
-            module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &variant.overrides(),
-                // The kernels write all workgroup memory before they read it.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        });
-        self.compiled.insert(variant.clone(), pipeline.clone());
-        pipeline
     }
 }
