@@ -8,9 +8,10 @@ use std::path::Path;
 use std::process::Command;
 
 use naga::{back, front};
-use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE, Speed};
+use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE};
 use pixelcnn::internals::engine::gpu::plan::{Plan, Target};
 use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
+use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Activation, Network, pixelcnn_pp};
 use pixelcnn::internals::model::{Config, Precision};
 

@@ -15,8 +15,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use driver::{Driver, Statistics};
-use pixelcnn::internals::engine::gpu::choice::Speed;
 use pixelcnn::internals::engine::gpu::plan::{Dispatch, Operation, Plan, Target};
+use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Network, pixelcnn_pp};
 use pixelcnn::internals::model::Config;
 

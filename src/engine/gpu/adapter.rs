@@ -8,8 +8,8 @@ use etcetera::BaseStrategy;
 use wgpu::{Backends, Instance, InstanceDescriptor};
 
 use super::LARGEST_HELPFUL_BATCH;
-use super::choice::Speed;
-use super::plan::Target;
+use super::plan::{Plan, Target};
+use super::speed::{CPU_RATE, Speed};
 use super::support::reason_against;
 use crate::engine::Method;
 use crate::engine::cost::{Device, predicted};
@@ -158,9 +158,9 @@ impl Description {
         format!("no hardware GPU was found; {} {what}", self.name)
     }
 
-    /// Seconds that a GPU of its type is expected to take for some work.
+    /// Seconds that a GPU of its type is expected to take for some work, from nothing.
     fn seconds(&self, work: &Workload) -> f64 {
-        Speed::of(self.device_type).seconds(work.macs as f64, work.dispatches as f64)
+        work.seconds_on_gpu(Speed::of(self.device_type))
     }
 
     /// The higher, the likelier to be fast.
@@ -184,32 +184,31 @@ impl fmt::Display for Description {
 
 /// What is to be computed, for a choice between GPU and CPU.
 #[derive(Clone, Copy, Debug)]
-pub struct Workload {
-    /// Multiplications with additions, of all images.
-    pub macs: u64,
-    /// Dispatches, of all batches.
-    pub dispatches: u64,
+pub struct Workload<'a> {
+    /// A network that the GPU engine can run.
+    pub network: &'a Network,
+    /// Images to be drawn.
+    pub images: usize,
     /// Threads of the CPU engine.
     pub threads: usize,
 }
 
-impl Workload {
-    /// Products a second of a thread of the CPU engine, about: what AVX2 gives.
-    const MACS_PER_SECOND: f64 = 2.5e10;
-
-    /// Of drawing so many images with a network that the GPU engine can run, or so many threads on the CPU.
-    fn of(network: &Network, images: usize, threads: usize) -> Self {
-        let pixels = network.width * network.height;
-        // As many batches as the largest that helps takes.
-        let batches = images.div_ceil(LARGEST_HELPFUL_BATCH);
-        let batch = images.div_ceil(batches.max(1));
-        let cost = predicted(network, Method::Cached, batch, pixels, Device::Gpu(Target::SMALLEST));
-        let of_all = |count| count * batches as u64;
-        Self { macs: of_all(cost.macs), dispatches: of_all(cost.dispatches), threads }
+impl Workload<'_> {
+    fn pixels(&self) -> usize {
+        self.network.width * self.network.height
     }
 
     fn seconds_on_cpu(&self) -> f64 {
-        self.macs as f64 / (Self::MACS_PER_SECOND * self.threads as f64)
+        let cost = predicted(self.network, Method::Cached, self.images, self.pixels(), Device::Cpu);
+        cost.macs as f64 / (CPU_RATE * self.threads as f64)
+    }
+
+    fn seconds_on_gpu(&self, speed: Speed) -> f64 {
+        // As many batches as the largest that helps takes.
+        let batches = self.images.div_ceil(LARGEST_HELPFUL_BATCH).max(1);
+        let target = Target { speed, buffer: u64::MAX, ..Target::SMALLEST };
+        let plan = Plan::new(self.network, self.images.div_ceil(batches), target);
+        speed.start + batches as f64 * plan.seconds(self.pixels(), speed)
     }
 }
 
@@ -399,12 +398,14 @@ pub fn choose_for(
             Pick { indices: Vec::new(), reason, is_surprise: true, leaves_gpu: false },
         ));
     }
-    choose("auto", Some(&Workload::of(&network, images, threads)), search)
+    choose("auto", Some(&Workload { network: &network, images, threads }), search)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::pixelcnn_pp;
+    use crate::model::Config;
 
     fn machine(types: &[DeviceType]) -> Vec<Description> {
         let describe = |(i, &device_type): (usize, &DeviceType)| Description {
@@ -480,16 +481,20 @@ mod tests {
 
     #[test]
     fn auto_leaves_little_work_to_the_cpu() {
-        let auto = |device_type, macs, threads| {
-            let work = Workload { macs, dispatches: 12_000, threads };
+        let network = |config: &Config| Network::new(&pixelcnn_pp::graph(config), None);
+        let digits = network(&Config { channels: 1, width: 28, height: 28, ..Config::published(32, 2) });
+        let published = network(&Config::published(160, 5));
+        let auto = |device_type, network, images, threads| {
+            let work = Workload { network, images, threads };
             pick("auto", &machine(&[device_type]), Some(&work)).unwrap()
         };
-        // A few digits, and many images of the published network.
-        let (little, much) = (1_000_000_000, 2_000_000_000_000);
-        let pick = auto(DeviceType::IntegratedGpu, little, 8);
+        // A few digits, which are drawn before a GPU has started, and many images of the published network.
+        let pick = auto(DeviceType::IntegratedGpu, &digits, 16, 8);
         assert!(pick.indices.is_empty() && pick.is_surprise && pick.reason.contains("RTX"), "{pick:?}");
-        assert_eq!(auto(DeviceType::DiscreteGpu, much, 8).indices, [0]);
-        assert_eq!(auto(DeviceType::IntegratedGpu, much, 2).indices, [0]);
-        assert_eq!(auto(DeviceType::IntegratedGpu, much, 32).indices, [0; 0]);
+        assert_eq!(auto(DeviceType::DiscreteGpu, &digits, 16, 8).indices, [0; 0]);
+        assert_eq!(auto(DeviceType::DiscreteGpu, &digits, 10_000, 4).indices, [0]);
+        assert_eq!(auto(DeviceType::DiscreteGpu, &published, 100, 8).indices, [0]);
+        assert_eq!(auto(DeviceType::IntegratedGpu, &published, 100, 2).indices, [0]);
+        assert_eq!(auto(DeviceType::IntegratedGpu, &published, 100, 32).indices, [0; 0]);
     }
 }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::adapter::Adapter;
-use super::choice::Speed;
 use super::layout::required_limits;
 use super::memory::QUAD;
 use super::shaders::Reduction;
+use super::speed::Speed;
 use super::{EngineError, Options};
 
 /// A device that takes longer than this for a submission is lost.

@@ -18,6 +18,7 @@ mod planner;
 pub mod profile;
 mod run;
 pub mod shaders;
+pub mod speed;
 pub mod support;
 mod turns;
 mod weights;
@@ -31,12 +32,12 @@ use crate::graph::Network;
 use crate::model::Model;
 use adapter::Adapter;
 use batch::Batch;
-use choice::Speed;
 use device::Device;
 use pipeline_cache::PipelineCache;
 use pipelines::Pipelines;
 use plan::{Plan, Target};
 use run::{Pace, Run};
+use speed::Speed;
 use weights::Weights;
 
 /// Above this many images, larger batches no longer help.

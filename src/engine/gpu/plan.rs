@@ -3,11 +3,11 @@
 //! What runs is this list and nothing else; counts, costs, the splitting of long submissions and the profile read
 //! it.
 
-use super::choice::Speed;
 use super::layout::quads;
 use super::memory::{Memory, Place, QUAD};
 use super::planner::Planner;
 use super::shaders::{Kernel, Reduction, Variant};
+use super::speed::Speed;
 use super::support::pixel_input;
 use crate::engine::plan::{Part, part_of_row};
 use crate::engine::{Counts, Method};
@@ -278,30 +278,53 @@ impl Plan {
     /// What the first `pixels` pixels of a batch take.
     pub fn cost(&self, method: Method, pixels: usize) -> Counts {
         let mut counts = Counts::default();
-        let width = self.width;
-        let mut add = |dispatch: &Dispatch, row, column, end, times: usize| {
+        self.visit(method, pixels, |dispatch, [row, column, end], times| {
             counts.macs += self.macs_at(dispatch, row, column, end) * times as u64;
             counts.dispatches += times as u64;
-        };
+        });
+        counts
+    }
+
+    /// Seconds that the first `pixels` pixels of a batch are expected to take on a device that is running.
+    pub fn seconds(&self, pixels: usize, speed: Speed) -> f64 {
+        let mut seconds = 0.0;
+        self.visit(Method::Cached, pixels, |dispatch, [row, column, end], times| {
+            let macs = self.macs_at(dispatch, row, column, end) as f64;
+            let columns = column..end.min(column + self.span);
+            let layers: usize = match dispatch.operation {
+                // All layers and the end of a pixel.
+                Operation::Chain => columns.map(|c| self.parts(row, c).count()).sum(),
+                _ => 0,
+            };
+            let workgroups = dispatch.workgroups.iter().product();
+            let of_one = speed.seconds(macs, workgroups) + speed.dispatch + layers as f64 * speed.layer;
+            seconds += times as f64 * of_one;
+        });
+        seconds
+    }
+
+    /// Every dispatch of the first `pixels` pixels of a batch, at its row, its column and the end of the wanted pixels of
+    /// the row, with how many others cost the same.
+    fn visit(&self, method: Method, pixels: usize, mut add: impl FnMut(&Dispatch, [usize; 3], usize)) {
+        let width = self.width;
         if method == Method::Naive {
             for row in 0..self.height {
-                self.known_row(row).for_each(|(_, dispatch)| add(dispatch, row, 0, width, pixels));
+                self.known_row(row).for_each(|(_, dispatch)| add(dispatch, [row, 0, width], pixels));
             }
             let (_, sample) = self.sample();
-            (0..pixels).for_each(|pixel| add(sample, pixel / width, pixel % width, width, 1));
-            return counts;
+            (0..pixels).for_each(|pixel| add(sample, [pixel / width, pixel % width, width], 1));
+            return;
         }
         let (rows, rest) = (pixels / width, pixels % width);
         // The pattern of work repeats.
         let period = self.all().map(|(_, dispatch)| dispatch.run_every).max().unwrap_or(1);
         let whole = (0..period.min(rows)).map(|phase| (phase, width, (rows - phase).div_ceil(period)));
         for (row, end, times) in whole.chain((rest > 0).then_some((rows, rest, 1))) {
-            self.row(row).for_each(|(_, dispatch)| add(dispatch, row, 0, end, times));
+            self.row(row).for_each(|(_, dispatch)| add(dispatch, [row, 0, end], times));
             for column in 0..end {
-                self.pixel(row, column).for_each(|(_, dispatch)| add(dispatch, row, column, end, times));
+                self.pixel(row, column).for_each(|(_, dispatch)| add(dispatch, [row, column, end], times));
             }
         }
-        counts
     }
 }
 
@@ -452,6 +475,24 @@ mod tests {
         let spans = [1 << 12, 1 << 14, 1 << 16, 1 << 18].map(|turns| span(turns).unwrap_or(0));
         assert!(spans.is_sorted() && spans[0] < spans[2] && (1..108).contains(&spans[2]), "{spans:?}");
         assert_eq!(span(100), None);
+    }
+
+    /// A chain leaves processors idle that have no image, and walks through its layers.
+    #[test]
+    fn what_a_chain_takes_is_its_layers_and_its_workgroups() {
+        let speed = Speed::DISCRETE;
+        let network = network(&Config::published(16, 1));
+        let seconds = |batch, speed| {
+            let target = Target { buffer: 1 << 34, ..TARGETS[1] };
+            Plan::new(&network, batch, target).seconds(32 * 32, speed)
+        };
+        // Twice as many images are as soon done, until all processors have some; rows take a little longer.
+        assert!(seconds(64, speed) < 1.2 * seconds(32, speed));
+        assert!(seconds(1024, speed) > 1.5 * seconds(512, speed));
+        let slow = Speed { layer: 2.0 * speed.layer, ..speed };
+        let layers = (seconds(1, slow) - seconds(1, speed)) / speed.layer / 1024.0;
+        let plan = Plan::new(&network, 1, TARGETS[1]);
+        assert!((1.0..=1.0 + plan.chained().count() as f64).contains(&layers), "{layers} layers a pixel");
     }
 
     /// Chains are for small networks, on whatever device.

@@ -5,6 +5,7 @@ use super::layout::quads;
 use super::memory::Place;
 use super::plan::{Dispatch, Operation, Target};
 use super::shaders::{Epilogue, Kernel, Team, Variant};
+use super::speed::{LEAST_RATE, SUBMISSION};
 use super::support::{output, phi, pixel_input};
 use super::turns::Turns;
 use crate::engine::plan::Part;
@@ -27,8 +28,8 @@ pub struct Planner<'a> {
 /// Workgroup memory that WebGPU promises, in bytes.
 const WORKGROUP_MEMORY: u32 = 16 << 10;
 
-/// Products of a chain's dispatch, at most: half a second for a slow software driver.
-const MOST_OF_CHAIN: u64 = 500_000_000;
+/// Products of a chain's dispatch, at most, which cannot be split.
+const MOST_OF_CHAIN: u64 = (SUBMISSION * LEAST_RATE) as u64;
 
 impl Planner<'_> {
     /// A part of a layer, for a whole row or for one pixel.

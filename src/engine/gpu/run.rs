@@ -6,18 +6,13 @@ use super::batch::Batch;
 use super::device::Fetch;
 use super::memory::Region;
 use super::shaders::{MIDDLE, NOT_FINITE};
+use super::speed::{LEAST_RATE, SUBMISSION};
 use super::{EngineError, Gpu};
 use crate::engine::{Counts, Method, Outcome, Request, Shape, trace_row};
 use crate::graph::network::{Node, padded};
 
-/// A submission should take no longer, in seconds: drivers reset a device that does not answer for some.
-const SUBMISSION: f64 = 0.5;
-
 /// Dispatches of a submission, at most, however little each of them does.
 const MOST_DISPATCHES: usize = 20_000;
-
-/// Products a second that are assumed until a row has been timed: what a slow software driver gives.
-const ASSUMED_RATE: f64 = 1e9;
 
 /// How fast a device works on a batch, as far as is known.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +23,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { macs_per_second: ASSUMED_RATE }
+        Self { macs_per_second: LEAST_RATE }
     }
 }
 
@@ -232,7 +227,7 @@ impl<'a> Run<'a> {
         // What was waited for was one submission behind, of about the same rate.
         if seconds > 0.0 {
             let macs: u64 = steps.iter().map(macs).sum();
-            self.pace.macs_per_second = (macs as f64 / seconds).max(ASSUMED_RATE / 10.0);
+            self.pace.macs_per_second = (macs as f64 / seconds).max(LEAST_RATE / 10.0);
         }
         Ok(fetched)
     }
