@@ -162,11 +162,11 @@ impl Batch {
         let columns = if whole_row { network.width >> layer.grid } else { 1 };
         let (residual, form) =
             layer.residual.map_or((layer.target, 0), |(node, form)| (node, offset(network, node, form)));
-        let [arena, base] = self.context(l);
+        let [context_arena, context_base] = self.context(l);
         let outputs = quads(layer.outputs());
         LayerUniform {
             taps,
-            target: self.target(gpu, layer.target),
+            target_node: self.target(gpu, layer.target),
             residual: self.ring(gpu, residual, form),
             addition: gpu.weights.of_layers[l],
             tap_count: part.taps(layer).len() as u32,
@@ -176,7 +176,10 @@ impl Batch {
             batch: self.size() as u32,
             grid: layer.grid as u32,
             level: layer.level as u32,
-            context: [arena, base, self.size() as u32 * outputs, outputs],
+            context_arena,
+            context_base,
+            context_of_column: self.size() as u32 * outputs,
+            context_of_image: outputs,
             halves: layer.halves as u32,
             epilogue: dispatch.variant.constant("EPILOGUE").expect("a convolution has one"),
             has_context: part.begins_with_context(layer).into(),
@@ -188,7 +191,9 @@ impl Batch {
             } else {
                 dispatch.run_every as u32 - 1
             },
-            unused: [0; 3],
+            unused_0: 0,
+            unused_1: 0,
+            unused_2: 0,
         }
     }
 
@@ -205,11 +210,12 @@ impl Batch {
         let tap = &output(network).taps[0];
         let (input, input_layer) = pixel_input(network);
         let pixels = self.plan.memory.pixels;
+        let [context_arena, context_base] = self.context(input);
         let uniform = JobUniform {
             source: self.ring(gpu, tap.source, offset(network, tap.source, tap.form)),
             image: self.ring(gpu, IMAGE, 0),
             parameters: self.ring(gpu, network.head_node, 0),
-            target: self.target(gpu, input_layer.target),
+            target_node: self.target(gpu, input_layer.target),
             addition: gpu.weights.of_layers[network.layers.len() - 1],
             seed: [request.seed() as u32, (request.seed() >> 32) as u32],
             temperature: draw.temperature,
@@ -219,14 +225,17 @@ impl Batch {
             batch: self.size() as u32,
             columns: shape.width as u32,
             continuous: u32::from(draw.continuous),
-            pixels: [pixels.arena as u32, pixels.start as u32],
+            pixels_arena: pixels.arena as u32,
+            pixels_base: pixels.start as u32,
             wanted: request.pixels() as u32,
-            context: self.context(input),
+            context_arena,
+            context_base,
             layers: self.plan.chained().count() as u32,
             span: self.plan.span as u32,
             reach: draw.reach(),
             changing: gpu.weights.changing,
-            padding: [0; 2],
+            unused_0: 0,
+            unused_1: 0,
         };
         gpu.device.write(&self.job, 0, bytemuck::bytes_of(&uniform))?;
         // Padding lanes: computed with the rest, and discarded.
