@@ -3,11 +3,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::memory::Region;
-use super::plan::{MOST_ARENAS, OTHER_BUFFERS};
-use super::shaders::{MAX_TAPS, MOST_THREADS};
+use super::shaders::MAX_TAPS;
 use super::support::slots;
-use crate::graph::network::{CHANNEL_ALIGN, Node, Tap, padded};
+use super::units::{PLACES, Region, quads};
+use crate::graph::network::{Node, Tap, padded};
 use crate::graph::{Activation, Table};
 
 /// Structs that Rust and WGSL share, field by field by the same names, which a test compares.
@@ -41,11 +40,6 @@ macro_rules! shared {
 
 /// A form that is not there; `NONE` in WGSL.
 const NONE: u32 = u32::MAX;
-
-/// Channels in quads: vectors of four.
-pub fn quads(channels: usize) -> u32 {
-    (channels / CHANNEL_ALIGN) as u32
-}
 
 shared! {
     /// `Ring` in `shaders/shared/arena.wgsl`.
@@ -274,9 +268,6 @@ shared! {
     }
 }
 
-/// Bindings that are uniforms whose offset is chosen at every dispatch: the row and the column.
-const PLACES: u32 = 2;
-
 /// The layout of all kernels' bindings, for a number of arenas; see `shaders/shared/arena.wgsl`. A chain has one more.
 pub fn layout(device: &wgpu::Device, arenas: usize, is_chain: bool) -> wgpu::BindGroupLayout {
     let uniform = wgpu::BufferBindingType::Uniform;
@@ -312,89 +303,10 @@ pub fn bind(
     device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries })
 }
 
-/// What is asked of a device: what is used and nothing else, so that small ones have it, and room for batches as
-/// large as the device offers.
-pub fn required_limits(offered: &wgpu::Limits) -> wgpu::Limits {
-    let usual = wgpu::Limits::downlevel_defaults();
-    wgpu::Limits {
-        max_bind_groups: 1,
-        max_bindings_per_bind_group: (3 + OTHER_BUFFERS + MOST_ARENAS) as u32,
-        max_dynamic_uniform_buffers_per_pipeline_layout: PLACES,
-        max_storage_buffers_per_shader_stage: offered
-            .max_storage_buffers_per_shader_stage
-            .clamp(OTHER_BUFFERS as u32 + 1, (OTHER_BUFFERS + MOST_ARENAS) as u32),
-        max_uniform_buffers_per_shader_stage: 3,
-        max_uniform_buffer_binding_size: 4096,
-        max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
-        max_buffer_size: offered.max_buffer_size,
-        min_uniform_buffer_offset_alignment: offered.min_uniform_buffer_offset_alignment,
-        min_storage_buffer_offset_alignment: offered.min_storage_buffer_offset_alignment,
-        max_compute_workgroup_storage_size: usual.max_compute_workgroup_storage_size,
-        max_compute_invocations_per_workgroup: MOST_THREADS,
-        max_compute_workgroup_size_x: MOST_THREADS,
-        max_compute_workgroup_size_y: 1,
-        max_compute_workgroup_size_z: 1,
-        max_compute_workgroups_per_dimension: offered.max_compute_workgroups_per_dimension,
-        ..nothing()
-    }
-}
-
-/// Limits of a device on which nothing can be done.
-fn nothing() -> wgpu::Limits {
-    wgpu::Limits {
-        max_texture_dimension_1d: 0,
-        max_texture_dimension_2d: 0,
-        max_texture_dimension_3d: 0,
-        max_texture_array_layers: 0,
-        max_bind_groups_plus_vertex_buffers: 0,
-        max_dynamic_storage_buffers_per_pipeline_layout: 0,
-        max_sampled_textures_per_shader_stage: 0,
-        max_samplers_per_shader_stage: 0,
-        max_storage_textures_per_shader_stage: 0,
-        max_vertex_buffers: 0,
-        max_vertex_attributes: 0,
-        max_vertex_buffer_array_stride: 0,
-        max_inter_stage_shader_variables: 0,
-        max_color_attachments: 0,
-        max_color_attachment_bytes_per_sample: 0,
-        max_non_sampler_bindings: 1 << 16,
-        ..wgpu::Limits::downlevel_webgl2_defaults()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::shaders::Kernel;
     use super::*;
-
-    /// A device without textures and attachments, and with little of the rest, is good enough.
-    #[test]
-    fn a_small_compute_device_is_good_enough() {
-        let small = wgpu::Limits {
-            max_bind_groups: 1,
-            max_bindings_per_bind_group: 32,
-            max_dynamic_uniform_buffers_per_pipeline_layout: 2,
-            max_storage_buffers_per_shader_stage: 8,
-            max_uniform_buffers_per_shader_stage: 3,
-            max_uniform_buffer_binding_size: 1 << 14,
-            max_storage_buffer_binding_size: 1 << 27,
-            max_buffer_size: 1 << 28,
-            max_compute_workgroup_storage_size: 1 << 14,
-            max_compute_invocations_per_workgroup: 256,
-            max_compute_workgroup_size_x: 256,
-            max_compute_workgroup_size_y: 1,
-            max_compute_workgroup_size_z: 1,
-            max_compute_workgroups_per_dimension: 65535,
-            ..nothing()
-        };
-        let lacking = |limits: &wgpu::Limits, offered: &wgpu::Limits| {
-            let mut lacking = Vec::new();
-            limits.check_limits_with_fail_fn(offered, false, |name, _, _| lacking.push(name));
-            lacking
-        };
-        assert_eq!(lacking(&required_limits(&small), &small), [""; 0]);
-        assert!(lacking(&wgpu::Limits::default(), &small).contains(&"max_texture_dimension_2d"));
-    }
 
     /// A number of a struct: its name with those of the structs around it, its offset in bytes, its type.
     pub type Number = (String, usize, &'static str);
