@@ -10,7 +10,8 @@ use common::{
 use pixelcnn::internals::engine::cost::{self, Device, predicted};
 use pixelcnn::internals::engine::cpu::{CpuEngine, full};
 use pixelcnn::internals::engine::gpu::Options;
-use pixelcnn::internals::engine::gpu::plan::{Plan, Target};
+use pixelcnn::internals::engine::gpu::dispatch::Target;
+use pixelcnn::internals::engine::gpu::plan::Plan;
 use pixelcnn::internals::engine::{Canvas, Draw, Engine, EngineError, Lane, Method, Request, Room, Want};
 use pixelcnn::internals::graph::network::{Layer, depth};
 use pixelcnn::internals::model::{Config, Model, Nonlinearity, Precision};

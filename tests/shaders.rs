@@ -9,7 +9,8 @@ use std::process::Command;
 
 use naga::{back, front};
 use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE};
-use pixelcnn::internals::engine::gpu::plan::{Plan, Target};
+use pixelcnn::internals::engine::gpu::dispatch::Target;
+use pixelcnn::internals::engine::gpu::plan::Plan;
 use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
 use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Activation, Network, pixelcnn_pp};

@@ -36,6 +36,8 @@ struct Job {
     reach: f32,
     // Quads of mixture parameters that depend on the image; those after them are constant.
     changing: u32,
+    unused_0: u32,
+    unused_1: u32,
 }
 
 @group(0) @binding(2) var<uniform> job: Job;

@@ -3,7 +3,7 @@
 //! Engines count what they issue, and these are the sums of what they plan to issue. The two agree.
 
 #[cfg(feature = "gpu")]
-use super::gpu::plan::{Plan, Target};
+use super::gpu::{dispatch::Target, plan::Plan};
 use super::{Counts, Method, plan};
 use crate::graph::Network;
 use crate::graph::network::{Layer, depth};

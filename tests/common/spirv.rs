@@ -1,11 +1,14 @@
 //! Kernels as a Vulkan driver gets them.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
+
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, front};
-use pixelcnn::internals::engine::gpu::shaders::Variant;
+use pixelcnn::internals::engine::gpu::shaders::{Kernel, Variant};
 
 /// What some WGSL says, or what is wrong with it.
 pub fn validated(source: &str) -> Result<(Module, ModuleInfo), String> {
@@ -19,13 +22,24 @@ pub fn validated(source: &str) -> Result<(Module, ModuleInfo), String> {
     Ok((module, info))
 }
 
+/// A kernel's WGSL, for so many arenas; each is read once.
+fn kernel(kernel: Kernel, arenas: u32) -> Arc<(Module, ModuleInfo)> {
+    type Kernels = HashMap<(Kernel, u32), Arc<(Module, ModuleInfo)>>;
+    static READ: LazyLock<Mutex<Kernels>> = LazyLock::new(Mutex::default);
+    let read = || {
+        let source = kernel.source(arenas);
+        Arc::new(validated(&source).unwrap_or_else(|e| panic!("{kernel:?}\n{e}")))
+    };
+    READ.lock().unwrap().entry((kernel, arenas)).or_insert_with(read).clone()
+}
+
 /// A variant's WGSL with its constants.
 pub fn resolved(variant: &Variant) -> (Module, ModuleInfo) {
-    let source = variant.kernel.source(variant.arenas);
-    let (module, info) = validated(&source).unwrap_or_else(|e| panic!("{variant:?}\n{e}"));
+    let read = kernel(variant.kernel, variant.arenas);
+    let (module, info) = &*read;
     let constants = variant.overrides().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     let entry = Some((ShaderStage::Compute, "main"));
-    let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
+    let (module, info) = process_overrides(module, info, entry, &constants).unwrap();
     (module.into_owned(), info.into_owned())
 }
 

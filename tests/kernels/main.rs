@@ -15,7 +15,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use driver::{Driver, Statistics};
-use pixelcnn::internals::engine::gpu::plan::{Dispatch, Operation, Plan, Target};
+use pixelcnn::internals::engine::gpu::dispatch::{Dispatch, Operation, Target};
+use pixelcnn::internals::engine::gpu::plan::Plan;
+use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Shape};
 use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Network, pixelcnn_pp};
 use pixelcnn::internals::model::Config;
@@ -36,25 +38,29 @@ fn kernels() -> BTreeMap<String, Dispatch> {
         [(Config::published(160, 5), &[1, 64, 256, 1024][..]), (Config::published(32, 2), &[1, 256, 1024])]
     {
         for &batch in batches {
-            let plan = Plan::new(&Network::new(&pixelcnn_pp::graph(&config), None), batch, target);
+            let network = Network::new(&pixelcnn_pp::graph(&config), None);
+            let plan = Plan::new(&network, batch, target);
             let has_chain = plan.has_chain();
             for (_, dispatch) in plan.all() {
-                let variant = &dispatch.variant;
-                let constant = |name| variant.constant(name).unwrap_or(0);
                 let name = match dispatch.operation {
-                    Operation::Conv { whole_row, .. } if !has_chain => {
-                        let shape = match constant("TILE_Y") {
-                            0 => format!("split {}x{}", constant("QUADS"), constant("ROWS")),
-                            groups => format!("tiled {}x{}", constant("TILE_X"), 4 * groups),
+                    Operation::Conv { layer, whole_row, shape, epilogue, .. } if !has_chain => {
+                        let [quads, positions] = shape.tile();
+                        let shape = match shape {
+                            Shape::Split { .. } => format!("split {quads}x{positions}"),
+                            Shape::Tiled { .. } => format!("tiled {quads}x{positions}"),
                         };
-                        let what = ["context", "layer", "gate"][constant("EPILOGUE") as usize];
+                        let what = match epilogue {
+                            Epilogue::Context => "context",
+                            Epilogue::Forms { .. } => "layer",
+                            Epilogue::Gate { .. } => "gate",
+                        };
                         let place = if whole_row { "row" } else { "pixel" };
-                        let halves = if constant("HALVES") == 2 { ", two halves" } else { "" };
+                        let halves = if network.layers[layer].halves == 2 { ", two halves" } else { "" };
                         format!("{shape}, {what}, {place}{halves}")
                     }
                     Operation::Sample => "sample".to_owned(),
                     Operation::Likelihood => "likelihood".to_owned(),
-                    Operation::Chain => format!("chain, images {}", constant("IMAGES")),
+                    Operation::Chain { images } => format!("chain, images {images}"),
                     _ => continue,
                 };
                 kernels.entry(name).or_insert_with(|| dispatch.clone());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::engine::cost::{Device, predicted};
 use crate::engine::gpu::adapter::{self, DeviceError, Search};
-use crate::engine::gpu::plan::Target;
+use crate::engine::gpu::dispatch::Target;
 use crate::engine::gpu::support::reason_against;
 use crate::engine::gpu::{GpuEngine, Options, UnknownOption};
 use crate::engine::{Engine, EngineError, Method, Request};

@@ -8,7 +8,8 @@ use etcetera::BaseStrategy;
 use wgpu::{Backends, Instance, InstanceDescriptor};
 
 use super::LARGEST_HELPFUL_BATCH;
-use super::plan::{Plan, Target};
+use super::dispatch::Target;
+use super::plan::Plan;
 use super::speed::{CPU_RATE, Speed};
 use super::support::reason_against;
 use crate::engine::Method;

@@ -3,11 +3,12 @@
 use bytemuck::Zeroable;
 
 use super::device::{Device, Part};
-use super::layout::{JobUniform, LayerUniform, RingUniform, TapUniform, TargetUniform, bind, quads};
-use super::memory::{QUAD, Region};
-use super::plan::{Dispatch, Operation, Plan, offset};
+use super::dispatch::{Dispatch, Operation};
+use super::layout::{JobUniform, LayerUniform, RingUniform, TapUniform, TargetUniform, bind};
+use super::plan::{ByDispatch, Id, Plan, offset};
 use super::shaders::{MAX_TAPS, MIDDLE};
 use super::support::{output, phi, pixel_input};
+use super::units::{QUAD, Region, quads};
 use super::weights::Weights;
 use super::{EngineError, Gpu, Request};
 use crate::engine::Method;
@@ -18,6 +19,9 @@ use crate::head::Kind;
 
 /// What pixels are before they are drawn; no level.
 const UNTOUCHED: f32 = -512.0;
+
+/// A dispatch of a plan at a row and a column.
+pub type Step = (Id, usize, usize);
 
 /// A dispatch, the same at every step.
 struct Work {
@@ -36,8 +40,8 @@ pub struct Batch {
     /// `Health` in `shaders/shared/arena.wgsl`.
     health: wgpu::Buffer,
     job: wgpu::Buffer,
-    /// The plan's dispatches by number; those that have been asked for.
-    works: Vec<Option<Work>>,
+    /// The plan's dispatches, those that have been asked for.
+    works: ByDispatch<Option<Work>>,
 }
 
 impl Batch {
@@ -57,7 +61,7 @@ impl Batch {
                 lanes: device.buffer("lanes", QUAD * plan.batch as u64, storage),
                 health: device.buffer("health", health, storage),
                 job: device.buffer("job", job, Usages::UNIFORM | Usages::COPY_DST),
-                works: plan.all().map(|_| None).collect(),
+                works: ByDispatch::new(&plan),
                 plan,
             }
         })
@@ -74,24 +78,24 @@ impl Batch {
     /// What the device reports.
     pub fn make_ready(&mut self, gpu: &Gpu, request: &Request) -> Result<(), EngineError> {
         let for_known_rows = request.method() == Method::Naive || request.rows_given() > 0;
-        let is_missing = |number: usize, dispatch: &Dispatch| {
+        let is_missing = |id: Id, dispatch: &Dispatch| {
             let is_needed = match dispatch.operation {
                 Operation::Conv { whole_row: false, .. } => !self.plan.has_chain(),
                 Operation::Conv { part: plan::Part::Late, .. } | Operation::ShowRow => for_known_rows,
-                Operation::Conv { .. } | Operation::Chain => true,
+                Operation::Conv { .. } | Operation::Chain { .. } => true,
                 Operation::Sample => !self.plan.has_chain() || for_known_rows,
                 Operation::Likelihood => request.want().likelihood,
             };
-            is_needed && self.works[number].is_none()
+            is_needed && self.works[id].is_none()
         };
-        let missing = self.plan.all().filter(|(number, dispatch)| is_missing(*number, dispatch));
+        let missing = self.plan.all().filter(|(id, dispatch)| is_missing(*id, dispatch));
         let missing: Vec<_> = missing.collect();
         let variants = missing.iter().map(|(_, dispatch)| &dispatch.variant);
         gpu.pipelines.borrow_mut().compile(&gpu.device.handle, variants);
         gpu.device.check()?;
-        let works = missing.into_iter().map(|(number, dispatch)| Ok((number, self.work(gpu, dispatch)?)));
-        for (number, work) in works.collect::<Result<Vec<_>, EngineError>>()? {
-            self.works[number] = Some(work);
+        let works = missing.into_iter().map(|(id, dispatch)| Ok((id, self.work(gpu, dispatch)?)));
+        for (id, work) in works.collect::<Result<Vec<_>, EngineError>>()? {
+            self.works[id] = Some(work);
         }
         gpu.device.check()
     }
@@ -110,7 +114,7 @@ impl Batch {
             }
             Operation::Sample | Operation::ShowRow => (&self.job, &gpu.weights.of_sampling, None),
             Operation::Likelihood => (&self.job, &gpu.weights.anchors, None),
-            Operation::Chain => {
+            Operation::Chain { .. } => {
                 let (weights, starts) =
                     gpu.weights.of_chain.as_ref().expect("made where there may be a chain");
                 let uniforms: Vec<_> = self
@@ -150,7 +154,7 @@ impl Batch {
 
     /// What a dispatch's layer is; its matrix begins `start` quads into the weights.
     fn layer_uniform(&self, gpu: &Gpu, dispatch: &Dispatch, start: usize) -> LayerUniform {
-        let Operation::Conv { layer: l, part, whole_row } = dispatch.operation else {
+        let Operation::Conv { layer: l, part, whole_row, epilogue, .. } = dispatch.operation else {
             unreachable!("only convolutions are layers")
         };
         let (network, layer) = (&gpu.network, &gpu.network.layers[l]);
@@ -162,11 +166,11 @@ impl Batch {
         let columns = if whole_row { network.width >> layer.grid } else { 1 };
         let (residual, form) =
             layer.residual.map_or((layer.target, 0), |(node, form)| (node, offset(network, node, form)));
-        let [arena, base] = self.context(l);
+        let [context_arena, context_base] = self.context(l);
         let outputs = quads(layer.outputs());
         LayerUniform {
             taps,
-            target: self.target(gpu, layer.target),
+            target_node: self.target(gpu, layer.target),
             residual: self.ring(gpu, residual, form),
             addition: gpu.weights.of_layers[l],
             tap_count: part.taps(layer).len() as u32,
@@ -176,9 +180,12 @@ impl Batch {
             batch: self.size() as u32,
             grid: layer.grid as u32,
             level: layer.level as u32,
-            context: [arena, base, self.size() as u32 * outputs, outputs],
+            context_arena,
+            context_base,
+            context_of_column: self.size() as u32 * outputs,
+            context_of_image: outputs,
             halves: layer.halves as u32,
-            epilogue: dispatch.variant.constant("EPILOGUE").expect("a convolution has one"),
+            epilogue: epilogue.number(),
             has_context: part.begins_with_context(layer).into(),
             row_bits: dispatch.run_every as u32 - 1,
             row_like: dispatch.first_row as u32,
@@ -188,7 +195,9 @@ impl Batch {
             } else {
                 dispatch.run_every as u32 - 1
             },
-            unused: [0; 3],
+            unused_0: 0,
+            unused_1: 0,
+            unused_2: 0,
         }
     }
 
@@ -205,11 +214,12 @@ impl Batch {
         let tap = &output(network).taps[0];
         let (input, input_layer) = pixel_input(network);
         let pixels = self.plan.memory.pixels;
+        let [context_arena, context_base] = self.context(input);
         let uniform = JobUniform {
             source: self.ring(gpu, tap.source, offset(network, tap.source, tap.form)),
             image: self.ring(gpu, IMAGE, 0),
             parameters: self.ring(gpu, network.head_node, 0),
-            target: self.target(gpu, input_layer.target),
+            target_node: self.target(gpu, input_layer.target),
             addition: gpu.weights.of_layers[network.layers.len() - 1],
             seed: [request.seed() as u32, (request.seed() >> 32) as u32],
             temperature: draw.temperature,
@@ -219,14 +229,17 @@ impl Batch {
             batch: self.size() as u32,
             columns: shape.width as u32,
             continuous: u32::from(draw.continuous),
-            pixels: [pixels.arena as u32, pixels.start as u32],
+            pixels_arena: pixels.arena as u32,
+            pixels_base: pixels.start as u32,
             wanted: request.pixels() as u32,
-            context: self.context(input),
+            context_arena,
+            context_base,
             layers: self.plan.chained().count() as u32,
             span: self.plan.span as u32,
             reach: draw.reach(),
             changing: gpu.weights.changing,
-            padding: [0; 2],
+            unused_0: 0,
+            unused_1: 0,
         };
         gpu.device.write(&self.job, 0, bytemuck::bytes_of(&uniform))?;
         // Padding lanes: computed with the rest, and discarded.
@@ -265,13 +278,8 @@ impl Batch {
     }
 
     /// Encodes a dispatch of the plan at a row and a column.
-    pub fn encode(
-        &self,
-        pass: &mut wgpu::ComputePass,
-        stride: u32,
-        (number, row, column): (usize, usize, usize),
-    ) {
-        let work = self.works[number].as_ref().expect("it was made ready");
+    pub fn encode(&self, pass: &mut wgpu::ComputePass, stride: u32, (id, row, column): Step) {
+        let work = self.works[id].as_ref().expect("it was made ready");
         pass.set_pipeline(&work.pipeline);
         pass.set_bind_group(0, &work.bindings, &[row, column].map(|index| stride * index as u32));
         pass.dispatch_workgroups(work.workgroups[0], work.workgroups[1], 1);
@@ -290,8 +298,8 @@ impl Batch {
 
     /// Changes how many workgroups a dispatch has, if it has been asked for, and tells how many it had.
     #[cfg(test)]
-    pub fn set_workgroups(&mut self, number: usize, workgroups: [u32; 2]) -> Option<[u32; 2]> {
-        self.works[number].as_mut().map(|work| std::mem::replace(&mut work.workgroups, workgroups))
+    pub fn set_workgroups(&mut self, id: Id, workgroups: [u32; 2]) -> Option<[u32; 2]> {
+        self.works[id].as_mut().map(|work| std::mem::replace(&mut work.workgroups, workgroups))
     }
 }
 

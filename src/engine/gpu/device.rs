@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::adapter::Adapter;
-use super::layout::required_limits;
-use super::memory::QUAD;
 use super::shaders::Reduction;
 use super::speed::Speed;
+use super::units::{QUAD, required_limits};
 use super::{EngineError, Options};
 
 /// A device that takes longer than this for a submission is lost.
@@ -34,7 +33,7 @@ pub struct Device {
     pub reduction: Reduction,
     /// How fast it is taken to be.
     pub speed: Speed,
-    /// See [`Target`](super::plan::Target::turns).
+    /// See [`Target`](super::dispatch::Target::turns).
     pub turns: u64,
     /// How long it may take for a submission.
     pub patience: Duration,

@@ -3,33 +3,56 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::memory::Region;
-use super::plan::{MOST_ARENAS, OTHER_BUFFERS};
-use super::shaders::{MAX_TAPS, MOST_THREADS};
+use super::shaders::MAX_TAPS;
 use super::support::slots;
-use crate::graph::network::{CHANNEL_ALIGN, Node, Tap, padded};
+use super::units::{PLACES, Region, quads};
+use crate::graph::network::{Node, Tap, padded};
 use crate::graph::{Activation, Table};
+
+/// Structs that Rust and WGSL share, field by field by the same names, which a test compares.
+macro_rules! shared {
+    ($(#[$about:meta])* pub struct $name:ident = $wgsl:ident {
+        $($(#[$field_about:meta])* $visible:vis $field:ident: $kind:ty,)*
+    }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Pod, Zeroable)]
+        #[repr(C)]
+        pub struct $name {
+            $($(#[$field_about])* $visible $field: $kind,)*
+        }
+
+        #[cfg(test)]
+        impl tests::Shared for $name {
+            fn numbers(at: usize, name: &str, numbers: &mut Vec<tests::Number>) {
+                $({
+                    let name = format!("{name}.{}", stringify!($field));
+                    <$kind as tests::Shared>::numbers(at + std::mem::offset_of!($name, $field), &name, numbers);
+                })*
+            }
+        }
+
+        #[cfg(test)]
+        impl tests::Struct for $name {
+            const WGSL: &str = stringify!($wgsl);
+        }
+    };
+}
 
 /// A form that is not there; `NONE` in WGSL.
 const NONE: u32 = u32::MAX;
 
-/// Channels in quads: vectors of four.
-pub fn quads(channels: usize) -> u32 {
-    (channels / CHANNEL_ALIGN) as u32
-}
-
-/// `Ring` in `shaders/shared/arena.wgsl`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct RingUniform {
-    arena: u32,
-    base: u32,
-    mask: u32,
-    of_row: u32,
-    of_column: u32,
-    of_image: u32,
-    width: u32,
-    unused: u32,
+shared! {
+    /// `Ring` in `shaders/shared/arena.wgsl`.
+    pub struct RingUniform = Ring {
+        arena: u32,
+        base: u32,
+        mask: u32,
+        of_row: u32,
+        of_column: u32,
+        of_image: u32,
+        width: u32,
+        unused: u32,
+    }
 }
 
 impl RingUniform {
@@ -50,14 +73,14 @@ impl RingUniform {
     }
 }
 
-/// `Table` in `shaders/shared/arena.wgsl`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct TableUniform {
-    base: u32,
-    of_class: u32,
-    of_row: u32,
-    of_column: u32,
+shared! {
+    /// `Table` in `shaders/shared/arena.wgsl`.
+    pub struct TableUniform = Table {
+        base: u32,
+        of_class: u32,
+        of_row: u32,
+        of_column: u32,
+    }
 }
 
 impl TableUniform {
@@ -71,19 +94,20 @@ impl TableUniform {
     pub const NONE: Self = Self { base: 0, of_class: 0, of_row: 0, of_column: 0 };
 }
 
-/// `Target` in `shaders/shared/target.wgsl`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct TargetUniform {
-    ring: RingUniform,
-    raw: u32,
-    phi: u32,
-    elu: u32,
-    class_raw: u32,
-    class_phi: u32,
-    has_class: u32,
-    unused: [u32; 2],
-    addition: TableUniform,
+shared! {
+    /// `Target` in `shaders/shared/target.wgsl`.
+    pub struct TargetUniform = Target {
+        ring: RingUniform,
+        raw: u32,
+        phi: u32,
+        elu: u32,
+        class_raw: u32,
+        class_phi: u32,
+        has_class: u32,
+        unused_0: u32,
+        unused_1: u32,
+        addition: TableUniform,
+    }
 }
 
 impl TargetUniform {
@@ -92,24 +116,26 @@ impl TargetUniform {
         let [raw, phi, elu, class_raw, class_phi] =
             slots(node, phi).map(|offset| offset.map_or(NONE, quads));
         let has_class = node.is_modulated().into();
-        Self { ring, raw, phi, elu, class_raw, class_phi, has_class, unused: [0; 2], addition }
+        Self { ring, raw, phi, elu, class_raw, class_phi, has_class, unused_0: 0, unused_1: 0, addition }
     }
 }
 
-/// `Tap` in `shaders/shared/conv.wgsl`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct TapUniform {
-    arena: u32,
-    base: u32,
-    mask: u32,
-    of_row: u32,
-    of_column: u32,
-    of_image: u32,
-    row: i32,
-    scale: u32,
-    depth: u32,
-    unused: [u32; 3],
+shared! {
+    /// `Tap` in `shaders/shared/conv.wgsl`.
+    pub struct TapUniform = Tap {
+        arena: u32,
+        base: u32,
+        mask: u32,
+        of_row: u32,
+        of_column: u32,
+        of_image: u32,
+        row: i32,
+        scale: u32,
+        depth: u32,
+        unused_0: u32,
+        unused_1: u32,
+        unused_2: u32,
+    }
 }
 
 impl TapUniform {
@@ -127,105 +153,120 @@ impl TapUniform {
             row: tap.row as i32,
             scale,
             depth: quads(tap.depth),
-            unused: [0; 3],
+            unused_0: 0,
+            unused_1: 0,
+            unused_2: 0,
         }
     }
 }
 
-/// `Layer` in `shaders/shared/conv.wgsl`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct LayerUniform {
-    /// The terms; `tap_count` of them are used.
-    pub taps: [TapUniform; MAX_TAPS],
-    /// The node that is made.
-    pub target: TargetUniform,
-    /// The node that a gate is added to.
-    pub residual: RingUniform,
-    /// What the sum begins with, where that is not the row's context.
-    pub addition: TableUniform,
-    /// Terms.
-    pub tap_count: u32,
-    /// Where the weights begin, in quads.
-    pub weights: u32,
-    /// Quads of one half of the outputs.
-    pub width: u32,
-    /// Positions: columns times images.
-    pub positions: u32,
-    /// Images.
-    pub batch: u32,
-    /// Level of the positions.
-    pub grid: u32,
-    /// Level of the target.
-    pub level: u32,
-    /// Where the row's context is: arena, beginning, from column to column, from image to image.
-    pub context: [u32; 4],
-    /// Halves of the outputs.
-    pub halves: u32,
-    /// What is done with the sums.
-    pub epilogue: u32,
-    /// Whether the sum begins with the row's context.
-    pub has_context: u32,
-    /// It runs on rows that have these bits like the next number, and on columns that have those after it 0.
-    pub row_bits: u32,
-    /// See [`Self::row_bits`].
-    pub row_like: u32,
-    /// See [`Self::row_bits`].
-    pub column_bits: u32,
-    /// Uniform structs end on 16 bytes.
-    pub unused: [u32; 3],
+shared! {
+    /// `Layer` in `shaders/shared/conv.wgsl`.
+    pub struct LayerUniform = Layer {
+        /// The terms; `tap_count` of them are used.
+        pub taps: [TapUniform; MAX_TAPS],
+        /// The node that is made.
+        pub target_node: TargetUniform,
+        /// The node that a gate is added to.
+        pub residual: RingUniform,
+        /// What the sum begins with, where that is not the row's context.
+        pub addition: TableUniform,
+        /// Terms.
+        pub tap_count: u32,
+        /// Where the weights begin, in quads.
+        pub weights: u32,
+        /// Quads of one half of the outputs.
+        pub width: u32,
+        /// Positions: columns times images.
+        pub positions: u32,
+        /// Images.
+        pub batch: u32,
+        /// Level of the positions.
+        pub grid: u32,
+        /// Level of the target.
+        pub level: u32,
+        /// Where the row's context is: its arena, where it begins there, how far apart columns and images are.
+        pub context_arena: u32,
+        /// See [`Self::context_arena`].
+        pub context_base: u32,
+        /// See [`Self::context_arena`].
+        pub context_of_column: u32,
+        /// See [`Self::context_arena`].
+        pub context_of_image: u32,
+        /// Halves of the outputs.
+        pub halves: u32,
+        /// What is done with the sums.
+        pub epilogue: u32,
+        /// Whether the sum begins with the row's context.
+        pub has_context: u32,
+        /// It runs on rows that have these bits like the next number, and on columns that have those after it 0.
+        pub row_bits: u32,
+        /// See [`Self::row_bits`].
+        pub row_like: u32,
+        /// See [`Self::row_bits`].
+        pub column_bits: u32,
+        /// Uniform structs end on 16 bytes.
+        pub unused_0: u32,
+        /// See [`Self::unused_0`].
+        pub unused_1: u32,
+        /// See [`Self::unused_0`].
+        pub unused_2: u32,
+    }
 }
 
-/// `Job` in `shaders/shared/job.wgsl`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct JobUniform {
-    /// The node that the output layer reads.
-    pub source: RingUniform,
-    /// The image.
-    pub image: RingUniform,
-    /// The mixture parameters.
-    pub parameters: RingUniform,
-    /// The node that the horizontal input layer makes.
-    pub target: TargetUniform,
-    /// What the output layer adds.
-    pub addition: TableUniform,
-    /// Seed of the noise, low word first.
-    pub seed: [u32; 2],
-    /// See [`crate::engine::Draw`].
-    pub temperature: f32,
-    /// See [`crate::engine::Draw`].
-    pub truncation: f32,
-    /// Mixture components.
-    pub mixtures: u32,
-    /// Channels of the image.
-    pub channels: u32,
-    /// Images.
-    pub batch: u32,
-    /// Pixels in a row.
-    pub columns: u32,
-    /// Whether values stay unrounded.
-    pub continuous: u32,
-    /// Where the pixels are.
-    pub pixels: [u32; 2],
-    /// Pixels of each image that are wanted.
-    pub wanted: u32,
-    /// Where the row context of the horizontal input layer is.
-    pub context: [u32; 2],
-    /// Layers of a chain.
-    pub layers: u32,
-    /// Pixels that a chain does at once.
-    pub span: u32,
-    /// See [`crate::engine::Draw::reach`].
-    pub reach: f32,
-    /// See [`super::weights::Weights::changing`].
-    pub changing: u32,
-    /// What the size is short of a multiple of 16 bytes.
-    pub padding: [u32; 2],
+shared! {
+    /// `Job` in `shaders/shared/job.wgsl`.
+    pub struct JobUniform = Job {
+        /// The node that the output layer reads.
+        pub source: RingUniform,
+        /// The image.
+        pub image: RingUniform,
+        /// The mixture parameters.
+        pub parameters: RingUniform,
+        /// The node that the horizontal input layer makes.
+        pub target_node: TargetUniform,
+        /// What the output layer adds.
+        pub addition: TableUniform,
+        /// Seed of the noise, low word first.
+        pub seed: [u32; 2],
+        /// See [`crate::engine::Draw`].
+        pub temperature: f32,
+        /// See [`crate::engine::Draw`].
+        pub truncation: f32,
+        /// Mixture components.
+        pub mixtures: u32,
+        /// Channels of the image.
+        pub channels: u32,
+        /// Images.
+        pub batch: u32,
+        /// Pixels in a row.
+        pub columns: u32,
+        /// Whether values stay unrounded.
+        pub continuous: u32,
+        /// Where the pixels are: their arena, and where they begin there.
+        pub pixels_arena: u32,
+        /// See [`Self::pixels_arena`].
+        pub pixels_base: u32,
+        /// Pixels of each image that are wanted.
+        pub wanted: u32,
+        /// Where the row context of the horizontal input layer is: its arena, and where it begins there.
+        pub context_arena: u32,
+        /// See [`Self::context_arena`].
+        pub context_base: u32,
+        /// Layers of a chain.
+        pub layers: u32,
+        /// Pixels that a chain does at once.
+        pub span: u32,
+        /// See [`crate::engine::Draw::reach`].
+        pub reach: f32,
+        /// See [`super::weights::Weights::changing`].
+        pub changing: u32,
+        /// What the size is short of a multiple of 16 bytes.
+        pub unused_0: u32,
+        /// See [`Self::unused_0`].
+        pub unused_1: u32,
+    }
 }
-
-/// Bindings that are uniforms whose offset is chosen at every dispatch: the row and the column.
-const PLACES: u32 = 2;
 
 /// The layout of all kernels' bindings, for a number of arenas; see `shaders/shared/arena.wgsl`. A chain has one more.
 pub fn layout(device: &wgpu::Device, arenas: usize, is_chain: bool) -> wgpu::BindGroupLayout {
@@ -262,92 +303,114 @@ pub fn bind(
     device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries })
 }
 
-/// What is asked of a device: what is used and nothing else, so that small ones have it, and room for batches as
-/// large as the device offers.
-pub fn required_limits(offered: &wgpu::Limits) -> wgpu::Limits {
-    let usual = wgpu::Limits::downlevel_defaults();
-    wgpu::Limits {
-        max_bind_groups: 1,
-        max_bindings_per_bind_group: (3 + OTHER_BUFFERS + MOST_ARENAS) as u32,
-        max_dynamic_uniform_buffers_per_pipeline_layout: PLACES,
-        max_storage_buffers_per_shader_stage: offered
-            .max_storage_buffers_per_shader_stage
-            .clamp(OTHER_BUFFERS as u32 + 1, (OTHER_BUFFERS + MOST_ARENAS) as u32),
-        max_uniform_buffers_per_shader_stage: 3,
-        max_uniform_buffer_binding_size: 4096,
-        max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
-        max_buffer_size: offered.max_buffer_size,
-        min_uniform_buffer_offset_alignment: offered.min_uniform_buffer_offset_alignment,
-        min_storage_buffer_offset_alignment: offered.min_storage_buffer_offset_alignment,
-        max_compute_workgroup_storage_size: usual.max_compute_workgroup_storage_size,
-        max_compute_invocations_per_workgroup: MOST_THREADS,
-        max_compute_workgroup_size_x: MOST_THREADS,
-        max_compute_workgroup_size_y: 1,
-        max_compute_workgroup_size_z: 1,
-        max_compute_workgroups_per_dimension: offered.max_compute_workgroups_per_dimension,
-        ..nothing()
-    }
-}
-
-/// Limits of a device on which nothing can be done.
-fn nothing() -> wgpu::Limits {
-    wgpu::Limits {
-        max_texture_dimension_1d: 0,
-        max_texture_dimension_2d: 0,
-        max_texture_dimension_3d: 0,
-        max_texture_array_layers: 0,
-        max_bind_groups_plus_vertex_buffers: 0,
-        max_dynamic_storage_buffers_per_pipeline_layout: 0,
-        max_sampled_textures_per_shader_stage: 0,
-        max_samplers_per_shader_stage: 0,
-        max_storage_textures_per_shader_stage: 0,
-        max_vertex_buffers: 0,
-        max_vertex_attributes: 0,
-        max_vertex_buffer_array_stride: 0,
-        max_inter_stage_shader_variables: 0,
-        max_color_attachments: 0,
-        max_color_attachment_bytes_per_sample: 0,
-        max_non_sampler_bindings: 1 << 16,
-        ..wgpu::Limits::downlevel_webgl2_defaults()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::shaders::Kernel;
     use super::*;
 
-    /// A device without textures and attachments, and with little of the rest, is good enough.
-    #[test]
-    fn a_small_compute_device_is_good_enough() {
-        let small = wgpu::Limits {
-            max_bind_groups: 1,
-            max_bindings_per_bind_group: 32,
-            max_dynamic_uniform_buffers_per_pipeline_layout: 2,
-            max_storage_buffers_per_shader_stage: 8,
-            max_uniform_buffers_per_shader_stage: 3,
-            max_uniform_buffer_binding_size: 1 << 14,
-            max_storage_buffer_binding_size: 1 << 27,
-            max_buffer_size: 1 << 28,
-            max_compute_workgroup_storage_size: 1 << 14,
-            max_compute_invocations_per_workgroup: 256,
-            max_compute_workgroup_size_x: 256,
-            max_compute_workgroup_size_y: 1,
-            max_compute_workgroup_size_z: 1,
-            max_compute_workgroups_per_dimension: 65535,
-            ..nothing()
+    /// A number of a struct: its name with those of the structs around it, its offset in bytes, its type.
+    pub type Number = (String, usize, &'static str);
+
+    /// What both languages have.
+    pub trait Shared {
+        /// Adds all its numbers, where it begins at an offset and goes by a name.
+        fn numbers(at: usize, name: &str, numbers: &mut Vec<Number>);
+    }
+
+    /// A struct by its name in WGSL.
+    pub trait Struct: Shared {
+        const WGSL: &str;
+    }
+
+    macro_rules! shared_scalars {
+        ($($kind:ident)*) => {$(
+            impl Shared for $kind {
+                fn numbers(at: usize, name: &str, numbers: &mut Vec<Number>) {
+                    numbers.push((name.to_owned(), at, stringify!($kind)));
+                }
+            }
+        )*};
+    }
+    shared_scalars!(u32 i32 f32);
+
+    impl<T: Shared, const N: usize> Shared for [T; N] {
+        fn numbers(at: usize, name: &str, numbers: &mut Vec<Number>) {
+            (0..N).for_each(|i| T::numbers(at + i * size_of::<T>(), &format!("{name}[{i}]"), numbers));
+        }
+    }
+
+    /// The same of a type in WGSL.
+    fn in_wgsl(
+        module: &naga::Module,
+        kind: &naga::TypeInner,
+        at: usize,
+        name: &str,
+        numbers: &mut Vec<Number>,
+    ) {
+        let of_scalar = |scalar: naga::Scalar| match (scalar.kind, scalar.width) {
+            (naga::ScalarKind::Uint, 4) => "u32",
+            (naga::ScalarKind::Sint, 4) => "i32",
+            (naga::ScalarKind::Float, 4) => "f32",
+            _ => panic!("{name}: {scalar:?}"),
         };
-        let lacking = |limits: &wgpu::Limits, offered: &wgpu::Limits| {
-            let mut lacking = Vec::new();
-            limits.check_limits_with_fail_fn(offered, false, |name, _, _| lacking.push(name));
-            lacking
-        };
-        assert_eq!(lacking(&required_limits(&small), &small), [""; 0]);
-        assert!(lacking(&wgpu::Limits::default(), &small).contains(&"max_texture_dimension_2d"));
+        match *kind {
+            naga::TypeInner::Scalar(scalar) => numbers.push((name.to_owned(), at, of_scalar(scalar))),
+            naga::TypeInner::Vector { size, scalar } => numbers.extend(
+                (0..size as usize).map(|i| (format!("{name}[{i}]"), at + 4 * i, of_scalar(scalar))),
+            ),
+            naga::TypeInner::Array { base, size: naga::ArraySize::Constant(count), stride } => {
+                for i in 0..count.get() {
+                    let (at, name) = (at + (i * stride) as usize, format!("{name}[{i}]"));
+                    in_wgsl(module, &module.types[base].inner, at, &name, numbers);
+                }
+            }
+            naga::TypeInner::Struct { ref members, .. } => {
+                for member in members {
+                    let name = format!("{name}.{}", member.name.as_ref().unwrap());
+                    let at = at + member.offset as usize;
+                    in_wgsl(module, &module.types[member.ty].inner, at, &name, numbers);
+                }
+            }
+            _ => panic!("{name}: {kind:?}"),
+        }
+    }
+
+    /// What differs between a struct here and in WGSL, if anything.
+    fn difference<T: Struct>(source: &str) -> Option<String> {
+        let module = naga::front::wgsl::parse_str(source).unwrap();
+        let is_it = |kind: &naga::Type| kind.name.as_deref() == Some(T::WGSL);
+        let (_, kind) = module.types.iter().find(|(_, kind)| is_it(kind)).unwrap();
+        let naga::TypeInner::Struct { span, .. } = kind.inner else { panic!("{} is a struct", T::WGSL) };
+        let [mut here, mut there] = [vec![], vec![]];
+        T::numbers(0, T::WGSL, &mut here);
+        in_wgsl(&module, &kind.inner, 0, T::WGSL, &mut there);
+        let other = here.iter().zip(&there).find(|(here, there)| here != there);
+        let is_as_long = (here.len(), size_of::<T>()) == (there.len(), span as usize);
+        other
+            .map(|pair| format!("{pair:?}"))
+            .or((!is_as_long).then(|| format!("{} bytes, and {span} in WGSL", size_of::<T>())))
     }
 
     #[test]
-    fn uniforms_have_the_sizes_of_wgsl() {
-        assert_eq!((size_of::<TapUniform>(), size_of::<TargetUniform>()), (48, 80));
-        assert_eq!((size_of::<LayerUniform>(), size_of::<JobUniform>()), (592, 272));
+    fn structs_are_the_same_in_rust_and_wgsl() {
+        let source = Kernel::Chain { coherent: false }.source(1);
+        assert_eq!(difference::<RingUniform>(&source), None);
+        assert_eq!(difference::<TableUniform>(&source), None);
+        assert_eq!(difference::<TargetUniform>(&source), None);
+        assert_eq!(difference::<TapUniform>(&source), None);
+        assert_eq!(difference::<LayerUniform>(&source), None);
+        assert_eq!(difference::<JobUniform>(&source), None);
+        // Two fields of one type that change places; a field of another type; one too many.
+        for (from, to) in [
+            ("    channels: u32,\n    batch: u32,", "    batch: u32,\n    channels: u32,"),
+            ("    reach: f32,", "    reach: u32,"),
+            (
+                "    unused_1: u32,\n}\n\n@group(0) @binding(2) var<uniform> job",
+                "}\n@group(0) @binding(2) var<uniform> job",
+            ),
+        ] {
+            assert!(source.contains(from), "{from}");
+            assert!(difference::<JobUniform>(&source.replace(from, to)).is_some(), "{to}");
+        }
     }
 }

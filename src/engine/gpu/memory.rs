@@ -1,21 +1,7 @@
 //! Where nodes, row contexts and pixels lie: regions of a few buffers, the arenas.
 
-use super::layout::quads;
+use super::units::{QUAD, Region, quads};
 use crate::graph::Network;
-
-/// A part of an arena, in quads: vectors of four numbers, 16 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Region {
-    /// Which arena.
-    pub arena: usize,
-    /// Where it begins.
-    pub start: usize,
-    /// How long it is.
-    pub length: usize,
-}
-
-/// Bytes of a quad.
-pub const QUAD: u64 = 16;
 
 /// Where nodes, row contexts and pixels lie.
 #[derive(Clone, Debug, Default)]
@@ -67,15 +53,4 @@ impl Memory {
     pub fn bytes(&self) -> u64 {
         QUAD * self.arenas.iter().sum::<usize>() as u64
     }
-}
-
-/// What a dispatch reads or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A node's ring.
-    Node(usize),
-    /// A layer's row context.
-    Context(usize),
-    /// The pixels.
-    Pixels,
 }

@@ -7,10 +7,11 @@ pub mod adapter;
 mod batch;
 pub mod choice;
 mod device;
+pub mod dispatch;
 #[cfg(test)]
 mod faults;
 mod layout;
-pub mod memory;
+mod memory;
 mod pipeline_cache;
 mod pipelines;
 pub mod plan;
@@ -21,6 +22,7 @@ pub mod shaders;
 pub mod speed;
 pub mod support;
 mod turns;
+mod units;
 mod weights;
 
 use std::cell::RefCell;
@@ -33,9 +35,10 @@ use crate::model::Model;
 use adapter::Adapter;
 use batch::Batch;
 use device::Device;
+use dispatch::Target;
 use pipeline_cache::PipelineCache;
 use pipelines::Pipelines;
-use plan::{Plan, Target};
+use plan::Plan;
 use run::{Pace, Run};
 use speed::Speed;
 use weights::Weights;
@@ -143,7 +146,7 @@ impl GpuEngine {
         let buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let target = Target {
             buffer: options.buffer.map_or(buffer, |bytes| bytes.min(buffer)),
-            arenas: limits.max_storage_buffers_per_shader_stage as usize - plan::OTHER_BUFFERS,
+            arenas: limits.max_storage_buffers_per_shader_stage as usize - units::OTHER_BUFFERS,
             workgroups: limits.max_compute_workgroups_per_dimension,
             reduction: device.reduction,
             precision: model.precision,
@@ -193,19 +196,21 @@ impl GpuEngine {
         (1..=self.largest(most)).filter(has_new).collect()
     }
 
-    /// Buffers for a batch of `size` images, or the largest of a half, a quarter, … that there is memory for.
+    /// Buffers for a plan, or for the largest batch of a half, a quarter, … that there is memory for.
     ///
     /// # Errors
     /// Whatever the device reports.
-    fn allocate(&self, size: usize) -> Result<Option<Batch>, EngineError> {
-        let mut size = size;
-        while size > 0 {
-            if let Some(batch) = Batch::new(&self.gpu.device, self.plan(size))? {
+    fn allocate(&self, mut plan: Plan) -> Result<Option<Batch>, EngineError> {
+        loop {
+            let size = plan.batch;
+            if let Some(batch) = Batch::new(&self.gpu.device, plan)? {
                 return Ok(Some(batch));
             }
-            size /= 2;
+            if size < 2 {
+                return Ok(None);
+            }
+            plan = self.plan(size / 2);
         }
-        Ok(None)
     }
 
     fn too_large(&self, batch: usize, limit: String, largest: usize) -> EngineError {
@@ -230,15 +235,16 @@ impl Engine for GpuEngine {
         }
         self.batch = None;
         self.pace = Pace::default();
-        let largest = self.largest(wanted);
-        if largest < wanted {
+        let plan = self.plan(wanted);
+        if !plan.fits(self.gpu.target) {
+            let largest = self.largest(wanted - 1);
             let Target { buffer, arenas, workgroups, .. } = self.gpu.target;
             let (name, buffer) = (&self.gpu.device.name, mebibytes(buffer));
             let limit = format!("{name} allows {arenas} buffers of {buffer} and {workgroups} workgroups");
             return Err(self.too_large(wanted, limit, largest));
         }
         let limit = || format!("{} has less memory free", self.gpu.device.name);
-        let Some(mut batch) = self.allocate(wanted)? else {
+        let Some(mut batch) = self.allocate(plan)? else {
             return Err(self.too_large(wanted, limit(), 0));
         };
         let size = batch.size();

@@ -3,112 +3,51 @@
 //! What runs is this list and nothing else; counts, costs, the splitting of long submissions and the profile read
 //! it.
 
-use super::layout::quads;
-use super::memory::{Memory, Place, QUAD};
+use std::ops::{Index, IndexMut, Range};
+
+use super::dispatch::{Dispatch, Operation, Target};
+use super::memory::Memory;
 use super::planner::Planner;
-use super::shaders::{Kernel, Reduction, Variant};
 use super::speed::Speed;
 use super::support::pixel_input;
+use super::units::{QUAD, quads};
 use crate::engine::plan::{Part, part_of_row};
 use crate::engine::{Counts, Method};
 use crate::graph::Network;
-use crate::model::Precision;
 
-/// Read-write buffers for nodes, contexts and pixels, at most. Kernels bind four other storage buffers, and WebGPU
-/// promises eight.
-pub const MOST_ARENAS: usize = 12;
+/// Which dispatch of a plan is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id(usize);
 
-/// Storage buffers that kernels bind beside the arenas.
-pub const OTHER_BUFFERS: usize = 4;
+/// Something for each dispatch of a plan.
+pub struct ByDispatch<T>(Vec<T>);
 
-/// What a plan must know of a device and of how it is used.
-#[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// Bytes of the largest buffer.
-    pub buffer: u64,
-    /// How many arenas there can be.
-    pub arenas: usize,
-    /// Workgroups of a dispatch along an axis, at most.
-    pub workgroups: u32,
-    /// Turns of all its loops that an invocation can take before its driver ends them.
-    pub turns: u64,
-    /// How partial sums are brought together.
-    pub reduction: Reduction,
-    /// How the weights of most layers are stored.
-    pub precision: Precision,
-    /// How much it does at once.
-    pub speed: Speed,
-    /// Whether a workgroup has images to itself, where that is possible; if nothing is said, where it is faster.
-    pub chain: Option<bool>,
-    /// Whether kernels whose invocations hand values to each other mark the arenas as coherent.
-    pub coherent: bool,
+impl<T: Default> ByDispatch<T> {
+    /// Defaults for a plan.
+    pub fn new(plan: &Plan) -> Self {
+        Self(plan.all().map(|_| T::default()).collect())
+    }
 }
 
-impl Target {
-    /// What every WebGPU device promises, with coherent buffers, which WebGPU lacks and all interfaces have.
-    pub const SMALLEST: Self = Self {
-        buffer: 128 << 20,
-        arenas: 4,
-        workgroups: 65535,
-        turns: u64::MAX,
-        reduction: Reduction::Memory,
-        precision: Precision::F32,
-        speed: Speed::DISCRETE,
-        chain: None,
-        coherent: true,
-    };
+impl<T> Index<Id> for ByDispatch<T> {
+    type Output = T;
+
+    fn index(&self, id: Id) -> &T {
+        &self.0[id.0]
+    }
 }
 
-/// What a dispatch does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// A part of a layer, for a whole row or for one pixel.
-    Conv {
-        /// Index of the layer.
-        layer: usize,
-        /// Which terms.
-        part: Part,
-        /// Whether it is for a whole row.
-        whole_row: bool,
-    },
-    /// Output, drawing, and the next pixel's input.
-    Sample,
-    /// All that a pixel takes, for some pixels of a row.
-    Chain,
-    /// Known pixels of a row go into the image's ring.
-    ShowRow,
-    /// How likely the pixels of a row are.
-    Likelihood,
+impl<T> IndexMut<Id> for ByDispatch<T> {
+    fn index_mut(&mut self, id: Id) -> &mut T {
+        &mut self.0[id.0]
+    }
 }
 
-/// One dispatch, the same at every step.
-#[derive(Clone, Debug)]
-pub struct Dispatch {
-    /// What it does.
-    pub operation: Operation,
-    /// The kernel with its constants.
-    pub variant: Variant,
-    /// Workgroups along both axes.
-    pub workgroups: [u32; 2],
-    /// What it reads, weights and additions aside.
-    pub reads: Vec<Place>,
-    /// What it writes.
-    pub writes: Vec<Place>,
-    /// Multiplications with additions in products, padding included.
-    pub macs: u64,
-    /// Those of the next pixel's input layer, for all pixels of a row but the last.
-    pub macs_of_next: u64,
-    /// It runs on rows `run_every · i + first_row`, and for a pixel on columns `run_every · i`.
-    pub run_every: usize,
-    /// See [`Self::run_every`].
-    pub first_row: usize,
-    /// Level of what it makes.
-    pub level: usize,
-}
+impl Index<Id> for Plan {
+    type Output = Dispatch;
 
-impl Dispatch {
-    fn runs_on_row(&self, row: usize) -> bool {
-        row % self.run_every == self.first_row
+    fn index(&self, id: Id) -> &Dispatch {
+        &self.dispatches[id.0]
     }
 }
 
@@ -124,17 +63,18 @@ pub struct Plan {
     height: usize,
     /// The layer that the sampling kernel runs for its next pixel.
     input: usize,
+    dispatches: Vec<Dispatch>,
     /// What a row begins with, layer by layer.
-    rows: Vec<Dispatch>,
+    rows: Range<usize>,
     /// What a pixel takes; the last draws it.
-    pixels: Vec<Dispatch>,
+    pixels: Range<usize>,
     /// What is left of a row whose pixels are known, all pixels at once.
-    whole_rows: Vec<Dispatch>,
-    show_row: Dispatch,
-    likelihood: Dispatch,
-    /// What does all of `pixels` for so many pixels of a row at once, if anything does.
-    chain: Option<Dispatch>,
-    /// So many.
+    whole_rows: Range<usize>,
+    show_row: Id,
+    likelihood: Id,
+    /// What does all of `pixels` for [`Self::span`] pixels of a row at once, if anything does.
+    chain: Option<Id>,
+    /// Pixels that a chain does at once; 1 without one.
     pub span: usize,
 }
 
@@ -156,17 +96,28 @@ impl Plan {
             }
         }
         let (chain, span) = planner.chain(&pixels).unzip();
+        let mut dispatches = Vec::new();
+        let mut add = |list: Vec<Dispatch>| {
+            let start = dispatches.len();
+            dispatches.extend(list);
+            start..dispatches.len()
+        };
+        let [rows, pixels, whole_rows] = [rows, pixels, whole_rows].map(&mut add);
+        let [show_row, likelihood] =
+            [planner.show_row(), planner.likelihood()].map(|dispatch| Id(add(vec![dispatch]).start));
+        let chain = chain.map(|dispatch| Id(add(vec![dispatch]).start));
         Self {
             batch,
             memory,
             width: network.width,
             height: network.height,
             input: pixel_input(network).0,
+            dispatches,
             rows,
             pixels,
             whole_rows,
-            show_row: planner.show_row(),
-            likelihood: planner.likelihood(),
+            show_row,
+            likelihood,
             chain,
             span: span.unwrap_or(1),
         }
@@ -187,12 +138,17 @@ impl Plan {
             && groups.all(|groups| groups <= target.workgroups)
     }
 
-    /// All dispatches that there are, each with its number.
-    pub fn all(&self) -> impl Iterator<Item = (usize, &Dispatch)> {
-        let [show_row, likelihood] = [&self.show_row, &self.likelihood].map(std::slice::from_ref);
-        let chain = self.chain.as_slice();
-        let lists = [&self.rows[..], &self.pixels, &self.whole_rows, show_row, likelihood, chain];
-        lists.into_iter().flatten().enumerate()
+    /// All dispatches that there are.
+    pub fn all(&self) -> impl Iterator<Item = (Id, &Dispatch)> {
+        self.of(0..self.dispatches.len())
+    }
+
+    fn of(&self, range: Range<usize>) -> impl Iterator<Item = (Id, &Dispatch)> {
+        range.map(|index| (Id(index), &self.dispatches[index]))
+    }
+
+    fn with_id(&self, id: Id) -> (Id, &Dispatch) {
+        (id, &self[id])
     }
 
     /// The dispatches that cached methods take: without those that a chain does.
@@ -203,22 +159,21 @@ impl Plan {
         self.all().map(|(_, dispatch)| dispatch).filter(move |d| !self.has_chain() || !is_in_chain(d))
     }
 
-    /// What begins a row of the image, by number.
-    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
-        self.all().take(self.rows.len()).filter(move |(_, dispatch)| dispatch.runs_on_row(row))
+    /// What begins a row of the image.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (Id, &Dispatch)> {
+        self.of(self.rows.clone()).filter(move |(_, dispatch)| dispatch.runs_on_row(row))
     }
 
     /// What is dispatched at a pixel, up to its value: at every [`Self::span`]th of a row, where a chain does so many.
-    pub fn pixel(&self, row: usize, column: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
-        let chain = self.chain.as_ref().filter(|_| column.is_multiple_of(self.span));
-        let chain = chain.map(|chain| (self.all().count() - 1, chain));
+    pub fn pixel(&self, row: usize, column: usize) -> impl Iterator<Item = (Id, &Dispatch)> {
+        let chain = self.chain.filter(|_| column.is_multiple_of(self.span));
         let parts = self.chain.is_none().then(|| self.parts(row, column));
-        chain.into_iter().chain(parts.into_iter().flatten())
+        chain.map(|id| self.with_id(id)).into_iter().chain(parts.into_iter().flatten())
     }
 
     /// What a pixel takes, up to its value, layer by layer.
-    fn parts(&self, row: usize, column: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
-        self.all().skip(self.rows.len()).take(self.pixels.len()).filter(move |(_, dispatch)| {
+    fn parts(&self, row: usize, column: usize) -> impl Iterator<Item = (Id, &Dispatch)> {
+        self.of(self.pixels.clone()).filter(move |(_, dispatch)| {
             // Past the first column, the sampling kernel has run the input layer for its next pixel.
             let is_done = self.is_input(dispatch) && column > 0;
             dispatch.runs_on_row(row) && column.is_multiple_of(dispatch.run_every) && !is_done
@@ -237,37 +192,29 @@ impl Plan {
 
     /// The layers that a chain works on, all that there are.
     pub fn chained(&self) -> impl Iterator<Item = &Dispatch> {
-        let is_layer = |dispatch: &&Dispatch| matches!(dispatch.operation, Operation::Conv { .. });
-        self.pixels.iter().filter(is_layer)
+        let dispatches = self.dispatches[self.pixels.clone()].iter();
+        dispatches.filter(|dispatch| matches!(dispatch.operation, Operation::Conv { .. }))
     }
 
     /// What a row takes whose pixels are known, all of it.
-    pub fn known_row(&self, row: usize) -> impl Iterator<Item = (usize, &Dispatch)> {
-        let show = std::iter::once((self.of_steps(), &self.show_row));
-        let late = self.all().skip(self.rows.len() + self.pixels.len()).take(self.whole_rows.len());
-        let late = late.filter(move |(_, dispatch)| dispatch.runs_on_row(row));
-        show.chain(self.row(row)).chain(late)
-    }
-
-    /// The dispatches that compute layers, row by row or pixel by pixel.
-    fn of_steps(&self) -> usize {
-        self.rows.len() + self.pixels.len() + self.whole_rows.len()
+    pub fn known_row(&self, row: usize) -> impl Iterator<Item = (Id, &Dispatch)> {
+        let late = self.of(self.whole_rows.clone()).filter(move |(_, dispatch)| dispatch.runs_on_row(row));
+        std::iter::once(self.with_id(self.show_row)).chain(self.row(row)).chain(late)
     }
 
     /// The dispatch that says how likely the pixels of a row are, once they are known.
-    pub fn likelihood(&self) -> (usize, &Dispatch) {
-        (self.of_steps() + 1, &self.likelihood)
+    pub fn likelihood(&self) -> (Id, &Dispatch) {
+        self.with_id(self.likelihood)
     }
 
     /// The dispatch that draws a pixel.
-    pub fn sample(&self) -> (usize, &Dispatch) {
-        let number = self.rows.len() + self.pixels.len() - 1;
-        (number, &self.pixels[self.pixels.len() - 1])
+    pub fn sample(&self) -> (Id, &Dispatch) {
+        self.with_id(Id(self.pixels.end - 1))
     }
 
     /// Products of a dispatch at a place, in a row whose pixels up to column `end` are wanted.
     pub fn macs_at(&self, dispatch: &Dispatch, row: usize, column: usize, end: usize) -> u64 {
-        if dispatch.operation == Operation::Chain {
+        if matches!(dispatch.operation, Operation::Chain { .. }) {
             let columns = column..end.min(column + self.span);
             let parts = columns.flat_map(|c| self.parts(row, c).map(move |(_, part)| (part, c)));
             return parts.map(|(part, c)| self.macs_at(part, row, c, end)).sum();
@@ -293,7 +240,7 @@ impl Plan {
             let columns = column..end.min(column + self.span);
             let layers: usize = match dispatch.operation {
                 // All layers and the end of a pixel.
-                Operation::Chain => columns.map(|c| self.parts(row, c).count()).sum(),
+                Operation::Chain { .. } => columns.map(|c| self.parts(row, c).count()).sum(),
                 _ => 0,
             };
             let workgroups = dispatch.workgroups.iter().product();
@@ -333,20 +280,10 @@ pub fn offset(network: &Network, node: usize, form: usize) -> u32 {
     quads(network.nodes[node].offsets[form])
 }
 
-/// The kernel, for people.
-pub fn kernel_name(kernel: Kernel) -> &'static str {
-    match kernel {
-        Kernel::Tiled(..) => "conv_tiled",
-        Kernel::Split(..) => "conv_split",
-        Kernel::Sample { .. } => "sample",
-        Kernel::Chain { .. } => "chain",
-        Kernel::ShowRow => "show_row",
-        Kernel::Likelihood => "likelihood",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::dispatch::Place;
+    use super::super::units::MOST_ARENAS;
     use super::*;
     use crate::graph::network::depth;
     use crate::graph::pixelcnn_pp;

@@ -1,13 +1,12 @@
 //! Makes the dispatches of a plan.
 
 use super::choice::choose;
-use super::layout::quads;
-use super::memory::Place;
-use super::plan::{Dispatch, Operation, Target};
-use super::shaders::{Epilogue, Kernel, Team, Variant};
+use super::dispatch::{Dispatch, Operation, Place, Target};
+use super::shaders::{Epilogue, Kernel, THREADS, Team, Variant};
 use super::speed::{LEAST_RATE, SUBMISSION};
 use super::support::{output, phi, pixel_input};
 use super::turns::Turns;
+use super::units::quads;
 use crate::engine::plan::Part;
 use crate::graph::network::padded;
 use crate::graph::{IMAGE, Network};
@@ -62,7 +61,7 @@ impl Planner<'_> {
         );
         let variant = variant.reading(whole_row, from_context).in_arenas(self.arenas);
         Dispatch {
-            operation: Operation::Conv { layer: l, part, whole_row },
+            operation: Operation::Conv { layer: l, part, whole_row, shape, epilogue },
             workgroups: shape.workgroups(positions as u32, width),
             variant,
             reads,
@@ -144,7 +143,7 @@ impl Planner<'_> {
             places
         };
         let dispatch = Dispatch {
-            operation: Operation::Chain,
+            operation: Operation::Chain { images },
             workgroups: [(batch as u32).div_ceil(images), 1],
             variant: variant.in_arenas(self.arenas),
             reads: places(|dispatch| &dispatch.reads),
@@ -172,10 +171,9 @@ impl Planner<'_> {
     fn of_row(&self, operation: Operation, kernel: Kernel, reads: &[Place], write: Place) -> Dispatch {
         let variant = Variant::of_row(kernel).in_arenas(self.arenas);
         let positions = (self.network.width * self.batch) as u32;
-        let threads = variant.constant("THREADS").expect("it has them");
         Dispatch {
             operation,
-            workgroups: [positions.div_ceil(threads), 1],
+            workgroups: [positions.div_ceil(THREADS), 1],
             variant,
             reads: reads.to_vec(),
             writes: vec![write],

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::adapter::Adapter;
+use super::batch::Step;
 use super::device::Part;
-use super::plan::{Dispatch, Operation, kernel_name};
+use super::dispatch::{Dispatch, Operation, kernel_name};
 use super::{Engine, EngineError, GpuEngine, Request, Room};
 
 /// Dispatches that are alike.
@@ -75,12 +76,10 @@ impl GpuEngine {
                 steps.extend(plan.pixel(row, column).map(|work| (work, column)));
             }
             for steps in steps.chunks(AT_ONCE) {
-                let steps: Vec<_> =
-                    steps.iter().map(|&((number, _), column)| (number, row, column)).collect();
+                let steps: Vec<_> = steps.iter().map(|&((id, _), column)| (id, row, column)).collect();
                 let times = self.timed(&queries, &steps)?;
-                for ((number, ..), nanoseconds) in steps.into_iter().zip(times) {
-                    let (_, dispatch) = plan.all().nth(number).expect("numbers are the plan's");
-                    let total: &mut Total = totals.entry(Class::new(dispatch)).or_default();
+                for ((id, ..), nanoseconds) in steps.into_iter().zip(times) {
+                    let total: &mut Total = totals.entry(Class::new(&plan[id])).or_default();
                     total.dispatches += 1;
                     total.nanoseconds += nanoseconds;
                 }
@@ -90,11 +89,7 @@ impl GpuEngine {
     }
 
     /// Submits some dispatches, each in a pass of its own, waits for them, and tells how many nanoseconds each took.
-    fn timed(
-        &self,
-        queries: &wgpu::QuerySet,
-        steps: &[(usize, usize, usize)],
-    ) -> Result<Vec<f64>, EngineError> {
+    fn timed(&self, queries: &wgpu::QuerySet, steps: &[Step]) -> Result<Vec<f64>, EngineError> {
         let (gpu, batch) = (&self.gpu, self.batch.as_ref().expect("prepared before"));
         let mut encoder = gpu.device.encoder("pixelcnn profile");
         for (query, step) in (0..).step_by(2).zip(steps) {

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::batch::Batch;
+use super::batch::{Batch, Step};
 use super::device::Fetch;
-use super::memory::Region;
 use super::shaders::{MIDDLE, NOT_FINITE};
 use super::speed::{LEAST_RATE, SUBMISSION};
+use super::units::Region;
 use super::{EngineError, Gpu};
 use crate::engine::{Counts, Method, Outcome, Request, Shape, trace_row};
 use crate::graph::network::{Node, padded};
@@ -64,9 +64,6 @@ pub struct Run<'a> {
     outcome: Outcome,
 }
 
-/// A dispatch of the plan at a place: its number, row, column.
-type Step = (usize, usize, usize);
-
 impl<'a> Run<'a> {
     /// Begins a job.
     ///
@@ -122,7 +119,7 @@ impl<'a> Run<'a> {
     fn cached(&mut self, last: usize, watch: &mut dyn FnMut(usize)) -> Result<(), EngineError> {
         let (plan, width) = (&self.batch.plan, self.shape().width);
         let rows_given = self.request.rows_given();
-        let at = |row, column| move |(number, _)| (number, row, column);
+        let at = |row, column| move |(id, _)| (id, row, column);
         for row in 0..last.div_ceil(width) {
             self.request.go_on()?;
             let end = width.min(last - row * width);
@@ -148,8 +145,7 @@ impl<'a> Run<'a> {
             self.request.go_on()?;
             self.batch.restart(self.gpu);
             for row in 0..*height {
-                let mut steps: Vec<Step> =
-                    plan.known_row(row).map(|(number, _)| (number, row, 0)).collect();
+                let mut steps: Vec<Step> = plan.known_row(row).map(|(id, _)| (id, row, 0)).collect();
                 if row == pixel / width {
                     steps.push((plan.sample().0, row, pixel % width));
                     // It is of a row, whose pixels are known at its end.
@@ -188,8 +184,7 @@ impl<'a> Run<'a> {
         wanted: &[Region],
     ) -> Result<Option<(Fetch, wgpu::SubmissionIndex)>, EngineError> {
         let (plan, device) = (&self.batch.plan, &self.gpu.device);
-        let dispatches: Vec<_> = plan.all().map(|(_, dispatch)| dispatch).collect();
-        let macs = |&(number, row, column): &Step| plan.macs_at(dispatches[number], row, column, end);
+        let macs = |&(id, row, column): &Step| plan.macs_at(&plan[id], row, column, end);
         let mut rest = steps;
         let mut seconds = 0.0;
         let mut fetched = None;

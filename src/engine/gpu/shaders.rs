@@ -173,13 +173,18 @@ pub enum Epilogue {
 }
 
 impl Epilogue {
+    /// Its number in WGSL.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Context => 0,
+            Self::Forms { .. } => 1,
+            Self::Gate { .. } => 2,
+        }
+    }
+
     fn constants(self) -> [(&'static str, u32); 2] {
-        let (epilogue, has_class) = match self {
-            Self::Context => (0, false),
-            Self::Forms { has_class } => (1, has_class),
-            Self::Gate { has_class } => (2, has_class),
-        };
-        [("EPILOGUE", epilogue), ("HAS_CLASS", has_class.into())]
+        let has_class = matches!(self, Self::Forms { has_class: true } | Self::Gate { has_class: true });
+        [("EPILOGUE", self.number()), ("HAS_CLASS", has_class.into())]
     }
 }
 
@@ -198,7 +203,7 @@ pub const ROWS: u32 = 4;
 /// Positions that one of a split convolution works on, at most.
 const MAX_SPLIT_ROWS: u32 = 8;
 /// Invocations of a workgroup of the convolutions and of sampling.
-const THREADS: u32 = 64;
+pub const THREADS: u32 = 64;
 /// Invocations of any workgroup, at most; WebGPU promises so many.
 pub const MOST_THREADS: u32 = 256;
 /// Quads of outputs of a tile.
@@ -358,11 +363,6 @@ impl Variant {
             ("DRAWS", draws),
         ];
         Self { kernel, arenas: 1, constants }
-    }
-
-    /// Value of one of its constants.
-    pub fn constant(&self, name: &str) -> Option<u32> {
-        self.constants.iter().find(|(constant, _)| *constant == name).map(|&(_, value)| value)
     }
 
     /// Values of the shader's overrides.

@@ -1,10 +1,10 @@
 //! How many turns of loops an invocation of a chain takes, for drivers that cut loops short. What `shaders/chain.wgsl`
 //! and `shaders/shared/pixel.wgsl` do, loop by loop, as if a compiler unrolled none of them: an upper bound.
 
-use super::layout::quads;
-use super::plan::{Dispatch, Operation};
+use super::dispatch::{Dispatch, Operation};
 use super::shaders::Team;
 use super::support::output;
+use super::units::quads;
 use crate::graph::Network;
 use crate::graph::network::{depth, padded};
 

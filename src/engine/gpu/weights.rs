@@ -2,8 +2,9 @@
 
 use super::EngineError;
 use super::device::Device;
+use super::dispatch::Target;
 use super::layout::TableUniform;
-use super::plan::{Plan, Target};
+use super::plan::Plan;
 use super::shaders::anchors;
 use super::support::pixel_input;
 use crate::graph::network::{CHANNEL_ALIGN, Layer, Node, padded};
