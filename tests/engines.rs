@@ -7,10 +7,10 @@ use common::{
     first_difference, gpu_with, in_turn, network, parameters, parameters_by, random_images, sample, shape,
     trace,
 };
-use pixelcnn::internals::engine::cost::{self, Device, predicted};
+use pixelcnn::internals::engine::cost::{self, PlannedFor, predicted};
 use pixelcnn::internals::engine::cpu::{CpuEngine, full};
 use pixelcnn::internals::engine::gpu::Options;
-use pixelcnn::internals::engine::gpu::dispatch::Target;
+use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;
 use pixelcnn::internals::engine::gpu::plan::Plan;
 use pixelcnn::internals::engine::{Canvas, Draw, Engine, EngineError, Lane, Method, Request, Room, Want};
 use pixelcnn::internals::graph::network::{Layer, depth};
@@ -567,7 +567,7 @@ fn class_places_cost_nothing() {
         let [with, without] = [&config, &without].map(|config| {
             let network = network(config);
             let pixels = config.width * config.height;
-            [Device::Cpu, Device::Gpu(Target::SMALLEST)]
+            [PlannedFor::Cpu, PlannedFor::Gpu(DeviceFacts::SMALLEST)]
                 .map(|device| predicted(&network, Method::Cached, 1, pixels, device))
         });
         assert_eq!(with, without, "{config:?}");
@@ -680,11 +680,11 @@ fn counts_are_as_predicted_on_the_gpu() {
 fn the_published_architecture_costs_what_was_derived() {
     let network = network(&Config::published(160, 5));
     assert_eq!(network.macs_per_image() / 100_000_000, 243);
-    let plan = Plan::new(&network, 1, Target::SMALLEST);
+    let plan = Plan::new(&network, 1, DeviceFacts::SMALLEST);
     assert!(!plan.has_chain(), "its weights fit into no cache");
     let rows: u64 = (0..32).map(|row| plan.row(row).count() as u64).sum();
-    let all =
-        cost::predicted(&network, Method::Cached, 1, 32 * 32, Device::Gpu(Target::SMALLEST)).dispatches;
+    let all = cost::predicted(&network, Method::Cached, 1, 32 * 32, PlannedFor::Gpu(DeviceFacts::SMALLEST))
+        .dispatches;
     let of_pixels = all - rows;
     // 30.375 a pixel over the 4×4 phases, and the input layer once a row.
     assert_eq!(of_pixels, 31_104 + 32);

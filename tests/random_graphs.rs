@@ -15,7 +15,8 @@ use pixelcnn::internals::engine::cpu::{CpuEngine, Session};
 use pixelcnn::internals::engine::{Canvas, Engine, Lane, Method, Request, Want, cost};
 use pixelcnn::internals::graph::check::GraphError;
 use pixelcnn::internals::graph::{
-    Activation, Encoding, Form, Graph, IMAGE, Kind, LayerSpec, NodeSpec, Slice, TapSpec, Term, reference,
+    Activation, Encoding, Form, Graph, IMAGE, LayerKind, LayerSpec, NodeSpec, Slice, TapSpec, Term,
+    reference,
 };
 use pixelcnn::internals::head::Head;
 use pixelcnn::internals::model::Model;
@@ -533,7 +534,7 @@ fn select_tap(
 fn layer_by_hand(target: usize, taps: Vec<TapSpec>) -> LayerSpec {
     LayerSpec {
         name: format!("layer of {target}"),
-        kind: Kind::Convolution,
+        kind: LayerKind::Convolution,
         target,
         taps,
         additions: Vec::new(),

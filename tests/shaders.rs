@@ -9,7 +9,7 @@ use std::process::Command;
 
 use naga::{back, front};
 use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE};
-use pixelcnn::internals::engine::gpu::dispatch::Target;
+use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;
 use pixelcnn::internals::engine::gpu::plan::Plan;
 use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
 use pixelcnn::internals::engine::gpu::speed::Speed;
@@ -184,7 +184,7 @@ fn what_invocations_hand_to_each_other_is_coherent() {
         assert_eq!(count(Variant::chain(team, DRAWN, Activation::Elu, coherent)), arenas);
     }
     // Devices are given them.
-    let target = Target { buffer: 1 << 30, chain: Some(true), ..Target::SMALLEST };
+    let target = DeviceFacts { buffer: 1 << 30, chain: Some(true), ..DeviceFacts::SMALLEST };
     let network = Network::new(&pixelcnn_pp::graph(&Config::published(16, 1)), None);
     let plan = Plan::new(&network, 1, target);
     let kernels: Vec<_> = plan.all().map(|(_, dispatch)| dispatch.variant.kernel).collect();

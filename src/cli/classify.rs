@@ -22,7 +22,7 @@ use super::{EngineArgs, Files, ModelArgs};
 /// compared with them. An image that cannot be used is named and passed over, and the exit code is 1.
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
-pub struct Args {
+pub struct ClassifyArgs {
     #[command(flatten)]
     model: ModelArgs,
 
@@ -52,7 +52,7 @@ fn parse_share(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct ClassifyReport<'a> {
     classes: &'a [String],
     prior: &'a [f64],
     images: Vec<ImageReport<'a>>,
@@ -75,7 +75,7 @@ struct ImageReport<'a> {
     probabilities: Vec<f64>,
 }
 
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &ClassifyArgs) -> Result<ExitCode> {
     let model = args.model.load()?;
     let names = &model.classes();
     if names.is_empty() {
@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             probabilities,
         }
     };
-    let report = Report {
+    let report = ClassifyReport {
         classes: names,
         prior: &prior,
         images: probabilities.into_iter().enumerate().map(image).collect(),
@@ -144,7 +144,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// The probabilities of the classes before an image is seen.
-fn prior(args: &Args, classes: usize) -> Result<Vec<f64>> {
+fn prior(args: &ClassifyArgs, classes: usize) -> Result<Vec<f64>> {
     let Some(prior) = &args.prior else { return Ok(vec![1.0 / classes as f64; classes]) };
     ensure!(
         prior.len() == classes,
@@ -180,7 +180,7 @@ fn write_scores(path: &Path, nats: &[f64], classes: usize) -> Result<()> {
     })?)
 }
 
-impl Report<'_> {
+impl ClassifyReport<'_> {
     fn write_csv(&self, path: &Path) -> Result<()> {
         let of_classes =
             |what: &'static str| self.classes.iter().map(move |class| format!("{what} {class}"));
@@ -197,7 +197,7 @@ impl Report<'_> {
 }
 
 fn describe(
-    report: &Report,
+    report: &ClassifyReport,
     inputs: &Inputs,
     model: &Model,
     confusion: Option<&Confusion>,

@@ -11,13 +11,13 @@ use super::engine::tell;
 
 /// List the GPU adapters of this machine, and say which device `auto` takes and why
 #[derive(clap::Args)]
-pub struct Args {
+pub struct DevicesArgs {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &DevicesArgs) -> Result<()> {
     let (adapters, auto) = gpu::list(&mut tell)?;
     let taken = auto.indices.first().map_or("cpu".to_owned(), |i| i.to_string());
     if args.json {

@@ -127,7 +127,7 @@ impl ShowArgs {
     /// Checks that there is a way to make the animation, if one is asked for, of a grid that there is memory for.
     pub fn begin(&self, grid: impl FnOnce() -> Option<Grid>) -> Result<Option<Drawing>> {
         let Some(path) = &self.animate else { return Ok(None) };
-        if animation::Kind::of(path).is_none() {
+        if animation::AnimationKind::of(path).is_none() {
             let path = path.clone();
             bail!(OutputError::Extension { path, expected: "gif or .png" });
         }

@@ -11,7 +11,7 @@ use crate::model::Model;
 use super::engine::tell;
 use super::{even, images, note, one_line, say};
 
-pub use crate::engine::queue::{Done, Work};
+pub use crate::engine::queue::{Done, QueuedWork};
 
 /// Images at once, as `--batch` takes them.
 #[derive(Clone, Copy)]
@@ -105,7 +105,7 @@ impl Driver {
     }
 
     /// Computes all images, and gives each to `put`.
-    pub fn drive(&mut self, work: &Work, put: &mut dyn FnMut(Done) -> Result<()>) -> Result<()> {
+    pub fn drive(&mut self, work: &QueuedWork, put: &mut dyn FnMut(Done) -> Result<()>) -> Result<()> {
         queue::drive(&mut self.workers, work, put, &mut |name, error| {
             say(&format!("warning: {name} stopped, and the others take over its images: {error}"));
         })

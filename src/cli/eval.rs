@@ -22,7 +22,7 @@ use super::{EngineArgs, Files, ModelArgs};
 /// they hold no colour. An image that cannot be used is named and passed over, and the exit code is 1.
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
-pub struct Args {
+pub struct EvalArgs {
     #[command(flatten)]
     model: ModelArgs,
 
@@ -53,7 +53,7 @@ const FEW: usize = 20;
 const NAMED: usize = 5;
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct EvalReport<'a> {
     images: Vec<ImageReport<'a>>,
     mean_bits_per_dim: f64,
     /// Of the mean; none for one image.
@@ -70,7 +70,7 @@ struct ImageReport<'a> {
     bits_per_dim: f64,
 }
 
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let model = args.model.load()?;
     args.params.as_ref().map_or(Ok(()), |path| output::check(path, "npy"))?;
     let mut files = Files::default();
@@ -122,14 +122,14 @@ fn begin_params(path: &Path, inputs: &[Input], model: &Model) -> Result<NewFile>
     Ok(file)
 }
 
-fn report(args: &Args, model: &Model, inputs: &Inputs, bits: &[f64]) -> Result<()> {
+fn report(args: &EvalArgs, model: &Model, inputs: &Inputs, bits: &[f64]) -> Result<()> {
     let images = inputs.images.iter().zip(bits).map(|(input, &bits_per_dim)| ImageReport {
         path: &input.name,
         class: input.class.map(|class| model.classes()[class].as_str()),
         bits_per_dim,
     });
     let [mean, error, median] = statistics(bits);
-    let report = Report {
+    let report = EvalReport {
         images: images.collect(),
         mean_bits_per_dim: mean,
         standard_error: (bits.len() > 1).then_some(error),
@@ -167,7 +167,7 @@ fn statistics(values: &[f64]) -> [f64; 3] {
     [mean, (variance / n).sqrt(), median]
 }
 
-fn describe(report: &Report) -> Result<String> {
+fn describe(report: &EvalReport) -> Result<String> {
     let mut text = "bits/dim  image\n".to_owned();
     let line = |text: &mut String, image: &ImageReport| {
         let class =

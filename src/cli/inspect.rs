@@ -12,7 +12,7 @@ use crate::engine::devices::gpu;
 use crate::graph::IMAGE;
 use crate::graph::network::{Layer, Network};
 use crate::graph::schedule::When;
-use crate::head::Kind;
+use crate::head::HeadKind;
 use crate::model::{Architecture, Config, Model};
 use crate::output::{figure, file};
 
@@ -22,7 +22,7 @@ use super::{Files, images, picture};
 /// Show a model's architecture, size and provenance; or how a picture was drawn
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
-pub struct Args {
+pub struct InspectArgs {
     /// A picture of this program, instead of a model
     #[arg(value_name = "IMAGE.png", conflicts_with_all = ["schedule", "plot", "batch"])]
     picture: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub struct Args {
     batch: usize,
 }
 
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &InspectArgs) -> Result<ExitCode> {
     match &args.picture {
         Some(path) if args.redraw => {
             return picture::redraw(path, args.model.path(), args.device.as_deref());
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn model(args: &Args) -> Result<()> {
+fn model(args: &InspectArgs) -> Result<()> {
     if let Some(path) = &args.plot {
         let mut files = Files::default();
         args.model.add_to(&mut files);
@@ -161,10 +161,10 @@ fn said(model: &Model) -> Vec<(&str, String)> {
         }
     }
     let drawn = match head.kind() {
-        Kind::LogisticMixture { mixtures } => {
+        HeadKind::LogisticMixture { mixtures } => {
             ("mixture", format!("{mixtures} logistics, {} numbers a pixel", head.parameters()))
         }
-        Kind::Softmax | Kind::Bernoulli => {
+        HeadKind::Softmax | HeadKind::Bernoulli => {
             let steps = if head.steps() > 1 { ", one channel after another" } else { "" };
             ("head", format!("{}, {} numbers a pixel{steps}", head.name(), head.parameters()))
         }

@@ -11,7 +11,7 @@ use crate::engine::{Canvas, EngineError, Lane, Request, Want};
 use crate::model::Model;
 use crate::output::{self, NewFile, chart, npy};
 
-use super::driver::{self, Work};
+use super::driver::{self, QueuedWork};
 use super::input::Input;
 use super::progress::Progress;
 use super::{EngineArgs, Files, counted};
@@ -87,7 +87,7 @@ pub fn log_likelihoods(
         });
         let want = Want { likelihood: true, parameters: params.is_some(), ..Want::default() };
         let all = 0..of_size.len() as u64;
-        let work = Work {
+        let work = QueuedWork {
             todo: slice::from_ref(&all),
             request: &|indices| {
                 let cases = indices.iter().map(|&i| cases[of_size[i as usize]]);

@@ -68,16 +68,16 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
-    Sample(sample::Args),
-    Complete(complete::Args),
-    Merge(merge::Args),
-    Eval(eval::Args),
-    Classify(classify::Args),
-    Verify(verify::Args),
-    Inspect(inspect::Args),
-    Bench(bench::Args),
-    Devices(devices::Args),
-    Completions(shell::Args),
+    Sample(sample::SampleArgs),
+    Complete(complete::CompleteArgs),
+    Merge(merge::MergeArgs),
+    Eval(eval::EvalArgs),
+    Classify(classify::ClassifyArgs),
+    Verify(verify::VerifyArgs),
+    Inspect(inspect::InspectArgs),
+    Bench(bench::BenchArgs),
+    Devices(devices::DevicesArgs),
+    Completions(shell::CompletionsArgs),
     #[command(hide = true)]
     Man(shell::ManArgs),
 }

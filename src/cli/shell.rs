@@ -13,7 +13,7 @@ use super::Cli;
 ///
 /// For bash: pixelcnn completions bash > ~/.local/share/bash-completion/completions/pixelcnn
 #[derive(clap::Args)]
-pub struct Args {
+pub struct CompletionsArgs {
     /// Which shell
     #[arg(value_enum)]
     shell: Shell,
@@ -27,7 +27,7 @@ pub struct ManArgs {
     folder: PathBuf,
 }
 
-pub fn completions(args: &Args) -> Result<()> {
+pub fn completions(args: &CompletionsArgs) -> Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "pixelcnn", &mut text);
     super::print(&String::from_utf8(text)?)

@@ -24,7 +24,7 @@ use super::architecture::ArchitectureArgs;
 /// it has kernels of their own, in long rows, and what it draws too. Exit code 1 if anything differs by more
 /// than rounding explains.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct VerifyArgs {
     #[command(flatten)]
     model: ArchitectureArgs,
 
@@ -64,7 +64,7 @@ const LONG_ROW: usize = 256;
 const SEED: u64 = 1;
 
 #[derive(Serialize)]
-struct Report {
+struct VerifyReport {
     model: String,
     size: String,
     images: usize,
@@ -103,7 +103,7 @@ struct Place {
     expected: f32,
 }
 
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let model = args.model.load()?;
     let (width, height) = small_enough(&model);
     let (shape, multiple) = (model.shape(width, height), model.size_multiple());
@@ -155,7 +155,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let passed = comparisons.iter().all(|c| c.passed);
     let size = format!("{width}x{height}");
-    let report = Report { model: model.name, size, images: IN_FULL, comparisons, not_made, passed };
+    let report = VerifyReport { model: model.name, size, images: IN_FULL, comparisons, not_made, passed };
     super::print(&match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(&report)?),
         false => describe(&report)?,
@@ -324,7 +324,7 @@ impl Images {
 }
 
 /// The chosen GPU, or why there is none.
-fn chosen_gpu(args: &Args) -> Result<Result<Adapter, String>> {
+fn chosen_gpu(args: &VerifyArgs) -> Result<Result<Adapter, String>> {
     let (adapter, reason) = args.engine.adapter()?;
     let Some(adapter) = adapter else {
         let else_way = match cfg!(feature = "gpu") {
@@ -374,8 +374,8 @@ fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, shape: &Shape)
     Comparison { name: name.to_owned(), largest_error, limit, passed: largest_error <= limit, at: Some(at) }
 }
 
-fn describe(report: &Report) -> Result<String> {
-    let Report { model, size, images, comparisons, not_made, passed } = report;
+fn describe(report: &VerifyReport) -> Result<String> {
+    let VerifyReport { model, size, images, comparisons, not_made, passed } = report;
     let mut text = format!("model {model}, {images} images of {size} in full; the largest errors:\n");
     for Comparison { name, largest_error, limit, passed, at } in comparisons {
         let verdict = if *passed { "ok" } else { "FAILED" };

@@ -3,19 +3,19 @@
 //! Engines count what they issue, and these are the sums of what they plan to issue. The two agree.
 
 #[cfg(feature = "gpu")]
-use super::gpu::{dispatch::Target, plan::Plan};
-use super::{Counts, Method, plan};
+use super::gpu::{dispatch::DeviceFacts, plan::Plan};
+use super::{Counts, Method, work};
 use crate::graph::Network;
 use crate::graph::network::{Layer, depth};
 
 /// Whose plan is asked: the sampling kernel of a GPU makes the output, and the input layer of its next pixel.
 #[derive(Clone, Copy, Debug)]
-pub enum Device {
+pub enum PlannedFor {
     /// Layers alone.
     Cpu,
     /// Dispatches of kernels, as they are planned for a device.
     #[cfg(feature = "gpu")]
-    Gpu(Target),
+    Gpu(DeviceFacts),
 }
 
 /// Rows of the image after which the pattern of work repeats: `2^(levels − 1)`.
@@ -24,35 +24,42 @@ pub fn group_of_rows(network: &Network) -> usize {
 }
 
 /// What the first `pixels` pixels of each of `batch` images cost.
-pub fn predicted(network: &Network, method: Method, batch: usize, pixels: usize, device: Device) -> Counts {
+pub fn predicted(
+    network: &Network,
+    method: Method,
+    batch: usize,
+    pixels: usize,
+    device: PlannedFor,
+) -> Counts {
     match device {
-        Device::Cpu => {
+        PlannedFor::Cpu => {
             Counts { macs: batch as u64 * products(network, method, pixels), ..Counts::default() }
         }
         #[cfg(feature = "gpu")]
-        Device::Gpu(target) => Plan::new(network, batch, target).cost(method, pixels),
+        PlannedFor::Gpu(target) => Plan::new(network, batch, target).cost(method, pixels),
     }
 }
 
 /// Products of the CPU engine's steps for an image.
 fn products(network: &Network, method: Method, pixels: usize) -> u64 {
     let (width, height) = (network.width, network.height);
-    let sum =
-        |works: &mut dyn Iterator<Item = plan::Work>| -> u64 { works.map(|work| work.macs(network)).sum() };
+    let sum = |works: &mut dyn Iterator<Item = work::LayerWork>| -> u64 {
+        works.map(|work| work.macs(network)).sum()
+    };
     let of_row = |row: usize, columns: usize| -> u64 {
         let begin = |row: isize| {
-            let ahead = if row < 0 { sum(&mut plan::of_known_row(network, row)) } else { 0 };
-            ahead + sum(&mut plan::of_row(network, row))
+            let ahead = if row < 0 { sum(&mut work::of_known_row(network, row)) } else { 0 };
+            ahead + sum(&mut work::of_row(network, row))
         };
         let begins: u64 = network.rows_begun_with(row).map(begin).sum();
         let row = row as isize;
         if columns == width {
-            return begins + sum(&mut plan::of_known_row(network, row));
+            return begins + sum(&mut work::of_known_row(network, row));
         }
         let places =
             (0..columns).flat_map(|column| (0..network.head.steps()).map(move |step| (column, step)));
         begins
-            + places.map(|(column, step)| sum(&mut plan::of_pixel(network, row, column, step))).sum::<u64>()
+            + places.map(|(column, step)| sum(&mut work::of_pixel(network, row, column, step))).sum::<u64>()
     };
     match method {
         Method::Naive => {
@@ -100,7 +107,7 @@ pub fn values_moved(network: &Network) -> u64 {
 #[cfg(all(test, feature = "gpu"))]
 mod tests {
     use super::*;
-    use crate::graph::{Kind, pixelcnn_pp};
+    use crate::graph::{LayerKind, pixelcnn_pp};
     use crate::model::Config;
 
     fn network(config: &Config) -> Network {
@@ -113,7 +120,7 @@ mod tests {
         let of_pixels = |layer: &Layer| match layer.kind {
             _ if layer.is_row_work() => 0,
             // The input layer runs with the output of the pixel before, but for the first of a row.
-            Kind::Input => height,
+            LayerKind::Input => height,
             _ => (width / layer.run_every) * (height / layer.run_every),
         };
         // The early terms of a layer that runs on every row of its grid, or on every second for a parity.
@@ -127,15 +134,15 @@ mod tests {
             let network = network(&config);
             let pixels = config.width * config.height;
             let of_batch = (3 * network.macs_per_image()) as u64;
-            let gpu = Device::Gpu(Target { chain: Some(false), ..Target::SMALLEST });
-            for device in [Device::Cpu, gpu] {
+            let gpu = PlannedFor::Gpu(DeviceFacts { chain: Some(false), ..DeviceFacts::SMALLEST });
+            for device in [PlannedFor::Cpu, gpu] {
                 let cached = predicted(&network, Method::Cached, 3, pixels, device);
                 assert_eq!(cached.macs, of_batch);
-                let is_gpu = matches!(device, Device::Gpu(_));
+                let is_gpu = matches!(device, PlannedFor::Gpu(_));
                 let dispatches = if is_gpu { dispatches_of_image(&network) } else { 0 };
                 assert_eq!(cached.dispatches, dispatches);
             }
-            let naive = predicted(&network, Method::Naive, 3, pixels, Device::Cpu);
+            let naive = predicted(&network, Method::Naive, 3, pixels, PlannedFor::Cpu);
             assert_eq!(naive.macs, of_batch * pixels as u64);
         }
     }
@@ -144,7 +151,7 @@ mod tests {
     fn groups_of_rows_cost_the_same() {
         let network = network(&Config::published(8, 2));
         let group = group_of_rows(&network) * network.width;
-        for device in [Device::Cpu, Device::Gpu(Target::SMALLEST)] {
+        for device in [PlannedFor::Cpu, PlannedFor::Gpu(DeviceFacts::SMALLEST)] {
             let cost = |groups| predicted(&network, Method::Cached, 1, groups * group, device);
             let whole = cost(8);
             assert_eq!((8 * cost(1).macs, 8 * cost(1).dispatches), (whole.macs, whole.dispatches));

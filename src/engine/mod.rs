@@ -9,10 +9,10 @@ pub mod cpu;
 pub mod devices;
 #[cfg(feature = "gpu")]
 pub mod gpu;
-pub mod plan;
 pub mod queue;
 mod request;
 pub mod trial;
+pub mod work;
 
 pub use crate::head::Draw;
 pub use request::{Canvas, Lane, Method, Outcome, Request, RequestError, Shape, Trace, Want};
@@ -149,7 +149,7 @@ pub trait Engine: Send {
     fn run(&mut self, request: &Request, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError>;
 
     /// What costs are predicted for.
-    fn device(&self) -> cost::Device;
+    fn device(&self) -> cost::PlannedFor;
 
     /// What has been issued so far.
     fn counts(&self) -> Counts;

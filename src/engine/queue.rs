@@ -17,7 +17,7 @@ pub struct Worker {
 }
 
 /// What is to be computed.
-pub struct Work<'a> {
+pub struct QueuedWork<'a> {
     /// Indices of the images, ascending.
     pub todo: &'a [Range<u64>],
     /// The request for images of some indices.
@@ -52,7 +52,7 @@ pub struct Done {
 /// That of `put`, which ends it all, or that of the last worker.
 pub fn drive<E: From<EngineError>>(
     workers: &mut [Worker],
-    work: &Work,
+    work: &QueuedWork,
     put: &mut dyn FnMut(Done) -> Result<(), E>,
     lost: &mut dyn FnMut(&str, EngineError),
 ) -> Result<(), E> {
@@ -60,7 +60,7 @@ pub fn drive<E: From<EngineError>>(
         return Ok(());
     }
     let queue = Queue {
-        state: Mutex::new(State {
+        state: Mutex::new(QueueState {
             todo: work.todo.iter().cloned().collect(),
             returned: Vec::new(),
             idle: workers.len(),
@@ -136,7 +136,7 @@ enum Event {
 }
 
 impl Worker {
-    fn work(&mut self, number: usize, queue: &Queue, work: &Work, emit: &mut dyn FnMut(Event)) {
+    fn work(&mut self, number: usize, queue: &Queue, work: &QueuedWork, emit: &mut dyn FnMut(Event)) {
         while let Some(indices) = queue.next(self.batch) {
             let count = indices.len();
             let mut shown = 0;
@@ -182,12 +182,12 @@ fn part<T: Copy>(of_all: &[T], i: usize, count: usize) -> Vec<T> {
 
 /// The images that are not computed yet.
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
     most_waiting: usize,
 }
 
-struct State {
+struct QueueState {
     todo: VecDeque<Range<u64>>,
     /// Batches of workers that failed; they come first, for others wait for them.
     returned: Vec<Vec<u64>>,
@@ -201,7 +201,7 @@ struct State {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -249,7 +249,7 @@ impl Queue {
     }
 }
 
-impl State {
+impl QueueState {
     fn is_done(&self) -> bool {
         self.todo.is_empty() && self.returned.is_empty() && self.working == 0
     }
@@ -307,8 +307,8 @@ mod tests {
             "fake".to_owned()
         }
 
-        fn device(&self) -> crate::engine::cost::Device {
-            crate::engine::cost::Device::Cpu
+        fn device(&self) -> crate::engine::cost::PlannedFor {
+            crate::engine::cost::PlannedFor::Cpu
         }
 
         fn prepare(&mut self, room: Room) -> Result<usize, EngineError> {
@@ -349,7 +349,7 @@ mod tests {
         };
         let mut workers: Vec<_> = workers.iter().map(worker).collect();
         let pixels = AtomicI64::new(0);
-        let work = Work {
+        let work = QueuedWork {
             todo: &[0..50, 60..71],
             request: &|indices| Request::sample(shape(), 0, indices.iter().map(|&i| (i, None))),
             in_order,
@@ -406,7 +406,7 @@ mod tests {
     fn an_image_that_cannot_be_put_ends_all() {
         let engine = || Box::new(Fake { jobs_before_failure: NEVER, milliseconds: 1 });
         let mut workers = [0, 1].map(|_| Worker { engine: engine(), batch: 2 });
-        let work = Work {
+        let work = QueuedWork {
             todo: &[0..u64::MAX],
             request: &|indices| Request::sample(shape(), 0, indices.iter().map(|&i| (i, None))),
             in_order: true,

@@ -70,7 +70,7 @@ struct Compiler<'a> {
 
 /// The part of a layer that makes the rows and columns of a parity, and some channels.
 #[derive(Clone)]
-struct Part {
+struct ParityPart {
     /// One level coarser than the target for a parity.
     grid: usize,
     row_parity: Option<usize>,
@@ -117,14 +117,19 @@ impl Compiler<'_> {
     fn parts(&self, layer: &LayerSpec) -> Vec<Layer> {
         let level = self.graph.nodes[layer.target].level;
         let channels = self.graph.nodes[layer.target].channels;
-        let whole =
-            Part { grid: level, row_parity: None, column_parity: None, channels: 0..channels, delay: 0 };
+        let whole = ParityPart {
+            grid: level,
+            row_parity: None,
+            column_parity: None,
+            channels: 0..channels,
+            delay: 0,
+        };
         let mut parts = vec![whole];
         if layer.taps.iter().any(|tap| tap.phase.is_some()) {
             let columns = if self.makes_both_columns(layer) { vec![None] } else { vec![Some(0), Some(1)] };
             let of_row = |row| columns.iter().map(move |&column| (Some(row), column));
             let parities = (0..2).flat_map(of_row);
-            let part = |(row_parity, column_parity)| Part {
+            let part = |(row_parity, column_parity)| ParityPart {
                 grid: level + 1,
                 row_parity,
                 column_parity,
@@ -133,13 +138,17 @@ impl Compiler<'_> {
             parts = parities.map(part).collect();
         }
         if let When::Pixel { delays, .. } = &self.times.nodes[layer.target] {
-            let split = |part: Part| -> Vec<Part> {
+            let split = |part: ParityPart| -> Vec<ParityPart> {
                 let delay = |channel: usize| delays[if delays.len() > 1 { channel } else { 0 }];
                 let mut parts = Vec::new();
                 let mut first = 0;
                 for channel in 1..=channels {
                     if channel == channels || delay(channel) != delay(first) {
-                        parts.push(Part { channels: first..channel, delay: delay(first), ..part.clone() });
+                        parts.push(ParityPart {
+                            channels: first..channel,
+                            delay: delay(first),
+                            ..part.clone()
+                        });
                         first = channel;
                     }
                 }
@@ -179,7 +188,7 @@ impl Compiler<'_> {
             && !layer.additions.iter().any(is_map)
     }
 
-    fn part(&self, layer: &LayerSpec, part: &Part) -> Layer {
+    fn part(&self, layer: &LayerSpec, part: &ParityPart) -> Layer {
         let graph = self.graph;
         let level = graph.nodes[layer.target].level;
         let is_both_columns = part.grid > level && part.column_parity.is_none();
@@ -255,14 +264,14 @@ impl Compiler<'_> {
 
     /// Whether what a tap reads is known for a whole row when the row begins: rows above, rows that are made as a whole, and a
     /// coarser row that is read once more by the odd row below it.
-    fn is_early(&self, layer: &LayerSpec, tap: &TapSpec, part: &Part, lag: isize) -> bool {
+    fn is_early(&self, layer: &LayerSpec, tap: &TapSpec, part: &ParityPart, lag: isize) -> bool {
         let row = offset(self.graph, layer, tap, 0);
         debug_assert!(tap.phase.is_none() || tap.phase.map(|phase| phase[0]) == part.row_parity);
         row + self.times.nodes[tap.source].whole() <= lag
     }
 
     /// From a tap's offset to that of a part's positions, on the source.
-    fn place(&self, tap: &TapSpec, part: &Part) -> (isize, isize, usize) {
+    fn place(&self, tap: &TapSpec, part: &ParityPart) -> (isize, isize, usize) {
         let level = self.graph.nodes[tap.source].level;
         let scale = 1 << (part.grid - level);
         // Position p of a parity is row 2p + parity of the target.
@@ -279,7 +288,7 @@ impl Compiler<'_> {
         layer: &LayerSpec,
         spec: &TapSpec,
         slice: &Slice,
-        part: &Part,
+        part: &ParityPart,
         both: Option<[usize; 2]>,
     ) -> Vec<Tap> {
         let graph = self.graph;
@@ -319,7 +328,7 @@ impl Compiler<'_> {
 
     /// The channels of a group of a tap that the outputs of a part have weights for, in runs: channels that are not made yet
     /// are not read, be it with weights of 0.
-    fn runs(&self, whole: &Tap, part: &Part, group: usize, first: usize) -> Vec<Tap> {
+    fn runs(&self, whole: &Tap, part: &ParityPart, group: usize, first: usize) -> Vec<Tap> {
         let tensor =
             &self.tensors.expect("given where channels are drawn one after another")[&whole.slice.tensor];
         let columns = tensor.shape[tensor.shape.len() - 1];
@@ -353,7 +362,7 @@ impl Compiler<'_> {
         &self,
         layer: &LayerSpec,
         spec: &TapSpec,
-        part: &Part,
+        part: &ParityPart,
         (channels, outputs, is_early): (&std::ops::Range<usize>, usize, bool),
     ) -> Vec<Selection> {
         let (row, column, scale) = self.place(spec, part);

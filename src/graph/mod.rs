@@ -178,7 +178,7 @@ pub struct LayerSpec {
     /// Its place in the model, for people.
     pub name: String,
     /// Its kind, for people.
-    pub kind: Kind,
+    pub kind: LayerKind,
     /// The node it makes.
     pub target: usize,
     /// The terms.
@@ -211,7 +211,7 @@ impl LayerSpec {
 
 /// The kind of a layer, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LayerKind {
     /// Reads the image.
     Input,
     /// First convolution of a gated block, with its skip.
@@ -228,7 +228,7 @@ pub enum Kind {
     Convolution,
 }
 
-impl Kind {
+impl LayerKind {
     /// For tables.
     pub fn name(self) -> &'static str {
         match self {

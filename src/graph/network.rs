@@ -4,7 +4,7 @@ use std::ops::{Range, RangeInclusive};
 
 use super::schedule::When;
 use super::table::Table;
-use super::{Activation, Encoding, Form, IMAGE, Kind, Slice, Tensors};
+use super::{Activation, Encoding, Form, IMAGE, LayerKind, Slice, Tensors};
 use crate::head::Head;
 use crate::model::Precision;
 
@@ -179,7 +179,7 @@ pub struct Layer {
     /// Its place in the model, for people.
     pub name: String,
     /// Its kind, for people.
-    pub kind: Kind,
+    pub kind: LayerKind,
     /// The node it makes.
     pub target: usize,
     /// Level of its target.

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Activation, Encoding, Form, Graph, IMAGE, Kind, LayerSpec, NodeSpec, Slice, TapSpec, Term};
+use super::{
+    Activation, Encoding, Form, Graph, IMAGE, LayerKind, LayerSpec, NodeSpec, Slice, TapSpec, Term,
+};
 use crate::head::{Head, logistic_mixture};
 use crate::model::{ClassPlace, Config, Nonlinearity};
 
@@ -135,7 +137,7 @@ impl Builder<'_> {
         let left = shifted("input.left", [2, 1], [-1, -1], 1);
         let mut layer = |name: &str, taps| {
             let additions = self.class_map(ClassPlace::Input, name, 0).into_iter().collect();
-            self.layer(Kind::Input, name, 0, taps, additions)
+            self.layer(LayerKind::Input, name, 0, taps, additions)
         };
         (layer("input.vertical", vertical), layer("input.horizontal", [above, left].concat()))
     }
@@ -211,7 +213,7 @@ impl Builder<'_> {
             additions.push(self.bias(&skip, 1));
         }
         additions.extend(self.class_vector(ClassPlace::ConvIn, &name, filters));
-        let hidden = self.layer(Kind::ConvIn, &name, level, taps, additions);
+        let hidden = self.layer(LayerKind::ConvIn, &name, level, taps, additions);
 
         let name = format!("{place}.conv_out");
         let form = self.form(hidden, self.phi);
@@ -219,7 +221,7 @@ impl Builder<'_> {
         let mut additions = vec![self.bias(&name, 2)];
         additions.extend(self.class_vector(ClassPlace::ConvOut, &place, 2 * filters));
         let raw = self.form(x, Activation::Raw);
-        let made = self.layer(Kind::ConvOut, &name, level, taps, additions);
+        let made = self.layer(LayerKind::ConvOut, &name, level, taps, additions);
         let layer = self.graph.layers.last_mut().expect("one was added");
         layer.gate = Some([Activation::Raw, Activation::Sigmoid]);
         layer.residual = Some((x, raw));
@@ -232,7 +234,7 @@ impl Builder<'_> {
         let raw = self.form(x, Activation::Raw);
         let taps = self.kernel(&name, (x, raw), stream.kernel(), [-1, -1], 1, 1);
         let additions = vec![self.bias(&name, 1)];
-        self.layer(Kind::Strided, &name, level + 1, taps, additions)
+        self.layer(LayerKind::Strided, &name, level + 1, taps, additions)
     }
 
     /// From `level` to the one before, at twice the size.
@@ -265,7 +267,7 @@ impl Builder<'_> {
             }
         };
         let taps = taps.map(tap).collect();
-        self.layer(Kind::Transposed, &name, level - 1, taps, additions)
+        self.layer(LayerKind::Transposed, &name, level - 1, taps, additions)
     }
 
     /// `nin(elu(ul))`: the mixture parameters.
@@ -281,7 +283,7 @@ impl Builder<'_> {
         let tap = TapSpec { source: ul, form, row: 0, column: 0, phase: None, term: Term::Product(slice) };
         let mut additions = vec![self.tensor("output.bias", &[outputs])];
         additions.extend(self.class_vector(ClassPlace::Output, "output", outputs));
-        let node = self.layer(Kind::Output, "output", 0, vec![tap], additions);
+        let node = self.layer(LayerKind::Output, "output", 0, vec![tap], additions);
         self.graph.nodes[node].channels = outputs;
         self.graph.nodes[node].forms.push(Form::of(Activation::Raw));
         self.graph.head_node = node;
@@ -350,7 +352,7 @@ impl Builder<'_> {
     /// Adds a layer that makes a node of its own; returns that.
     fn layer(
         &mut self,
-        kind: Kind,
+        kind: LayerKind,
         name: &str,
         level: usize,
         taps: Vec<TapSpec>,

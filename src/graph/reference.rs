@@ -8,14 +8,14 @@ use super::{Activation, Form, Graph, IMAGE, LayerSpec, TapSpec, Tensors, Term};
 
 /// `[height, width, channels]`
 #[derive(Clone)]
-struct Array {
+struct ExactMap {
     height: usize,
     width: usize,
     channels: usize,
     data: Vec<f64>,
 }
 
-impl Array {
+impl ExactMap {
     fn zeros(height: usize, width: usize, channels: usize) -> Self {
         Self { height, width, channels, data: vec![0.0; height * width * channels] }
     }
@@ -44,7 +44,7 @@ pub fn trace(graph: &Graph, tensors: &Tensors, levels: &[u16], class: Option<usi
     let mut reference = Reference { graph, tensors, class: class.unwrap_or(0), values: Vec::new(), levels };
     let size = |node: usize| {
         let level = graph.nodes[node].level;
-        Array::zeros(graph.height >> level, graph.width >> level, graph.nodes[node].channels)
+        ExactMap::zeros(graph.height >> level, graph.width >> level, graph.nodes[node].channels)
     };
     reference.values = (0..graph.nodes.len()).map(size).collect();
     graph.layers.iter().for_each(|layer| reference.run(layer));
@@ -56,15 +56,15 @@ struct Reference<'a> {
     tensors: &'a Tensors,
     class: usize,
     /// By node.
-    values: Vec<Array>,
+    values: Vec<ExactMap>,
     levels: &'a [u16],
 }
 
 impl Reference<'_> {
     /// A form of a node, at every pixel.
-    fn form(&self, node: usize, index: usize) -> Array {
+    fn form(&self, node: usize, index: usize) -> ExactMap {
         let value = &self.values[node];
-        let mut out = Array::zeros(value.height, value.width, self.graph.form_len(node, index));
+        let mut out = ExactMap::zeros(value.height, value.width, self.graph.form_len(node, index));
         if node == IMAGE {
             let (channels, width) = (self.graph.head.channels(), out.width);
             for ([row, column], to) in out.pixels_mut() {
@@ -121,7 +121,7 @@ impl Reference<'_> {
     fn run(&mut self, layer: &LayerSpec) {
         let outputs = self.graph.outputs(layer);
         let target = &self.values[layer.target];
-        let mut sum = Array::zeros(target.height, target.width, outputs);
+        let mut sum = ExactMap::zeros(target.height, target.width, outputs);
         for name in &layer.additions {
             for ([row, column], to) in sum.pixels_mut() {
                 let numbers: Vec<_> = self.table(name, row, column).collect();
@@ -139,7 +139,7 @@ impl Reference<'_> {
         }
         let mut made = sum.clone();
         if let Some([f, g]) = layer.gate {
-            made = Array::zeros(sum.height, sum.width, outputs / 2);
+            made = ExactMap::zeros(sum.height, sum.width, outputs / 2);
             for (to, ab) in made.data.chunks_mut(outputs / 2).zip(sum.data.chunks(outputs)) {
                 let (a, b) = ab.split_at(to.len());
                 to.iter_mut()

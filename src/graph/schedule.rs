@@ -454,7 +454,7 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Kind, pixelcnn_pp};
+    use crate::graph::{LayerKind, pixelcnn_pp};
     use crate::model::Config;
 
     /// The interval between the steps at which each node runs.
@@ -504,8 +504,8 @@ mod tests {
                 let caches =
                     layer.taps.iter().map(|tap| net.nodes[tap.source].made_every).collect::<Vec<_>>();
                 match layer.kind {
-                    Kind::Strided => assert!(caches.iter().all(|c| 2 * c == layer.run_every)),
-                    Kind::Transposed => {
+                    LayerKind::Strided => assert!(caches.iter().all(|c| 2 * c == layer.run_every)),
+                    LayerKind::Transposed => {
                         assert!(caches.iter().all(|c| *c == layer.run_every));
                         let mut readers =
                             net.layers.iter().filter(|r| r.taps.iter().any(|t| t.source == layer.target));

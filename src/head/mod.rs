@@ -20,7 +20,7 @@ pub const MOST_CHANNELS: usize = 4;
 /// The distribution of a pixel, given its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    kind: Kind,
+    kind: HeadKind,
     channels: usize,
     levels: usize,
     /// Whether a channel's parameters depend on the channels before it.
@@ -29,7 +29,7 @@ pub struct Head {
 
 /// The kinds of heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum HeadKind {
     /// A mixture of logistics over 256 levels, its channels one after another.
     LogisticMixture {
         /// Components.
@@ -98,7 +98,7 @@ impl Head {
     /// A mixture of logistics for images of 1 or 3 channels.
     pub fn logistic_mixture(channels: usize, mixtures: usize) -> Self {
         Self {
-            kind: Kind::LogisticMixture { mixtures },
+            kind: HeadKind::LogisticMixture { mixtures },
             channels,
             levels: logistic_mixture::LEVELS,
             in_steps: false,
@@ -107,25 +107,25 @@ impl Head {
 
     /// A softmax over the levels of each channel; `in_steps` if a channel's parameters depend on those before it.
     pub fn softmax(channels: usize, levels: usize, in_steps: bool) -> Self {
-        Self { kind: Kind::Softmax, channels, levels, in_steps: in_steps && channels > 1 }
+        Self { kind: HeadKind::Softmax, channels, levels, in_steps: in_steps && channels > 1 }
     }
 
     /// Two levels a channel, by a logit; `in_steps` as with [`Self::softmax`].
     pub fn bernoulli(channels: usize, in_steps: bool) -> Self {
-        Self { kind: Kind::Bernoulli, channels, levels: 2, in_steps: in_steps && channels > 1 }
+        Self { kind: HeadKind::Bernoulli, channels, levels: 2, in_steps: in_steps && channels > 1 }
     }
 
     /// Its kind.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> HeadKind {
         self.kind
     }
 
     /// Its kind, for people.
     pub fn name(&self) -> &'static str {
         match self.kind {
-            Kind::LogisticMixture { .. } => "a mixture of logistics",
-            Kind::Softmax => "a softmax over levels",
-            Kind::Bernoulli => "a Bernoulli distribution",
+            HeadKind::LogisticMixture { .. } => "a mixture of logistics",
+            HeadKind::Softmax => "a softmax over levels",
+            HeadKind::Bernoulli => "a Bernoulli distribution",
         }
     }
 
@@ -142,18 +142,18 @@ impl Head {
     /// Numbers that the network gives a pixel.
     pub fn parameters(&self) -> usize {
         match self.kind {
-            Kind::LogisticMixture { mixtures } => logistic_mixture::parameters(self.channels, mixtures),
-            Kind::Softmax => self.channels * self.levels,
-            Kind::Bernoulli => self.channels,
+            HeadKind::LogisticMixture { mixtures } => logistic_mixture::parameters(self.channels, mixtures),
+            HeadKind::Softmax => self.channels * self.levels,
+            HeadKind::Bernoulli => self.channels,
         }
     }
 
     /// Parameters of like meaning that follow one another, and so are of like size.
     pub fn group(&self) -> usize {
         match self.kind {
-            Kind::LogisticMixture { mixtures } => mixtures,
-            Kind::Softmax => self.levels,
-            Kind::Bernoulli => 1,
+            HeadKind::LogisticMixture { mixtures } => mixtures,
+            HeadKind::Softmax => self.levels,
+            HeadKind::Bernoulli => 1,
         }
     }
 
@@ -182,9 +182,9 @@ impl Head {
         range("truncation", "a number from 0, less than 1", truncation, (0.0..1.0).contains(&truncation))?;
         let other = |setting| Err(DrawError::Other { setting, head: self.name() });
         match self.kind {
-            Kind::LogisticMixture { .. } if draw.top_k > 0 => other("top-k"),
-            Kind::Softmax | Kind::Bernoulli if truncation > 0.0 => other("truncation"),
-            Kind::Softmax | Kind::Bernoulli if draw.continuous => other("unrounded values"),
+            HeadKind::LogisticMixture { .. } if draw.top_k > 0 => other("top-k"),
+            HeadKind::Softmax | HeadKind::Bernoulli if truncation > 0.0 => other("truncation"),
+            HeadKind::Softmax | HeadKind::Bernoulli if draw.continuous => other("unrounded values"),
             _ => Ok(()),
         }
     }
@@ -215,17 +215,17 @@ impl Head {
         values: &mut [f32],
     ) {
         match self.kind {
-            Kind::LogisticMixture { .. } => {
+            HeadKind::LogisticMixture { .. } => {
                 logistic_mixture::draw(parameters, |block| noise.block(block), *how, values);
                 levels.iter_mut().zip(values).for_each(|(level, x)| *level = logistic_mixture::level(*x));
             }
-            Kind::Softmax => {
+            HeadKind::Softmax => {
                 for channel in self.channels_of(step) {
                     let logits = &parameters[channel * self.levels..][..self.levels];
                     levels[channel] = softmax::draw(logits, noise, channel, how);
                 }
             }
-            Kind::Bernoulli => {
+            HeadKind::Bernoulli => {
                 for channel in self.channels_of(step) {
                     levels[channel] = bernoulli::draw(parameters[channel], noise, channel, how);
                 }
@@ -243,7 +243,7 @@ impl Head {
         probabilities: &mut Vec<f64>,
     ) {
         match self.kind {
-            Kind::LogisticMixture { .. } => {
+            HeadKind::LogisticMixture { .. } => {
                 logistic_mixture::probabilities(
                     parameters,
                     self.channels,
@@ -251,10 +251,10 @@ impl Head {
                     probabilities,
                 );
             }
-            Kind::Softmax => {
+            HeadKind::Softmax => {
                 softmax::probabilities(&parameters[channel * self.levels..][..self.levels], probabilities);
             }
-            Kind::Bernoulli => {
+            HeadKind::Bernoulli => {
                 let of_one = 1.0 / (1.0 + (-f64::from(parameters[channel])).exp());
                 probabilities.clear();
                 probabilities.extend([1.0 - of_one, of_one]);
@@ -265,17 +265,17 @@ impl Head {
     /// Log-likelihood of a pixel in nats, in double precision, as the definition has it.
     pub fn log_likelihood(&self, parameters: &[f32], levels: &[u16]) -> f64 {
         match self.kind {
-            Kind::LogisticMixture { .. } => logistic_mixture::log_likelihood(parameters, levels),
-            Kind::Softmax => softmax::log_likelihood(parameters, levels),
-            Kind::Bernoulli => bernoulli::log_likelihood(parameters, levels),
+            HeadKind::LogisticMixture { .. } => logistic_mixture::log_likelihood(parameters, levels),
+            HeadKind::Softmax => softmax::log_likelihood(parameters, levels),
+            HeadKind::Bernoulli => bernoulli::log_likelihood(parameters, levels),
         }
     }
 
     /// The same in the time that drawing has to spare: within 1e-4 bits per dimension.
     pub fn fast_log_likelihood(&self, parameters: &[f32], levels: &[u16]) -> f64 {
         match self.kind {
-            Kind::LogisticMixture { .. } => fast_likelihood::log_likelihood(parameters, levels),
-            Kind::Softmax | Kind::Bernoulli => self.log_likelihood(parameters, levels),
+            HeadKind::LogisticMixture { .. } => fast_likelihood::log_likelihood(parameters, levels),
+            HeadKind::Softmax | HeadKind::Bernoulli => self.log_likelihood(parameters, levels),
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Levels {
 
 /// Images, and what is known of their classes.
 #[derive(Debug)]
-pub struct Array {
+pub struct ImageArray {
     width: usize,
     height: usize,
     channels: usize,
@@ -40,7 +40,7 @@ pub struct Array {
 
 /// Reads a file of images of `levels` levels, whatever its name, as what its content says it is; of an `.npz` the array
 /// `name`.
-pub fn read(path: &Path, name: Option<&str>, levels: usize) -> Result<Array, InputError> {
+pub fn read(path: &Path, name: Option<&str>, levels: usize) -> Result<ImageArray, InputError> {
     let mut file =
         BufReader::new(File::open(path).map_err(|error| super::walk::why_unreadable(path, error))?);
     let mut magic = [0; 6];
@@ -56,7 +56,7 @@ pub fn read(path: &Path, name: Option<&str>, levels: usize) -> Result<Array, Inp
     if !header.is_image(levels) {
         return Err(InputError::Arrays(format!("is {}, expected {}", header.shown(), expected(levels))));
     }
-    Array::new(&header, header.values(&mut file)?, levels, None, None)
+    ImageArray::new(&header, header.values(&mut file)?, levels, None, None)
 }
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -69,7 +69,7 @@ fn expected(levels: usize) -> &'static str {
     }
 }
 
-fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<Array, InputError> {
+fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<ImageArray, InputError> {
     let broken = |error| InputError::Arrays(format!("cannot be read as an .npz file: {error}"));
     let mut zip = zip::ZipArchive::new(file).map_err(broken)?;
     let mut headers = BTreeMap::new();
@@ -124,7 +124,7 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
         (None, Some((of, bytes))) => of.texts(&bytes).ok().and_then(|about| own_classes(about.first()?)),
         (None, None) => None,
     };
-    Array::new(header, pixels, levels, labels, names)
+    ImageArray::new(header, pixels, levels, labels, names)
 }
 
 /// The array with the labels of an array of images: as people name them, or as evaluators and this program do. Without names
@@ -161,7 +161,7 @@ fn within(name: &str, error: &InputError) -> InputError {
     InputError::Arrays(format!("its array {name} {error}"))
 }
 
-impl Array {
+impl ImageArray {
     fn new(
         header: &Header,
         bytes: Vec<u8>,
@@ -415,7 +415,7 @@ mod tests {
     fn the_order_of_axes_is_that_of_the_header() {
         // Value = 100 image + 10 row + column.
         let array = |fortran, values: [u8; 8]| {
-            Array::new(&header("|u1", fortran, &[2, 2, 2]), values.to_vec(), 256, None, None).unwrap()
+            ImageArray::new(&header("|u1", fortran, &[2, 2, 2]), values.to_vec(), 256, None, None).unwrap()
         };
         for array in [
             array(false, [0, 1, 10, 11, 100, 101, 110, 111]),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use unicode_normalization::UnicodeNormalization;
 
-use arrays::Array;
+use arrays::ImageArray;
 pub use arrays::Levels;
 pub use decode::{Pixels, decode};
 pub use labels::Labels;
@@ -76,7 +76,7 @@ pub struct Item {
     path: PathBuf,
     /// Sub-folders that it lies in, outermost first, below the folder that was named.
     folders: Vec<OsString>,
-    array: Option<(Arc<Array>, usize)>,
+    array: Option<(Arc<ImageArray>, usize)>,
 }
 
 /// Why an image cannot be used. As text, a sentence whose subject is the file.

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::weights::{ModelError, Tensor};
 use crate::graph::check::limits;
 use crate::graph::{
-    Activation, Encoding, Form, Graph, IMAGE, Kind, LayerSpec, NodeSpec, Slice, TapSpec, Tensors, Term,
-    order_channels,
+    Activation, Encoding, Form, Graph, IMAGE, LayerKind, LayerSpec, NodeSpec, Slice, TapSpec, Tensors,
+    Term, order_channels,
 };
 use crate::head::{Head, MOST_CHANNELS, logistic_mixture};
 
@@ -387,14 +387,14 @@ impl LayerEntry {
     }
 
     /// What it does, for people.
-    fn kind(&self, graph: &Graph, target: usize, taps: &[TapSpec]) -> Kind {
+    fn kind(&self, graph: &Graph, target: usize, taps: &[TapSpec]) -> LayerKind {
         let level = |node: usize| graph.nodes[node].level;
         match () {
-            () if target == graph.head_node => Kind::Output,
-            () if taps.iter().any(|tap| tap.phase.is_some()) => Kind::Transposed,
-            () if taps.iter().any(|tap| level(tap.source) < level(target)) => Kind::Strided,
-            () if taps.iter().any(|tap| tap.source == IMAGE) => Kind::Input,
-            () => Kind::Convolution,
+            () if target == graph.head_node => LayerKind::Output,
+            () if taps.iter().any(|tap| tap.phase.is_some()) => LayerKind::Transposed,
+            () if taps.iter().any(|tap| level(tap.source) < level(target)) => LayerKind::Strided,
+            () if taps.iter().any(|tap| tap.source == IMAGE) => LayerKind::Input,
+            () => LayerKind::Convolution,
         }
     }
 }

@@ -13,14 +13,14 @@ const MOST_PIXELS: usize = 1 << 26;
 
 /// Files that hold animations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AnimationKind {
     /// GIF: where a frame changes more than 255 colours, these stand for the others.
     Gif,
     /// Animated PNG, exact; programs that do not know it show the last frame.
     Png,
 }
 
-impl Kind {
+impl AnimationKind {
     /// The kind of file that a name stands for, if it is one.
     pub fn of(path: &Path) -> Option<Self> {
         let is = |name| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(name));
@@ -54,11 +54,11 @@ impl<F: Fn(usize) -> Image> Animation<F> {
     /// [`OutputError::Io`], [`OutputError::Elsewhere`], and [`OutputError::Extension`] for a name that ends in
     /// neither `.gif` nor `.png`.
     pub fn write(&self, path: &Path, texts: &[(impl AsRef<str>, String)]) -> Result<(), OutputError> {
-        match Kind::of(path) {
-            Some(Kind::Gif) => {
+        match AnimationKind::of(path) {
+            Some(AnimationKind::Gif) => {
                 file::write(path, |writer| self.gif(writer, texts).map_err(io::Error::other))
             }
-            Some(Kind::Png) => file::write(path, |writer| Ok(self.png(writer, texts)?)),
+            Some(AnimationKind::Png) => file::write(path, |writer| Ok(self.png(writer, texts)?)),
             None => Err(OutputError::Extension { path: PathBuf::from(path), expected: "gif or .png" }),
         }
     }

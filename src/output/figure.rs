@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::graph::Network;
 use crate::graph::schedule::Timeline;
 
-use super::animation::{Animation, Kind};
+use super::animation::{Animation, AnimationKind};
 use super::chart::{self, Area, Chart, Drawn};
 use super::software;
 
@@ -63,7 +63,7 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
         }
     };
     let figure = |steps| Figure { timeline: &timeline, title: &title, lines: &lines, steps };
-    if Kind::of(path) != Some(Kind::Gif) {
+    if AnimationKind::of(path) != Some(AnimationKind::Gif) {
         return chart::write(path, &figure(0..STEPS)).map(drop);
     }
     let frames =
@@ -79,13 +79,13 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
 
 /// What a position is to a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PositionState {
     Now,
     Cached,
     Idle,
 }
 
-impl State {
+impl PositionState {
     fn color(self) -> RGBColor {
         match self {
             Self::Now => NOW,
@@ -188,9 +188,9 @@ impl Chart for Figure<'_> {
                 for position in (0..COLUMNS / stride).map(|position| (*layer, position)) {
                     let is_read = || reads.iter().any(|[from, _]| *from == position);
                     let state = match () {
-                        () if now.contains(&position) => State::Now,
-                        () if is_read() => State::Cached,
-                        () => State::Idle,
+                        () if now.contains(&position) => PositionState::Now,
+                        () if is_read() => PositionState::Cached,
+                        () => PositionState::Idle,
                     };
                     if let Some(at) = place(position) {
                         area.draw(&Circle::new(at, radius, state.color().filled()))?;

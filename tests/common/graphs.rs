@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use fastrand::Rng;
 use pixelcnn::internals::graph::{
-    Activation, Encoding, Form, Graph, IMAGE, Kind, LayerSpec, NodeSpec, Slice, TapSpec, Tensors, Term,
+    Activation, Encoding, Form, Graph, IMAGE, LayerKind, LayerSpec, NodeSpec, Slice, TapSpec, Tensors, Term,
 };
-use pixelcnn::internals::head::{Head, Kind as HeadKind};
+use pixelcnn::internals::head::{Head, HeadKind};
 use pixelcnn::internals::model::Model;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -514,8 +514,16 @@ impl Maker<'_> {
         self.forms(node);
         pre.into_iter().for_each(|pre| self.forms(pre));
         let name = format!("layer {}", self.graph.layers.len());
-        let layer =
-            LayerSpec { name, kind: Kind::Convolution, target: node, taps, additions, gate, residual, pre };
+        let layer = LayerSpec {
+            name,
+            kind: LayerKind::Convolution,
+            target: node,
+            taps,
+            additions,
+            gate,
+            residual,
+            pre,
+        };
         self.graph.layers.push(layer);
     }
 

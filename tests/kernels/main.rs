@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use driver::{Driver, Statistics};
-use pixelcnn::internals::engine::gpu::dispatch::{Dispatch, Operation, Target};
+use pixelcnn::internals::engine::gpu::dispatch::{DeviceFacts, Dispatch, Operation};
 use pixelcnn::internals::engine::gpu::plan::Plan;
 use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Shape};
 use pixelcnn::internals::engine::gpu::speed::Speed;
@@ -32,7 +32,7 @@ const COLUMNS: [&str; 6] =
 
 /// The kernels that matter most, by name: those of the published network's pixels and rows, and a small one's chain.
 fn kernels() -> BTreeMap<String, Dispatch> {
-    let target = Target { buffer: 1 << 34, ..Target::SMALLEST };
+    let target = DeviceFacts { buffer: 1 << 34, ..DeviceFacts::SMALLEST };
     let mut kernels = BTreeMap::new();
     for (config, batches) in
         [(Config::published(160, 5), &[1, 64, 256, 1024][..]), (Config::published(32, 2), &[1, 256, 1024])]
@@ -184,5 +184,5 @@ fn kernels_of_every_kind_are_counted() {
     for kind in ["split", "tiled", "gate, pixel", "context, row", "sample", "likelihood", "chain"] {
         assert!(names.iter().any(|name| name.contains(kind)), "{kind} in {names:?}");
     }
-    assert_eq!(Target::SMALLEST.speed, Speed::DISCRETE);
+    assert_eq!(DeviceFacts::SMALLEST.speed, Speed::DISCRETE);
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::engine::cost::{self, Device};
+use crate::engine::cost::{self, PlannedFor};
 use crate::engine::{Counts, Engine, EngineError, Method, Request, RequestError, Room, Shape};
 use crate::graph::Network;
 
@@ -25,7 +25,7 @@ pub enum Effort {
 /// disturbs the machine for a while disturbs a run of each, not all runs of one.
 pub struct Sweep<'a> {
     pub network: &'a Network,
-    pub device: Device,
+    pub device: PlannedFor,
     pub methods: Vec<Method>,
     pub effort: Effort,
     pub repeats: usize,
@@ -255,7 +255,7 @@ mod tests {
         let network = Network::new(&pixelcnn_pp::graph(&Config::published(8, 1)), None);
         let sweep = Sweep {
             network: &network,
-            device: Device::Cpu,
+            device: PlannedFor::Cpu,
             methods: vec![],
             effort: Effort::Seconds(1.0),
             repeats: 1,

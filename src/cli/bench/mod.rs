@@ -17,7 +17,7 @@ use super::architecture::ArchitectureArgs;
 use super::engine::tell;
 use super::{EngineArgs, Files, images, say};
 use measure::{Effort, Sweep};
-use report::Report;
+use report::BenchReport;
 
 mod measure;
 mod plot;
@@ -31,7 +31,7 @@ mod report;
 /// are timed, and the rest extrapolated from them, which the results say.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
-pub struct Args {
+pub struct BenchArgs {
     #[command(flatten)]
     model: ArchitectureArgs,
 
@@ -101,7 +101,7 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     number.ok_or("expected a number of seconds, such as 2.5".to_owned())
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &BenchArgs) -> Result<()> {
     check_outputs(args)?;
     let model = args.model.load()?;
     let largest = args.batch_sizes.iter().copied().max().unwrap_or(1);
@@ -144,7 +144,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(stopped) = &stopped {
         say(&format!("stopped at batch {}: {}", stopped.batch, stopped.reason));
     }
-    let device = report::Device {
+    let device = report::DeviceReport {
         name: engine.name(),
         kind: if adapter.is_some() { "gpu" } else { "cpu" },
         threads: adapter.is_none().then(|| args.engine.threads()),
@@ -152,7 +152,7 @@ pub fn run(args: &Args) -> Result<()> {
         peak_gflops,
     };
     drop(engine);
-    let mut report = Report::new(&model, &sweep, rows, stopped, device, build_seconds);
+    let mut report = BenchReport::new(&model, &sweep, rows, stopped, device, build_seconds);
     if let (Some(adapter), true) = (adapter, args.profile) {
         let sizes = report.results.iter().map(|row| row.batch).collect();
         report.profiles = profiles(adapter, &model, &network, sizes)?;
@@ -170,7 +170,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Everything that could keep results from being written, before there are any.
-fn check_outputs(args: &Args) -> Result<()> {
+fn check_outputs(args: &BenchArgs) -> Result<()> {
     let mut files = Files::default();
     args.model.add_to(&mut files);
     for (flag, path) in [("--json", &args.json), ("--csv", &args.csv), ("--plot", &args.plot)] {

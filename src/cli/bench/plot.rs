@@ -5,7 +5,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
 
-use super::report::{Report, significant};
+use super::report::{BenchReport, significant};
 use crate::output::chart::{Area, Chart, Drawn, label};
 
 /// Pixels; text is twice as large as it must be, for half the size.
@@ -45,7 +45,7 @@ struct Point {
     quartiles: [f64; 2],
 }
 
-impl Chart for Report {
+impl Chart for BenchReport {
     fn size(&self) -> (u32, u32) {
         SIZE
     }
@@ -59,7 +59,7 @@ impl Chart for Report {
     }
 }
 
-fn draw<B: DrawingBackend>(area: &Area<B>, report: &Report) -> Drawn<B> {
+fn draw<B: DrawingBackend>(area: &Area<B>, report: &BenchReport) -> Drawn<B> {
     area.fill(&WHITE)?;
     let write = |text: &str, size: i32, color: &RGBColor, y: i32| {
         area.draw_text(text, &("sans-serif", size).into_font().color(color), (40, y))
@@ -116,7 +116,7 @@ fn draw<B: DrawingBackend>(area: &Area<B>, report: &Report) -> Drawn<B> {
 }
 
 /// What the numbers rest on.
-fn notes(report: &Report) -> [String; 2] {
+fn notes(report: &BenchReport) -> [String; 2] {
     let of = |name: &str| {
         let rows: Vec<_> = report.results.iter().filter(|row| row.engine == name).collect();
         let timed = || rows.iter().map(|row| row.pixels_timed);

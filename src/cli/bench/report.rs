@@ -23,10 +23,10 @@ const NOISY: f64 = 0.15;
 
 /// Everything that was measured; docs/bench.schema.json describes it.
 #[derive(Serialize)]
-pub struct Report {
+pub struct BenchReport {
     pub pixelcnn_version: &'static str,
     pub architecture: Architecture,
-    pub device: Device,
+    pub device: DeviceReport,
     /// Until the engine stood: weights packed or uploaded, shaders parsed.
     pub build_seconds: f64,
     pub repeats: usize,
@@ -59,7 +59,7 @@ pub struct Architecture {
 }
 
 #[derive(Serialize)]
-pub struct Device {
+pub struct DeviceReport {
     pub name: String,
     pub kind: &'static str,
     pub threads: Option<usize>,
@@ -146,13 +146,13 @@ struct KernelTime {
     share: f64,
 }
 
-impl Report {
+impl BenchReport {
     pub fn new(
         model: &Model,
         sweep: &Sweep,
         rows: Vec<Row>,
         stopped: Option<Stopped>,
-        device: Device,
+        device: DeviceReport,
         build_seconds: f64,
     ) -> Self {
         let (config, network) = (model.config(), sweep.network);

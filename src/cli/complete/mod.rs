@@ -15,12 +15,12 @@ use super::input::{Classes, InputArgs, Inputs};
 use super::recipe::{self, Recipe, Run, file_name};
 use super::sink::{Items, OutputArgs, Outputs, Sink};
 use super::{EngineArgs, Files, ModelArgs, images, note};
+use completions::{CompletionPlan, Task};
 use known::KnownArgs;
-use plan::{Plan, Task};
 pub use redraw::draw_again;
 
+mod completions;
 mod known;
-mod plan;
 mod redraw;
 
 /// Draw the unknown part of images
@@ -30,7 +30,7 @@ mod redraw;
 /// alone. With nothing known, completion k of image i is what `sample` draws as image i·K + k of the same seed.
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
-pub struct Args {
+pub struct CompleteArgs {
     #[command(flatten)]
     input: InputArgs,
 
@@ -75,7 +75,7 @@ const DEFAULTS: [&str; 2] = ["completions.png", "{image:06}-{completion}.png"];
 /// Level of what is unknown.
 const UNKNOWN: u8 = 128;
 
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &CompleteArgs) -> Result<ExitCode> {
     let model = args.model.load()?;
     model.head().check(&args.draw.draw())?;
     let known = args.known.read()?;
@@ -151,7 +151,12 @@ fn completions(count: usize) -> String {
 }
 
 /// What a command asks for.
-fn plan(args: &Args, model: Model, inputs: &Inputs, known: &known::Known) -> Result<Plan> {
+fn plan(
+    args: &CompleteArgs,
+    model: Model,
+    inputs: &Inputs,
+    known: &known::Known,
+) -> Result<CompletionPlan> {
     let recipe = Recipe {
         completion: Some(recipe::Completion {
             known: known.flag().join(" "),
@@ -193,7 +198,7 @@ fn plan(args: &Args, model: Model, inputs: &Inputs, known: &known::Known) -> Res
         })
     };
     let tasks = inputs.images.iter().map(task).collect::<Result<_>>()?;
-    Ok(Plan::new(model, recipe, run, tasks, known.runs()))
+    Ok(CompletionPlan::new(model, recipe, run, tasks, known.runs()))
 }
 
 /// What files say of effective sample sizes.
@@ -210,7 +215,7 @@ fn say_effective(effective: &[f64], particles: usize) {
     ));
 }
 
-fn say_what_was_not_seen(plan: &Plan) {
+fn say_what_was_not_seen(plan: &CompletionPlan) {
     let is_blind = |task: &Task| task.known_later().next().is_some();
     match (plan.particles, plan.tasks.iter().any(is_blind)) {
         (1, true) => note(

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use crate::model::Model;
 use crate::output::{Image, level_of};
 
+use super::completions::{CompletionPlan, Task};
 use super::known::Known;
-use super::plan::{Plan, Task};
 use crate::cli::EngineArgs;
 use crate::cli::driver::Batch;
 use crate::cli::recipe::{Recipe, Run, parse_size};
@@ -69,7 +69,7 @@ pub fn draw_again(
     }
     let batch = run.batch.map(Batch::Images);
     let engine = EngineArgs::on(device.unwrap_or(&run.device));
-    let plan = Plan::new(model, recipe, run, tasks, None);
+    let plan = CompletionPlan::new(model, recipe, run, tasks, None);
     let series = plan.series();
     let mut sheet = Sheet::new(&series, scale)?;
     plan.show(&mut |position, width, shades| sheet.place(position, width, shades));

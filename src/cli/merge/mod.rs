@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::sink::{Folder, Item, NameArgs, Series, Sink, text, turns};
 use super::{Files, counted, note};
-use part::{Look, Part};
+use part::{Look, MergePart};
 
 mod part;
 
@@ -17,7 +17,7 @@ mod part;
 /// They are to be of one model, one seed and the same settings, and none may be missing or be there twice. Every file
 /// is read whole.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct MergeArgs {
     /// Folders of `pixelcnn sample --each`, and .npz files of `pixelcnn sample -o`
     #[arg(required = true, value_name = "DIR|FILE.npz")]
     parts: Vec<PathBuf>,
@@ -30,13 +30,13 @@ pub struct Args {
     names: NameArgs,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &MergeArgs) -> Result<()> {
     let mut whole = Whole::default();
     for path in &args.parts {
         part::find(path, &mut |part, look| whole.add(part, look))?;
     }
     whole.parts.retain(|part| !part.items.is_empty());
-    whole.parts.sort_by_key(Part::first);
+    whole.parts.sort_by_key(MergePart::first);
     let Some(look) = whole.look.take() else { bail!("there are no images in what is to be merged") };
     let indices = whole.indices()?;
     let Some(range) = indices else { bail!("there are no images in what is to be merged") };
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Sink> {
+fn open(args: &MergeArgs, series: &Series, whole: &Whole, look: &Look) -> Result<Sink> {
     let path = &args.output;
     let is_folder = path.is_dir() || path.extension().is_none() && path != Path::new("-");
     let item = |index: u64| {
@@ -99,7 +99,7 @@ fn open(args: &Args, series: &Series, whole: &Whole, look: &Look) -> Result<Sink
 /// Everything that is to be merged, as far as it is looked at.
 #[derive(Default)]
 struct Whole {
-    parts: Vec<Part>,
+    parts: Vec<MergePart>,
     /// What the first part says, without what another says otherwise.
     look: Option<Look>,
     engines: BTreeSet<String>,
@@ -110,7 +110,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn add(&mut self, part: Part, found: Look) -> Result<()> {
+    fn add(&mut self, part: MergePart, found: Look) -> Result<()> {
         let first = self.look.get_or_insert_with(|| found.clone());
         let difference = first.recipe.difference(&found.recipe).or(first.same_shape(&found).err());
         if let Some(difference) = difference {
@@ -149,14 +149,14 @@ impl Whole {
 
     /// The indices of all images, of which none may be missing or twice.
     fn indices(&self) -> Result<Option<Range<u64>>> {
-        let bounds = self.parts.iter().map(Part::indices).chain(self.ranges.iter().cloned());
+        let bounds = self.parts.iter().map(MergePart::indices).chain(self.ranges.iter().cloned());
         let Some(range) = bounds.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else {
             return Ok(None);
         };
         let (mut missing, mut twice) = (Vec::new(), Vec::new());
         // The first files that hold the same image.
         let mut files = None;
-        let (mut next, mut reaches) = (range.start, None::<&Part>);
+        let (mut next, mut reaches) = (range.start, None::<&MergePart>);
         for part in &self.parts {
             let indices = part.indices();
             if indices.start > next {
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn whole(parts: &[Range<u64>], ranges: &[Range<u64>]) -> Result<Option<Range<u64>>> {
-        let part = |indices: &Range<u64>| Part {
+        let part = |indices: &Range<u64>| MergePart {
             path: format!("{}-{}", indices.start, indices.end).into(),
             is_array: true,
             items: indices.clone().map(|index| Item { index, nth: index + 1, ..Item::default() }).collect(),

@@ -16,7 +16,7 @@ use crate::cli::recipe::{Recipe, parse_size};
 use crate::cli::sink::{self, IMAGES, Item, LABELS, NTHS, Texts, own_texts, text};
 
 /// A picture, or an array of images.
-pub struct Part {
+pub struct MergePart {
     pub path: PathBuf,
     pub is_array: bool,
     /// Its images, in order.
@@ -48,7 +48,7 @@ impl Look {
 type Put<'a> = dyn FnMut(&Item, &[u16], &Texts) -> Result<()> + 'a;
 
 /// Hands over every part that a path stands for. Pictures are read whole.
-pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Result<()> {
+pub fn find(path: &Path, add: &mut dyn FnMut(MergePart, Look) -> Result<()>) -> Result<()> {
     if !path.is_dir() {
         let (part, look) = array(path).with_context(|| path.display().to_string())?;
         return add(part, look);
@@ -71,7 +71,7 @@ pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Resul
             height: image.height,
             channels: image.channels,
         };
-        add(Part { path, is_array: false, items: vec![item] }, look)?;
+        add(MergePart { path, is_array: false, items: vec![item] }, look)?;
         count += 1;
     }
     ensure!(count > 0, "there are no PNG files in the folder {}", path.display());
@@ -79,7 +79,7 @@ pub fn find(path: &Path, add: &mut dyn FnMut(Part, Look) -> Result<()>) -> Resul
 }
 
 /// An array without its pixels.
-fn array(path: &Path) -> Result<(Part, Look)> {
+fn array(path: &Path) -> Result<(MergePart, Look)> {
     let mut npz = NpzReader::open(path).context("cannot be read as an .npz file")?;
     let texts = sink::read_about(&mut npz)?;
     let number = |key: &str| text(&texts, key).and_then(|text| text.parse::<u64>().ok());
@@ -101,7 +101,7 @@ fn array(path: &Path) -> Result<(Part, Look)> {
     };
     let items = (0..count).map(item).collect();
     let look = Look { texts: own_texts(&texts), recipe, width, height, channels: channels as usize };
-    Ok((Part { path: path.to_owned(), is_array: true, items }, look))
+    Ok((MergePart { path: path.to_owned(), is_array: true, items }, look))
 }
 
 /// An array of `int64`, if it is there.
@@ -114,7 +114,7 @@ fn numbers(npz: &mut NpzReader, name: &str, count: usize) -> Result<Option<Vec<u
     Ok(Some(numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()))
 }
 
-impl Part {
+impl MergePart {
     pub fn first(&self) -> u64 {
         self.items.first().map_or(0, |item| item.index)
     }

@@ -15,13 +15,13 @@ use super::driver::{self, Batch, BatchArgs, Driver};
 use super::recipe::{Recipe, Run, file_name, parse_size, size_text};
 use super::sink::{Items, OutputArgs, Outputs, Sheet, Template, images_of};
 use super::{EngineArgs, Files, ModelArgs, counted, images, note};
-use plan::Plan;
 pub use range::Shard;
 use range::parse_shard;
+use samples::SamplePlan;
 use scores::Scores;
 
-mod plan;
 mod range;
+mod samples;
 mod scores;
 
 /// Draw images from a model
@@ -31,7 +31,7 @@ mod scores;
 /// batches, leave the first ones as they are (on a GPU, where rounding may differ, for the same --batch).
 #[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
-pub struct Args {
+pub struct SampleArgs {
     #[command(flatten)]
     model: ModelArgs,
 
@@ -79,7 +79,7 @@ pub struct Args {
 /// The file of all images where none is named, and the names of files for each.
 const DEFAULTS: [&str; 2] = ["samples.png", "{index:06}.png"];
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &SampleArgs) -> Result<()> {
     refuse_random_parts(args)?;
     let plan = plan(args, args.model.load()?)?;
     let series = plan.series();
@@ -156,7 +156,7 @@ fn bits_text(bits: f64) -> (String, String) {
 }
 
 /// A seed that every process makes up for itself does not make one run of their images.
-fn refuse_random_parts(args: &Args) -> Result<()> {
+fn refuse_random_parts(args: &SampleArgs) -> Result<()> {
     let Seed::Random = args.draw.seed else { return Ok(()) };
     ensure!(
         args.shard.is_none(),
@@ -192,7 +192,7 @@ pub fn draw_again(
         Picture::Grid => run,
     };
     let (shard, scale) = (run.shard, run.scale);
-    let plan = Plan::new(model, recipe, Run { scores: None, ..run }, shard)?;
+    let plan = SamplePlan::new(model, recipe, Run { scores: None, ..run }, shard)?;
     let mut series = plan.series();
     if let Picture::Image(index, _) = picture {
         series.indices.end = index + 1;
@@ -209,7 +209,7 @@ pub fn draw_again(
 }
 
 /// What a command asks for.
-fn plan(args: &Args, model: Model) -> Result<Plan> {
+fn plan(args: &SampleArgs, model: Model) -> Result<SamplePlan> {
     let classes = args.class.as_ref().map(|list| super::parse_classes(list, &model)).transpose()?;
     let (width, height) = args.size.unwrap_or(model.size());
     let recipe = Recipe {
@@ -237,21 +237,26 @@ fn plan(args: &Args, model: Model) -> Result<Plan> {
         scale: args.show.scale,
         ..Run::default()
     };
-    Plan::new(model, recipe, run, args.shard)
+    SamplePlan::new(model, recipe, run, args.shard)
 }
 
 /// What a command of an older version drew, and its model: `-m` and `--device` may be others.
-pub fn older(mut args: Args, model: Option<&Path>) -> Result<(Model, Recipe, Run)> {
+pub fn older(mut args: SampleArgs, model: Option<&Path>) -> Result<(Model, Recipe, Run)> {
     if let Some(model) = model {
         args.model.model = Some(model.to_owned());
     }
-    let Plan { model, recipe, run, .. } = plan(&args, args.model.load()?)?;
+    let SamplePlan { model, recipe, run, .. } = plan(&args, args.model.load()?)?;
     let batch = if let Some(Batch::Images(batch)) = args.batch.batch { Some(batch) } else { None };
     Ok((model, recipe, Run { device: args.engine.device, batch, ..run }))
 }
 
 /// Engines on the devices that are asked for, ready to draw `count` images together; and the run, with what it comes to.
-fn start(engine: &EngineArgs, batch: Option<Batch>, plan: &Plan, count: usize) -> Result<(Driver, Run)> {
+fn start(
+    engine: &EngineArgs,
+    batch: Option<Batch>,
+    plan: &SamplePlan,
+    count: usize,
+) -> Result<(Driver, Run)> {
     let (model, size) = (&plan.model, (plan.width, plan.height));
     let driver = match count {
         0 => Driver::default(),

@@ -24,9 +24,9 @@ const ABOUT: &str = "pixelcnn";
 const MOST_TEXT: u64 = 1 << 16;
 
 /// An array in the making, image by image.
-pub struct Array {
+pub struct ArraySink {
     path: PathBuf,
-    file: Kind,
+    file: ArrayFile,
     has_classes: bool,
     labels: Vec<u8>,
     nths: Vec<u8>,
@@ -40,12 +40,12 @@ pub struct Array {
 }
 
 #[allow(clippy::large_enum_variant, reason = "there is one")]
-enum Kind {
+enum ArrayFile {
     Npy(NewFile),
     Npz(NpzWriter<NewFile>),
 }
 
-impl Array {
+impl ArraySink {
     /// Begins the file, with all the room it will take.
     pub fn begin(path: &Path, kind: &str, series: &Series) -> Result<Self> {
         let count = series.count();
@@ -61,11 +61,11 @@ impl Array {
             file.reserve(bytes + 16 * count as u64 + MOST_TEXT)?;
             let mut npz = NpzWriter::new(file);
             npz.begin(IMAGES, numbers, &shape).with_context(cannot)?;
-            Kind::Npz(npz)
+            ArrayFile::Npz(npz)
         } else {
             file.reserve(bytes)?;
             npy::write_header(&mut file, numbers, &shape).with_context(cannot)?;
-            Kind::Npy(file)
+            ArrayFile::Npy(file)
         };
         Ok(Self {
             path: path.to_owned(),
@@ -109,8 +109,8 @@ impl Array {
         }
         let bytes = self.bytes(levels.iter().copied());
         let written = match &mut self.file {
-            Kind::Npy(file) => file.write_all(&bytes),
-            Kind::Npz(npz) => npz.write_all(&bytes),
+            ArrayFile::Npy(file) => file.write_all(&bytes),
+            ArrayFile::Npz(npz) => npz.write_all(&bytes),
         };
         written.with_context(|| format!("cannot write {}", self.path.display()))?;
         Ok(self.path.clone())
@@ -120,8 +120,8 @@ impl Array {
     pub fn finish(self, about: &Texts) -> Result<String> {
         let Self { path, file, labels, nths, has_classes, names, beside, .. } = self;
         let file = match file {
-            Kind::Npy(file) => file,
-            Kind::Npz(mut npz) => {
+            ArrayFile::Npy(file) => file,
+            ArrayFile::Npz(mut npz) => {
                 let mut about: serde_json::Map<_, _> =
                     about.iter().map(|(key, text)| (key.clone(), text.as_str().into())).collect();
                 if has_classes {

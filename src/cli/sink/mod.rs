@@ -11,7 +11,7 @@ use crate::output::grid::Grid;
 use crate::output::npy::Type;
 use crate::output::{self, png};
 
-pub use array::{Array, IMAGES, LABELS, NTHS, class_names, read_about};
+pub use array::{ArraySink, IMAGES, LABELS, NTHS, class_names, read_about};
 pub use folder::Folder;
 pub use outputs::{Items, NameArgs, OutputArgs, Outputs, images_of};
 pub use sheet::Sheet;
@@ -104,7 +104,7 @@ pub enum Sink {
     /// One picture; to stdout if it has no path.
     Sheet(Option<PathBuf>, Sheet),
     Each(Folder),
-    Array(Array),
+    Array(ArraySink),
 }
 
 impl Sink {
@@ -125,7 +125,7 @@ impl Sink {
             (Some(kind), _) => {
                 output::check(path, kind)?;
                 if kind != "png" {
-                    return Ok(Self::Array(Array::begin(path, kind, series)?));
+                    return Ok(Self::Array(ArraySink::begin(path, kind, series)?));
                 }
                 Some(path.to_owned())
             }

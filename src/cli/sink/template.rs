@@ -15,11 +15,11 @@ use super::Item;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     text: String,
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     /// With the least number of digits.
     Field(Field, usize),
@@ -44,7 +44,7 @@ impl Template {
             let end = rest.find(['{', '}']).unwrap_or(rest.len());
             let (plain, from) = rest.split_at(end);
             if !plain.is_empty() {
-                parts.push(Part::Text(plain.to_owned()));
+                parts.push(TemplatePart::Text(plain.to_owned()));
             }
             rest = from;
             if rest.is_empty() {
@@ -69,7 +69,7 @@ impl Template {
                 "completion" => Field::Completion,
                 _ => return Err(unknown()),
             };
-            parts.push(Part::Field(field, width.ok_or_else(unknown)?));
+            parts.push(TemplatePart::Field(field, width.ok_or_else(unknown)?));
             rest = after;
         }
         let is_png = Path::new(text).extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
@@ -88,23 +88,23 @@ impl Template {
         let mut name = String::new();
         for part in &self.parts {
             let (number, width) = match part {
-                Part::Text(text) => {
+                TemplatePart::Text(text) => {
                     name.push_str(text);
                     continue;
                 }
-                Part::Field(Field::Class, _) => {
+                TemplatePart::Field(Field::Class, _) => {
                     name.push_str(item.class.as_ref().map_or("", |(_, class)| class));
                     continue;
                 }
-                Part::Field(Field::Index, width) => (item.index, width),
-                Part::Field(Field::Nth, width) => (item.nth, width),
-                Part::Field(Field::ClassIndex, width) => {
+                TemplatePart::Field(Field::Index, width) => (item.index, width),
+                TemplatePart::Field(Field::Nth, width) => (item.nth, width),
+                TemplatePart::Field(Field::ClassIndex, width) => {
                     (item.class.as_ref().map_or(0, |(index, _)| *index as u64), width)
                 }
-                Part::Field(Field::Image, width) => {
+                TemplatePart::Field(Field::Image, width) => {
                     (item.completes.as_ref().map_or(0, |of| of.image as u64), width)
                 }
-                Part::Field(Field::Completion, width) => {
+                TemplatePart::Field(Field::Completion, width) => {
                     (item.completes.as_ref().map_or(0, |of| of.completion as u64), width)
                 }
             };
@@ -138,10 +138,12 @@ impl Template {
 
     /// Whether nothing varies but the numbers of image and completion, with more than digits between them.
     fn keeps_completions_apart(&self) -> bool {
-        let field = |part: &Part| if let Part::Field(field, _) = part { Some(*field) } else { None };
+        let field = |part: &TemplatePart| {
+            if let TemplatePart::Field(field, _) = part { Some(*field) } else { None }
+        };
         let is_between = |text: &str| text.contains(|c: char| !c.is_ascii_digit());
-        let is_pair = |parts: &[Part]| {
-            matches!(parts, [a, Part::Text(text), b] if is_between(text)
+        let is_pair = |parts: &[TemplatePart]| {
+            matches!(parts, [a, TemplatePart::Text(text), b] if is_between(text)
                 && field(a) == Some(Field::Image)
                 && field(b) == Some(Field::Completion))
         };
@@ -151,7 +153,8 @@ impl Template {
     /// Checks the names of all images: each stays in the folder, and no two are one file there.
     pub fn check(&self, folder: &Path, indices: Range<u64>, item: &dyn Fn(u64) -> Item) -> Result<()> {
         let template = &self.text;
-        let has = |field: Field| self.parts.iter().any(|p| matches!(p, Part::Field(f, _) if *f == field));
+        let has =
+            |field: Field| self.parts.iter().any(|p| matches!(p, TemplatePart::Field(f, _) if *f == field));
         if indices.is_empty() {
             return Ok(());
         }

@@ -22,7 +22,7 @@ pub fn address(node: &Node, row: isize, column: isize, batch: usize) -> usize {
 }
 
 /// A row of a node that values are stored in.
-pub struct Target<'a> {
+pub struct TargetRow<'a> {
     pub node: &'a Node,
     pub ring: &'a Buffer,
     /// Where the row begins in the ring.
@@ -38,9 +38,9 @@ pub struct Target<'a> {
 /// The epilogue of a layer on a row.
 pub struct Store<'a> {
     pub layer: &'a Layer,
-    pub target: Target<'a>,
+    pub target: TargetRow<'a>,
     /// The node that keeps the sums.
-    pub pre: Option<Target<'a>>,
+    pub pre: Option<TargetRow<'a>>,
     /// What is added to the result.
     pub residual: Option<Field<'a>>,
     pub batch: usize,
@@ -145,7 +145,7 @@ impl<'a> Store<'a> {
     }
 
     #[inline(always)]
-    fn spot(&self, target: &Target, column: usize, image: usize, channel: usize) -> Spot {
+    fn spot(&self, target: &TargetRow, column: usize, image: usize, channel: usize) -> Spot {
         let record = target.start + (column * self.batch + image) * target.node.record;
         Spot { record, column, image, channel: channel + self.channels.start }
     }
@@ -163,7 +163,7 @@ impl<'a> Store<'a> {
     /// # Safety
     /// As [`Self::store`].
     #[inline(never)]
-    unsafe fn store_apart(&self, target: &Target<'a>, value: &[f32], room: &mut [f32], spot: Spot) {
+    unsafe fn store_apart(&self, target: &TargetRow<'a>, value: &[f32], room: &mut [f32], spot: Spot) {
         // SAFETY: as promised by the caller.
         unsafe { self.store(target, value, room, spot) };
     }
@@ -173,7 +173,7 @@ impl<'a> Store<'a> {
     /// # Safety
     /// No other thread may access these channels of the pixel.
     #[inline(always)]
-    unsafe fn store(&self, target: &Target<'a>, value: &[f32], room: &mut [f32], spot: Spot) {
+    unsafe fn store(&self, target: &TargetRow<'a>, value: &[f32], room: &mut [f32], spot: Spot) {
         // First the value as it is, then each of what scales and shifts make of it.
         for next in 0..=target.modulations.len() {
             let modulation = next.checked_sub(1);
@@ -188,7 +188,7 @@ impl<'a> Store<'a> {
     }
 
     /// What a scale and a shift make of a value.
-    fn modulate(&self, target: &Target<'a>, m: usize, value: &[f32], to: &mut [f32], spot: Spot) {
+    fn modulate(&self, target: &TargetRow<'a>, m: usize, value: &[f32], to: &mut [f32], spot: Spot) {
         to.copy_from_slice(value);
         let numbers = |gathered: &'a Gathered| {
             // SAFETY: these numbers are written while a row begins, by one thread alone.
@@ -214,7 +214,7 @@ impl<'a> Store<'a> {
     /// # Safety
     /// No other thread may access these channels of the record.
     #[inline(always)]
-    unsafe fn forms(&self, target: &Target, value: &[f32], modulation: Option<usize>, spot: Spot) {
+    unsafe fn forms(&self, target: &TargetRow, value: &[f32], modulation: Option<usize>, spot: Spot) {
         let node = target.node;
         // SAFETY: as promised by the caller; the forms of a record do not overlap.
         let room =

@@ -73,21 +73,21 @@ pub fn trace(model: &Model, width: usize, height: usize, image: &[u16], class: O
 }
 
 /// An image as the network takes it, in [−1, 1].
-fn values(config: &Config, width: usize, height: usize, image: &[u16]) -> Array {
+fn values(config: &Config, width: usize, height: usize, image: &[u16]) -> FeatureMap {
     let data = image.iter().map(|&level| (f32::from(level) - 127.5) / 127.5).collect();
-    Array { height, width, channels: config.channels, data }
+    FeatureMap { height, width, channels: config.channels, data }
 }
 
 /// `[height, width, channels]`.
 #[derive(Clone)]
-struct Array {
+struct FeatureMap {
     height: usize,
     width: usize,
     channels: usize,
     data: Vec<f32>,
 }
 
-impl Array {
+impl FeatureMap {
     fn zeros(height: usize, width: usize, channels: usize) -> Self {
         Self { height, width, channels, data: vec![0.0; height * width * channels] }
     }
@@ -178,7 +178,7 @@ struct Network<'a> {
 }
 
 impl Network<'_> {
-    fn forward(&self, image: &Array) -> Array {
+    fn forward(&self, image: &FeatureMap) -> FeatureMap {
         use Stream::{Horizontal, Vertical};
         let config = self.config;
         let x = image.map_pixels(image.channels + 1, |x, y| {
@@ -233,7 +233,7 @@ impl Network<'_> {
     }
 
     /// `x` with what the class adds at a place, `[K, channels]` or `[K, H, W, channels]`, if it adds anything there.
-    fn add_class(&self, mut x: Array, place: &str) -> Array {
+    fn add_class(&self, mut x: FeatureMap, place: &str) -> FeatureMap {
         let tensor = self.model.tensors.get(&format!("{place}.class.weight"));
         let (Some(class), Some(tensor)) = (self.class, tensor) else { return x };
         let of_class = tensor.data.chunks(tensor.data.len() / tensor.shape[0]).nth(class);
@@ -244,7 +244,7 @@ impl Network<'_> {
     }
 
     /// Adds a value to the trace.
-    fn keep(&self, name: &str, value: Array) -> Array {
+    fn keep(&self, name: &str, value: FeatureMap) -> FeatureMap {
         if let Some(trace) = &self.trace {
             trace.borrow_mut().push((name.to_owned(), value.data.clone()));
         }
@@ -252,7 +252,7 @@ impl Network<'_> {
     }
 
     /// Replaces the value that was added to the trace last.
-    fn keep_again(&self, value: Array) -> Array {
+    fn keep_again(&self, value: FeatureMap) -> FeatureMap {
         if let Some(trace) = &self.trace {
             trace.borrow_mut().last_mut().expect("it has values").1.clone_from(&value.data);
         }
@@ -263,7 +263,14 @@ impl Network<'_> {
         [Stream::Vertical, Stream::Horizontal].map(|s| format!("{pass}.{level}.stride.{}", s.name()))
     }
 
-    fn block(&self, place: &str, stream: Stream, i: usize, x: &Array, aux: Option<&Array>) -> Array {
+    fn block(
+        &self,
+        place: &str,
+        stream: Stream,
+        i: usize,
+        x: &FeatureMap,
+        aux: Option<&FeatureMap>,
+    ) -> FeatureMap {
         let dilation = self.config.dilations[i];
         let place = format!("{place}.{}", stream.name());
         let pad = [dilation; 2];
@@ -284,7 +291,7 @@ impl Network<'_> {
         self.keep(&name, gate.add(x))
     }
 
-    fn phi(&self, x: &Array) -> Array {
+    fn phi(&self, x: &FeatureMap) -> FeatureMap {
         let n = x.channels;
         match self.config.nonlinearity {
             Nonlinearity::ConcatElu => x.map_pixels(2 * n, |x, y| {
@@ -302,16 +309,16 @@ impl Network<'_> {
     /// A convolution with zero padding at the top and at the left (and as much as is needed on the right).
     fn conv(
         &self,
-        x: &Array,
+        x: &FeatureMap,
         name: &str,
         [top, left]: [usize; 2],
         stride: usize,
         dilation: usize,
-    ) -> Array {
+    ) -> FeatureMap {
         let weight = &self.model.tensors[&format!("{name}.weight")];
         let bias = &self.model.tensors[&format!("{name}.bias")].data;
         let [kh, kw, inputs, outputs] = weight.shape[..] else { panic!("{name}: not a convolution") };
-        let mut out = Array::zeros(x.height / stride, x.width / stride, outputs);
+        let mut out = FeatureMap::zeros(x.height / stride, x.width / stride, outputs);
         for row in 0..out.height {
             for column in 0..out.width {
                 let y = out.at_mut(row, column);
@@ -331,11 +338,11 @@ impl Network<'_> {
     }
 
     /// A transposed convolution with stride 2 as a scatter, cropped by `crop` columns on the left.
-    fn transposed(&self, x: &Array, name: &str, crop: usize) -> Array {
+    fn transposed(&self, x: &FeatureMap, name: &str, crop: usize) -> FeatureMap {
         let weight = &self.model.tensors[&format!("{name}.weight")];
         let bias = &self.model.tensors[&format!("{name}.bias")].data;
         let [_, kw, inputs, outputs] = weight.shape[..] else { panic!("{name}: not a convolution") };
-        let mut out = Array::zeros(2 * x.height, 2 * x.width, outputs);
+        let mut out = FeatureMap::zeros(2 * x.height, 2 * x.width, outputs);
         out.data.chunks_mut(outputs).for_each(|y| y.copy_from_slice(bias));
         for row in 0..x.height {
             for column in 0..x.width {
@@ -353,7 +360,7 @@ impl Network<'_> {
     }
 
     /// A 1×1 product.
-    fn nin(&self, x: &Array, name: &str) -> Array {
+    fn nin(&self, x: &FeatureMap, name: &str) -> FeatureMap {
         let weight = &self.model.tensors[&format!("{name}.weight")];
         let bias = &self.model.tensors[&format!("{name}.bias")].data;
         x.map_pixels(bias.len(), |x, y| {

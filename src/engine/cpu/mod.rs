@@ -12,8 +12,8 @@ mod memory;
 mod packing;
 pub mod peak;
 mod session;
-mod state;
 mod team;
+mod view;
 
 pub use session::Session;
 
@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::mpsc;
 use std::thread;
 
-use super::cost::Device;
+use super::cost::PlannedFor;
 use super::{
     Counts, Engine, EngineError, Lane, Method, Outcome, Request, Room, Shape, Trace, largest, mebibytes,
     trace_row,
@@ -32,8 +32,8 @@ use crate::model::Model;
 use crate::sampling::random::Noise;
 use memory::Memory;
 use packing::Packing;
-use state::{Pixel, Scratch, State};
 use team::Team;
+use view::{CacheView, Pixel, Scratch};
 
 /// Above this many images a thread, larger batches no longer help.
 const IMAGES_PER_THREAD: usize = 64;
@@ -170,7 +170,7 @@ fn compute_in_team(
         let _member = team.member();
         let scratch = Scratch::new(packing);
         // SAFETY: the team's threads have the memory to themselves, and each does what the request says, as `compute` does.
-        let mut state = unsafe { State::new(packing, memory, team, member, scratch) };
+        let mut state = unsafe { CacheView::new(packing, memory, team, member, scratch) };
         compute(&mut state, request, images, report)
     };
     let ended = thread::scope(|scope| {
@@ -199,12 +199,12 @@ fn compute_in_team(
 /// # Errors
 /// Those of the first thread; none, for the others, if it had any.
 fn compute<'a>(
-    state: &mut State,
+    state: &mut CacheView,
     request: &Request,
     mut images: Option<Images<'a>>,
     report: &dyn Fn(),
 ) -> Result<(), Option<EngineError>> {
-    let mut first = |state: &mut State, turn: Turn<'a>, row, columns, step| {
+    let mut first = |state: &mut CacheView, turn: Turn<'a>, row, columns, step| {
         state.try_alone(|state| match &mut images {
             Some(images) => turn(images, state, row, columns, step),
             None => Ok(()),
@@ -215,7 +215,7 @@ fn compute<'a>(
     if request.method() == Method::Naive {
         let steps = shape.head.steps();
         for (pixel, step) in (0..last).flat_map(|pixel| (0..steps).map(move |step| (pixel, step))) {
-            state.alone(State::restart);
+            state.alone(CacheView::restart);
             for row in 0..height {
                 state.begin_row(row);
                 first(state, Images::show, row, 0..width, None)?;
@@ -268,7 +268,7 @@ fn compute<'a>(
 
 /// What the first thread of a team does with its images, for some columns of a row, in one step of a pixel or in all.
 type Turn<'a> =
-    fn(&mut Images<'a>, &mut State, usize, Range<usize>, Option<usize>) -> Result<(), EngineError>;
+    fn(&mut Images<'a>, &mut CacheView, usize, Range<usize>, Option<usize>) -> Result<(), EngineError>;
 
 /// Some images of a request, and where their results go.
 struct Images<'a> {
@@ -335,7 +335,7 @@ impl<'a> Images<'a> {
     }
 
     /// Shows the network a pixel, up to channel `known`: as it is given, or as it has been drawn.
-    fn show_pixel(&self, state: &mut State, image: usize, [row, column]: [usize; 2], known: usize) {
+    fn show_pixel(&self, state: &mut CacheView, image: usize, [row, column]: [usize; 2], known: usize) {
         let (shape, at) = (self.request.shape(), self.place(image, row, column));
         let channels = shape.head.channels();
         let here = at * channels..at * channels + known;
@@ -351,7 +351,7 @@ impl<'a> Images<'a> {
     #[allow(clippy::unnecessary_wraps, reason = "a turn may fail")]
     fn show(
         &mut self,
-        state: &mut State,
+        state: &mut CacheView,
         row: usize,
         columns: Range<usize>,
         _: Option<usize>,
@@ -366,7 +366,7 @@ impl<'a> Images<'a> {
     /// Takes what the network gave for some pixels of a row, and gives them their levels.
     fn take(
         &mut self,
-        state: &mut State,
+        state: &mut CacheView,
         row: usize,
         columns: Range<usize>,
         step: Option<usize>,
@@ -382,7 +382,7 @@ impl<'a> Images<'a> {
     /// Takes what the network gave for a step of a pixel, and gives its channels their levels.
     fn take_step(
         &mut self,
-        state: &mut State,
+        state: &mut CacheView,
         row: usize,
         column: usize,
         step: usize,
@@ -431,7 +431,7 @@ impl<'a> Images<'a> {
     /// Adds what a row of the request's first image gave to the trace.
     fn trace(
         &mut self,
-        state: &mut State,
+        state: &mut CacheView,
         row: usize,
         _: Range<usize>,
         _: Option<usize>,
@@ -488,8 +488,8 @@ impl Engine for CpuEngine {
         Ok(outcome)
     }
 
-    fn device(&self) -> Device {
-        Device::Cpu
+    fn device(&self) -> PlannedFor {
+        PlannedFor::Cpu
     }
 
     fn counts(&self) -> Counts {

@@ -2,8 +2,8 @@
 
 use super::memory::Memory;
 use super::packing::Packing;
-use super::state::{Pixel, Scratch, State};
 use super::team::Team;
+use super::view::{CacheView, Pixel, Scratch};
 use crate::engine::{EngineError, RequestError, Shape};
 use crate::model::Model;
 
@@ -137,10 +137,10 @@ impl Session {
     }
 
     /// Runs `turn` on the caches.
-    fn with<R>(&mut self, turn: impl FnOnce(&mut State) -> R) -> R {
+    fn with<R>(&mut self, turn: impl FnOnce(&mut CacheView) -> R) -> R {
         let scratch = std::mem::take(&mut self.scratch);
         // SAFETY: the memory is this session's own, and its team has one thread.
-        let mut state = unsafe { State::new(&self.packing, &self.memory, &self.team, 0, scratch) };
+        let mut state = unsafe { CacheView::new(&self.packing, &self.memory, &self.team, 0, scratch) };
         let result = turn(&mut state);
         self.scratch = state.take_scratch();
         result

@@ -8,12 +8,12 @@ use etcetera::BaseStrategy;
 use wgpu::{Backends, Instance, InstanceDescriptor};
 
 use super::LARGEST_HELPFUL_BATCH;
-use super::dispatch::Target;
+use super::dispatch::DeviceFacts;
 use super::plan::Plan;
 use super::speed::{CPU_RATE, Speed};
 use super::support::reason_against;
 use crate::engine::Method;
-use crate::engine::cost::{Device, predicted};
+use crate::engine::cost::{PlannedFor, predicted};
 use crate::graph::Network;
 use crate::model::Model;
 
@@ -200,14 +200,14 @@ impl Workload<'_> {
     }
 
     fn seconds_on_cpu(&self) -> f64 {
-        let cost = predicted(self.network, Method::Cached, self.images, self.pixels(), Device::Cpu);
+        let cost = predicted(self.network, Method::Cached, self.images, self.pixels(), PlannedFor::Cpu);
         cost.macs as f64 / (CPU_RATE * self.threads as f64)
     }
 
     fn seconds_on_gpu(&self, speed: Speed) -> f64 {
         // As many batches as the largest that helps takes.
         let batches = self.images.div_ceil(LARGEST_HELPFUL_BATCH).max(1);
-        let target = Target { speed, buffer: u64::MAX, ..Target::SMALLEST };
+        let target = DeviceFacts { speed, buffer: u64::MAX, ..DeviceFacts::SMALLEST };
         let plan = Plan::new(self.network, self.images.div_ceil(batches), target);
         speed.start + batches as f64 * plan.seconds(self.pixels(), speed)
     }

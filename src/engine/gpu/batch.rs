@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::device::{Device, Part};
+use super::device::{BufferPart, OpenDevice};
 use super::dispatch::{Dispatch, Operation};
 use super::layout::{JobUniform, LayerUniform, RingUniform, TapUniform, TargetUniform, bind};
 use super::plan::{ByDispatch, Id, Plan, offset};
@@ -12,10 +12,10 @@ use super::units::{QUAD, Region, quads};
 use super::weights::Weights;
 use super::{EngineError, Gpu, Request};
 use crate::engine::Method;
-use crate::engine::plan;
+use crate::engine::work::Terms;
 use crate::graph::IMAGE;
 use crate::graph::network::padded;
-use crate::head::Kind;
+use crate::head::HeadKind;
 
 /// What pixels are before they are drawn; no level.
 const UNTOUCHED: f32 = -512.0;
@@ -24,7 +24,7 @@ const UNTOUCHED: f32 = -512.0;
 pub type Step = (Id, usize, usize);
 
 /// A dispatch, the same at every step.
-struct Work {
+struct BoundDispatch {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 2],
@@ -41,7 +41,7 @@ pub struct Batch {
     health: wgpu::Buffer,
     job: wgpu::Buffer,
     /// The plan's dispatches, those that have been asked for.
-    works: ByDispatch<Option<Work>>,
+    works: ByDispatch<Option<BoundDispatch>>,
 }
 
 impl Batch {
@@ -49,7 +49,7 @@ impl Batch {
     ///
     /// # Errors
     /// What the device reports.
-    pub fn new(device: &Device, plan: Plan) -> Result<Option<Self>, EngineError> {
+    pub fn new(device: &OpenDevice, plan: Plan) -> Result<Option<Self>, EngineError> {
         use wgpu::BufferUsages as Usages;
         device.if_there_is_memory(|| {
             let storage = Usages::STORAGE | Usages::COPY_DST | Usages::COPY_SRC;
@@ -81,7 +81,7 @@ impl Batch {
         let is_missing = |id: Id, dispatch: &Dispatch| {
             let is_needed = match dispatch.operation {
                 Operation::Conv { whole_row: false, .. } => !self.plan.has_chain(),
-                Operation::Conv { part: plan::Part::Late, .. } | Operation::ShowRow => for_known_rows,
+                Operation::Conv { terms: Terms::Late, .. } | Operation::ShowRow => for_known_rows,
                 Operation::Conv { .. } | Operation::Chain { .. } => true,
                 Operation::Sample => !self.plan.has_chain() || for_known_rows,
                 Operation::Likelihood => request.want().likelihood,
@@ -100,7 +100,7 @@ impl Batch {
         gpu.device.check()
     }
 
-    fn work(&self, gpu: &Gpu, dispatch: &Dispatch) -> Result<Work, EngineError> {
+    fn work(&self, gpu: &Gpu, dispatch: &Dispatch) -> Result<BoundDispatch, EngineError> {
         let pipelines = gpu.pipelines.borrow();
         let (layout, pipeline) = pipelines.get(&dispatch.variant);
         let filled = |contents: &[LayerUniform], usage| {
@@ -134,7 +134,7 @@ impl Batch {
         buffers.extend(self.arenas.iter().chain(layers));
         let label = format!("pixelcnn {:?}", dispatch.operation);
         let bindings = bind(&gpu.device.handle, layout, &label, &buffers);
-        Ok(Work { pipeline: pipeline.clone(), bindings, workgroups: dispatch.workgroups })
+        Ok(BoundDispatch { pipeline: pipeline.clone(), bindings, workgroups: dispatch.workgroups })
     }
 
     fn target(&self, gpu: &Gpu, node: usize) -> TargetUniform {
@@ -154,12 +154,12 @@ impl Batch {
 
     /// What a dispatch's layer is; its matrix begins `start` quads into the weights.
     fn layer_uniform(&self, gpu: &Gpu, dispatch: &Dispatch, start: usize) -> LayerUniform {
-        let Operation::Conv { layer: l, part, whole_row, epilogue, .. } = dispatch.operation else {
+        let Operation::Conv { layer: l, terms, whole_row, epilogue, .. } = dispatch.operation else {
             unreachable!("only convolutions are layers")
         };
         let (network, layer) = (&gpu.network, &gpu.network.layers[l]);
         let mut taps = [TapUniform::zeroed(); MAX_TAPS];
-        for (uniform, tap) in taps.iter_mut().zip(part.taps(layer)) {
+        for (uniform, tap) in taps.iter_mut().zip(terms.taps(layer)) {
             let source = self.ring(gpu, tap.source, offset(network, tap.source, tap.form));
             *uniform = TapUniform::new(tap, source);
         }
@@ -173,8 +173,8 @@ impl Batch {
             target_node: self.target(gpu, layer.target),
             residual: self.ring(gpu, residual, form),
             addition: gpu.weights.of_layers[l],
-            tap_count: part.taps(layer).len() as u32,
-            weights: start as u32 + part.first_input(layer) as u32 * outputs,
+            tap_count: terms.taps(layer).len() as u32,
+            weights: start as u32 + terms.first_input(layer) as u32 * outputs,
             width: quads(padded(layer.channels)),
             positions: (columns * self.size()) as u32,
             batch: self.size() as u32,
@@ -186,7 +186,7 @@ impl Batch {
             context_of_image: outputs,
             halves: layer.halves as u32,
             epilogue: epilogue.number(),
-            has_context: part.begins_with_context(layer).into(),
+            has_context: terms.begins_with_context(layer).into(),
             row_bits: dispatch.run_every as u32 - 1,
             row_like: dispatch.first_row as u32,
             // Past the first column, a pixel has run the input layer for its next.
@@ -207,7 +207,7 @@ impl Batch {
     /// What the device reports.
     pub fn begin(&self, gpu: &Gpu, request: &Request) -> Result<(), EngineError> {
         let (network, shape) = (&gpu.network, request.shape());
-        let Kind::LogisticMixture { mixtures } = shape.head.kind() else {
+        let HeadKind::LogisticMixture { mixtures } = shape.head.kind() else {
             unreachable!("checked when the engine was made")
         };
         let (channels, draw) = (shape.head.channels(), request.draw());
@@ -286,14 +286,14 @@ impl Batch {
     }
 
     /// A region, to be fetched.
-    pub fn part(&self, region: Region) -> Part<'_> {
-        Part { buffer: &self.arenas[region.arena], start: region.start, quads: region.length }
+    pub fn part(&self, region: Region) -> BufferPart<'_> {
+        BufferPart { buffer: &self.arenas[region.arena], start: region.start, quads: region.length }
     }
 
     /// How many dispatches have run since [`Self::begin`], and then for each image, whether it has had a value that is
     /// not finite: 32-bit numbers, in the second case other than 0.
-    pub fn health(&self) -> Part<'_> {
-        Part { buffer: &self.health, start: 0, quads: health_quads(self.size()) }
+    pub fn health(&self) -> BufferPart<'_> {
+        BufferPart { buffer: &self.health, start: 0, quads: health_quads(self.size()) }
     }
 
     /// Changes how many workgroups a dispatch has, if it has been asked for, and tells how many it had.

@@ -22,7 +22,7 @@ const MOST_STAGED: u64 = 16 << 20;
 const TURNS_OF_LLVMPIPE: u64 = 65_535;
 
 /// An open device that remembers its first error.
-pub struct Device {
+pub struct OpenDevice {
     /// The adapter's name.
     pub name: String,
     /// The device itself.
@@ -33,7 +33,7 @@ pub struct Device {
     pub reduction: Reduction,
     /// How fast it is taken to be.
     pub speed: Speed,
-    /// See [`Target`](super::dispatch::Target::turns).
+    /// See [`DeviceFacts`](super::dispatch::DeviceFacts::turns).
     pub turns: u64,
     /// How long it may take for a submission.
     pub patience: Duration,
@@ -47,7 +47,7 @@ pub struct Device {
 
 /// A part of a buffer, in quads.
 #[derive(Clone, Copy)]
-pub struct Part<'a> {
+pub struct BufferPart<'a> {
     /// The buffer.
     pub buffer: &'a wgpu::Buffer,
     /// Where it begins.
@@ -81,7 +81,7 @@ fn remember(failure: &Failure, what: String) {
     lock(failure).get_or_insert(what);
 }
 
-impl Device {
+impl OpenDevice {
     /// Opens a device on an adapter.
     ///
     /// # Errors
@@ -252,7 +252,7 @@ impl Device {
 
     /// Encodes copies of parts of buffers to where the host can read them. What is encoded and submitted later does not
     /// disturb them.
-    pub fn fetch(&self, encoder: &mut wgpu::CommandEncoder, parts: &[Part]) -> Fetch {
+    pub fn fetch(&self, encoder: &mut wgpu::CommandEncoder, parts: &[BufferPart]) -> Fetch {
         let lengths: Vec<_> = parts.iter().map(|part| QUAD * part.quads as u64).collect();
         let size = lengths.iter().sum();
         let free = self.staging.borrow_mut().pop().filter(|staging| staging.size() >= size);

@@ -2,12 +2,12 @@
 
 use super::shaders::{Epilogue, Kernel, Reduction, Shape, Variant};
 use super::speed::Speed;
-use crate::engine::plan::Part;
+use crate::engine::work::Terms;
 use crate::model::Precision;
 
 /// What a plan must know of a device and of how it is used.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct DeviceFacts {
     /// Bytes of the largest buffer.
     pub buffer: u64,
     /// How many arenas there can be.
@@ -28,7 +28,7 @@ pub struct Target {
     pub coherent: bool,
 }
 
-impl Target {
+impl DeviceFacts {
     /// What every WebGPU device promises, with coherent buffers, which WebGPU lacks and all interfaces have.
     pub const SMALLEST: Self = Self {
         buffer: 128 << 20,
@@ -51,7 +51,7 @@ pub enum Operation {
         /// Index of the layer.
         layer: usize,
         /// Which terms.
-        part: Part,
+        terms: Terms,
         /// Whether it is for a whole row.
         whole_row: bool,
         /// How it is shared out.

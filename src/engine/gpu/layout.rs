@@ -95,8 +95,8 @@ impl TableUniform {
 }
 
 shared! {
-    /// `Target` in `shaders/shared/target.wgsl`.
-    pub struct TargetUniform = Target {
+    /// `DeviceFacts` in `shaders/shared/target.wgsl`.
+    pub struct TargetUniform = DeviceFacts {
         ring: RingUniform,
         raw: u32,
         phi: u32,

@@ -34,8 +34,8 @@ use crate::graph::Network;
 use crate::model::Model;
 use adapter::Adapter;
 use batch::Batch;
-use device::Device;
-use dispatch::Target;
+use device::OpenDevice;
+use dispatch::DeviceFacts;
 use pipeline_cache::PipelineCache;
 use pipelines::Pipelines;
 use plan::Plan;
@@ -111,9 +111,9 @@ pub struct GpuEngine {
 /// A device with what does not depend on the batch.
 struct Gpu {
     network: Network,
-    device: Device,
+    device: OpenDevice,
     weights: Weights,
-    target: Target,
+    target: DeviceFacts,
     pipelines: RefCell<Pipelines>,
 }
 
@@ -141,10 +141,10 @@ impl GpuEngine {
         if let Some(reason) = support::reason_against(&network) {
             return Err(EngineError::NotOnGpu(reason));
         }
-        let device = Device::open(adapter, options)?;
+        let device = OpenDevice::open(adapter, options)?;
         let limits = device.handle.limits();
         let buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let target = Target {
+        let target = DeviceFacts {
             buffer: options.buffer.map_or(buffer, |bytes| bytes.min(buffer)),
             arenas: limits.max_storage_buffers_per_shader_stage as usize - units::OTHER_BUFFERS,
             workgroups: limits.max_compute_workgroups_per_dimension,
@@ -238,7 +238,7 @@ impl Engine for GpuEngine {
         let plan = self.plan(wanted);
         if !plan.fits(self.gpu.target) {
             let largest = self.largest(wanted - 1);
-            let Target { buffer, arenas, workgroups, .. } = self.gpu.target;
+            let DeviceFacts { buffer, arenas, workgroups, .. } = self.gpu.target;
             let (name, buffer) = (&self.gpu.device.name, mebibytes(buffer));
             let limit = format!("{name} allows {arenas} buffers of {buffer} and {workgroups} workgroups");
             return Err(self.too_large(wanted, limit, largest));
@@ -277,8 +277,8 @@ impl Engine for GpuEngine {
         Run::new(gpu, batch, request, counts, pace)?.run(watch)
     }
 
-    fn device(&self) -> cost::Device {
-        cost::Device::Gpu(self.gpu.target)
+    fn device(&self) -> cost::PlannedFor {
+        cost::PlannedFor::Gpu(self.gpu.target)
     }
 
     fn counts(&self) -> Counts {
@@ -431,7 +431,7 @@ mod tests {
             (images, engine.batch.unwrap().plan.memory.arenas.len())
         };
         let (expected, one) = draw(None);
-        let needed = Plan::new(&model.network(8, 4), 5, Target::SMALLEST).memory.bytes();
+        let needed = Plan::new(&model.network(8, 4), 5, DeviceFacts::SMALLEST).memory.bytes();
         let (images, several) = draw(Some(needed / 3 + 4096));
         assert_eq!((one, several > 1), (1, true), "{several} arenas");
         assert_eq!(images, expected);
@@ -476,7 +476,7 @@ mod tests {
     fn what_does_not_fit_into_all_buffers_is_refused() {
         let adapter = test_adapter();
         let model = Model::synthetic(Config { width: 8, height: 4, ..Config::published(8, 1) }, 3);
-        let needed = Plan::new(&model.network(8, 4), 1, Target::SMALLEST).memory.bytes();
+        let needed = Plan::new(&model.network(8, 4), 1, DeviceFacts::SMALLEST).memory.bytes();
         let options = Options { buffer: Some(2 * needed), ..Options::default() };
         let mut engine = GpuEngine::with_options(&model, 8, 4, &adapter, options).unwrap();
         let most = 2 * engine.gpu.target.arenas;

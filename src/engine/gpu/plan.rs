@@ -5,13 +5,13 @@
 
 use std::ops::{Index, IndexMut, Range};
 
-use super::dispatch::{Dispatch, Operation, Target};
+use super::dispatch::{DeviceFacts, Dispatch, Operation};
 use super::memory::Memory;
 use super::planner::Planner;
 use super::speed::Speed;
 use super::support::pixel_input;
 use super::units::{QUAD, quads};
-use crate::engine::plan::{Part, part_of_row};
+use crate::engine::work::{Terms, terms_of_row};
 use crate::engine::{Counts, Method};
 use crate::graph::Network;
 
@@ -80,18 +80,18 @@ pub struct Plan {
 
 impl Plan {
     /// Plans batches of `batch` images.
-    pub fn new(network: &Network, batch: usize, target: Target) -> Self {
+    pub fn new(network: &Network, batch: usize, target: DeviceFacts) -> Self {
         let memory = Memory::new(network, batch, target.buffer);
         let planner = Planner { network, batch, target, arenas: memory.arenas.len() as u32 };
         let (mut rows, mut pixels, mut whole_rows) = (Vec::new(), Vec::new(), Vec::new());
         for (l, layer) in network.layers.iter().enumerate() {
-            rows.extend(part_of_row(layer).map(|part| planner.conv(l, part, true)));
+            rows.extend(terms_of_row(layer).map(|terms| planner.conv(l, terms, true)));
             if !layer.is_row_work() {
-                whole_rows.push(planner.conv(l, Part::Late, true));
+                whole_rows.push(planner.conv(l, Terms::Late, true));
                 // The output layer of a pixel is a part of the sampling kernel.
                 pixels.push(match layer.target == network.head_node {
                     true => planner.sample(),
-                    false => planner.conv(l, Part::Late, false),
+                    false => planner.conv(l, Terms::Late, false),
                 });
             }
         }
@@ -124,14 +124,14 @@ impl Plan {
     }
 
     /// Whether some batch of a network has a chain.
-    pub fn may_have_chain(network: &Network, target: Target) -> bool {
+    pub fn may_have_chain(network: &Network, target: DeviceFacts) -> bool {
         // Where there is an image for every workgroup, a chain leaves none idle.
-        let target = Target { buffer: u64::MAX, ..target };
+        let target = DeviceFacts { buffer: u64::MAX, ..target };
         Self::new(network, target.speed.workgroups as usize, target).has_chain()
     }
 
     /// Whether a device can run it.
-    pub fn fits(&self, target: Target) -> bool {
+    pub fn fits(&self, target: DeviceFacts) -> bool {
         let mut groups = self.all().flat_map(|(_, dispatch)| dispatch.workgroups);
         self.memory.arenas.len() <= target.arenas
             && self.memory.arenas.iter().all(|&quads| QUAD * quads as u64 <= target.buffer)
@@ -182,7 +182,7 @@ impl Plan {
 
     /// Whether it is the layer that a pixel runs for its next.
     pub fn is_input(&self, dispatch: &Dispatch) -> bool {
-        matches!(dispatch.operation, Operation::Conv { layer, part: Part::Late, .. } if layer == self.input)
+        matches!(dispatch.operation, Operation::Conv { layer, terms: Terms::Late, .. } if layer == self.input)
     }
 
     /// Whether a chain does what pixels take.
@@ -290,9 +290,9 @@ mod tests {
     use crate::model::Config;
 
     /// Layer by layer, and as a chain.
-    const TARGETS: [Target; 2] = [
-        Target { chain: Some(false), ..Target::SMALLEST },
-        Target { chain: Some(true), ..Target::SMALLEST },
+    const TARGETS: [DeviceFacts; 2] = [
+        DeviceFacts { chain: Some(false), ..DeviceFacts::SMALLEST },
+        DeviceFacts { chain: Some(true), ..DeviceFacts::SMALLEST },
     ];
 
     fn network(config: &Config) -> Network {
@@ -331,10 +331,10 @@ mod tests {
         let network = small();
         // Little buffers: several arenas.
         for buffer in [1 << 30, 1 << 18] {
-            let plan = Plan::new(&network, 5, Target { buffer, ..Target::SMALLEST });
+            let plan = Plan::new(&network, 5, DeviceFacts { buffer, ..DeviceFacts::SMALLEST });
             let memory = &plan.memory;
             assert_eq!(
-                plan.fits(Target { buffer, ..Target::SMALLEST }),
+                plan.fits(DeviceFacts { buffer, ..DeviceFacts::SMALLEST }),
                 memory.arenas.len() <= MOST_ARENAS
             );
             assert_eq!(memory.arenas.len() > 1, buffer < 1 << 20, "{:?}", memory.arenas);
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn grids_have_limits() {
         let network = network(&Config { width: 8196, height: 4, ..Config::published(4, 1) });
-        let target = Target { buffer: u64::MAX, ..Target::SMALLEST };
+        let target = DeviceFacts { buffer: u64::MAX, ..DeviceFacts::SMALLEST };
         assert!(Plan::new(&network, 255, target).fits(target));
         assert!(!Plan::new(&network, 256, target).fits(target));
     }
@@ -394,10 +394,10 @@ mod tests {
             assert!(part.writes.iter().all(|place| chain.writes.contains(place)));
         }
         // Large batches take a row in parts, and a device without a binding to spare takes none.
-        let target = Target { buffer: 1 << 40, ..TARGETS[1] };
+        let target = DeviceFacts { buffer: 1 << 40, ..TARGETS[1] };
         let large = Plan::new(&network, 100_000, target);
         assert_eq!((large.has_chain(), large.span), (true, 1));
-        assert!(!Plan::new(&network, 3, Target { arenas: 1, ..TARGETS[1] }).has_chain());
+        assert!(!Plan::new(&network, 3, DeviceFacts { arenas: 1, ..TARGETS[1] }).has_chain());
     }
 
     /// Where a driver ends loops after some turns, a chain does fewer pixels at once, or there is none.
@@ -405,7 +405,7 @@ mod tests {
     fn chains_are_short_where_loops_are() {
         let network = network(&Config { channels: 1, width: 108, height: 8, ..Config::published(32, 2) });
         let span = |turns| {
-            let plan = Plan::new(&network, 1, Target { turns, speed: Speed::SOFTWARE, ..TARGETS[1] });
+            let plan = Plan::new(&network, 1, DeviceFacts { turns, speed: Speed::SOFTWARE, ..TARGETS[1] });
             plan.has_chain().then_some(plan.span)
         };
         assert_eq!(span(u64::MAX), Some(108));
@@ -420,7 +420,7 @@ mod tests {
         let speed = Speed::DISCRETE;
         let network = network(&Config::published(16, 1));
         let seconds = |batch, speed| {
-            let target = Target { buffer: 1 << 34, ..TARGETS[1] };
+            let target = DeviceFacts { buffer: 1 << 34, ..TARGETS[1] };
             Plan::new(&network, batch, target).seconds(32 * 32, speed)
         };
         // Twice as many images are as soon done, until all processors have some; rows take a little longer.
@@ -443,7 +443,7 @@ mod tests {
             (Config::published(16, 1), true),
         ] {
             for (batch, speed) in [1, 16, 256].into_iter().flat_map(|batch| speeds.map(|s| (batch, s))) {
-                let target = Target { buffer: 1 << 34, speed, ..Target::SMALLEST };
+                let target = DeviceFacts { buffer: 1 << 34, speed, ..DeviceFacts::SMALLEST };
                 let plan = Plan::new(&network(&config), batch, target);
                 assert_eq!(plan.has_chain(), expected, "{}, batch {batch}, {speed:?}", config.filters);
             }
@@ -459,15 +459,15 @@ mod tests {
             Config::published(64, 2),
             Config { channels: 1, width: 28, height: 28, ..Config::published(32, 2) },
         ];
-        let target = Target { buffer: 1 << 34, chain: Some(false), ..Target::SMALLEST };
+        let target = DeviceFacts { buffer: 1 << 34, chain: Some(false), ..DeviceFacts::SMALLEST };
         let is_enough = |config: &Config, speed| {
             let network = network(config);
             (1..=256).all(|batch| {
-                let plan = Plan::new(&network, batch, Target { speed, ..target });
+                let plan = Plan::new(&network, batch, DeviceFacts { speed, ..target });
                 let short = plan.chained().any(|dispatch| {
-                    let Operation::Conv { layer, part, .. } = dispatch.operation else { return false };
+                    let Operation::Conv { layer, terms, .. } = dispatch.operation else { return false };
                     let (layer, [x, y]) = (&network.layers[layer], dispatch.workgroups);
-                    let inputs = depth(part.taps(layer));
+                    let inputs = depth(terms.taps(layer));
                     let most = quads(layer.outputs() / layer.halves).div_ceil(2) * batch as u32;
                     inputs > 128 && x * y < most.min(128)
                 });

@@ -1,16 +1,16 @@
 //! Makes the dispatches of a plan.
 
 use super::choice::choose;
-use super::dispatch::{Dispatch, Operation, Place, Target};
+use super::dispatch::{DeviceFacts, Dispatch, Operation, Place};
 use super::shaders::{Epilogue, Kernel, THREADS, Team, Variant};
 use super::speed::{LEAST_RATE, SUBMISSION};
 use super::support::{output, phi, pixel_input};
 use super::turns::Turns;
 use super::units::quads;
-use crate::engine::plan::Part;
+use crate::engine::work::Terms;
 use crate::graph::network::padded;
 use crate::graph::{IMAGE, Network};
-use crate::head::Kind;
+use crate::head::HeadKind;
 
 /// What dispatches are made from.
 pub struct Planner<'a> {
@@ -19,7 +19,7 @@ pub struct Planner<'a> {
     /// Images.
     pub batch: usize,
     /// The device.
-    pub target: Target,
+    pub target: DeviceFacts,
     /// How many arenas there are.
     pub arenas: u32,
 }
@@ -32,15 +32,15 @@ const MOST_OF_CHAIN: u64 = (SUBMISSION * LEAST_RATE) as u64;
 
 impl Planner<'_> {
     /// A part of a layer, for a whole row or for one pixel.
-    pub fn conv(&self, l: usize, part: Part, whole_row: bool) -> Dispatch {
+    pub fn conv(&self, l: usize, terms: Terms, whole_row: bool) -> Dispatch {
         let layer = &self.network.layers[l];
         let columns = if whole_row { self.network.width >> layer.grid } else { 1 };
         let positions = columns * self.batch;
-        let from_context = part.begins_with_context(layer);
-        let mut reads: Vec<_> = part.taps(layer).iter().map(|tap| Place::Node(tap.source)).collect();
+        let from_context = terms.begins_with_context(layer);
+        let mut reads: Vec<_> = terms.taps(layer).iter().map(|tap| Place::Node(tap.source)).collect();
         let has_class = self.network.nodes[layer.target].is_modulated();
-        let (epilogue, write) = match (part, layer.residual) {
-            (Part::Early, _) => (Epilogue::Context, Place::Context(l)),
+        let (epilogue, write) = match (terms, layer.residual) {
+            (Terms::Early, _) => (Epilogue::Context, Place::Context(l)),
             (_, Some((residual, _))) => {
                 reads.push(Place::Node(residual));
                 (Epilogue::Gate { has_class }, Place::Node(layer.target))
@@ -61,12 +61,12 @@ impl Planner<'_> {
         );
         let variant = variant.reading(whole_row, from_context).in_arenas(self.arenas);
         Dispatch {
-            operation: Operation::Conv { layer: l, part, whole_row, shape, epilogue },
+            operation: Operation::Conv { layer: l, terms, whole_row, shape, epilogue },
             workgroups: shape.workgroups(positions as u32, width),
             variant,
             reads,
             writes: vec![write],
-            macs: (positions * part.macs(layer)) as u64,
+            macs: (positions * terms.macs(layer)) as u64,
             macs_of_next: 0,
             run_every: layer.run_every,
             first_row: layer.row_parity.unwrap_or(0) << layer.level,
@@ -104,7 +104,7 @@ impl Planner<'_> {
     /// Quads of parameters, quads that logits are in, and draws, of a pixel.
     fn drawn(&self) -> [u32; 3] {
         let head = self.network.head;
-        let Kind::LogisticMixture { mixtures } = head.kind() else {
+        let HeadKind::LogisticMixture { mixtures } = head.kind() else {
             unreachable!("checked when the engine was made")
         };
         let channels = head.channels();

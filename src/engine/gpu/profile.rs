@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::adapter::Adapter;
 use super::batch::Step;
-use super::device::Part;
+use super::device::BufferPart;
 use super::dispatch::{Dispatch, Operation, kernel_name};
 use super::{Engine, EngineError, GpuEngine, Request, Room};
 
@@ -107,7 +107,7 @@ impl GpuEngine {
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let resolved = gpu.device.buffer("timestamps", 16 * steps.len() as u64, usage);
         encoder.resolve_query_set(queries, 0..2 * steps.len() as u32, &resolved, 0);
-        let part = Part { buffer: &resolved, start: 0, quads: steps.len() };
+        let part = BufferPart { buffer: &resolved, start: 0, quads: steps.len() };
         let fetch = gpu.device.fetch(&mut encoder, &[part]);
         let submission = gpu.device.queue.submit([encoder.finish()]);
         let ticks: Vec<u64> = gpu.device.collect(fetch, submission)?.concat();

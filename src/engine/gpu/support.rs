@@ -5,7 +5,7 @@ use crate::graph::network::{Layer, Node};
 use crate::graph::{Activation, Form, IMAGE, Network};
 use crate::head;
 
-/// The forms that kernels store, in the order of `Target` in `shaders/shared/target.wgsl`: the value, φ of it, elu of it; then
+/// The forms that kernels store, in the order of `DeviceFacts` in `shaders/shared/target.wgsl`: the value, φ of it, elu of it; then
 /// the first two of the value with what its class adds.
 pub const SLOTS: usize = 5;
 
@@ -59,7 +59,7 @@ pub fn pixel_input(network: &Network) -> (usize, &Layer) {
 
 /// The reason for which the kernels cannot run a network, if there is one.
 pub fn reason_against(network: &Network) -> Option<String> {
-    let head::Kind::LogisticMixture { .. } = network.head.kind() else {
+    let head::HeadKind::LogisticMixture { .. } = network.head.kind() else {
         return Some(format!("it draws from {}", network.head.name()));
     };
     let phi = phi(network);

@@ -24,8 +24,8 @@ impl Turns {
     pub fn new(network: &Network, pixel: &[Dispatch], team: Team, drawn: [u32; 3]) -> Self {
         let [threads, images, at_once] = [team.threads, team.images, team.quads].map(u64::from);
         let of_layers = pixel.iter().filter_map(|dispatch| {
-            let Operation::Conv { layer, part, .. } = dispatch.operation else { return None };
-            let (layer, taps) = (&network.layers[layer], part.taps(&network.layers[layer]));
+            let Operation::Conv { layer, terms, .. } = dispatch.operation else { return None };
+            let (layer, taps) = (&network.layers[layer], terms.taps(&network.layers[layer]));
             let columns = u64::from(quads(layer.outputs())).div_ceil(at_once);
             let splits = (threads / columns).max(1);
             let of_input = 1 + images + at_once * (1 + images);

@@ -1,8 +1,8 @@
 //! What does not depend on the batch: weights, what layers and nodes add, rows and columns.
 
 use super::EngineError;
-use super::device::Device;
-use super::dispatch::Target;
+use super::device::OpenDevice;
+use super::dispatch::DeviceFacts;
 use super::layout::TableUniform;
 use super::plan::Plan;
 use super::shaders::anchors;
@@ -44,10 +44,10 @@ impl Weights {
     /// # Errors
     /// [`EngineError::Device`] if they do not fit.
     pub fn new(
-        device: &Device,
+        device: &OpenDevice,
         model: &Model,
         network: &Network,
-        target: Target,
+        target: DeviceFacts,
     ) -> Result<Self, EngineError> {
         let limit = device.handle.limits().max_storage_buffer_binding_size;
         let storage = |what: &str, bytes: &[u8]| {

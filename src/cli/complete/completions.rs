@@ -15,10 +15,10 @@ use crate::sampling::resampling::{choose, effective_sample_size};
 
 use super::{UNKNOWN, completions};
 use crate::cli::counted;
-use crate::cli::driver::{self, Batch, Driver, Work};
+use crate::cli::driver::{self, Batch, Driver, QueuedWork};
 use crate::cli::progress::Progress;
 use crate::cli::recipe::{self, Completed, Mask, Recipe, Run, size_text};
-use crate::cli::sink::{Array, Completes, Item, Series, Texts};
+use crate::cli::sink::{ArraySink, Completes, Item, Series, Texts};
 
 /// An image to be completed.
 pub struct Task {
@@ -62,7 +62,7 @@ impl Task {
 }
 
 /// How everything is drawn.
-pub struct Plan {
+pub struct CompletionPlan {
     pub model: Model,
     pub recipe: Recipe,
     /// As asked for, without the devices.
@@ -95,7 +95,7 @@ pub struct Told {
     batches: Vec<usize>,
 }
 
-impl Plan {
+impl CompletionPlan {
     /// Numbers the tasks in their order.
     pub fn new(model: Model, recipe: Recipe, run: Run, mut tasks: Vec<Task>, mask: Option<Mask>) -> Self {
         let (count, particles) =
@@ -155,7 +155,7 @@ impl Plan {
     }
 
     /// Gives an array of completions the images and the masks; they are of one size there.
-    pub fn add_beside(&self, array: &mut Array) -> Result<()> {
+    pub fn add_beside(&self, array: &mut ArraySink) -> Result<()> {
         let first = &self.tasks[0];
         for task in &self.tasks {
             ensure!(
@@ -306,7 +306,7 @@ impl Plan {
             })
             .collect();
         let want = Want { likelihood: particles > 1, ..Want::default() };
-        let work = Work {
+        let work = QueuedWork {
             todo: &lanes.ranges,
             request: &|lanes| {
                 Ok(Request::new(shape, self.recipe.seed, self.lanes(lanes))?

@@ -10,13 +10,13 @@ use crate::model::Model;
 
 use super::range::{self, Shard};
 use crate::cli::counted;
-use crate::cli::driver::{self, Done, Driver, Work};
+use crate::cli::driver::{self, Done, Driver, QueuedWork};
 use crate::cli::progress::Progress;
 use crate::cli::recipe::{self, Recipe, Run, parse_size};
 use crate::cli::sink::{Item, Series, images_of, turns};
 
 /// What is to be drawn, with everything that was left open decided but for what it is drawn on.
-pub struct Plan {
+pub struct SamplePlan {
     pub model: Model,
     pub recipe: Recipe,
     pub run: Run,
@@ -30,7 +30,7 @@ pub struct Plan {
     want: Want,
 }
 
-impl Plan {
+impl SamplePlan {
     /// Checks that the model can draw it. All processes of a run that writes a file an image have the same `run`,
     /// whichever their share.
     pub fn new(model: Model, recipe: Recipe, run: Run, shard: Option<Shard>) -> Result<Self> {
@@ -111,7 +111,7 @@ impl Plan {
             driver.name()
         );
         let progress = Progress::start(&what, count, "images", count * pixels);
-        let work = Work {
+        let work = QueuedWork {
             todo: indices,
             request: &|indices| self.request(indices),
             in_order,

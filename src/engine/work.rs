@@ -8,7 +8,7 @@ use crate::graph::network::{Layer, Tap, depth};
 
 /// Which terms of a layer's sum are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Terms {
     /// Those known when the row begins, into the row's context.
     Early,
     /// The others, added to the context (or to what the layer adds); then the epilogue.
@@ -17,7 +17,7 @@ pub enum Part {
     All,
 }
 
-impl Part {
+impl Terms {
     /// The terms.
     pub fn taps(self, layer: &Layer) -> &[Tap] {
         match self {
@@ -48,22 +48,22 @@ impl Part {
     }
 }
 
-/// A part of a layer for some columns of its grid.
+/// Terms of a layer for some columns of its grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Work {
+pub struct LayerWork {
     /// Index of the layer.
     pub layer: usize,
     /// Which terms.
-    pub part: Part,
+    pub terms: Terms,
     /// Columns of its grid.
     pub columns: Range<usize>,
 }
 
 /// What a layer makes when a row begins, if anything.
-pub fn part_of_row(layer: &Layer) -> Option<Part> {
+pub fn terms_of_row(layer: &Layer) -> Option<Terms> {
     match layer.is_row_work() {
-        true => Some(Part::All),
-        false => layer.has_context().then_some(Part::Early),
+        true => Some(Terms::All),
+        false => layer.has_context().then_some(Terms::Early),
     }
 }
 
@@ -78,17 +78,17 @@ fn layers(
 }
 
 /// The pixels of a layer in some columns of the image, which may lie outside.
-fn late(network: &Network, layer: usize, columns: Range<isize>) -> Option<Work> {
+fn late(network: &Network, layer: usize, columns: Range<isize>) -> Option<LayerWork> {
     let within = |column: isize| column.clamp(0, network.width as isize) as usize;
     let columns = network.layers[layer].columns(within(columns.start)..within(columns.end));
-    (!columns.is_empty()).then_some(Work { layer, part: Part::Late, columns })
+    (!columns.is_empty()).then_some(LayerWork { layer, terms: Terms::Late, columns })
 }
 
 /// What begins a row of the image: all that does not depend on its pixels. See [`Network::rows_begun_with`] for rows outside.
-pub fn of_row(network: &Network, row: isize) -> impl Iterator<Item = Work> {
+pub fn of_row(network: &Network, row: isize) -> impl Iterator<Item = LayerWork> {
     layers(network, row, |_| true).flat_map(move |(layer, spec)| {
         let columns = spec.columns(0..network.width);
-        let whole = part_of_row(spec).map(|part| Work { layer, part, columns });
+        let whole = terms_of_row(spec).map(|terms| LayerWork { layer, terms, columns });
         // Pixels that are made before their own.
         let is_ahead = !spec.is_row_work() && spec.late < 0;
         let ahead = is_ahead.then(|| late(network, layer, 0..-spec.late)).flatten();
@@ -97,7 +97,12 @@ pub fn of_row(network: &Network, row: isize) -> impl Iterator<Item = Work> {
 }
 
 /// What a step of a pixel takes to its parameters, given all before it.
-pub fn of_pixel(network: &Network, row: isize, column: usize, step: usize) -> impl Iterator<Item = Work> {
+pub fn of_pixel(
+    network: &Network,
+    row: isize,
+    column: usize,
+    step: usize,
+) -> impl Iterator<Item = LayerWork> {
     let is_in_step = move |layer: &Layer| layer.step == step && !layer.is_row_work();
     layers(network, row, is_in_step).filter_map(move |(index, layer)| {
         let column = column as isize - layer.late;
@@ -106,23 +111,23 @@ pub fn of_pixel(network: &Network, row: isize, column: usize, step: usize) -> im
 }
 
 /// What is left of a row once its pixels are known: values that lag behind their pixels.
-pub fn of_end(network: &Network, row: isize) -> impl Iterator<Item = Work> {
+pub fn of_end(network: &Network, row: isize) -> impl Iterator<Item = LayerWork> {
     let width = network.width as isize;
     layers(network, row, move |layer| !layer.is_row_work() && layer.late > 0)
         .filter_map(move |(index, layer)| late(network, index, width - layer.late..width))
 }
 
 /// What is left of a row that has begun and whose pixels are known, all of it.
-pub fn of_known_row(network: &Network, row: isize) -> impl Iterator<Item = Work> {
+pub fn of_known_row(network: &Network, row: isize) -> impl Iterator<Item = LayerWork> {
     layers(network, row, |layer| !layer.is_row_work()).filter_map(move |(index, layer)| {
         let made = (-layer.late).max(0);
         late(network, index, made..network.width as isize)
     })
 }
 
-impl Work {
+impl LayerWork {
     /// Multiplications with additions for an image.
     pub fn macs(&self, network: &Network) -> u64 {
-        (self.columns.len() * self.part.macs(&network.layers[self.layer])) as u64
+        (self.columns.len() * self.terms.macs(&network.layers[self.layer])) as u64
     }
 }

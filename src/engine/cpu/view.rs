@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::conv::{Field, Packed, Product, Run};
-use super::epilogue::{Store, Stored, Target, address};
+use super::epilogue::{Store, Stored, TargetRow, address};
 use super::memory::{Memory, Place};
 use super::packing::Packing;
 use super::team::{Pace, Team};
-use crate::engine::plan::{self, Part, Work};
+use crate::engine::work::{self, LayerWork, Terms};
 use crate::graph::IMAGE;
 use crate::graph::network::{Network, Selection, padded};
 
@@ -46,7 +46,7 @@ pub enum Pixel<'a> {
 
 /// One thread's view of the caches of a batch. All threads of a team call the same methods in the same
 /// order; each does its part.
-pub struct State<'a> {
+pub struct CacheView<'a> {
     packing: &'a Packing,
     memory: &'a Memory,
     team: &'a Team,
@@ -60,13 +60,13 @@ pub struct State<'a> {
     macs: u64,
 }
 
-impl Drop for State<'_> {
+impl Drop for CacheView<'_> {
     fn drop(&mut self) {
         self.memory.count(self.macs);
     }
 }
 
-impl<'a> State<'a> {
+impl<'a> CacheView<'a> {
     /// The view of thread `member` of a team.
     ///
     /// # Safety
@@ -148,12 +148,12 @@ impl<'a> State<'a> {
             if packing.poisoned {
                 self.alone(|state| state.poison(row));
             }
-            for work in plan::of_row(&packing.network, row) {
+            for work in work::of_row(&packing.network, row) {
                 self.run(work, row);
             }
             if row < 0 {
                 // Outside the image all pixels are known.
-                for work in plan::of_known_row(&packing.network, row) {
+                for work in work::of_known_row(&packing.network, row) {
                     self.run(work, row);
                 }
             }
@@ -162,21 +162,21 @@ impl<'a> State<'a> {
 
     /// Computes the parameters of a step of a pixel, given all before it.
     pub fn step(&mut self, row: usize, column: usize, step: usize) {
-        for work in plan::of_pixel(&self.packing.network, row as isize, column, step) {
+        for work in work::of_pixel(&self.packing.network, row as isize, column, step) {
             self.run(work, row as isize);
         }
     }
 
     /// Computes the parameters of all pixels of a row, which are known.
     pub fn known_row(&mut self, row: usize) {
-        for work in plan::of_known_row(&self.packing.network, row as isize) {
+        for work in work::of_known_row(&self.packing.network, row as isize) {
             self.run(work, row as isize);
         }
     }
 
     /// Ends a row that was computed by [`Self::step`]: what lags behind its pixels.
     pub fn end_row(&mut self, row: usize) {
-        for work in plan::of_end(&self.packing.network, row as isize) {
+        for work in work::of_end(&self.packing.network, row as isize) {
             self.run(work, row as isize);
         }
     }
@@ -312,10 +312,10 @@ impl<'a> State<'a> {
         }
     }
 
-    fn target(&self, index: usize, row: isize) -> Target<'a> {
+    fn target(&self, index: usize, row: isize) -> TargetRow<'a> {
         let (packing, memory) = (self.packing, self.memory);
         let node = &packing.network.nodes[index];
-        Target {
+        TargetRow {
             node,
             ring: &memory.nodes[index],
             start: address(node, row, 0, memory.batch),
@@ -325,31 +325,31 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Runs a part of a layer, on a row of the image.
-    fn run(&mut self, work: Work, row: isize) {
+    /// Runs some terms of a layer, on a row of the image.
+    fn run(&mut self, work: LayerWork, row: isize) {
         if self.member >= self.active {
             return;
         }
-        let Work { layer: l, part, columns } = work;
+        let LayerWork { layer: l, terms, columns } = work;
         let (packing, memory) = (self.packing, self.memory);
         let Packing { network, arch, weights, .. } = packing;
         let (layer, weights, batch) = (&network.layers[l], &weights[l], memory.batch);
         let stride = weights.stride();
-        let first_input = part.first_input(layer);
+        let first_input = terms.first_input(layer);
         let mut runs = std::mem::take(&mut self.runs);
         runs.clear();
         let (grid_row, places) = ((row - layer.lag) >> layer.grid, &memory.places[l][..]);
         let (of_taps, others) = places.split_at(layer.taps.len());
-        let of_part = match part {
-            Part::Early => &of_taps[..layer.early],
-            Part::Late => &of_taps[layer.early..],
-            Part::All => of_taps,
+        let of_terms = match terms {
+            Terms::Early => &of_taps[..layer.early],
+            Terms::Late => &of_taps[layer.early..],
+            Terms::All => of_taps,
         };
-        let taps = of_part.iter().zip(part.taps(layer));
+        let taps = of_terms.iter().zip(terms.taps(layer));
         runs.extend(taps.map(|(place, tap)| Run { field: self.field(place, grid_row), depth: tap.depth }));
-        let init = match part.begins_with_context(layer) {
+        let init = match terms.begins_with_context(layer) {
             true => {
-                // SAFETY: the context is written by `Part::Early` alone.
+                // SAFETY: the context is written by `Terms::Early` alone.
                 let data = unsafe { memory.contexts[l].read() };
                 Field { data, start: 0, column: batch * stride, image: stride }
             }
@@ -361,7 +361,7 @@ impl<'a> State<'a> {
         };
 
         let (positions, panels) = self.part_of(columns.start * batch..columns.end * batch, weights);
-        let is_early = part == Part::Early;
+        let is_early = terms == Terms::Early;
         let channels = weights.channels_of(&panels);
         // Without padding, which may belong to other channels of the target.
         let channels = channels.start.min(layer.channels)..channels.end.min(layer.channels);
@@ -394,7 +394,7 @@ impl<'a> State<'a> {
             // for its positions, and is this thread's own.
             unsafe { product.run(*arch) };
             let selections = layer.selections.iter().zip(others);
-            for (selection, place) in selections.filter(|(selection, _)| part.takes(selection.is_early)) {
+            for (selection, place) in selections.filter(|(selection, _)| terms.takes(selection.is_early)) {
                 let field = self.field(place, grid_row);
                 let sums = Sums { out, positions: positions.clone(), batch, stride, half: weights.width() };
                 // SAFETY: as above.
