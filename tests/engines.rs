@@ -7,7 +7,7 @@ use common::{
     first_difference, gpu_with, in_turn, network, parameters, parameters_by, random_images, sample, shape,
     trace,
 };
-use pixelcnn::internals::engine::cost::{self, PlannedFor, predicted};
+use pixelcnn::internals::engine::cost::Predictor;
 use pixelcnn::internals::engine::cpu::{CpuEngine, full};
 use pixelcnn::internals::engine::gpu::Options;
 use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;
@@ -567,8 +567,8 @@ fn class_places_cost_nothing() {
         let [with, without] = [&config, &without].map(|config| {
             let network = network(config);
             let pixels = config.width * config.height;
-            [PlannedFor::Cpu, PlannedFor::Gpu(DeviceFacts::SMALLEST)]
-                .map(|device| predicted(&network, Method::Cached, 1, pixels, device))
+            [Predictor::of_layers(), Plan::predictor(DeviceFacts::SMALLEST)]
+                .map(|predictor| predictor.counts(&network, Method::Cached, 1, pixels))
         });
         assert_eq!(with, without, "{config:?}");
     }
@@ -638,7 +638,7 @@ fn counts_are_as_predicted(on_gpu: bool) {
             }
             false => engine(false, &model),
         };
-        let device = engine.device();
+        let predictor = engine.predictor();
         for (method, count, pixels) in [
             (Method::Cached, 3, all),
             (Method::Cached, 2, config.width + 3),
@@ -650,7 +650,7 @@ fn counts_are_as_predicted(on_gpu: bool) {
             engine.prepare(Room::For(count)).unwrap();
             sample(&mut *engine, &request(&config, 0, count).by(method).first(pixels));
             let after = engine.counts();
-            let expected = predicted(&network, method, count, pixels, device);
+            let expected = predictor.counts(&network, method, count, pixels);
             let run = format!("{method:?}, {pixels} pixels of {count} images, {config:?}");
             assert_eq!(after.macs - before.macs, expected.macs, "{run}");
             let dispatches = if on_gpu { expected.dispatches } else { 0 };
@@ -683,8 +683,7 @@ fn the_published_architecture_costs_what_was_derived() {
     let plan = Plan::new(&network, 1, DeviceFacts::SMALLEST);
     assert!(!plan.has_chain(), "its weights fit into no cache");
     let rows: u64 = (0..32).map(|row| plan.row(row).count() as u64).sum();
-    let all = cost::predicted(&network, Method::Cached, 1, 32 * 32, PlannedFor::Gpu(DeviceFacts::SMALLEST))
-        .dispatches;
+    let all = plan.cost(Method::Cached, 32 * 32).dispatches;
     let of_pixels = all - rows;
     // 30.375 a pixel over the 4×4 phases, and the input layer once a row.
     assert_eq!(of_pixels, 31_104 + 32);

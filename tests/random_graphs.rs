@@ -12,7 +12,7 @@ use std::cell::Cell;
 use fastrand::Rng;
 use graphs::{HeadPlan, Made, Plan, Streams, make};
 use pixelcnn::internals::engine::cpu::{CpuEngine, Session};
-use pixelcnn::internals::engine::{Canvas, Engine, Lane, Method, Request, Want, cost};
+use pixelcnn::internals::engine::{Canvas, Engine, Lane, Method, Request, Want};
 use pixelcnn::internals::graph::check::GraphError;
 use pixelcnn::internals::graph::{
     Activation, Encoding, Form, Graph, IMAGE, LayerKind, LayerSpec, NodeSpec, Slice, TapSpec, Term,
@@ -138,8 +138,7 @@ impl Case {
             .map_err(|error| TestCaseError::fail(format!("{method:?}, {threads} threads: {error}")))?;
         if !trace {
             let network = model.network(width, height);
-            let predicted =
-                cost::predicted(&network, method, images.len(), width * height, engine.device());
+            let predicted = engine.predictor().counts(&network, method, images.len(), width * height);
             prop_assert_eq!(engine.counts().macs, predicted.macs, "counted and predicted, {:?}", method);
         }
         Ok((outcome.parameters, outcome.trace))

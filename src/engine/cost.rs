@@ -2,42 +2,41 @@
 //!
 //! Engines count what they issue, and these are the sums of what they plan to issue. The two agree.
 
-#[cfg(feature = "gpu")]
-use super::gpu::{dispatch::DeviceFacts, plan::Plan};
+use std::sync::Arc;
+
 use super::{Counts, Method, work};
 use crate::graph::Network;
 use crate::graph::network::{Layer, depth};
 
-/// Whose plan is asked: the sampling kernel of a GPU makes the output, and the input layer of its next pixel.
-#[derive(Clone, Copy, Debug)]
-pub enum PlannedFor {
-    /// Layers alone.
-    Cpu,
-    /// Dispatches of kernels, as they are planned for a device.
-    #[cfg(feature = "gpu")]
-    Gpu(DeviceFacts),
+/// Predicts what runs cost on a device.
+#[derive(Clone)]
+pub struct Predictor(Arc<Predict>);
+
+type Predict = dyn Fn(&Network, Method, usize, usize) -> Counts + Send + Sync;
+
+impl Predictor {
+    /// By a function of a network, a method, images of a batch, and the first pixels of each.
+    pub fn new(predict: impl Fn(&Network, Method, usize, usize) -> Counts + Send + Sync + 'static) -> Self {
+        Self(Arc::new(predict))
+    }
+
+    /// The products of the layers alone, as on the CPU.
+    pub fn of_layers() -> Self {
+        Self::new(|network, method, batch, pixels| {
+            let macs = batch as u64 * products(network, method, pixels);
+            Counts { macs, ..Counts::default() }
+        })
+    }
+
+    /// What the first `pixels` pixels of each of `batch` images cost.
+    pub fn counts(&self, network: &Network, method: Method, batch: usize, pixels: usize) -> Counts {
+        (self.0)(network, method, batch, pixels)
+    }
 }
 
 /// Rows of the image after which the pattern of work repeats: `2^(levels − 1)`.
 pub fn group_of_rows(network: &Network) -> usize {
     network.size_multiple
-}
-
-/// What the first `pixels` pixels of each of `batch` images cost.
-pub fn predicted(
-    network: &Network,
-    method: Method,
-    batch: usize,
-    pixels: usize,
-    device: PlannedFor,
-) -> Counts {
-    match device {
-        PlannedFor::Cpu => {
-            Counts { macs: batch as u64 * products(network, method, pixels), ..Counts::default() }
-        }
-        #[cfg(feature = "gpu")]
-        PlannedFor::Gpu(target) => Plan::new(network, batch, target).cost(method, pixels),
-    }
 }
 
 /// Products of the CPU engine's steps for an image.
@@ -107,6 +106,8 @@ pub fn values_moved(network: &Network) -> u64 {
 #[cfg(all(test, feature = "gpu"))]
 mod tests {
     use super::*;
+    use crate::engine::gpu::dispatch::DeviceFacts;
+    use crate::engine::gpu::plan::Plan;
     use crate::graph::{LayerKind, pixelcnn_pp};
     use crate::model::Config;
 
@@ -134,15 +135,14 @@ mod tests {
             let network = network(&config);
             let pixels = config.width * config.height;
             let of_batch = (3 * network.macs_per_image()) as u64;
-            let gpu = PlannedFor::Gpu(DeviceFacts { chain: Some(false), ..DeviceFacts::SMALLEST });
-            for device in [PlannedFor::Cpu, gpu] {
-                let cached = predicted(&network, Method::Cached, 3, pixels, device);
+            let gpu = Plan::predictor(DeviceFacts { chain: Some(false), ..DeviceFacts::SMALLEST });
+            for (predictor, is_gpu) in [(Predictor::of_layers(), false), (gpu, true)] {
+                let cached = predictor.counts(&network, Method::Cached, 3, pixels);
                 assert_eq!(cached.macs, of_batch);
-                let is_gpu = matches!(device, PlannedFor::Gpu(_));
                 let dispatches = if is_gpu { dispatches_of_image(&network) } else { 0 };
                 assert_eq!(cached.dispatches, dispatches);
             }
-            let naive = predicted(&network, Method::Naive, 3, pixels, PlannedFor::Cpu);
+            let naive = Predictor::of_layers().counts(&network, Method::Naive, 3, pixels);
             assert_eq!(naive.macs, of_batch * pixels as u64);
         }
     }
@@ -151,8 +151,8 @@ mod tests {
     fn groups_of_rows_cost_the_same() {
         let network = network(&Config::published(8, 2));
         let group = group_of_rows(&network) * network.width;
-        for device in [PlannedFor::Cpu, PlannedFor::Gpu(DeviceFacts::SMALLEST)] {
-            let cost = |groups| predicted(&network, Method::Cached, 1, groups * group, device);
+        for predictor in [Predictor::of_layers(), Plan::predictor(DeviceFacts::SMALLEST)] {
+            let cost = |groups| predictor.counts(&network, Method::Cached, 1, groups * group);
             let whole = cost(8);
             assert_eq!((8 * cost(1).macs, 8 * cost(1).dispatches), (whole.macs, whole.dispatches));
             assert_eq!((8 * cost(3).macs, 8 * cost(3).dispatches), (3 * whole.macs, 3 * whole.dispatches));

@@ -148,8 +148,8 @@ pub trait Engine: Send {
     /// Any [`EngineError`].
     fn run(&mut self, request: &Request, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError>;
 
-    /// What costs are predicted for.
-    fn device(&self) -> cost::PlannedFor;
+    /// What runs on it cost.
+    fn predictor(&self) -> cost::Predictor;
 
     /// What has been issued so far.
     fn counts(&self) -> Counts;

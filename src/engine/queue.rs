@@ -307,8 +307,8 @@ mod tests {
             "fake".to_owned()
         }
 
-        fn device(&self) -> crate::engine::cost::PlannedFor {
-            crate::engine::cost::PlannedFor::Cpu
+        fn predictor(&self) -> crate::engine::cost::Predictor {
+            crate::engine::cost::Predictor::of_layers()
         }
 
         fn prepare(&mut self, room: Room) -> Result<usize, EngineError> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::engine::cost::{self, PlannedFor};
+use crate::engine::cost::{self, Predictor};
 use crate::engine::{Counts, Engine, EngineError, Method, Request, RequestError, Room, Shape};
 use crate::graph::Network;
 
@@ -25,7 +25,7 @@ pub enum Effort {
 /// disturbs the machine for a while disturbs a run of each, not all runs of one.
 pub struct Sweep<'a> {
     pub network: &'a Network,
-    pub device: PlannedFor,
+    pub predictor: Predictor,
     pub methods: Vec<Method>,
     pub effort: Effort,
     pub repeats: usize,
@@ -157,8 +157,7 @@ impl Sweep<'_> {
             Effort::Seconds(seconds) | Effort::Rows { naive_seconds: seconds, .. } => seconds,
         };
         // As if it reached no higher rate than the cached method.
-        let macs =
-            |method, pixels| cost::predicted(self.network, method, 1, pixels, self.device).macs as f64;
+        let macs = |method, pixels| self.predictor.counts(self.network, method, 1, pixels).macs as f64;
         let expected = first_group * macs(Method::Naive, 1) / macs(Method::Cached, group);
         if expected > seconds {
             return Ok(1);
@@ -255,7 +254,7 @@ mod tests {
         let network = Network::new(&pixelcnn_pp::graph(&Config::published(8, 1)), None);
         let sweep = Sweep {
             network: &network,
-            device: PlannedFor::Cpu,
+            predictor: Predictor::of_layers(),
             methods: vec![],
             effort: Effort::Seconds(1.0),
             repeats: 1,

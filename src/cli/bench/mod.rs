@@ -132,7 +132,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     };
     let sweep = Sweep {
         network: &network,
-        device: engine.device(),
+        predictor: engine.predictor(),
         methods: methods.collect(),
         effort,
         repeats: args.repeat.into(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::engine::Method;
-use crate::engine::cost::{predicted, values_moved, weights_read};
+use crate::engine::cost::{values_moved, weights_read};
 use crate::engine::cpu::peak::PRODUCT;
 use crate::model::Model;
 use crate::output::{OutputError, file};
@@ -157,7 +157,7 @@ impl BenchReport {
     ) -> Self {
         let (config, network) = (model.config(), sweep.network);
         let pixels = network.width * network.height;
-        let of_device = |method| predicted(network, method, 1, pixels, sweep.device);
+        let of_device = |method| sweep.predictor.counts(network, method, 1, pixels);
         let architecture = Architecture {
             name: model.name.clone(),
             width: network.width,
@@ -186,8 +186,8 @@ impl BenchReport {
             .collect();
         let measured = rows.into_iter().map(|row| {
             let [first, median, third] = [0.25, 0.5, 0.75].map(|share| quantile(&row.seconds, share));
-            let of_batch = predicted(network, row.method, row.batch, pixels, sweep.device);
-            let of_run = predicted(network, row.method, row.batch, row.pixels, sweep.device);
+            let of_batch = sweep.predictor.counts(network, row.method, row.batch, pixels);
+            let of_run = sweep.predictor.counts(network, row.method, row.batch, row.pixels);
             let gflops = 2.0 * of_batch.macs as f64 / median / 1e9;
             let on_gpu = device.kind == "gpu";
             let per_pixel = |total: f64| on_gpu.then(|| total / row.pixels as f64);

@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::mpsc;
 use std::thread;
 
-use super::cost::PlannedFor;
+use super::cost::Predictor;
 use super::{
     Counts, Engine, EngineError, Lane, Method, Outcome, Request, Room, Shape, Trace, largest, mebibytes,
     trace_row,
@@ -488,8 +488,8 @@ impl Engine for CpuEngine {
         Ok(outcome)
     }
 
-    fn device(&self) -> PlannedFor {
-        PlannedFor::Cpu
+    fn predictor(&self) -> Predictor {
+        Predictor::of_layers()
     }
 
     fn counts(&self) -> Counts {

@@ -5,9 +5,9 @@ use std::env;
 
 use serde_json::{Value, json};
 
-use crate::engine::cost::{PlannedFor, predicted};
 use crate::engine::gpu::adapter::{self, DeviceError, Search};
 use crate::engine::gpu::dispatch::DeviceFacts;
+use crate::engine::gpu::plan::Plan;
 use crate::engine::gpu::support::reason_against;
 use crate::engine::gpu::{GpuEngine, Options, UnknownOption};
 use crate::engine::{Engine, EngineError, Method, Request};
@@ -178,8 +178,7 @@ pub fn has_timestamps(adapter: &Adapter) -> bool {
 pub fn dispatches(network: &Network, method: Method) -> Option<u64> {
     let pixels = network.width * network.height;
     let is_possible = reason_against(network).is_none();
-    is_possible
-        .then(|| predicted(network, method, 1, pixels, PlannedFor::Gpu(DeviceFacts::SMALLEST)).dispatches)
+    is_possible.then(|| Plan::new(network, 1, DeviceFacts::SMALLEST).cost(method, pixels).dispatches)
 }
 
 /// Where the time of each request goes, in its first `rows` rows.

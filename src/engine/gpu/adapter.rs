@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::speed::{CPU_RATE, Speed};
 use super::support::reason_against;
 use crate::engine::Method;
-use crate::engine::cost::{PlannedFor, predicted};
+use crate::engine::cost::Predictor;
 use crate::graph::Network;
 use crate::model::Model;
 
@@ -200,7 +200,7 @@ impl Workload<'_> {
     }
 
     fn seconds_on_cpu(&self) -> f64 {
-        let cost = predicted(self.network, Method::Cached, self.images, self.pixels(), PlannedFor::Cpu);
+        let cost = Predictor::of_layers().counts(self.network, Method::Cached, self.images, self.pixels());
         cost.macs as f64 / (CPU_RATE * self.threads as f64)
     }
 

@@ -28,7 +28,7 @@ mod weights;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use super::cost;
+use super::cost::Predictor;
 use super::{Counts, Engine, EngineError, Outcome, Request, Room, Shape, largest, mebibytes};
 use crate::graph::Network;
 use crate::model::Model;
@@ -277,8 +277,8 @@ impl Engine for GpuEngine {
         Run::new(gpu, batch, request, counts, pace)?.run(watch)
     }
 
-    fn device(&self) -> cost::PlannedFor {
-        cost::PlannedFor::Gpu(self.gpu.target)
+    fn predictor(&self) -> Predictor {
+        Plan::predictor(self.gpu.target)
     }
 
     fn counts(&self) -> Counts {

@@ -11,6 +11,7 @@ use super::planner::Planner;
 use super::speed::Speed;
 use super::support::pixel_input;
 use super::units::{QUAD, quads};
+use crate::engine::cost::Predictor;
 use crate::engine::work::{Terms, terms_of_row};
 use crate::engine::{Counts, Method};
 use crate::graph::Network;
@@ -220,6 +221,13 @@ impl Plan {
             return parts.map(|(part, c)| self.macs_at(part, row, c, end)).sum();
         }
         dispatch.macs + if column + 1 < self.width { dispatch.macs_of_next } else { 0 }
+    }
+
+    /// Predicts what runs on such a device cost.
+    pub fn predictor(facts: DeviceFacts) -> Predictor {
+        Predictor::new(move |network, method, batch, pixels| {
+            Self::new(network, batch, facts).cost(method, pixels)
+        })
     }
 
     /// What the first `pixels` pixels of a batch take.
