@@ -229,13 +229,12 @@ fn a_disk_that_is_too_small_for_params_is_known_before_the_work() {
     let shell = Shell::new();
     fs::create_dir(shell.path("mount")).unwrap();
     image::GrayImage::new(512, 512).save(shell.path("black.png")).unwrap();
-    let start = Instant::now();
     let line =
         "pixelcnn eval black.png --class 0 --device cpu --params mount/p.npy; c=$?; ls -A mount; exit $c";
     let Some(output) = mounted(&shell, "mount -t tmpfs -o size=1m none mount", line) else { return };
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("mount/p.npy: No space left"), "{said}");
-    assert!(output.stdout.is_empty() && start.elapsed() < Duration::from_secs(2));
+    assert!(output.stdout.is_empty() && !said.contains("evaluating"), "{said}");
 }
 
 #[test]
@@ -318,12 +317,11 @@ fn a_disk_that_fills_up_keeps_what_is_whole_and_says_how_to_go_on() {
     assert!(said.starts_with(&format!("{} of {} images are there already\n", kept.len(), kept.len() + 1)));
 
     // An array has a size that is known before.
-    let start = Instant::now();
     let line = "pixelcnn sample -n 100000 --device cpu -o mount/a.npz; c=$?; ls -A mount; exit $c";
     let Some(output) = mounted(&shell, "mount -t tmpfs -o size=1m none mount", line) else { return };
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("mount/a.npz: No space left"), "{said}");
-    assert!(output.stdout.is_empty() && start.elapsed() < Duration::from_secs(5));
+    assert!(output.stdout.is_empty() && !said.contains("drawing"), "{said}");
 }
 
 /// A program that may write so many bytes to any file, and no more: the write that goes beyond fails as one on a full

@@ -57,7 +57,8 @@ fn a_report_has_what_went_well_and_what_did_not() {
     let output = report(&shell, "./program", &["--minutes", "1", "-o", "made/here"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && said.is_empty(), "{said}");
-    assert!(start.elapsed() < Duration::from_secs(75), "{:?}", start.elapsed());
+    // What hangs for 100 seconds was ended.
+    assert!(start.elapsed() < Duration::from_secs(100), "{:?}", start.elapsed());
 
     let read = |name: &str| fs::read_to_string(shell.path(&format!("made/here/{name}"))).unwrap();
     let (json, page) = (read("report.json"), read("report.md"));

@@ -95,8 +95,8 @@ impl TableUniform {
 }
 
 shared! {
-    /// `DeviceFacts` in `shaders/shared/target.wgsl`.
-    pub struct TargetUniform = DeviceFacts {
+    /// `Target` in `shaders/shared/target.wgsl`.
+    pub struct TargetUniform = Target {
         ring: RingUniform,
         raw: u32,
         phi: u32,

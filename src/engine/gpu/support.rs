@@ -5,7 +5,7 @@ use crate::graph::network::{Layer, Node};
 use crate::graph::{Activation, Form, IMAGE, Network};
 use crate::head;
 
-/// The forms that kernels store, in the order of `DeviceFacts` in `shaders/shared/target.wgsl`: the value, φ of it, elu of it; then
+/// The forms that kernels store, in the order of `Target` in `shaders/shared/target.wgsl`: the value, φ of it, elu of it; then
 /// the first two of the value with what its class adds.
 pub const SLOTS: usize = 5;
 
