@@ -73,10 +73,13 @@ def test_completions(mnist, command_line, tmp_path, particles):
     filled = mnist.complete(images, unknown == 0, labels=[4, 9], n=2, particles=particles)
     assert filled.shape == (2, 2, 28, 28, 1)
     assert np.array_equal(filled[:, :, KNOWN_ROWS:], np.repeat(images[:, None, KNOWN_ROWS:], 2, axis=1))
-    for path in sorted((tmp_path / "out").glob("*.png")):
+    for path in sorted((tmp_path / "out").glob("*-[0-9].png")):
         image, k = map(int, path.stem.split("-"))
         assert read_grey(path) == filled[image, k].tobytes(), path.name
-    assert len(list((tmp_path / "out").iterdir())) == 4
+    # Beside the completions of an image lies its mask.
+    masks = sorted((tmp_path / "out").glob("*-mask.png"))
+    assert [read_grey(path) for path in masks] == 2 * [unknown.tobytes()]
+    assert len(list((tmp_path / "out").iterdir())) == 4 + 2
 
 
 def read_grey(path: Path) -> bytes:
