@@ -106,7 +106,7 @@ fn end_layer(l: u32, column: u32, first: u32, thread: u32) {
     }
 }
 
-// Whether loops still run to their end: a driver may end those of an invocation that has taken many turns, and say
+// Tells whether loops still run to their end: a driver may end those of an invocation with many turns, and say
 // nothing. No compiler knows that this one has two.
 fn loops_end() -> bool {
     var turns = 0u;

@@ -113,7 +113,7 @@ def unlike_the_program(image: Any, data: bytes) -> str | None:
 
 
 def problem_of_channels(tags: Any) -> str | None:
-    """What keeps the channels of a TIFF from being read as they are meant, by Pillow or by the program."""
+    """The reason why Pillow or the program would misread the channels of a TIFF, if there is one."""
     extra = tags.get(338, ())
     if extra and (extra[0] > 2 or len(extra) > 3 or any(extra[1:])):
         return "a TIFF with channels beside its colours that are no single alpha"
@@ -126,7 +126,7 @@ def problem_of_channels(tags: Any) -> str | None:
 
 
 def scale_transparent_grey(image: Any, data: bytes) -> None:
-    """Where grey has fewer than 8 bits, Pillow spreads the levels over 8, but not the one that is transparent."""
+    """Pillow spreads levels of fewer than 8 bits over 8, but not the one that is transparent: this does."""
     depth, colour, level = data[24], data[25], image.info.get("transparency")
     if colour == 0 and depth < 8 and isinstance(level, int):
         most = (1 << depth) - 1

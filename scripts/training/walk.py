@@ -17,7 +17,7 @@ from . import TrainingError
 SUFFIXES = ("bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
 
 
-# What systems put beside people's files, whatever the case: macOS into zip files, servers of Synology and QNAP,
+# Files that systems put beside people's, whatever the case: macOS into zip files, servers of Synology and QNAP,
 # Windows, file systems of Linux. The program has the same list.
 OF_SYSTEMS = (
     "__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information",
@@ -79,7 +79,7 @@ def has_suffix(path: Path) -> bool:
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file or folder is none of the user's data. Leading dots hide files everywhere but on Windows."""
+    """Tells files and folders that are none of the user's data. Leading dots hide files everywhere but on Windows."""
     return path.name.startswith(".") or path.name.lower() in OF_SYSTEMS
 
 

@@ -80,7 +80,7 @@ fn model(args: &InspectArgs) -> Result<()> {
         files.check()?;
         check_plot(path)?;
         if args.figure {
-            return figure::write(path, None);
+            return figure::write(path, None).map(|replaced| super::say_replaced(&replaced));
         }
     }
     let model = args.model.load()?;
@@ -99,7 +99,7 @@ fn model(args: &InspectArgs) -> Result<()> {
         writeln!(text, "\n{}\n{LEGEND}", super::table(&schedule(&network, args.batch)))?;
     }
     if let Some(path) = &args.plot {
-        figure::write(path, Some((&network, &model.name)))?;
+        super::say_replaced(&figure::write(path, Some((&network, &model.name)))?);
     }
     super::print(&text)
 }

@@ -350,11 +350,16 @@ fn all<const N: usize>(results: [Result<()>; N]) -> Result<()> {
 
 /// Writes a chart, and says which names no font has.
 fn write_chart(path: &Path, drawn: &impl Chart) -> Result<()> {
-    let replaced = chart::write(path, drawn)?;
-    if !replaced.is_empty() {
-        note(&format!("note: no font for these names is installed; the chart has {}", replaced.join(", ")));
-    }
+    say_replaced(&chart::write(path, drawn)?);
     Ok(())
+}
+
+/// Says what stands in a chart for names that no font has.
+fn say_replaced(replaced: &[String]) {
+    if !replaced.is_empty() {
+        let list = replaced.join(", ");
+        note(&format!("note: no font for these names is installed; the chart has {list}"));
+    }
 }
 
 /// Writes rows of cells as a CSV file.

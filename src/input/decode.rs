@@ -228,7 +228,7 @@ fn decode_tiff(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> 
     Ok((image, orientation))
 }
 
-/// What keeps the channels of a TIFF from being read as they are meant, by this program or by Pillow, in training.
+/// The reason why this program, or Pillow in training, would misread the channels of a TIFF, if there is one.
 fn problem_of_channels(
     file: &mut tiff::decoder::Decoder<Cursor<&[u8]>>,
     extra: &[u16],

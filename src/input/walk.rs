@@ -73,7 +73,7 @@ fn has_suffix(path: &Path) -> bool {
     SUFFIXES.iter().any(|suffix| extension == *suffix)
 }
 
-/// What systems put beside people's files, whatever the case: macOS into zip files, servers of Synology and QNAP, Windows,
+/// Files that systems put beside people's, whatever the case: macOS into zip files, servers of Synology and QNAP, Windows,
 /// file systems of Linux. Training has the same list.
 const OF_SYSTEMS: [&str; 11] = [
     "__macosx",
@@ -89,7 +89,7 @@ const OF_SYSTEMS: [&str; 11] = [
     "desktop.ini",
 ];
 
-/// Whether a file or folder is none of the user's data. Leading dots hide files everywhere but on Windows.
+/// Tells files and folders that are none of the user's data. Leading dots hide files everywhere but on Windows.
 pub fn is_hidden(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     name.as_encoded_bytes().starts_with(b".")

@@ -53,25 +53,24 @@ pub fn check(path: &Path) -> Result<()> {
 /// # Errors
 /// What the system says, and charts that cannot be drawn.
 pub fn write(path: &Path, chart: &impl Chart) -> Result<Vec<String>> {
+    let replaced = prepare(chart)?;
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("svg")) {
-        let replaced = register(chart)?;
         let mut text = String::new();
         let backend = SVGBackend::with_string(&mut text, chart.size()).into_drawing_area();
         chart.draw(&backend).and_then(|()| backend.present()).map_err(|e| failed(e.to_string()))?;
         drop(backend);
         file::write(path, |writer| writer.write_all(text.as_bytes()))?;
-        return Ok(replaced);
+    } else {
+        png::write(path, &pixels(chart)?, &[software()])?;
     }
-    png::write(path, &pixels(chart)?, &[software()])?;
-    register(chart)
+    Ok(replaced)
 }
 
-/// The pixels of a chart.
+/// The pixels of a chart, which is to be prepared.
 ///
 /// # Errors
 /// Charts that cannot be drawn.
 pub fn pixels(chart: &impl Chart) -> Result<Image> {
-    register(chart)?;
     let (width, height) = chart.size();
     let mut levels = vec![255; (width * height * 3) as usize];
     let backend = BitMapBackend::with_buffer(&mut levels, (width, height)).into_drawing_area();
@@ -107,8 +106,11 @@ fn font() -> &'static [u8] {
     FONT.get().copied().unwrap_or(epaint_default_fonts::UBUNTU_LIGHT)
 }
 
-/// Has the font ready, and gives back what stands for names that it lacks.
-fn register(chart: &impl Chart) -> Result<Vec<String>> {
+/// Has the font ready, and gives back what stands for names that it lacks: "3 for …".
+///
+/// # Errors
+/// The font is broken.
+pub fn prepare(chart: &impl Chart) -> Result<Vec<String>> {
     let names = chart.names();
     let font = FONT.get_or_init(|| font_for(&names));
     register_font("sans-serif", FontStyle::Normal, font)

@@ -24,7 +24,7 @@ const COLUMNS: usize = 8;
 /// Steps shown, after which the pattern of three levels comes round.
 const STEPS: usize = 5;
 
-/// What stands for the name of a model.
+/// The title where no font has the characters of the model's name.
 const UNTITLED: &str = "The horizontal stream along a row";
 
 /// A figure of some steps.
@@ -37,11 +37,11 @@ struct Figure<'a> {
 }
 
 /// Writes the figure of a network's row, or of the paper's own example where there is no network: its steps side by
-/// side as PNG or SVG, or one after the other as GIF.
+/// side as PNG or SVG, or one after the other as GIF. Gives back what stands in it for names, as [`chart::write`] does.
 ///
 /// # Errors
 /// What the system says, and figures that cannot be drawn.
-pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
+pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<Vec<String>> {
     let timeline = network.map_or_else(Timeline::of_figure, |(network, _)| Timeline::of_row(network));
     let (title, lines): (_, Vec<_>) = match network {
         Some((network, name)) => {
@@ -64,8 +64,9 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
     };
     let figure = |steps| Figure { timeline: &timeline, title: &title, lines: &lines, steps };
     if AnimationKind::of(path) != Some(AnimationKind::Gif) {
-        return chart::write(path, &figure(0..STEPS)).map(drop);
+        return chart::write(path, &figure(0..STEPS));
     }
+    let replaced = chart::prepare(&figure(0..STEPS))?;
     let frames =
         (0..STEPS).map(|step| chart::pixels(&figure(step..step + 1))).collect::<Result<Vec<_>>>()?;
     let animation = Animation {
@@ -74,7 +75,8 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<()> {
         scale: 1,
         delays: [100, 100],
     };
-    Ok(animation.write(path, &[software()])?)
+    animation.write(path, &[software()])?;
+    Ok(replaced)
 }
 
 /// What a position is to a step.

@@ -212,7 +212,7 @@ def flattened(state: dict[Any, Any], left_out: list[str], prefix: str = "", dept
 
 
 def is_numbered(state: dict[Any, Any]) -> bool:
-    """Whether its keys are whole numbers, as those of averages that are kept in the order of the parameters."""
+    """Tells a list of tensors by its keys, whole numbers: averages are kept so, in the order of the parameters."""
     return bool(state) and all(isinstance(k, int) and isinstance(v, Tensor) for k, v in state.items())
 
 

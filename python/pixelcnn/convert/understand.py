@@ -125,7 +125,7 @@ def understand_torch(source: Source, wanted: str | None, ignored: list[str]) -> 
 
 
 def is_weight(source: Source, name: str) -> bool:
-    """Whether a tensor may be of the network: whole numbers and bits are states of generators, counts, and the like.
+    """A tensor may be a weight unless it is empty or holds whole numbers or bits, as counts and generators' states do.
     Masks are not left out, for they change weights."""
     if "mask" in name.lower():
         return True

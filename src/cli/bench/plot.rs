@@ -27,10 +27,10 @@ const PUBLISHED: [(f64, f64); 9] = [
 
 const CACHED: RGBColor = RGBColor(0, 90, 170);
 const NAIVE: RGBColor = RGBColor(200, 80, 0);
-/// What stands for the name of a model.
-const UNNAMED: &str = "a model file";
-
 const GREY: RGBColor = RGBColor(110, 110, 110);
+
+/// The model where no font has the characters of its name.
+const UNNAMED: &str = "a model file";
 
 /// One line of a panel, with the quartiles of each point if it was measured.
 struct Series {
