@@ -1,14 +1,14 @@
 //! What becomes of files: links, modes, mount points, signals, full disks.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::shell::{Shell, read_png};
+use crate::shell::{Shell, read_png, wait_for_words};
 
 fn begin(shell: &Shell, script: &str) -> Child {
     let program = env!("CARGO_BIN_EXE_pixelcnn");
@@ -38,7 +38,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 /// Waits for something that a program does while it runs.
-fn wait(child: &mut Child, what: &str, condition: impl Fn() -> bool) {
+fn wait(child: &mut Child, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before {what}");
@@ -81,8 +81,7 @@ fn signals_leave_no_empty_folder_and_no_image_that_is_drawn() {
     for (name, number) in signals() {
         let mut child =
             begin(&shell, "pixelcnn sample --each new/deep --size 512x512 -n 4 --device cpu --threads 1");
-        sleep(Duration::from_millis(300));
-        assert!(child.try_wait().unwrap().is_none());
+        wait_for_words(&mut child, "drawing 4 images");
         signal(&child, name);
         assert_eq!(child.wait().unwrap().signal(), Some(number));
         assert_eq!(shell.files(), before, "SIG{name}");
@@ -103,22 +102,28 @@ fn signals_leave_no_empty_folder_and_no_image_that_is_drawn() {
 #[test]
 fn a_signal_while_models_and_images_are_read_is_obeyed_at_once() {
     let shell = Shell::new();
-    // A pipe that nobody writes to holds it up.
-    for pipe in ["model.safetensors", "images.npz"] {
+    // Pipes that nobody writes to hold it up.
+    let pipes = ["model.safetensors", "images.npz"];
+    for pipe in pipes {
         assert!(Command::new("mkfifo").arg(shell.path(pipe)).status().unwrap().success());
     }
     let before = shell.files();
-    for line in [
+    for (line, pipe) in [
         "pixelcnn sample -m model.safetensors --each new --device cpu",
         "pixelcnn eval images.npz --class 0 --params p.npy --device cpu",
-    ] {
+    ]
+    .into_iter()
+    .zip(pipes)
+    {
         for (name, number) in signals() {
             let mut child = begin(&shell, line);
-            sleep(Duration::from_millis(300));
-            if child.try_wait().unwrap().is_some() {
-                let said = child.wait_with_output().unwrap();
-                panic!("{line}: it reads no pipes: {}", String::from_utf8_lossy(&said.stderr));
-            }
+            // A pipe opens for writing at once only if somebody reads it.
+            let mut writer = None;
+            wait(&mut child, "read a pipe", || {
+                let mut options = fs::File::options();
+                writer = options.write(true).custom_flags(libc::O_NONBLOCK).open(shell.path(pipe)).ok();
+                writer.is_some()
+            });
             signal(&child, name);
             assert_eq!(child.wait().unwrap().signal(), Some(number), "{line}");
             assert_eq!(shell.files(), before, "{line}");

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::shell::{Shell, read_png};
+use crate::shell::{Shell, read_png, wait_for_words};
 
 /// The file system with faults, compiled; none, said aloud, where there is no C compiler.
 static FAULTS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
@@ -95,7 +95,7 @@ fn a_folder_that_another_uses_stays_when_a_run_is_stopped() {
         "complete large.png --rows 1 --each images -n 1 --device cpu --threads 1",
     ] {
         let mut stopped = command(&shell, line).spawn().unwrap();
-        sleep(Duration::from_millis(400));
+        wait_for_words(&mut stopped, "drawing ");
         // Another process comes to it, which may have found the folder made.
         fs::create_dir_all(shell.path("images")).unwrap();
         assert!(

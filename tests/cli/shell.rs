@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -100,6 +100,18 @@ impl Shell {
         let said = lines.iter().map(|line| format!("$ pixelcnn {line}\n{}\n", self.error(line)));
         check_snapshot(snapshot, &said.collect::<String>());
     }
+}
+
+/// Waits until a program has said some words on standard error, and reads no further.
+pub fn wait_for_words(child: &mut Child, words: &str) {
+    let mut said = Vec::new();
+    for byte in child.stderr.as_mut().unwrap().bytes() {
+        said.push(byte.unwrap());
+        if said.ends_with(words.as_bytes()) {
+            return;
+        }
+    }
+    panic!("it ended before it said {words:?}: {}", String::from_utf8_lossy(&said));
 }
 
 pub fn check_snapshot(name: &str, text: &str) {

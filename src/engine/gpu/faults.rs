@@ -8,16 +8,16 @@ use crate::engine::{Method, Want};
 use crate::model::Config;
 
 fn model() -> Model {
-    Model::synthetic(Config { width: 8, height: 8, ..Config::published(8, 1) }, 3)
+    Model::synthetic(Config { width: 4, height: 4, ..Config::published(8, 1) }, 3)
 }
 
 fn engine(chain: bool) -> GpuEngine {
     let options = Options { chain: Some(chain), ..Options::default() };
-    GpuEngine::with_options(&model(), 8, 8, &tests::test_adapter(), options).unwrap()
+    GpuEngine::with_options(&model(), 4, 4, &tests::test_adapter(), options).unwrap()
 }
 
 fn drawing() -> Request {
-    Request::sample(model().shape(8, 8), 0, (0..2).map(|i| (i, None))).unwrap()
+    Request::sample(model().shape(4, 4), 0, (0..2).map(|i| (i, None))).unwrap()
 }
 
 fn run(engine: &mut GpuEngine, request: &Request) -> Result<Vec<u16>, String> {
@@ -30,7 +30,7 @@ fn a_device_that_is_lost_in_a_row_is_an_error_and_a_new_one_works() {
     let expected = run(&mut engine(false), &drawing()).unwrap();
     for chain in [false, true] {
         // In the first row, in the middle, and when all is submitted.
-        for pixel in [0, 32, 64] {
+        for pixel in [0, 8, 16] {
             let mut engine = engine(chain);
             let device = engine.gpu.device.handle.clone();
             let lose = &mut |done| {
@@ -69,11 +69,11 @@ fn a_submission_that_takes_too_long_is_an_error_and_a_new_device_works() {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn a_kernel_that_never_runs_is_an_error() {
-    let mut requests = vec![drawing(), drawing().by(Method::Naive).first(9)];
+    let mut requests = vec![drawing(), drawing().by(Method::Naive).first(5)];
     let images = run(&mut engine(false), &drawing()).unwrap();
     // Evaluation of what is given, where nothing is drawn that could be missing.
     let want = Want { likelihood: true, parameters: true, ..Want::default() };
-    let given = Request::evaluate(model().shape(8, 8), &images, &[], want).unwrap();
+    let given = Request::evaluate(model().shape(4, 4), &images, &[], want).unwrap();
     requests.extend([given.clone(), given.by(Method::ByPixel)]);
     let all =
         [false, true].into_iter().flat_map(|chain| requests.iter().map(move |request| (chain, request)));
