@@ -2,8 +2,8 @@
 //!
 //! A graph has *nodes*, values at every pixel, and *layers* that make them. Every layer is the same operation: a sum
 //! over *taps* (which node, in which form, at which pixel relative to this one, times which weights), then an
-//! epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`], [`gated`], [`masked`]), a model file may hold one;
-//! [`Network`] is what engines make of it, with its schedule.
+//! epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`], [`gated`], [`masked`]), a model
+//! file may hold one; [`Network`] is what engines make of it, with its schedule.
 
 pub mod activation;
 mod build;
