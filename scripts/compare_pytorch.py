@@ -8,6 +8,7 @@
     uv run scripts/compare_pytorch.py
     uv run scripts/compare_pytorch.py --classes 4
     python scripts/compare_pytorch.py --compile        # where pixelcnn is installed
+    python scripts/compare_pytorch.py --network gated:64x7,masked:64x8,prior:64x15 --json out.json      # there too
 
 It draws by the loop that most projects draw with: the whole network over the whole image once a pixel. Its first pixels
 are timed, after one to warm up; all cost the same, so that the rest is extrapolated. With --classes, images are
@@ -19,6 +20,11 @@ the sampler and by the module's own loop, a pass a pixel, whose first passes and
 
 Both run one after the other, on the CPU with as many threads
 as the machine has cores.
+
+With --network they are networks that `pixelcnn bench --architecture` knows by these names, compiled by `pixelcnn.compile`, and
+each runs on one thread, bound to one processor, in turns. What is told is user time of the processor, which other
+programs disturb less than the clock. Ours is `pixelcnn sample` as a whole, several batches of it; theirs is the loop's first
+pixels, masks applied before. The peak is that of `pixelcnn bench`: the best products of our own kernel.
 """
 
 from __future__ import annotations
@@ -26,6 +32,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -40,6 +48,8 @@ from torch import Tensor, nn
 
 if not importlib.util.find_spec("pixelcnn"):  # --compile needs the installed one
     import source_tree  # noqa: F401
+from made_up import Spelling
+from pixelcnn.convert.files import write_whole
 from pixelcnn.convert.model_file import write_model
 from training.likelihood import bits_per_dim
 from training.network import PixelCNN
@@ -196,6 +206,145 @@ def compiled(pixels: int, count: int = 16, size: int = 28) -> None:
     )
 
 
+def ran(words: list[str | Path]) -> tuple[str, float]:
+    """What the program prints, and the user time that it takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run([find_program(), *map(str, words)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return done.stdout, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+
+def bench(words: list[str | Path]) -> dict:
+    """What `pixelcnn bench` says of a network, and of one thread."""
+    words = ["bench", *words, "-b", "1", "--engine", "cached", "--rows", "1", "--repeat", "1", "--threads", "1"]
+    return json.loads(ran([*words, "--device", "cpu", "--json", "-"])[0])
+
+
+class Loop:
+    """The loop that projects draw with, a pixel at a time, over and over."""
+
+    def __init__(self, net: nn.Module, spelling: Spelling, count: int):
+        self.net, self.spelling, self.pixel = net, spelling, 0
+        shape = (count, spelling.height, spelling.width)
+        codes = spelling.kind == "prior"
+        self.x = torch.zeros(shape, dtype=torch.long) if codes else torch.zeros(count, 1, *shape[1:])
+
+    @torch.no_grad()
+    def step(self) -> None:
+        row, column = divmod(self.pixel % (self.spelling.width * self.spelling.height), self.spelling.width)
+        logits = self.net(self.x)[:, :, row, column]
+        levels = torch.distributions.Categorical(logits=logits).sample()
+        if self.spelling.kind == "prior":
+            self.x[:, row, column] = levels
+        else:
+            self.x[:, 0, row, column] = levels.float() / (self.spelling.levels - 1)
+        self.pixel += 1
+
+    def seconds(self, passes: int) -> float:
+        """User time of a pass."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+        for _ in range(passes):
+            self.step()
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / passes
+
+
+def compared(name: str, batches: list[int], least: float, rounds: int) -> list[dict]:
+    """A network by both, at every batch size; each measurement takes `least` seconds or more."""
+    import pixelcnn
+
+    spelling = Spelling.of(name)
+    torch.manual_seed(0)
+    net = spelling.module()
+    shape = (spelling.height, spelling.width)
+    codes = spelling.kind == "prior"
+    sampler = pixelcnn.compile(
+        net, shape if codes else (1, *shape), levels=spelling.levels, input="codes" if codes else "unit"
+    )
+    pixels, rows = spelling.width * spelling.height, []
+    with tempfile.TemporaryDirectory() as folder:
+        model, images = Path(folder) / "model.safetensors", Path(folder) / "images.npy"
+        sampler.save(model)
+        ours_has = bench(["-m", model])["architecture"]["macs_per_image"]
+        products = bench(["--architecture", name])["architecture"]["macs_per_image"]
+        if ours_has != products:
+            raise SystemExit(f"error: {name}: the module takes {ours_has} products an image, the network {products}")
+        for batch in batches:
+
+            def sample(times: int, batch: int = batch) -> float:
+                words = ["sample", "-m", model, "-n", str(batch * times), "-b", str(batch), "-o", images]
+                return ran([*words, "--threads", "1", "--device", "cpu", "--quiet"])[1] / times
+
+            loop = Loop(net, spelling, batch)
+            loop.step()
+            passes = min(pixels, max(3, round(least / max(loop.seconds(1), 1e-3))))
+            times = max(1, round(least / max(sample(1), 1e-3)))
+            ours, theirs, peaks = [], [], []
+            for _ in range(rounds):
+                ours.append(sample(times))
+                theirs.append(loop.seconds(passes) * pixels)
+                peaks.append(bench(["-m", model])["device"]["peak_gflops"])
+            row = {
+                "network": name,
+                "batch": batch,
+                "pixels": pixels,
+                "products_per_image": products,
+                "seconds_per_batch": statistics.median(ours),
+                "loop_seconds_per_batch": statistics.median(theirs),
+                "batches_timed": times,
+                "loop_pixels_timed": passes,
+                "gflops": 2e-9 * products * batch / statistics.median(ours),
+                "peak_gflops": max(peaks),
+                "seconds_per_batch_of_each_round": ours,
+                "loop_seconds_per_batch_of_each_round": theirs,
+            }
+            row["times"] = row["loop_seconds_per_batch"] / row["seconds_per_batch"]
+            rows.append(row)
+            print(
+                f"{name}, batch {batch}: {row['seconds_per_batch']:.4f} s; loop {row['loop_seconds_per_batch']:.4g} s "
+                f"({passes} of {pixels} pixels timed), {row['times']:.0f} times as long; {row['gflops']:.1f} GFLOP/s",
+                flush=True,
+            )
+    return rows
+
+
+def networks(flags: argparse.Namespace) -> None:
+    """Networks by both, each on one thread."""
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    rows = []
+    print(f"user time on one thread, medians of {flags.rounds} rounds; PyTorch {torch.__version__}")
+    for name in flags.network.split(","):
+        batches = [int(batch) for batch in flags.batches.split(",")]
+        rows += compared(name, batches, flags.seconds, flags.rounds)
+    # One machine has one peak; the rounds of a busy one miss it.
+    peak = max(row["peak_gflops"] for row in rows)
+    print(f"\npeak: {peak:.1f} GFLOP/s, the best of all rounds\n")
+    lines = [("network", "batch", "ours, s", "loop, s", "pixels timed", "times", "GFLOP/s", "of peak")]
+    for row in rows:
+        row["peak_gflops"], row["peak_share"] = peak, row["gflops"] / peak
+        lines.append(
+            (
+                row["network"],
+                str(row["batch"]),
+                f"{row['seconds_per_batch']:.3g}",
+                f"{row['loop_seconds_per_batch']:.3g}",
+                f"{row['loop_pixels_timed']} of {row['pixels']}",
+                f"{row['times']:.0f}",
+                f"{row['gflops']:.1f}",
+                f"{100 * row['peak_share']:.0f} %",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    if flags.json:
+        report = {"pytorch": torch.__version__, "threads": 1, "rounds": flags.rounds, "results": rows}
+        text = json.dumps(report, indent=2) + "\n"
+        write_whole(flags.json, lambda file: file.write(text.encode()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -205,7 +354,18 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=5, metavar="N", help="pixels to time [default: 5]")
     parser.add_argument("--classes", type=int, default=0, metavar="N", help="classify under so many")
     parser.add_argument("--compile", action="store_true", help="measure pixelcnn.compile")
+    parser.add_argument("--network", metavar="LIST", help="compare these, such as gated:64x7,masked:64x8,prior:64x15")
+    parser.add_argument("--batches", default="1,16,64", metavar="LIST", help="of --network [default: 1,16,64]")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of --network [default: 3]")
+    parser.add_argument(
+        "--seconds", type=float, default=2, metavar="S", help="of a measurement of --network, at least [default: 2]"
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT.json", help="write what --network measured")
     flags = parser.parse_args()
+    if flags.json and not flags.network:
+        parser.error("--json: expected --network")
+    if flags.network:
+        return networks(flags)
     if flags.compile:
         return compiled(flags.pixels)
 

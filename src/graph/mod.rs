@@ -2,12 +2,15 @@
 //!
 //! A graph has *nodes*, values at every pixel, and *layers* that make them. Every layer is the same operation: a sum
 //! over *taps* (which node, in which form, at which pixel relative to this one, times which weights), then an
-//! epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`]), a model file may hold one;
-//! [`Network`] is what engines make of it, with its schedule.
+//! epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`], [`gated`], [`masked`]), a model
+//! file may hold one; [`Network`] is what engines make of it, with its schedule.
 
 pub mod activation;
+mod build;
 pub mod check;
 mod compile;
+pub mod gated;
+pub mod masked;
 pub mod network;
 pub mod pixelcnn_pp;
 pub mod reference;
@@ -16,6 +19,7 @@ mod steps;
 pub mod table;
 
 pub use activation::Activation;
+pub use build::Sizes;
 pub use network::Network;
 pub use steps::order_channels;
 pub use table::Table;

@@ -6,4 +6,5 @@ mod synthetic;
 pub mod weights;
 
 pub use config::{ClassPlace, Config, Nonlinearity};
+pub use synthetic::MadeUp;
 pub use weights::{Architecture, Model, ModelError, Precision, StandIn};

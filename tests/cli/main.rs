@@ -71,6 +71,15 @@ fn verify_says_what_it_compared() {
     }
     let made_up = shell.ok("verify --architecture 4x1,grey,classes=2,everywhere --device cpu").stdout;
     assert!(made_up.starts_with("model synthetic 4x1, 4 images of 32x32") && made_up.ends_with("passed\n"));
+    for (spelling, name, size) in [
+        ("gated:6x3@7x5k9", "gated:6x3", "7x5"),
+        ("masked:6x2@7x5k3", "masked:6x2", "7x5"),
+        ("prior:6x3", "prior:6x3", "8x8"),
+    ] {
+        let said = shell.ok(&format!("verify --architecture {spelling} --device cpu")).stdout;
+        let begin = format!("model synthetic {name}, 4 images of {size}");
+        assert!(said.starts_with(&begin) && said.ends_with("passed\n"), "{said}");
+    }
 }
 
 #[test]
@@ -80,6 +89,30 @@ fn inspect_shows_model_and_schedule() {
     check_snapshot("inspect", &text);
     for name in shell.ok("inspect").stdout.lines().filter(|line| line.starts_with("classes")) {
         assert_eq!(name, "classes        4: plain, glasses, hat, beard");
+    }
+}
+
+/// Products that follow from the definitions of the networks, with channels that are multiples of 4.
+#[test]
+fn other_networks_have_the_products_of_their_definitions() {
+    let shell = Shell::new();
+    // The image's one channel is padded to 4. Layers of 8 channels: 7x7, then 3x3 kernels; 16 levels.
+    let gated = {
+        let first = 4 * (21 + 3) * 16 + 16 * 16;
+        let others = (8 * (6 + 2) + 16) * 16;
+        first + 2 * others + 2 * 8 * 8 + 3 * 8 * 8 + 8 * 8 + 8 * 16
+    };
+    let prior = gated + (8 - 4) * (21 + 3) * 16;
+    let masked = 4 * 24 * 8 + 2 * 8 * 25 * 8 + 8 * 16;
+    for (kind, of_pixel) in [("gated", gated), ("prior", prior), ("masked", masked)] {
+        let line = format!(
+            "bench --architecture {kind}:8x3@6x5k16 -b 1 --engine cached --repeat 1 --device cpu --json -"
+        );
+        let report: serde_json::Value = serde_json::from_str(&shell.ok(&line).stdout).unwrap();
+        let architecture = &report["architecture"];
+        assert_eq!(architecture["macs_per_image"], 30 * of_pixel, "{kind}");
+        assert_eq!(architecture["width"], 6);
+        assert_eq!(report["results"][0]["macs_counted"], report["results"][0]["macs_predicted"]);
     }
 }
 

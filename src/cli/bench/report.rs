@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::engine::Method;
 use crate::engine::cost::{values_moved, weights_read};
-use crate::engine::cpu::peak::PRODUCT;
+use crate::engine::cpu::peak::{PRODUCT, TRIES};
 use crate::model::Model;
 use crate::output::{OutputError, file};
 
@@ -248,7 +248,7 @@ impl BenchReport {
             let product = format!("{positions}x{inputs}x{outputs}");
             _ = write!(
                 text,
-                "; peak: {peak} GFLOP/s, its own kernel's best of five {product} products a thread"
+                "; peak: {peak} GFLOP/s, its own kernel's best of {TRIES} {product} products a thread"
             );
         }
         text.push('\n');
