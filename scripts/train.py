@@ -3,7 +3,7 @@
 # requires-python = ">=3.10"
 # dependencies = ["torch>=1.13", "numpy", "pillow", "matplotlib"]
 # ///
-"""Train a PixelCNN++ on images of your own.
+"""Train a network on images of your own: a PixelCNN++, or one of another family.
 
     uv run scripts/train.py DATA -o MODEL.safetensors --minutes 60
     pixelcnn sample -m MODEL.safetensors
@@ -34,6 +34,7 @@ try:
     from pixelcnn.convert.model_file import LIMITS, NONLINEARITIES
     from training import TrainingError
     from training.outputs import checkpoint_path
+    from training.settings import FAMILIES
     from training.trainer import STOP, Trainer
 except ModuleNotFoundError as missing:
     sys.exit(
@@ -79,23 +80,59 @@ def parse_flags() -> argparse.Namespace:
     group("--shift", type=at_least(0), metavar="N", help="move images at random by up to N pixels")
 
     group = parser.add_argument_group("network").add_argument
+    group(
+        "--family",
+        choices=FAMILIES,
+        help="pixelcnn++; gated: two stacks of gated convolutions; masked: residual blocks of masked convolutions "
+        "[default: pixelcnn++]",
+    )
     group("--filters", type=at_least(1), metavar="N", help="[default: 32]")
-    group("--blocks", type=at_least(1), metavar="N", help="a level [default: 2]")
-    group("--levels", type=at_least(1), metavar="N", help="resolutions [default: 3]")
+    group(
+        "--blocks",
+        type=at_least(1),
+        metavar="N",
+        help="of pixelcnn++ at each resolution [default: 2], of other families in all [default: 6]",
+    )
+    group(
+        "--dilations",
+        type=integers,
+        metavar="LIST",
+        help="an integer a block; of pixelcnn++ blocks + 1 of them [default: 1,1,…]",
+    )
     group(
         "--mixtures",
         type=at_least(1),
         metavar="N",
         help=f"components of the distribution [default: 10, or with --palette up to {LIMITS['mixtures']}]",
     )
+    group = parser.add_argument_group("network: pixelcnn++").add_argument
+    group("--resolutions", type=at_least(1), metavar="N", help="each half the one before [default: 3]")
+    group("--nonlinearity", choices=NONLINEARITIES, help="[default: concat_elu]")
     group(
         "--palette",
         action="store_true",
         default=None,
         help="for few flat colours: they are the components, and only which one comes where is learnt",
     )
-    group("--nonlinearity", choices=NONLINEARITIES, help="[default: concat_elu]")
-    group("--dilations", type=integers, metavar="LIST", help="blocks + 1 integers [default: 1,1,…]")
+    group = parser.add_argument_group("network: gated and masked").add_argument
+    group(
+        "--levels",
+        type=at_least(2, 65536),
+        metavar="L",
+        help="of a channel: images are rounded to so many shades [default: 256]; of codes, the largest + 1",
+    )
+    group(
+        "--codes",
+        action="store_true",
+        default=None,
+        help="a prior: DATA is an .npz whose x are whole numbers that stand for something else, as those of a VQ-VAE do",
+    )
+    group(
+        "--head",
+        choices=("softmax", "bernoulli", "logistic"),
+        help="the distribution of a channel: a softmax over its levels, one probability of 2 levels, or a mixture "
+        "of logistics [default: softmax]",
+    )
 
     group = parser.add_argument_group("training").add_argument
     group(

@@ -14,8 +14,10 @@ from . import TrainingError
 from .source import Raw, Source
 from .walk import shown
 
+MOST_CHANNELS = 4  # of codes
 
-def read_arrays(path: Path, leave_out: str | None) -> Source:
+
+def read_arrays(path: Path, leave_out: str | None, codes: bool = False) -> Source:
     """An .npz, or an .npy, whatever its name: it is what its content says."""
     try:
         with path.open("rb") as file:
@@ -31,6 +33,10 @@ def read_arrays(path: Path, leave_out: str | None) -> Source:
     if names[0] not in arrays:
         found = ", ".join(arrays) or "nothing"
         raise TrainingError(f"{shown(path)}: expected an array x (or x_train), found {found}")
+    if codes:
+        for name in names[0], "x_test":
+            if name in arrays:
+                arrays[name] = as_codes(path, name, arrays[name])
     train = raw(path, arrays, *names)
     if leave_out:
         if leave_out not in arrays or arrays[leave_out].shape != (len(train.x),):
@@ -41,6 +47,18 @@ def read_arrays(path: Path, leave_out: str | None) -> Source:
         train = Raw(train.x[keep], None if train.y is None else train.y[keep])
     test = raw(path, arrays, "x_test", "y_test") if "x_test" in arrays else None
     return Source(train, test, names_in(path, arrays.get("classes")))
+
+
+def as_codes(path: Path, name: str, x: np.ndarray) -> np.ndarray:
+    """Whole numbers [N, H, W] or [N, H, W, C] as uint16."""
+    whole = x.dtype.kind in "iu" and x.ndim in (3, 4) and 0 < (x.shape[3] if x.ndim == 4 else 1) <= MOST_CHANNELS
+    if not whole or (x.size and not 0 <= int(x.min()) <= int(x.max()) < 1 << 16):
+        found = f"{x.dtype} {list(x.shape)}" + (f" from {x.min()} to {x.max()}" if whole else "")
+        raise TrainingError(
+            f"{shown(path)}: {name} is {found}, expected codes: whole numbers from 0 to 65535 [N, H, W] or [N, H, W, C] of up "
+            f"to {MOST_CHANNELS} channels"
+        )
+    return x.astype(np.uint16)
 
 
 def names_in(path: Path, classes: np.ndarray | None) -> list[str] | None:
@@ -59,7 +77,7 @@ def raw(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> 
     x, y = arrays[x_name], arrays.get(y_name)
     if x.ndim == 3:
         x = x[..., None]
-    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] not in (1, 3):
+    if x.dtype != np.uint16 and (x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] not in (1, 3)):
         raise TrainingError(
             f"{shown(path)}: {x_name} is {x.dtype} {list(x.shape)}, expected uint8 "
             f"[N, H, W], [N, H, W, 1] or [N, H, W, 3]"

@@ -45,7 +45,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise TrainingError(
             f"{path}: is not a checkpoint of training "
             f"(format {metadata.get('format')!r}, expected {FORMAT!r})"
-            + ("; to go on from a model, use --init" if metadata.get("format") == "pixelcnn-1" else "")
+            + ("; to go on from a model, use --init" if metadata.get("format") in ("pixelcnn-1", "pixelcnn-2") else "")
         )
     try:
         state = json.loads(metadata["state"])

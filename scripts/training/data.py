@@ -22,7 +22,7 @@ KINDS = (
 
 
 class Part(NamedTuple):
-    """Some of the images, uint8 [N, C, H, W], and their classes, int64 [N]."""
+    """Some of the images, uint8 (of codes uint16) [N, C, H, W], and their classes, int64 [N]."""
 
     x: np.ndarray
     y: np.ndarray | None
@@ -67,7 +67,9 @@ def load(path: Path, wishes: Wishes) -> Data:
 
 def open_source(path: Path, wishes: Wishes) -> Source:
     if path.suffix.lower() in (".npz", ".npy"):
-        source = read_arrays(path, wishes.leave_out)
+        source = read_arrays(path, wishes.leave_out, wishes.codes)
+    elif wishes.codes:
+        raise TrainingError(f"--codes: expected an .npz or .npy with x, found {shown(path)}")
     elif wishes.leave_out:
         raise TrainingError(f"--leave-out {wishes.leave_out}: is for .npz files, and {shown(path)} is none")
     elif not path.is_dir():

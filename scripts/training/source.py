@@ -18,6 +18,7 @@ class Wishes:
     leave_out: str | None
     held_out: int | None
     strict: bool
+    codes: bool = False
 
 
 class Raw(NamedTuple):

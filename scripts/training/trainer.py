@@ -25,15 +25,13 @@ from pixelcnn.convert.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load
-from .likelihood import bits_per_dim, too_wide
-from .network import PixelCNN, widened
+from .graphs import GraphFamily
 from .outputs import check_outputs, check_room, checkpoint_path, log_path
-from .palette import Palette
-from .settings import ARCHITECTURE, flipped_classes, settle
+from .plusplus import PlusPlus
+from .settings import NOT_TRAINING, flipped_classes, settle
 
 BETAS = (0.95, 0.9995)  # of Adam, as published
 WARM_UP = 100  # steps
-TOO_WIDE = 1  # weight of the penalty for scales that are
 REPORTED = 128  # held-out images that are looked at while training goes on
 LINE_EVERY = 15.0  # seconds
 
@@ -49,16 +47,18 @@ class Trainer:
             torch.set_num_threads(flags.threads)
 
         wishes = Wishes(
-            run["size"], run["grey"], run["classes"], run["leave_out"], run["held_out"], flags.strict
+            run["size"],
+            run["grey"],
+            run["classes"],
+            run["leave_out"],
+            run["held_out"],
+            flags.strict,
+            run.get("codes", False),
         )
         self.data = self.load(wishes)
+        if "levels" in run:
+            self.data, run["levels"] = in_levels(self.data, run["levels"], run["codes"])
         self.channels, self.height, self.width = self.data.train.x.shape[1:]
-        multiple = 2 ** (run["levels"] - 1)
-        if self.height % multiple or self.width % multiple:
-            raise TrainingError(
-                f"the images are {self.width}x{self.height}: with {run['levels']} levels, expected "
-                f"multiples of {multiple} (--size, --levels)"
-            )
         if problem := beyond_limits({"height": self.height, "width": self.width}):
             raise TrainingError(f"the images' {problem}")
         if run["shift"] >= min(self.height, self.width):
@@ -67,16 +67,12 @@ class Trainer:
         self.batch = min(run["batch"], len(self.data.train))
         self.steps_per_epoch = len(self.data.train) // self.batch
         if flags.held_out_to:
-            write_held_out(flags.held_out_to, self.data)
+            write_held_out(flags.held_out_to, self.data, run.get("levels", 256))
 
         torch.manual_seed(run["seed"])
-        self.palette = None
-        if run["palette"]:
-            self.palette = Palette(self.data.train.x, run["mixtures"], self.device)
-            run["mixtures"] = self.palette.mixtures
-        self.net = self.network(logits_only=self.palette is not None).to(self.device)
-        self.judge = self.network().to(self.device)
-        self.judge.eval()
+        family = PlusPlus if run["family"] == "pixelcnn++" else GraphFamily
+        self.family = family(run, self.data, self.device)
+        self.net = self.family.net
         self.names = [name for name, _ in self.net.named_parameters()]
         check_room(flags, sum(value.numel() for value in self.net.parameters()))
         self.optimizer = torch.optim.Adam(self.net.parameters(), betas=BETAS, foreach=True)
@@ -102,54 +98,16 @@ class Trainer:
             raise TrainingError(f"{self.flags.data}: two classes have the same name, as far as it is text")
         return data._replace(classes=classes)
 
-    def network(self, logits_only: bool = False, **other: int) -> PixelCNN:
-        return PixelCNN(
-            **{key: self.run[key] for key in ARCHITECTURE} | other,
-            channels=self.channels,
-            classes=len(self.data.classes),
-            dropout=self.run["dropout"],
-            logits_only=logits_only,
-        )
-
     def begin(self, model: Any) -> None:
         if model is not None:
             metadata, tensors = model
-            if (
-                json.loads(metadata["classes"]) != self.data.classes
-                or int(metadata["channels"]) != self.channels
-            ):
-                raise TrainingError(
-                    f"{self.flags.init}: has {metadata['channels']} channels and the classes "
-                    f"{metadata['classes']}; {self.flags.data} has {self.channels} and "
-                    f"{json.dumps(self.data.classes)}"
-                )
-            self.net.take(self.fitted(tensors, int(metadata["filters"]), int(metadata["mixtures"])))
+            self.family.take(self.flags.init, metadata, tensors)
             steps = metadata.get("steps", "")
             self.steps_before = int(steps) if steps.isdecimal() else 0
         else:
             some = np.random.default_rng([self.run["seed"], 2]).permutation(len(self.data.train))[:128]
-            self.net.initialise_on(*self.tensors(self.data.train.of(np.sort(some))))
-            if self.palette:
-                with torch.no_grad():
-                    self.net.values["output/b"] += torch.from_numpy(self.palette.logits).to(self.device)
+            self.family.begin(*self.tensors(self.data.train.of(np.sort(some))))
         self.average = [value.detach().clone() for value in self.net.parameters()]
-
-    def fitted(self, tensors: dict[str, np.ndarray], filters: int, mixtures: int) -> dict[str, np.ndarray]:
-        """The tensors of a model with so many filters and mixtures, for the network that is to be trained."""
-        model = self.network(filters=filters, mixtures=mixtures).current()
-        shapes, found = ({name: tensor.shape for name, tensor in each.items()} for each in (model, tensors))
-        if shapes != found:
-            name = next(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
-            raise TrainingError(
-                f"{self.flags.init}: tensor {name}: expected {shapes.get(name)}, found {found.get(name)}"
-            )
-        own = self.net.current()
-        if self.palette:
-            own["output.bias"] = self.palette.logits
-            tensors = self.palette.without_constants(tensors)
-        if filters < self.run["filters"]:
-            tensors = widened(tensors, filters, own, self.run["filters"])
-        return own | tensors
 
     # State
 
@@ -230,8 +188,7 @@ class Trainer:
     # Steps
 
     def tensors(self, part: Part) -> tuple[torch.Tensor, torch.Tensor | None]:
-        x = torch.from_numpy(part.x).to(self.device, torch.float32)
-        x = ((x - 127.5) / 127.5).contiguous(memory_format=torch.channels_last)
+        x = torch.from_numpy(part.x.astype(np.int64)).to(self.device)
         return x, None if part.y is None else torch.from_numpy(part.y).to(self.device)
 
     def images_of(self, step: int) -> Part:
@@ -250,18 +207,6 @@ class Trainer:
                 x[:] = image[:, dy : dy + self.height, dx : dx + self.width]
         return part
 
-    def loss(self, x: torch.Tensor, h: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bits/dim, and what is added to them while training."""
-        seen = self.palette.as_drawn(x) if self.palette else x
-        if self.run["bf16"]:
-            with torch.autocast(self.device.type, torch.bfloat16):
-                params = self.net(seen, h).float()
-        else:
-            params = self.net(seen, h)
-        if self.palette:
-            return self.palette.bits_per_dim(params, x).mean(), params.new_zeros(())
-        return bits_per_dim(params, x).mean(), TOO_WIDE * too_wide(params, x.shape[1]).mean()
-
     def progress(self) -> float:
         """From 0 to 1, where training ends."""
         parts = []
@@ -278,7 +223,7 @@ class Trainer:
         warm_up = min(1.0, (self.step + 1) / WARM_UP)
         for group in self.optimizer.param_groups:
             group["lr"] = self.run["rate"] * warm_up * 0.5 * (1 + math.cos(math.pi * self.progress()))
-        bits, penalty = self.loss(x, h)
+        bits, penalty = self.family.loss(x, h)
         self.optimizer.zero_grad(set_to_none=True)
         (bits + penalty).backward()
         self.optimizer.step()
@@ -298,19 +243,13 @@ class Trainer:
 
     def measure(self, tensors: dict[str, np.ndarray], part: Part) -> float:
         """Bits/dim as pixelcnn eval measures them: float32 network, float64 likelihood."""
-        self.judge.take(tensors)
-        total = 0.0
+        self.family.judge_by(tensors)
         with torch.no_grad():
-            for start in range(0, len(part), 64):
-                x, h = self.tensors(part.of(slice(start, start + 64)))
-                params = self.judge(x, h).cpu().double()
-                levels = part.x[start : start + 64].astype(np.float64)
-                total += float(bits_per_dim(params, torch.from_numpy((levels - 127.5) / 127.5), True).sum())
-        return total / len(part)
+            parts = (self.tensors(part.of(slice(start, start + 64))) for start in range(0, len(part), 64))
+            return sum(float(self.family.bits(x, h).sum()) for x, h in parts) / len(part)
 
     def exported(self) -> dict[str, np.ndarray]:
-        tensors = self.net.exported(dict(self.by_name(self.average)), self.flags.dtype)
-        return self.palette.with_constants(tensors) if self.palette else tensors
+        return self.family.exported(dict(self.by_name(self.average)), self.flags.dtype)
 
     def train(self) -> None:
         count = sum(tensor.size for tensor in self.exported().values())
@@ -320,8 +259,8 @@ class Trainer:
             f"{count:,} parameters on {self.device}",
             file=sys.stderr,
         )
-        if self.palette:
-            print(self.palette, file=sys.stderr)
+        if palette := getattr(self.family, "palette", None):
+            print(palette, file=sys.stderr)
         if self.step:
             print(f"going on at step {self.step}", file=sys.stderr)
         self.net.train()
@@ -404,26 +343,32 @@ class Trainer:
     def metadata(self, bits: float) -> dict[str, str]:
         run, flags = self.run, self.flags
         metadata = {
-            "format": "pixelcnn-1",
-            "family": "pixelcnn++",
-            "channels": self.channels,
-            "height": self.height,
-            "width": self.width,
-            **{key: run[key] for key in ("filters", "blocks", "levels", "mixtures", "nonlinearity")},
-            "dilations": json.dumps(run["dilations"]),
-            "classes": json.dumps(self.data.classes, ensure_ascii=False),
+            **self.family.metadata(),
             "source": f"scripts/train.py, {date.today()}, PyTorch {torch.__version__}",
             "data": flags.about_data or flags.data.name,
             "steps": self.steps_before + self.step,
             "bits_per_dim": f"{bits:.4f}",
             "bits_per_dim_of": f"{len(self.data.held_out)} held-out images",
             "training": json.dumps(
-                {k: v for k, v in run.items() if k not in ARCHITECTURE and v not in (None, False)}
+                {k: v for k, v in run.items() if k not in NOT_TRAINING and v not in (None, False)}
             ),
         }
         if flags.license:
             metadata["license"] = flags.license
         return {key: str(value) for key, value in metadata.items()}
+
+
+def in_levels(data: Data, told: int | None, codes: bool) -> tuple[Data, int]:
+    """Images as levels from 0, the nearest shades as the program shows them, or codes as they are; and how many levels."""
+    parts = data.train, data.held_out
+    if not codes:
+        levels = told or 256
+        nearest = ((np.arange(256) * (levels - 1) + 127) // 255).astype(np.uint8)
+        return data._replace(**{name: Part(nearest[part.x], part.y) for name, part in zip(data._fields, parts)}), levels
+    largest = max(int(part.x.max()) for part in parts)
+    if told is not None and largest >= told:
+        raise TrainingError(f"the codes go up to {largest}; expected less than the {told} levels (--levels)")
+    return data, told or max(2, largest + 1)
 
 
 def digest(arrays: Iterable[np.ndarray]) -> str:
@@ -472,13 +417,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def write_held_out(folder: Path, data: Data) -> None:
+def write_held_out(folder: Path, data: Data, levels: int) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     part = data.held_out
     for i, image in enumerate(part.x):
-        image = image.transpose(1, 2, 0)
+        # As the program shows levels.
+        shades = (image.transpose(1, 2, 0).astype(int) * 255 + (levels - 1) // 2) // (levels - 1)
+        image = shades.astype(np.uint8)
         picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
         # Not on the disk at once, which takes long for many: the data has them too.
         write_whole(folder / f"{i:05}.png", lambda file: picture.save(file, "PNG"), synced=False)

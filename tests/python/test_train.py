@@ -60,10 +60,10 @@ ARCHITECTURES = {
     "grey, classes": (1, ["--classes"]),
     "rgb, one dilated level, f16": (
         3,
-        ["--levels", 1, "--dilations", "1,2", "--dtype", "f16", "--flip", "--shift", 1],
+        ["--resolutions", 1, "--dilations", "1,2", "--dtype", "f16", "--flip", "--shift", 1],
     ),
     "rgb, elu, dropout": (3, ["--nonlinearity", "elu", "--dropout", 0.2]),
-    "rgb, palette": (3, ["--palette", "--levels", 2]),
+    "rgb, palette": (3, ["--palette", "--resolutions", 2]),
 }
 
 
@@ -376,7 +376,7 @@ def test_palette_has_the_colours_of_the_images(channels, tmp_path):
     images = random.choice(5, (40, 8, 8), p=[0.4, 0.3, 0.2, 0.06, 0.04])
     images[:, 1::2] = images[:, ::2]
     np.savez(tmp_path / "images.npz", x=colours[images].astype(np.uint8))
-    flags = ("--filters", 6, "--blocks", 1, "--levels", 1, "--batch", 8, "--threads", 1, "--held-out", 8, "--palette")
+    flags = ("--filters", 6, "--blocks", 1, "--resolutions", 1, "--batch", 8, "--threads", 1, "--held-out", 8, "--palette")
 
     def mixture(name: str, *more: object) -> tuple[float, np.ndarray, np.ndarray]:
         """Bits per dimension, means [M, C] as levels, scales [M, C] in levels."""
@@ -470,7 +470,7 @@ def test_what_contradicts_a_checkpoint_or_model_is_refused(models, tmp_path):
     (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:3000])
     assert "not a complete safetensors file" in refused(images, "--resume", tmp_path / "cut.ckpt")
     assert "is not a class" in refused(images, "--flip", "sitting", "--classes")
-    assert "multiples of 8" in refused(save_npz(tmp_path / "12.npz", 1, size=12), "--levels", 4)
+    assert "multiples of 8" in refused(save_npz(tmp_path / "12.npz", 1, size=12), "--resolutions", 4)
 
 
 # Data
