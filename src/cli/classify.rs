@@ -104,8 +104,8 @@ pub fn run(args: &ClassifyArgs) -> Result<ExitCode> {
     let probabilities: Vec<_> = nats.chunks(classes).map(|nats| posterior(nats, &prior)).collect();
     let predicted: Vec<_> = probabilities.iter().map(|of_image| likeliest(of_image)).collect();
     let known = inputs.images.iter().map(|input| input.class).zip(predicted.iter().copied());
-    let confusion =
-        Confusion::of(known, &names.iter().map(|name| super::printable(name)).collect::<Vec<_>>());
+    let shown: Vec<_> = names.iter().map(|name| super::printable(name)).collect();
+    let confusion = Confusion::of(&super::printable(&model.name), known, &shown);
     let image = |(i, probabilities): (usize, Vec<f64>)| {
         let input = &inputs.images[i];
         let of_image = &nats[i * classes..(i + 1) * classes];

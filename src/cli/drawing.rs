@@ -47,7 +47,7 @@ impl Seed {
 /// How pixels are drawn.
 #[derive(clap::Args)]
 pub struct DrawArgs {
-    /// Seed of the noise: a whole number, or random
+    /// Seed of the noise: a whole number, or random (-1 is the same)
     #[arg(short, long, default_value = "0", value_parser = parse_seed)]
     pub seed: Seed,
 

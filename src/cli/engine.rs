@@ -6,7 +6,8 @@ use crate::engine::devices::gpu::{self, Adapter};
 use crate::engine::devices::{Devices, Notice, machine_threads};
 use crate::model::Model;
 
-use super::text::{note, say};
+use super::shell;
+use super::text::{detail, note, say};
 
 #[derive(clap::Args)]
 pub struct EngineArgs {
@@ -14,7 +15,7 @@ pub struct EngineArgs {
     /// or a part of the name of an adapter that `pixelcnn devices` lists; commands that go
     /// through images take several, as a comma list, or all-gpus
     #[arg(long, value_name = "DEVICE", default_value = "auto", allow_negative_numbers = true)]
-    #[arg(env = DEVICE, hide_env_values = true, value_parser = parse_device)]
+    #[arg(env = DEVICE, hide_env_values = true, value_parser = parse_device, add = shell::device())]
     pub device: String,
 
     /// Threads of the CPU engine [default: as many as the machine runs at once]
@@ -124,6 +125,7 @@ pub fn tell(notice: Notice) {
     let text = notice.text("--device gpu");
     match notice {
         Notice::Warning(_) => say(&format!("warning: {text}")),
+        Notice::Expected { .. } => detail(&text),
         _ => note(&text),
     }
 }

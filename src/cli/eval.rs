@@ -13,7 +13,7 @@ use crate::output::{self, NewFile, npy};
 
 use super::input::{Classes, Input, InputArgs, Inputs, Others};
 use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
-use super::{EngineArgs, Files, ModelArgs};
+use super::{EngineArgs, Files, ModelArgs, shell};
 
 /// Measure how well a model predicts images, in bits per dimension
 ///
@@ -32,7 +32,7 @@ pub struct EvalArgs {
     /// Class of the images, by name or index: one for all, or a comma list with one for each in their
     /// order; a model with classes needs it unless sub-folders are named by them, an .npz has y, or
     /// --labels says them
-    #[arg(long, value_name = "LIST", conflicts_with = "labels")]
+    #[arg(long, value_name = "LIST", conflicts_with = "labels", add = shell::class())]
     class: Option<String>,
 
     #[command(flatten)]
@@ -98,7 +98,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let plot = |path: &PathBuf| {
         let roots = args.input.roots();
         let values = inputs.images.iter().zip(&bits).map(|(input, &bits)| (input.root, bits));
-        super::write_chart(path, &Histogram::new(&roots, values.collect()))
+        super::write_chart(path, &Histogram::new(&super::printable(&model.name), &roots, values.collect()))
     };
     super::all([
         params.map_or(Ok(()), |file| Ok(file.finish()?)),

@@ -213,8 +213,8 @@ impl InputArgs {
             let is_unknown = |class: &Result<Option<usize>>| matches!(class, Ok(None));
             if !items.is_empty() && of_items.iter().all(is_unknown) {
                 bail!(
-                    "model {} has classes: --class must say which, one for all images or a comma list with one \
-                     for each, or images lie in folders named by them: {}",
+                    "model {} has classes, and nothing says the images' classes: expected --class (one for all, or a \
+                     comma list with one for each), --labels, or a folder for each class that has its name: {}",
                     model.name,
                     super::class_list(names)
                 );

@@ -18,7 +18,7 @@ use crate::output::file;
 use engine::EngineArgs;
 use files::Files;
 use recipe::{Recipe, Run};
-use text::{note, one_line, print, printable, quoted, say, table};
+use text::{Verbosity, note, one_line, print, printable, quoted, say, table};
 
 mod architecture;
 mod bench;
@@ -35,6 +35,7 @@ mod input;
 mod inspect;
 mod likelihood;
 mod merge;
+mod models;
 mod picture;
 mod progress;
 mod recipe;
@@ -54,6 +55,10 @@ struct Cli {
     /// Say nothing but results, warnings and errors; no progress
     #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
+
+    /// Also say why a device was chosen
+    #[arg(short, long, global = true, conflicts_with = "quiet", display_order = 901)]
+    verbose: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -76,9 +81,10 @@ enum Command {
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
+    #[command(alias = "list")]
+    Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
     Completions(shell::CompletionsArgs),
-    #[command(hide = true)]
     Man(shell::ManArgs),
 }
 
@@ -87,7 +93,12 @@ enum Command {
 ///
 /// Call it once a process where that is possible: temporary files are taken away on signals from then on.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let answered = shell::answer(&arguments);
+    if let Ok(true) = answered {
+        return ExitCode::SUCCESS;
+    }
+    let cli = match answered.and_then(|_| Cli::try_parse_from(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
             // A reader that has gone is no reason to fail otherwise.
@@ -128,7 +139,11 @@ fn quiet_mesa() {
 
 /// Runs a subcommand.
 fn run(cli: &Cli) -> Result<ExitCode> {
-    text::be_quiet(cli.quiet);
+    text::set_verbosity(match cli {
+        Cli { quiet: true, .. } => Verbosity::Quiet,
+        Cli { verbose: true, .. } => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    });
     match &cli.command {
         Command::Sample(args) => sample::run(args)?,
         Command::Complete(args) => return complete::run(args),
@@ -138,6 +153,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Merge(args) => merge::run(args)?,
         Command::Inspect(args) => return inspect::run(args),
         Command::Bench(args) => bench::run(args)?,
+        Command::Models(args) => models::run(args)?,
         Command::Devices(args) => devices::run(args)?,
         Command::Completions(args) => shell::completions(args)?,
         Command::Man(args) => shell::man(args)?,
@@ -147,7 +163,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
 
 #[derive(clap::Args)]
 struct ModelArgs {
-    #[arg(short, long, value_name = "MODEL", help = model_help())]
+    #[arg(short, long, value_name = "MODEL", help = model_help(), add = shell::model())]
     model: Option<PathBuf>,
 
     /// Precision of the weights; f16 takes half the memory on a GPU or with AVX-512, and changes results slightly
@@ -188,31 +204,36 @@ impl ModelArgs {
     }
 
     fn load_as_stored(&self) -> Result<Model> {
-        let Some(path) = &self.model else {
-            return Model::shipped(Model::DEFAULT)
-                .with_context(|| format!("{NO_BUILT_IN}; name a model file (-m MODEL.safetensors)"))?
-                .context("the built-in model");
-        };
-        let name = path.to_str().filter(|_| !path.is_file());
-        if let Some(model) = name.and_then(Model::shipped) {
-            return model.with_context(|| format!("the built-in model {}", path.display()));
-        }
-        if path.extension().is_none() && !path.exists() && !is_checkpoint(path) {
-            match shipped_names() {
-                names if names.is_empty() => bail!("model {}: not a file; {NO_BUILT_IN}", path.display()),
-                names => bail!("model {}: neither a file nor a built-in model: {names}", path.display()),
-            }
-        }
-        if path.is_dir() {
-            bail!("model {}: is a folder (name the .safetensors file in it)", path.display());
-        }
-        Model::load(path).map_err(|error| match maker(path, &error) {
-            Some(maker) => {
-                anyhow!("model {}: is a checkpoint; `{maker}` makes a model of it", path.display())
-            }
-            None => anyhow!(error).context(format!("model {}", path.display())),
-        })
+        load_model(self.model.as_deref())
     }
+}
+
+/// Reads a model file, or a built-in model; without a name the default one.
+fn load_model(path: Option<&Path>) -> Result<Model> {
+    let Some(path) = path else {
+        return Model::shipped(Model::DEFAULT)
+            .with_context(|| format!("{NO_BUILT_IN}; name a model file (-m MODEL.safetensors)"))?
+            .context("the built-in model");
+    };
+    let name = path.to_str().filter(|_| !path.is_file());
+    if let Some(model) = name.and_then(Model::shipped) {
+        return model.with_context(|| format!("the built-in model {}", path.display()));
+    }
+    if path.extension().is_none() && !path.exists() && !is_checkpoint(path) {
+        match shipped_names() {
+            names if names.is_empty() => bail!("model {}: not a file; {NO_BUILT_IN}", path.display()),
+            names => bail!("model {}: neither a file nor a built-in model: {names}", path.display()),
+        }
+    }
+    if path.is_dir() {
+        bail!("model {}: is a folder (name the .safetensors file in it)", path.display());
+    }
+    Model::load(path).map_err(|error| match maker(path, &error) {
+        Some(maker) => {
+            anyhow!("model {}: is a checkpoint; `{maker}` makes a model of it", path.display())
+        }
+        None => anyhow!(error).context(format!("model {}", path.display())),
+    })
 }
 
 /// The command that makes a model of a file that is none yet.

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use anstyle::{AnsiColor, Color, Style};
 use anyhow::{Context, Result};
 use unicode_width::UnicodeWidthStr;
 
@@ -11,27 +12,57 @@ use crate::output::stdout;
 
 use super::hints::hint;
 
-/// Writes a line to stderr. A stderr that takes no more is no reason to stop.
+/// Writes a line to stderr, where a terminal shows "error:" and "warning:" in colour, as clap does. A stderr that takes no
+/// more is no reason to stop.
 pub fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", shown(line));
+    let style = Style::new().bold();
+    let labels = [("error:", style.fg_color(Some(RED))), ("warning:", style.fg_color(Some(YELLOW)))];
+    let label = labels.into_iter().find(|(label, _)| line.starts_with(label));
+    let (label, style) = label.unwrap_or(("", Style::new()));
+    let _ = writeln!(anstream::stderr().lock(), "{style}{label}{style:#}{}", shown(&line[label.len()..]));
 }
 
-/// Says what is of interest, and no warning or error.
+const RED: Color = Color::Ansi(AnsiColor::Red);
+const YELLOW: Color = Color::Ansi(AnsiColor::Yellow);
+
+/// Says something of interest that is no warning and no error, unless the user wants quiet.
 pub fn note(line: &str) {
-    if !is_quiet() {
+    if verbosity() >= Verbosity::Normal {
         say(line);
     }
 }
 
-/// Whether only warnings and errors are to be said.
-static QUIET: AtomicBool = AtomicBool::new(false);
+/// Says something that is of interest to a user who asks for more.
+pub fn detail(line: &str) {
+    if verbosity() >= Verbosity::Verbose {
+        say(line);
+    }
+}
 
-pub fn be_quiet(quiet: bool) {
-    QUIET.store(quiet, Ordering::Relaxed);
+/// How much is said on stderr.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Verbosity {
+    /// Warnings and errors.
+    Quiet,
+    Normal,
+    /// Why a device was chosen, too.
+    Verbose,
+}
+
+static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Normal as u8);
+
+pub fn set_verbosity(verbosity: Verbosity) {
+    VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
+}
+
+pub fn verbosity() -> Verbosity {
+    let all = [Verbosity::Quiet, Verbosity::Normal, Verbosity::Verbose];
+    all[usize::from(VERBOSITY.load(Ordering::Relaxed))]
 }
 
 pub fn is_quiet() -> bool {
-    QUIET.load(Ordering::Relaxed)
+    verbosity() == Verbosity::Quiet
 }
 
 /// What a terminal may be given: names out of files do not get to steer it.

@@ -16,7 +16,7 @@ const MOST_PIXELS: usize = 1 << 26;
 pub enum AnimationKind {
     /// GIF: where a frame changes more than 255 colours, these stand for the others.
     Gif,
-    /// Animated PNG, exact; programs that do not know it show the last frame.
+    /// Animated PNG, exact; programs that do not know it show the first frame.
     Png,
 }
 
@@ -79,20 +79,21 @@ impl<F: Fn(usize) -> Image> Animation<F> {
         writer: impl Write,
         texts: &[(impl AsRef<str>, String)],
     ) -> Result<(), gif::EncodingError> {
-        let still = (self.frame)(self.count - 1).enlarged(self.scale);
-        let mut encoder = gif::Encoder::new(writer, still.width as u16, still.height as u16, &[])?;
+        let first = (self.frame)(0).enlarged(self.scale);
+        let mut encoder = gif::Encoder::new(writer, first.width as u16, first.height as u16, &[])?;
         encoder.set_repeat(gif::Repeat::Infinite)?;
         let comment = texts
             .iter()
             .map(|(keyword, text)| format!("{}: {text}\n", keyword.as_ref()))
             .collect::<String>();
         encoder.write_raw_extension(gif::Extension::Comment.into(), &[comment.as_bytes()])?;
-        for (change, delay) in self.changes() {
+        for (k, (change, delay)) in self.changes().enumerate() {
             let (palette, indices) = change.indexed();
             encoder.write_frame(&gif::Frame {
                 delay,
                 dispose: gif::DisposalMethod::Keep,
-                transparent: Some(TRANSPARENT),
+                // Pillow takes a transparent colour of the first frame for an alpha channel of all others.
+                transparent: (k > 0).then_some(TRANSPARENT),
                 left: change.left as u16,
                 top: change.top as u16,
                 width: change.width as u16,
@@ -110,14 +111,12 @@ impl<F: Fn(usize) -> Image> Animation<F> {
         writer: impl Write,
         texts: &[(impl AsRef<str>, String)],
     ) -> Result<(), png::EncodingError> {
-        let still = (self.frame)(self.count - 1).enlarged(self.scale);
-        let mut encoder = super::png::encoder(writer, &still, texts)?;
+        let first = (self.frame)(0).enlarged(self.scale);
+        let mut encoder = super::png::encoder(writer, &first, texts)?;
         encoder.set_color(png::ColorType::Rgba);
         encoder.set_animated(self.count as u32, 0)?;
-        encoder.set_sep_def_img(true)?;
         encoder.set_blend_op(png::BlendOp::Over)?;
         let mut writer = encoder.write_header()?;
-        writer.write_image_data(&Change::between(None, &still).rgba)?;
         for (change, delay) in self.changes() {
             // What lies within the picture at every moment: the frame before may stand anywhere.
             writer.set_frame_position(0, 0)?;

@@ -11,7 +11,11 @@ use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 use unicode_width::UnicodeWidthStr;
 
+use super::bitmap::Bitmap;
 use super::{Image, check as check_name, file, png, software};
+
+/// The model where no font has the characters of its name.
+pub const UNNAMED: &str = "a model file";
 
 /// Where a chart is drawn.
 pub type Area<'a, B> = DrawingArea<B, Shift>;
@@ -73,7 +77,8 @@ pub fn write(path: &Path, chart: &impl Chart) -> Result<Vec<String>> {
 pub fn pixels(chart: &impl Chart) -> Result<Image> {
     let (width, height) = chart.size();
     let mut levels = vec![255; (width * height * 3) as usize];
-    let backend = BitMapBackend::with_buffer(&mut levels, (width, height)).into_drawing_area();
+    let font = FontRef::try_from_slice(font())?;
+    let backend = Bitmap::new(&mut levels, (width, height), font).into_drawing_area();
     chart.draw(&backend).and_then(|()| backend.present()).map_err(|e| failed(e.to_string()))?;
     drop(backend);
     Ok(Image { width: width as usize, height: height as usize, channels: 3, levels })

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::chart::{Area, Chart, Drawn, columns, cut, label};
+use super::chart::{Area, Chart, Drawn, UNNAMED, columns, cut, label};
 
 /// Columns of a name; longer ones are cut.
 const LONGEST: i32 = 24;
@@ -11,22 +11,29 @@ const LONGEST: i32 = 24;
 /// How often images of each class were taken for each class.
 #[derive(Debug)]
 pub struct Confusion {
+    /// The name of the model.
+    model: String,
     names: Vec<String>,
     /// By class, then by what its images were taken for.
     pub counts: Vec<Vec<usize>>,
 }
 
 impl Confusion {
-    /// Counts pairs of an image's class, if it is known, and what it was taken for; none if no class is known.
-    pub fn of(images: impl Iterator<Item = (Option<usize>, usize)>, names: &[String]) -> Option<Self> {
+    /// Counts pairs of an image's class, if it is known, and what a model with these classes took it for; none if no class
+    /// is known.
+    pub fn of(
+        model: &str,
+        images: impl Iterator<Item = (Option<usize>, usize)>,
+        names: &[String],
+    ) -> Option<Self> {
         let mut counts = vec![vec![0; names.len()]; names.len()];
         let mut any = false;
         for (class, predicted) in images.filter_map(|(class, predicted)| Some((class?, predicted))) {
             counts[class][predicted] += 1;
             any = true;
         }
-        let names = names.to_vec();
-        any.then_some(Self { names, counts })
+        let (model, names) = (model.to_owned(), names.to_vec());
+        any.then_some(Self { model, names, counts })
     }
 
     /// The share of images that were taken for what they are.
@@ -57,6 +64,12 @@ impl Confusion {
         [header.collect()].into_iter().chain(rows).collect()
     }
 
+    fn title(&self) -> String {
+        let known: usize = self.counts.iter().flatten().sum();
+        let (model, right) = (label(&self.model, UNNAMED), 100.0 * self.accuracy());
+        format!("{model}: {right:.1} % of {known} images are classified correctly")
+    }
+
     /// Pixels of a cell: smaller ones where there are many.
     fn cell(&self) -> i32 {
         (1200 / self.names.len() as i32).clamp(24, 96)
@@ -73,11 +86,13 @@ impl Chart for Confusion {
     fn size(&self) -> (u32, u32) {
         let side = (self.cell() * self.names.len() as i32) as u32;
         let margin = self.margin() as u32;
-        ((margin + side + 60).max(520), 110 + side + 60)
+        let title = 40 + 13 * columns(&self.title()) as u32;
+        ((margin + side + 60).max(title), 110 + side + 60)
     }
 
     fn names(&self) -> Vec<(String, String)> {
-        self.names.iter().enumerate().map(|(class, name)| (class.to_string(), name.clone())).collect()
+        let classes = self.names.iter().enumerate().map(|(class, name)| (class.to_string(), name.clone()));
+        [(UNNAMED.to_owned(), self.model.clone())].into_iter().chain(classes).collect()
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
@@ -86,11 +101,8 @@ impl Chart for Confusion {
         let text = |size: i32, color: &RGBColor, side: HPos| {
             ("sans-serif", size).into_font().color(color).pos(Pos::new(side, VPos::Center))
         };
-        let known: usize = self.counts.iter().flatten().sum();
-        let title =
-            format!("{:.1} % of {known} images are taken for what they are", 100.0 * self.accuracy());
-        area.draw_text(&title, &text(24, &BLACK, HPos::Left), (20, 30))?;
-        let axes = "a row: images of a class; a column: what they were taken for";
+        area.draw_text(&self.title(), &text(24, &BLACK, HPos::Left), (20, 30))?;
+        let axes = "rows: classes of images; columns: predicted classes";
         area.draw_text(axes, &text(16, &BLACK, HPos::Left), (20, 60))?;
         let size = (cell * 2 / 5).clamp(10, 22);
         let names: Vec<_> =
@@ -140,10 +152,10 @@ mod tests {
     fn accuracy_is_of_the_images_whose_class_is_known() {
         let names = ["cat", "dog", "emu"].map(String::from);
         let images = [(Some(0), 0), (Some(0), 1), (Some(1), 1), (None, 2), (Some(0), 0)];
-        let confusion = Confusion::of(images.into_iter(), &names).unwrap();
+        let confusion = Confusion::of("m", images.into_iter(), &names).unwrap();
         assert_eq!(confusion.counts, [[2, 1, 0], [0, 1, 0], [0, 0, 0]]);
         assert_eq!(confusion.accuracy(), 0.75);
         assert_eq!(confusion.accuracy_of_classes(), [Some(2.0 / 3.0), Some(1.0), None]);
-        assert!(Confusion::of([(None, 1)].into_iter(), &names).is_none());
+        assert!(Confusion::of("m", [(None, 1)].into_iter(), &names).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! From pixels to files: PNG with its settings inside, grids of images, animations, NumPy arrays and archives.
 
 pub mod animation;
+pub mod bitmap;
 pub mod chart;
 pub mod confusion;
 pub mod figure;

@@ -367,7 +367,7 @@ fn animations_end_with_the_picture() {
             }
         }
         // As a program that knows no animated PNG has it.
-        assert!(pixels(&shell.path("moving.png")) == pixels(&shell.path("still.png")));
+        assert_eq!(count(&pixels(&shell.path("moving.png"))), drawn, "{line}");
         assert!(read_png(&shell.path("moving.png")).1["command"].contains("--animate moving.png"));
     }
 }

@@ -67,7 +67,10 @@ fn without_any_adapter() {
         ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].map(|name| (name, "/nowhere".to_owned())).into();
     let devices = shell.ok("devices").stdout;
     assert!(devices.ends_with("auto takes cpu: no GPU adapter was found.\n"), "{devices}");
+    // Nobody asked for a GPU.
     let sample = shell.ok("sample -m grey.safetensors -n 1").stderr;
+    assert!(sample.starts_with("drawing 1 image "), "{sample}");
+    let sample = shell.ok("sample -m grey.safetensors -n 1 --verbose").stderr;
     assert!(sample.starts_with("using the CPU engine: no GPU adapter was found\n"), "{sample}");
     let verify = shell.ok("verify -m grey.safetensors").stdout;
     assert!(verify.contains("not made") && verify.contains("--device gpu"), "{verify}");

@@ -17,6 +17,7 @@ mod eval;
 mod faults;
 #[cfg(unix)]
 mod files;
+mod finding;
 mod folders;
 #[path = "../common/fuzzing.rs"]
 mod fuzzing;
@@ -51,7 +52,9 @@ fn help() {
         "merge --help",
         "bench --help",
         "devices --help",
+        "models --help",
         "completions --help",
+        "man --help",
     ];
     let said = lines.map(|line| format!("$ pixelcnn {line}\n{}\n", shell.ok(line).stdout));
     check_snapshot("help", &said.concat());

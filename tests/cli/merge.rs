@@ -212,21 +212,3 @@ fn names_that_look_like_flags_are_drawn_again() {
     let said = shell.run(&["inspect", "--redraw", "--", "-b c.png"]).stdout;
     assert!(said.ends_with("every pixel is the same\n"), "{said}");
 }
-
-#[test]
-fn a_shell_and_a_manual() {
-    let shell = Shell::new();
-    for (name, word) in
-        [("bash", "complete -F"), ("zsh", "#compdef pixelcnn"), ("fish", "complete -c pixelcnn")]
-    {
-        let said = shell.ok(&format!("completions {name}")).stdout;
-        assert!(said.contains(word) && said.contains("overwrite"), "{name}");
-    }
-    shell.ok("man pages");
-    let page = fs::read_to_string(shell.path("pages/pixelcnn-sample.1")).unwrap();
-    assert!(page.contains(r"\-\-resume") && shell.path("pages/pixelcnn.1").exists());
-    let devices: serde_json::Value = serde_json::from_str(&shell.ok("devices --json").stdout).unwrap();
-    assert_eq!(devices["devices"][0]["device"], "cpu");
-    let model: serde_json::Value = serde_json::from_str(&shell.ok("inspect --json").stdout).unwrap();
-    assert_eq!(model["model"], "avatars");
-}

@@ -67,7 +67,7 @@ fn numbers_that_are_none() {
 #[test]
 fn words_that_other_programs_take() {
     let shell = Shell::new();
-    let said = shell.ok("sample -n 1 -s -1 --threads auto --device cpu").stderr;
+    let said = shell.ok("sample --num 1 -s -1 --threads auto --device cpu").stderr;
     assert!(said.starts_with("seed: "), "{said}");
 }
 

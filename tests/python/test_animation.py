@@ -1,9 +1,10 @@
-"""Animations as Pillow reads them: every frame, and the last one equal to the picture."""
+"""Animations as Pillow and imageio read them: every frame, and the last one equal to the picture."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from conftest import GOLDEN, needs_pixelcnn, run_pixelcnn
@@ -18,9 +19,7 @@ def frames(path: Path) -> tuple[list[np.ndarray], list[float]]:
     """Every frame as it is shown, and how long, in ms."""
     shown, delays = [], []
     with Image.open(path) as image:
-        # The picture that programs show which do not animate is no frame.
-        first = 1 if getattr(image, "default_image", False) else 0
-        for k in range(first, image.n_frames):
+        for k in range(image.n_frames):
             image.seek(k)
             shown.append(np.asarray(image.convert("RGB")))
             delays.append(image.info["duration"])
@@ -48,6 +47,8 @@ def test_frames_draw_pixel_after_pixel(tmp_path: Path, kind: str, model: Path, f
     for before, after in zip(shown, shown[1:], strict=False):
         assert (drawn(before) <= drawn(after)).all() and drawn(before).sum() < drawn(after).sum()
         assert (after == last)[drawn(after)].all()
+    # Frames of one mode make one array.
+    assert (iio.imread(moving, index=None)[..., :3] == shown).all()
 
 
 @needs_pixelcnn

@@ -5,11 +5,17 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
 
-use super::report::{BenchReport, significant};
-use crate::output::chart::{Area, Chart, Drawn, label};
+use super::report::{Architecture, BenchReport, significant};
+use crate::output::chart::{Area, Chart, Drawn, UNNAMED, label};
 
 /// Pixels; text is twice as large as it must be, for half the size.
 const SIZE: (u32, u32) = (1600, 1800);
+
+/// Pixels at the right of the panels, for labels of lines.
+const LABELS: i32 = 300;
+
+/// Between labels that stand below each other, in pixels.
+const LINE_HEIGHT: i32 = 42;
 
 /// Ramachandran et al. 2017 (arXiv 1704.06001), figure 3: cached over naive sampling on one GPU, by batch
 /// size; the figure says 2 for the first, whose bar is 2.9 high.
@@ -28,9 +34,6 @@ const PUBLISHED: [(f64, f64); 9] = [
 const CACHED: RGBColor = RGBColor(0, 90, 170);
 const NAIVE: RGBColor = RGBColor(200, 80, 0);
 const GREY: RGBColor = RGBColor(110, 110, 110);
-
-/// The model where no font has the characters of its name.
-const UNNAMED: &str = "a model file";
 
 /// One line of a panel, with the quartiles of each point if it was measured.
 struct Series {
@@ -74,7 +77,7 @@ fn draw<B: DrawingBackend>(area: &Area<B>, report: &BenchReport) -> Drawn<B> {
     )?;
     write(&report.device.name, 36, &GREY, 84)?;
     for (i, line) in notes(report).iter().enumerate() {
-        write(line, 28, &GREY, SIZE.1 as i32 - 90 + 36 * i as i32)?;
+        write(line, 28, &GREY, SIZE.1 as i32 - 126 + 36 * i as i32)?;
     }
 
     let batches = report.results.iter().map(|row| row.batch as f64);
@@ -102,21 +105,21 @@ fn draw<B: DrawingBackend>(area: &Area<B>, report: &BenchReport) -> Drawn<B> {
     let rates = vec![measured("cached", CACHED, "cached", &rate), measured("naive", NAIVE, "naive", &rate)];
 
     let (_, panels) = area.split_vertically(140);
-    let (panels, _) = panels.split_vertically(SIZE.1 - 140 - 110);
+    let (panels, _) = panels.split_vertically(SIZE.1 - 140 - 146);
     if speedups[0].points.is_empty() {
         return panel(&panels, "images/s", "", least..most, &rates);
     }
     let published = PUBLISHED.map(|(batch, value)| Point { batch, value, quartiles: [value; 2] });
     let points = published.into_iter().filter(|point| point.batch <= most.max(256.0)).collect();
-    speedups.push(Series { label: "published (one GPU)", color: GREY, points });
-    let (above, below) = panels.split_vertically((SIZE.1 - 250) / 2);
+    speedups.push(Series { label: "published", color: GREY, points });
+    let (above, below) = panels.split_vertically((SIZE.1 - 286) / 2);
     let range = least..most.max(256.0);
     panel(&above, "speed-up of cached over naive sampling", "x", range.clone(), &speedups)?;
     panel(&below, "images/s", "", range, &rates)
 }
 
 /// What the numbers rest on.
-fn notes(report: &BenchReport) -> [String; 2] {
+fn notes(report: &BenchReport) -> [String; 3] {
     let of = |name: &str| {
         let rows: Vec<_> = report.results.iter().filter(|row| row.engine == name).collect();
         let timed = || rows.iter().map(|row| row.pixels_timed);
@@ -133,7 +136,19 @@ fn notes(report: &BenchReport) -> [String; 2] {
         1 => "one run each".to_owned(),
         runs => format!("medians of {runs} runs in turns, bars from first to third quartile"),
     };
-    [methods, runs]
+    let published = match report.architecture {
+        Architecture {
+            filters: Some(160), blocks: Some(5), width: 32, height: 32, channels: 3, ..
+        } => "",
+        _ => ", another network than this one",
+    };
+    let published = match report.results.iter().any(|row| row.speedup_over_naive.is_some()) {
+        true => {
+            format!("published: arXiv 1704.06001, figure 3, PixelCNN++ 160x5, 32x32, on one GPU{published}")
+        }
+        false => String::new(),
+    };
+    [methods, runs, published]
 }
 
 /// Logarithmic both ways.
@@ -155,7 +170,7 @@ fn panel<B: DrawingBackend>(
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 40).into_font().color(&BLACK))
         .margin(20)
-        .margin_right(60)
+        .margin_right(LABELS)
         .x_label_area_size(100)
         .y_label_area_size(140)
         .build_cartesian_2d(
@@ -173,10 +188,8 @@ fn panel<B: DrawingBackend>(
         .bold_line_style(RGBColor(215, 215, 215))
         .light_line_style(TRANSPARENT)
         .draw()?;
-    let last = |s: &Series| s.points.last().map_or(0.0, |p| p.value);
-    let highest = series.iter().map(last).fold(0.0, f64::max);
-    for series in series {
-        let Series { label, color, points } = series;
+    let mut labels = Vec::new();
+    for Series { label, color, points } in series {
         let line = points.iter().map(|p| (p.batch, p.value));
         chart.draw_series(LineSeries::new(line.clone(), color.stroke_width(4)))?;
         chart.draw_series(line.map(|at| Circle::new(at, 9, color.filled())))?;
@@ -184,18 +197,20 @@ fn panel<B: DrawingBackend>(
         chart.draw_series(bars.map(|p| {
             PathElement::new(p.quartiles.map(|value| (p.batch, value)).to_vec(), color.stroke_width(3))
         }))?;
-        // At the end: above all of the line that it is as wide as, for the highest; below, for the others.
         let Some(end) = points.last() else { continue };
-        let beside = points.iter().filter(|p| p.batch * 5.0 > end.batch).map(|p| p.value);
-        let is_right = end.batch * end.batch > batches.start * batches.end;
-        let side = if is_right { HPos::Right } else { HPos::Left };
-        let (height, edge, away) = match last(series) == highest {
-            true => (beside.fold(0.0, f64::max), VPos::Bottom, -24),
-            false => (beside.fold(f64::INFINITY, f64::min), VPos::Top, 24),
-        };
-        let style = ("sans-serif", 34).into_font().color(color).pos(Pos::new(side, edge));
-        let text = format!("{label}: {}{unit}", significant(end.value));
-        chart.draw_series([EmptyElement::at((end.batch, height)) + Text::new(text, (0, away), style)])?;
+        let (x, y) = chart.backend_coord(&(end.batch, end.value));
+        labels.push((x, y, format!("{label}: {}{unit}", significant(end.value)), color));
+    }
+    // A label stands to the right of its line's last point; where two lines end close to each other, the lower one makes
+    // room.
+    labels.sort_by_key(|&(_, y, ..)| y);
+    let (left, top) = area.get_base_pixel();
+    let mut least = i32::MIN;
+    for (x, y, text, color) in labels {
+        let style = ("sans-serif", 34).into_font().color(color).pos(Pos::new(HPos::Left, VPos::Center));
+        let y = y.max(least);
+        area.draw_text(&text, &style, (x + 22 - left, y - top))?;
+        least = y + LINE_HEIGHT;
     }
     area.present()
 }

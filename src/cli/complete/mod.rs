@@ -14,7 +14,7 @@ use super::driver::BatchArgs;
 use super::input::{Classes, InputArgs, Inputs};
 use super::recipe::{self, Recipe, Run, file_name};
 use super::sink::{Items, OutputArgs, Outputs, Sink};
-use super::{EngineArgs, Files, ModelArgs, images, note};
+use super::{EngineArgs, Files, ModelArgs, images, note, shell};
 use completions::{CompletionPlan, Task};
 use known::KnownArgs;
 pub use redraw::draw_again;
@@ -41,7 +41,7 @@ pub struct CompleteArgs {
     known: KnownArgs,
 
     /// Completions of each image
-    #[arg(short = 'n', long, value_name = "K", default_value_t = 8, value_parser = images)]
+    #[arg(short = 'n', long, alias = "num", value_name = "K", default_value_t = 8, value_parser = images)]
     count: usize,
 
     /// Choose each completion among P, by how likely they make what is known after them
@@ -53,7 +53,7 @@ pub struct CompleteArgs {
 
     /// Class by name or index; a comma list is cycled over the completions of an image [default: what its
     /// folder, array or --labels says, else all classes]
-    #[arg(long, value_name = "LIST", conflicts_with = "labels")]
+    #[arg(long, value_name = "LIST", conflicts_with = "labels", add = shell::class())]
     class: Option<String>,
 
     #[command(flatten)]

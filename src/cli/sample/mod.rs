@@ -14,7 +14,7 @@ use super::drawing::{DrawArgs, Seed, ShowArgs};
 use super::driver::{self, Batch, BatchArgs, Driver};
 use super::recipe::{Recipe, Run, file_name, parse_size, size_text};
 use super::sink::{Items, OutputArgs, Outputs, Sheet, Template, images_of};
-use super::{EngineArgs, Files, ModelArgs, counted, images, note};
+use super::{EngineArgs, Files, ModelArgs, counted, images, note, shell};
 pub use range::Shard;
 use range::parse_shard;
 use samples::SamplePlan;
@@ -36,7 +36,7 @@ pub struct SampleArgs {
     model: ModelArgs,
 
     /// Number of images
-    #[arg(short = 'n', long, default_value_t = 64, value_parser = images)]
+    #[arg(short = 'n', long, alias = "num", default_value_t = 64, value_parser = images)]
     count: usize,
 
     /// Index of the first image
@@ -51,7 +51,7 @@ pub struct SampleArgs {
     batch: BatchArgs,
 
     /// Class by name or index; a comma list is cycled over the images [default: all classes]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", add = shell::class())]
     class: Option<String>,
 
     /// Size of an image in pixels [default: the size the model was trained on]

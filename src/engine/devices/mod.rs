@@ -28,6 +28,13 @@ pub struct KernelTotal {
 /// Something that a user wants to know of a choice.
 #[derive(Debug)]
 pub enum Notice {
+    /// The device that one would expect.
+    Expected {
+        /// Which, in words.
+        device: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// The CPU engine runs where a GPU might be expected.
     Cpu {
         /// Why, in words.
@@ -50,6 +57,7 @@ impl Notice {
     /// In words; `gpu` is how the user asks for a GPU, such as `--device gpu`.
     pub fn text(&self, gpu: &str) -> String {
         match self {
+            Self::Expected { device, reason } => format!("using {device}: {reason}"),
             Self::Cpu { reason, leaves_gpu: false } => format!("using the CPU engine: {reason}"),
             Self::Cpu { reason, leaves_gpu: true } => {
                 format!("using the CPU engine: {reason}; {gpu} takes that")
@@ -91,11 +99,12 @@ impl Devices {
             false => gpu::choose(device)?,
         };
         let Pick { reason, is_surprise, leaves_gpu, .. } = pick;
-        match adapters[..] {
-            _ if !is_surprise => {}
-            [] => say(Notice::Cpu { reason, leaves_gpu }),
-            _ => say(Notice::Warning(reason)),
-        }
+        say(match &adapters[..] {
+            [] if is_surprise => Notice::Cpu { reason, leaves_gpu },
+            [] => Notice::Expected { device: "the CPU engine".to_owned(), reason },
+            [..] if is_surprise => Notice::Warning(reason),
+            [first, ..] => Notice::Expected { device: gpu::name(first), reason },
+        });
         Ok(Self { adapters, is_auto, threads })
     }
 

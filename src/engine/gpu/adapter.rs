@@ -293,8 +293,8 @@ pub fn pick(request: &str, found: &[Description], work: Option<&Workload>) -> Re
                     }
                 }
             }
-            Some((_, other)) => pick(vec![], other.excuse(), true),
-            None => pick(vec![], "no GPU adapter was found".into(), true),
+            Some((_, other)) => pick(vec![], other.excuse(), false),
+            None => pick(vec![], "no GPU adapter was found".into(), false),
         },
         "gpu" => match best.ok_or(DeviceError::NoAdapter)? {
             (i, gpu) if gpu.is_hardware() => pick(vec![i], gpu.praise(), false),
@@ -433,7 +433,7 @@ mod tests {
         assert_eq!(auto(&[IntegratedGpu, Cpu]).indices, [0]);
         for types in [&[][..], &[Cpu], &[Other]] {
             let pick = auto(types);
-            assert!(pick.indices.is_empty() && pick.is_surprise, "{types:?}: {pick:?}");
+            assert!(pick.indices.is_empty() && !pick.is_surprise, "{types:?}: {pick:?}");
         }
         assert!(auto(&[Cpu]).reason.contains("llvmpipe0"));
     }
