@@ -12,3 +12,20 @@ environment() {
         printf '%s\n' "$wanted" > "$place/made-from"
     fi
 }
+
+# torch_environment PYTHON: the environment with the PyTorch of tests/python/requirements-torch.txt, or with version TORCH. Its
+# place is in $torch_place.
+torch_environment() {
+    local python=$1 needed=tests/python/requirements-torch.txt left_out=tests/python/left-out-torch.txt version wanted
+    version=${TORCH:-$(sed -n 's/^torch==//p' $needed)}
+    torch_place=$PWD/target/python-torch-$version
+    wanted="$("$python" -VV) $(cat $needed $left_out)"
+    if [ "$(cat "$torch_place/made-from" 2>/dev/null || true)" != "$wanted" ]; then
+        rm -rf "$torch_place"
+        "$python" -m venv "$torch_place" &&
+            "$torch_place/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1' &&
+            VIRTUAL_ENV=$torch_place "$torch_place/bin/uv" pip install --quiet --overrides $left_out \
+                "torch==$version" $(grep -v '^#\|^torch==' $needed) &&
+            printf '%s\n' "$wanted" > "$torch_place/made-from"
+    fi
+}

@@ -270,7 +270,8 @@ fn draws_follow_their_parameters() {
     }
 }
 
-/// A session that is given the levels of an image tells the parameters that evaluation tells, bit for bit.
+/// A session that is given the levels of images tells the parameters that evaluation tells, and the probabilities of the
+/// likelihood, bit for bit, whatever images are made beside them and on however many threads.
 #[test]
 fn a_session_gives_what_evaluation_gives() {
     use pixelcnn::internals::engine::cpu::Session;
@@ -281,24 +282,47 @@ fn a_session_gives_what_evaluation_gives() {
         let (width, height) = case.model.size();
         let head = case.model.head();
         let expected = case.by_engine(&case.model, Method::Cached, 1);
-        let of_image = |i: usize| case.classes.get(i).copied();
-        let mut session = Session::new(&case.model, width, height, &[of_image(0), of_image(1)]).unwrap();
-        let dimensions = width * height * head.channels();
-        while let Some([row, column, step]) = session.place() {
-            let pixel = row * width + column;
-            let mut levels = Vec::new();
-            for image in 0..2 {
-                let got = session.parameters(image).unwrap();
-                let at = (image * width * height + pixel) * head.parameters();
-                assert_eq!(
-                    got,
-                    expected[at..][..head.parameters()][head.parameters_of(step)],
-                    "{name}: {pixel}"
-                );
-                let own = &case.levels[image * dimensions + pixel * head.channels()..][..head.channels()];
-                levels.extend_from_slice(&own[head.channels_of(step)]);
+        let (dimensions, per_pixel) = (width * height * head.channels(), head.parameters());
+        for (first, last, threads) in [(0, 2, 1), (0, 2, 2), (1, 2, 1)] {
+            let classes: Vec<_> = (first..last).map(|image| case.classes.get(image).copied()).collect();
+            let mut session = Session::new(&case.model, width, height, &classes, threads).unwrap();
+            while let Some([row, column, channel]) = session.place() {
+                let pixel = row * width + column;
+                let (mut parameters, mut probabilities, mut levels) = (Vec::new(), Vec::new(), Vec::new());
+                for image in first..last {
+                    let at = (image * width * height + pixel) * per_pixel;
+                    let of_pixel = &expected[at..][..per_pixel];
+                    parameters.extend_from_slice(&of_pixel[head.parameters_of(head.step_of(channel))]);
+                    let own = &case.levels[image * dimensions + pixel * head.channels()..];
+                    let mut of_levels = Vec::new();
+                    head.probabilities(of_pixel, channel, &own[..channel], &mut of_levels);
+                    probabilities.extend(of_levels);
+                    levels.push(own[channel]);
+                }
+                assert_eq!(session.parameters().unwrap(), parameters, "{name}: {pixel}, {channel}");
+                assert_eq!(session.probabilities().unwrap(), probabilities, "{name}: {pixel}, {channel}");
+                session.give(&levels).unwrap();
             }
-            session.give(&levels).unwrap();
         }
     }
+}
+
+/// Levels that do not fit are refused, and the session goes on.
+#[test]
+fn a_session_refuses_what_does_not_fit() {
+    use pixelcnn::internals::engine::cpu::Session;
+    let case = Case::named("gated_rgb_real");
+    let (width, height) = case.model.size();
+    let class = case.classes.first().copied();
+    let mut session = Session::new(&case.model, width, height, &[class], 1).unwrap();
+    let before = session.probabilities().unwrap();
+    let refused = |session: &mut Session, levels: &[u16]| session.give(levels).unwrap_err().to_string();
+    assert!(refused(&mut session, &[]).contains("levels of a channel"));
+    assert!(refused(&mut session, &[case.model.head().levels() as u16]).contains("level"));
+    assert_eq!((session.place(), session.probabilities().unwrap()), (Some([0, 0, 0]), before));
+    assert!(Session::new(&case.model, width, height, &[Some(1000)], 1).is_err());
+    let many = vec![class; 1 << 20];
+    assert!(
+        Session::new(&case.model, width, height, &many, 1).is_err_and(|e| e.to_string().contains("fit"))
+    );
 }

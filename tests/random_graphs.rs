@@ -245,19 +245,18 @@ fn draws_agree(case: &Case, model: &Model) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A session tells the same parameters, step by step.
+/// A session tells the same parameters, level by level.
 fn session_agrees(case: &Case, model: &Model, expected: &[f32]) -> Result<(), TestCaseError> {
     let (width, height) = model.size();
     let head = model.head();
-    let mut session = Session::new(model, width, height, &[case.class(0)]).unwrap();
-    while let Some([row, column, step]) = session.place() {
+    let mut session = Session::new(model, width, height, &[case.class(0)], 1).unwrap();
+    while let Some([row, column, channel]) = session.place() {
         let pixel = row * width + column;
-        let got = session.parameters(0).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let expected =
-            &expected[pixel * head.parameters()..][..head.parameters()][head.parameters_of(step)];
+        let got = session.parameters().map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let of_step = head.parameters_of(head.step_of(channel));
+        let expected = &expected[pixel * head.parameters()..][..head.parameters()][of_step];
         prop_assert_eq!(&got[..], expected, "a session, row {}, column {}", row, column);
-        let levels = &case.image(0)[pixel * head.channels()..][..head.channels()][head.channels_of(step)];
-        session.give(levels).unwrap();
+        session.give(&case.image(0)[pixel * head.channels() + channel..][..1]).unwrap();
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._compile import Sampler as Sampler
     from ._compile import compile as compile
+    from ._compile import report as report
     from ._pixelcnn import __version__
     from .errors import (
         BatchTooLarge,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .loading import builtin_models, load
     from .model import Model
     from .picture import Grid, grid
+    from .steps import Step, Steps
 
 # Without what needs PyTorch: `from pixelcnn import *` imports all of these.
 __all__ = [
@@ -47,6 +49,8 @@ __all__ = [
     "NotFinite",
     "Refused",
     "RequestError",
+    "Step",
+    "Steps",
     "__version__",
     "builtin_models",
     "grid",
@@ -71,7 +75,8 @@ _HOMES = {
     "loading": ["builtin_models", "load"],
     "model": ["Model"],
     "picture": ["Grid", "grid"],
-    "_compile": ["Sampler", "compile"],
+    "steps": ["Step", "Steps"],
+    "_compile": ["Sampler", "compile", "report"],
 }
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from ._pixelcnn import noise
 from .arrays import as_classes, as_images
+from .convert.files import put_whole
 from .errors import ModelError, Refused
 from .lowering import check as checks
 from .lowering import export as graph_file
@@ -31,6 +32,7 @@ from .lowering.head import Head, fits_mixture, read_head
 from .lowering.likelihood import bits_per_dim
 from .lowering.lower import CodesWanted, Lowering, double_by_default, in_double
 from .lowering.place import place
+from .lowering.report import call_of, describe
 from .lowering.trace import Program
 from .model import Model
 
@@ -145,6 +147,43 @@ def compile(
     return sampler
 
 
+def report(
+    module: nn.Module,
+    shape: Sequence[int],
+    path: str | os.PathLike[str],
+    *,
+    levels: int,
+    classes: int | Sequence[str] | None = None,
+    input: Input | None = None,
+    head: str | None = None,
+    output_axes: str | None = None,
+    forward: Forward | None = None,
+) -> None:
+    """Write a text file about a module, for a report of one that does not compile as it should.
+
+    It has what `compile` said, the module's operations with their shapes, names of its parts, and the lines of its source
+    that they come from; no weights and no images. Read it before you send it.
+
+    path: of the file, which appears whole or not at all. For the other arguments, see `compile`.
+    """
+    told = {"levels": levels, "classes": classes, "input": input, "head": head}
+    told |= {"output_axes": output_axes, "forward": forward}
+    inner = trace.unwrap(module)
+    job = _Job(inner, shape, levels, classes, output_axes, head, forward)
+    try:
+        with trace.one_thread():
+            sampler = job.compile(input, None)
+            outcome = f"compiled: {sampler.summary}; {job.compared(sampler)}"
+    except Exception as error:
+        outcome = f"{type(error).__name__}: {error}"
+        if not isinstance(error, Refused):
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}" for frame in frames]
+            outcome = "\n  ".join([outcome, *lines])
+    text = describe(inner, call_of(type(inner).__name__, shape, told), outcome, job.traced)
+    put_whole(Path(path), lambda file: file.write(text.encode()))
+
+
 class _Job:
     """One module on its way."""
 
@@ -181,6 +220,8 @@ class _Job:
             isinstance(m, torch.jit.ScriptModule) for m in module.modules()
         )
         self.programs: dict[bool, Program] = {}
+        # The longest that was recorded, also where the module failed afterwards.
+        self.traced = Program()
         self.position = 0
 
     def table(self, source: Input) -> torch.Tensor:
@@ -310,8 +351,9 @@ class _Job:
         drawn = np.random.default_rng(1).integers(self.levels, size=(batch, *self.canvas))
         image = self.encode(drawn, source, False)
         labels = torch.arange(batch).clamp(max=self.classes - 1).to(self.device) if self.classes else None
+        program = Program()
         try:
-            return trace.record(self.module, self.forward, image, labels)
+            return trace.record(self.module, self.forward, image, labels, program)
         except Refused:
             raise
         except Exception as error:
@@ -319,6 +361,8 @@ class _Job:
             if self.classes and isinstance(error, (RuntimeError, TypeError)):
                 hint = "; a module that takes classes as one-hot: forward=lambda m, x, y: m(x, F.one_hot(y, K).float())"
             raise _ForwardFailed(_failed(error, hint)) from error
+        finally:
+            self.traced = max(self.traced, program, key=lambda made: len(made.steps))
 
     def _default(self, program: Program) -> Input:
         """Guess the input of a module that takes real numbers."""

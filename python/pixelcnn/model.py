@@ -19,14 +19,13 @@ from . import _pixelcnn
 from .arrays import as_classes, as_images, as_mask, size_problem, whole
 from .convert.files import put_whole
 from .running import MOST_IMAGES, Draw, Engines, How, Lane, Progress, compute
+from .steps import Levels, Steps
 
 log = logging.getLogger("pixelcnn")
 
 MOST_SEED = 2**64 - 1
 # The last index is left out, so that an end of a range can be said.
 MOST_INDEX = 2**64 - 2
-
-Levels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 class Model:
@@ -174,7 +173,7 @@ class Model:
         else:
             classes = [(first + i) % len(names) if names else None for i in range(count)]
         lanes: list[Lane] = [(first + i, classes[i], None) for i in range(count)]
-        out = self._empty(count, height, width)
+        out = self._zeros(count, height, width)
         draw = (temperature, truncate, min_p, top_k, continuous)
         self._draw(out, lanes, how, _seed(seed), draw)
         return out
@@ -304,7 +303,7 @@ class Model:
             for image in range(count)
             for lane in range(per_image)
         ]
-        drawn = self._empty(len(lanes), height, width)
+        drawn = self._zeros(len(lanes), height, width)
         draw = (temperature, truncate, min_p, top_k, continuous)
         nats = self._draw(drawn, lanes, how, number, draw, levels, given, particles > 1)
         candidates = drawn.reshape(count, completions, particles, height, width, channels)
@@ -314,6 +313,56 @@ class Model:
             chosen = self._choose(weights, given.reshape(count, -1), number)
         out: Levels = candidates[np.arange(count)[:, None], np.arange(completions), chosen]
         return out.reshape(levels.shape) if n is None else out
+
+    def steps(
+        self,
+        n: int | None = None,
+        *,
+        labels: Any = None,
+        images: Any = None,
+        size: int | tuple[int, int] | None = None,
+        threads: int | None = None,
+        precision: str = "f32",
+    ) -> Steps:
+        """Make images level by level: pixel after pixel in raster order, and channel after channel.
+
+        Each step tells the probabilities of its levels, `step.probs`, float64 [n, L], and takes a level for each image,
+        `step.give(levels)`. Probabilities below 1e-37 may be 0. A coder encodes the levels of images that it has, and decodes the same levels by the same
+        probabilities. Colours of a mixture of logistics come one after the other, each given those before it.
+
+        n: how many images; by default as many as `images` or labels there are.
+        labels: as in `log_prob`.
+        images: as in `log_prob`; their levels are taken where none are given. `step.levels` has them.
+        size: height and width in pixels, as in `sample`; by default that of `images`.
+
+        It runs on the CPU. An image's probabilities depend on the model, the precision, the image's class and the levels that
+        it was given before: to the bit, whatever images are beside it and on however many threads, with the same wheel, C
+        library and kind of processor. Other builds and processors may differ in the last bits, which a decoder does not survive.
+
+        For the other arguments, see `Model`. Raises `RuntimeError` if the next step is asked for before levels are given.
+
+        >>> import pixelcnn
+        >>> model = pixelcnn.load("avatars")
+        >>> steps = model.steps(2, labels="hat")
+        >>> for step in steps:
+        ...     step.give(step.probs.argmax(axis=1))
+        >>> steps.images.shape
+        (2, 16, 16, 3)
+        """
+        how = How(threads=threads, precision=precision)
+        given = None if images is None else self._images(images)
+        height, width = self._size(size) if given is None or size is not None else given.shape[1:3]
+        if given is not None and given.shape[1:3] != (height, width):
+            raise ValueError(f"size: expected that of the images, {list(given.shape[1:3])}, found {[height, width]}")
+        if n is None and given is None:
+            if labels is None or isinstance(labels, (str, int)):
+                raise TypeError("steps: expected n, images, or a label for each image")
+            n = len(labels)
+        count = len(given) if n is None and given is not None else whole("n", n, 0, MOST_IMAGES)
+        if given is not None and count != len(given):
+            raise ValueError(f"n: expected {len(given)}, as many as there are images, found {count}")
+        session = self._engines.session(height, width, self._classes(labels, count), how)
+        return Steps(session, self._zeros(count, height, width), given, self.levels)
 
     def _choose(self, nats: npt.NDArray[np.float64], given: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.intp]:
         """The particle of each completion, by its likelihood of what is given after the first unknown pixel."""
@@ -364,9 +413,9 @@ class Model:
             )
         return [None] * count
 
-    def _empty(self, count: int, height: int, width: int) -> Levels:
+    def _zeros(self, count: int, height: int, width: int) -> Levels:
         shape = (count, height, width, self._native.channels)
-        return np.empty(shape, np.uint8) if self.levels <= 256 else np.empty(shape, np.uint16)
+        return np.zeros(shape, np.uint8) if self.levels <= 256 else np.zeros(shape, np.uint16)
 
     def _draw(
         self,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ._pixelcnn import Engine
+from ._pixelcnn import Engine, Session
 from ._pixelcnn import Model as Native
 from .arrays import whole
 from .errors import BatchTooLarge, DeviceError
@@ -126,6 +126,10 @@ class Engines:
             self._free[key] = engine
             while len(self._free) > self.KEPT:
                 self._free.pop(next(iter(self._free)))
+
+    def session(self, height: int, width: int, classes: Sequence[int | None], how: How) -> Session:
+        """Images that are made level by level."""
+        return self._native(how.precision).session(width, height, classes, how.threads)
 
     def _native(self, precision: str) -> Native:
         """The model with weights of this precision."""

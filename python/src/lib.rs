@@ -7,6 +7,7 @@ mod device;
 mod engine;
 mod error;
 mod model;
+mod session;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -89,6 +90,8 @@ mod _pixelcnn {
     use super::engine::Engine;
     #[pymodule_export]
     use super::model::{Model, shipped_bytes, shipped_names};
+    #[pymodule_export]
+    use super::session::Session;
     #[pymodule_export]
     use super::{choose, effective_sample_size, grid_png, main, noise};
 

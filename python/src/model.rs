@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pixelcnn::Precision;
+use pixelcnn::internals::engine::devices::machine_threads;
 use pyo3::prelude::*;
 
 use crate::engine::Engine;
+use crate::session::Session;
 use crate::{device, error};
 
 /// Names of the built-in models.
@@ -112,5 +114,19 @@ impl Model {
     ) -> PyResult<Engine> {
         let chosen = py.detach(|| device::choose(&self.0, (width, height), images, device, threads));
         chosen.map(Engine::new).map_err(|message| error::of_device(py, &message))
+    }
+
+    /// Images that are made level by level on the CPU, each of a class.
+    fn session(
+        &self,
+        py: Python,
+        width: usize,
+        height: usize,
+        classes: Vec<Option<usize>>,
+        threads: Option<usize>,
+    ) -> PyResult<Session> {
+        let threads = threads.unwrap_or_else(machine_threads);
+        let session = py.detach(|| pixelcnn::Session::new(&self.0, width, height, &classes, threads));
+        session.map(Session::new).map_err(|error| error::of_engine(py, &error))
     }
 }

@@ -27,6 +27,7 @@ mod complete;
 mod devices;
 mod drawing;
 mod driver;
+mod elsewhere;
 mod engine;
 mod eval;
 mod files;
@@ -84,6 +85,12 @@ enum Command {
     #[command(alias = "list")]
     Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
+    /// Convert a checkpoint of another program to a model file (in Python)
+    #[command(disable_help_flag = true)]
+    Convert(elsewhere::ElsewhereArgs),
+    /// Train a PixelCNN++ on images of your own (in Python)
+    #[command(disable_help_flag = true)]
+    Train(elsewhere::ElsewhereArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -155,6 +162,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(args)?,
         Command::Models(args) => models::run(args)?,
         Command::Devices(args) => devices::run(args)?,
+        Command::Convert(args) => elsewhere::convert(args)?,
+        Command::Train(args) => elsewhere::train(args)?,
         Command::Completions(args) => shell::completions(args)?,
         Command::Man(args) => shell::man(args)?,
     }

@@ -196,14 +196,49 @@ pub fn probabilities(parameters: &[f32], channels: usize, before: &[u16], probab
     probabilities.clear();
     probabilities.resize(LEVELS, 0.0);
     for (i, weight) in weights.iter().enumerate() {
-        let (share, mean, scale) = ((weight - all).exp(), mean(channel, i), scale(channel, i));
-        for (level, p) in probabilities.iter_mut().enumerate() {
-            *p += share * log_bin((level as f64 - 127.5) / 127.5, mean, scale).exp();
+        let share = (weight - all).exp();
+        if share > NOTHING {
+            add_bins(share, mean(channel, i), scale(channel, i), probabilities);
         }
     }
     // Bins that are told by the density at their middle do not add up to 1 exactly.
     let total: f64 = probabilities.iter().sum();
     probabilities.iter_mut().for_each(|p| *p /= total);
+}
+
+/// What is less likely than this is left out.
+const NOTHING: f64 = 1e-40;
+
+/// Adds a share of the mass of the bins of one logistic: what [`log_bin`] says, but for [`NOTHING`].
+fn add_bins(share: f64, mean: f64, log_scale: f64, bins: &mut [f64]) {
+    let scale = log_scale.exp();
+    let (half, density) = (1.0 / 255.0 / scale, 1.0 / (127.5 * scale));
+    let last = bins.len() - 1;
+    // The outermost bins go on without an end.
+    let (middle, reach) = (mean.clamp(-1.0, 1.0), -NOTHING.ln() * scale);
+    let level = |x: f64| (127.5 * x + 127.5).clamp(0.0, last as f64);
+    let (begin, end) = (level(middle - reach).floor() as usize, level(middle + reach).ceil() as usize);
+    // The level below, and the logistic between the two.
+    let mut edge = (usize::MAX, 0.0);
+    for (level, bin) in bins.iter_mut().enumerate().take(end + 1).skip(begin) {
+        let z = ((level as f64 - 127.5) / 127.5 - mean) / scale;
+        if level == 0 || level == last {
+            *bin += share * sigmoid(if level == 0 { z + half } else { half - z });
+            continue;
+        }
+        // Further out, it is less than 1e-5.
+        if z.abs() < half + 12.0 {
+            let below = if edge.0 == level - 1 { edge.1 } else { sigmoid(z - half) };
+            edge = (level, sigmoid(z + half));
+            let mass = edge.1 - below;
+            if mass > 1e-5 {
+                *bin += share * mass;
+                continue;
+            }
+        }
+        let e = (-z.abs()).exp();
+        *bin += share * density * e / ((1.0 + e) * (1.0 + e));
+    }
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -217,4 +252,33 @@ fn softplus(x: f64) -> f64 {
 fn log_sum_exp(values: Vec<f64>) -> f64 {
     let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     max + values.iter().map(|v| (v - max).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masses_of_all_bins_are_those_of_each() {
+        for (mean, log_scale) in [
+            (0.0, -1.0),
+            (-0.4, -3.0),
+            (0.73, -7.0),
+            (1.5, -2.0),
+            (-30.0, 0.5),
+            (1.5, -7.0),
+            (-30.0, -4.0),
+            (0.1, 5.0),
+        ] {
+            let mut bins = [0.0; LEVELS];
+            add_bins(0.25, mean, log_scale, &mut bins);
+            for (level, got) in bins.into_iter().enumerate() {
+                let expected = 0.25 * log_bin((level as f64 - 127.5) / 127.5, mean, log_scale).exp();
+                assert!(
+                    (got - expected).abs() <= 1e-9 * expected + 1e-37,
+                    "{mean} {log_scale} {level}: {got} {expected}"
+                );
+            }
+        }
+    }
 }

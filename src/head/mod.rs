@@ -189,6 +189,11 @@ impl Head {
         }
     }
 
+    /// The step that draws a channel.
+    pub fn step_of(&self, channel: usize) -> usize {
+        if self.in_steps { channel } else { 0 }
+    }
+
     /// The channels that a step draws.
     pub fn channels_of(&self, step: usize) -> Range<usize> {
         if self.in_steps { step..step + 1 } else { 0..self.channels }
@@ -234,7 +239,7 @@ impl Head {
     }
 
     /// The probability of every level of a channel, `[L]`, given the levels of the channels before it. Components of a mixture
-    /// are weighed by how likely those are under them.
+    /// are weighed by how likely those are under them. Those below 1e-37 may be 0.
     pub fn probabilities(
         &self,
         parameters: &[f32],

@@ -144,3 +144,21 @@ fn a_full_stdout_is_an_error_and_a_full_stderr_is_none() {
         assert!(shell.path("samples.png").exists() || streams.ends_with("true"), "{streams}");
     }
 }
+
+#[test]
+fn what_python_does_is_told_with_the_words_that_were_typed() {
+    let shell = Shell::new();
+    let of = |words: &[&str]| {
+        let outcome = shell.run(words);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""));
+        outcome.stderr
+    };
+    let said = of(&["convert", "my net.pth", "-o", "x.safetensors"]);
+    assert!(said.contains("`uv run scripts/convert.py 'my net.pth' -o x.safetensors`"), "{said}");
+    assert!(said.contains("`python -m pixelcnn convert 'my net.pth' -o x.safetensors`"), "{said}");
+    let said = of(&["convert"]);
+    assert!(said.contains("`uv run scripts/convert.py INPUT -o OUT.safetensors`"), "{said}");
+    let said = of(&["train", "pictures", "--minutes", "60", "--help"]);
+    assert!(said.contains("`uv run scripts/train.py pictures --minutes 60 --help`"), "{said}");
+    assert_eq!(shell.files(), ["grey.safetensors", "rgb.safetensors"]);
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
 import subprocess
 import sys
@@ -20,7 +21,9 @@ NEW_NAMES = ("parametrizations.weight.original0", "parametrizations.weight.origi
 
 
 def find_torch() -> str | None:
-    """An interpreter that has PyTorch: this one, or Debian's."""
+    """An interpreter that has PyTorch: one that is named, this one, or the system's."""
+    if named := os.environ.get("PIXELCNN_TORCH"):
+        return named
     if importlib.util.find_spec("torch"):
         return sys.executable
     try:
@@ -31,7 +34,7 @@ def find_torch() -> str | None:
 
 
 TORCH = find_torch()
-needs_torch = pytest.mark.skipif(TORCH is None, reason="needs PyTorch, here or as Debian's python3-torch")
+needs_torch = pytest.mark.skipif(TORCH is None, reason="needs PyTorch: scripts/test_python, or PIXELCNN_TORCH=PYTHON")
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +135,6 @@ class Executes:
         self.command = command
 
     def __reduce__(self):
-        import os
-
         return os.system, (self.command,)
 
 

@@ -1,14 +1,14 @@
 """Convert a published PixelCNN++ checkpoint to a model file.
 
+    pixelcnn convert INPUT -o OUT.safetensors
     uv run scripts/convert.py INPUT -o OUT.safetensors
-    python -m pixelcnn.convert INPUT -o OUT.safetensors
 
 INPUT is a TensorFlow checkpoint of openai/pixel-cnn (V1: its one file; V2: its prefix, its .index
 or its .data), a .pth of pclucas14/pixel-cnn-pp or of a fork that adds the class in a place of its own,
 or a safetensors file with the names of either.
 
-With the script, uv brings what is needed. Without it, numpy and safetensors must be installed, and for a
-TensorFlow checkpoint TensorFlow too. A .pth needs no PyTorch, and nothing in it is executed.
+The first is the command line of the Python package: pip install 'pixelcnn[convert]' brings what it needs. With the
+script, uv does. A TensorFlow checkpoint needs TensorFlow too. A .pth needs no PyTorch, and nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}: "
-        f"pip install numpy safetensors, or run this script with uv run, which brings them"
+        f"pip install numpy safetensors, or in the source tree uv run scripts/convert.py, which brings them"
     )
 
 log = logging.getLogger("pixelcnn")
@@ -59,10 +59,19 @@ log = logging.getLogger("pixelcnn")
 # Set in the copy of the script that uv runs, which must not start another.
 RERUN = "PIXELCNN_CONVERT_RERUN"
 
+# Runs this package alone from its folder: the packages beside it are of another interpreter.
+INSTALLED = """\
+import importlib.util, runpy, sys
+spec = importlib.util.spec_from_file_location("pixelcnn", sys.argv.pop(1))
+sys.modules["pixelcnn"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+runpy.run_module("pixelcnn.convert", run_name="__main__", alter_sys=True)
+"""
 
-def parse_flags(words: list[str] | None = None) -> argparse.Namespace:
+
+def parse_flags(words: list[str] | None = None, program: str | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     flag = parser.add_argument
     flag("input", type=Path, metavar="INPUT", help="the checkpoint")
@@ -181,7 +190,8 @@ def rerun_with(package: str) -> int:
     if script.is_file():
         what = [str(script)]
     else:
-        what = ["--no-project", "--with", "pixelcnn[convert]", "python", "-m", __package__]
+        package_file = str(Path(__file__).parents[1] / "__init__.py")
+        what = ["--no-project", "--with", "numpy", "--with", "safetensors", "python", "-c", INSTALLED, package_file]
     command = [uv, "run", "--python", ">=3.10,<3.14", "--with", package, *what, *sys.argv[1:]]
     with subprocess.Popen(command, env={**os.environ, RERUN: "1"}) as process:
         try:
@@ -199,14 +209,14 @@ class Notes(logging.Handler):
         print(f"note: {record.getMessage()}", file=sys.stderr)
 
 
-def main() -> int:
-    """Convert what the command line says; return the exit code."""
+def main(program: str | None = None) -> int:
+    """Convert what the command line `sys.argv` says; return the exit code. `program` is its name in the help."""
     if not log.handlers:
         log.addHandler(Notes())
         log.propagate = False
     try:
         try:
-            convert(parse_flags())
+            convert(parse_flags(program=program))
         except MissingPackage as missing:
             return rerun_with(str(missing))
     except ConversionError as error:

@@ -188,9 +188,9 @@ class Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # or the first operation imports all of torch._dynamo, which takes seconds
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, program: Program):
         super().__init__()
-        self.program = Program()
+        self.program = program
         self._aliases: dict[int, _Alias] = {}
         self._bases: dict[int, tuple[_Base, tuple[Any, ...]]] = {}
         self._watched: dict[int, weakref.ref[torch.Tensor]] = {}
@@ -478,9 +478,10 @@ def record(
     forward: Callable[..., Any],
     image: torch.Tensor,
     labels: torch.Tensor | None,
+    program: Program | None = None,
 ) -> Program:
-    """Run `forward(module, image[, labels])` once and return its operations."""
-    recorder = Recorder(module)
+    """Run `forward(module, image[, labels])` once and return its operations. If it fails, `program` has those before."""
+    recorder = Recorder(module, Program() if program is None else program)
     with eval_view(module):
         recorder.program.image = recorder.given(image, image=True)
         inputs = [image]

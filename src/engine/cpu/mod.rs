@@ -120,14 +120,19 @@ impl CpuEngine {
     }
 
     fn fits(&self, batch: usize) -> Result<(), EngineError> {
-        let (needed, available) = (self.batch_bytes(batch), self.available());
-        if needed <= available {
-            return Ok(());
-        }
-        let limit = format!("{} of memory are free", mebibytes(available as u64));
-        let largest = Some(largest(batch, |batch| self.batch_bytes(batch) <= available));
-        Err(EngineError::BatchTooLarge { batch, needed: mebibytes(needed as u64), limit, largest })
+        check_memory(batch, self.available(), &|batch| self.batch_bytes(batch))
     }
+}
+
+/// Refuses a batch whose `bytes` are more than are available.
+fn check_memory(batch: usize, available: usize, bytes: &dyn Fn(usize) -> usize) -> Result<(), EngineError> {
+    let needed = bytes(batch);
+    if needed <= available {
+        return Ok(());
+    }
+    let limit = format!("{} of memory are free", mebibytes(available as u64));
+    let largest = Some(largest(batch, |batch| bytes(batch) <= available));
+    Err(EngineError::BatchTooLarge { batch, needed: mebibytes(needed as u64), limit, largest })
 }
 
 fn no_memory(batch: usize, packing: &Packing) -> EngineError {

@@ -56,8 +56,7 @@ impl Packing {
             node.rows = node.rows.min((height >> node.level).next_power_of_two());
         }
         let arch = Arch::new();
-        let of_pixel = |layer: &Layer| 4 * depth(&layer.taps[layer.early..]) * layer.outputs();
-        let pays = network.layers.iter().map(of_pixel).sum::<usize>() >= TEAM_PAYS;
+        let pays = size_of::<f32>() * pixel_macs(&network) >= TEAM_PAYS;
         let team = if pays { threads.clamp(1, LARGEST_TEAM) } else { 1 };
         let pack = |layer: &Layer| {
             Packed::new(
@@ -135,4 +134,10 @@ impl Packing {
     pub fn weight_bytes(&self) -> usize {
         self.weights.iter().map(Packed::bytes).sum()
     }
+}
+
+/// Multiply-adds of a pixel's own work, at all levels.
+pub fn pixel_macs(network: &Network) -> usize {
+    let of_layer = |layer: &Layer| depth(&layer.taps[layer.early..]) * layer.outputs();
+    network.layers.iter().map(of_layer).sum()
 }

@@ -130,6 +130,9 @@ def test_it_has_all_that_a_model_has():
         own = module(torch.from_numpy(images).permute(0, 3, 1, 2) / 15, torch.ones(6, dtype=torch.long))
     own = own.gather(1, torch.from_numpy(images.astype(np.int64)).permute(0, 3, 1, 2)).sum((1, 2, 3))
     np.testing.assert_allclose(sampler.log_prob(images, "b"), own, rtol=1e-5)
+    steps = sampler.steps(images=images, labels="b")
+    nats = sum(np.log(step.probs[np.arange(6), step.levels]) for step in steps)
+    np.testing.assert_allclose(nats, own, rtol=1e-5)
     assert sampler.classify(images).shape == (6, 5)
     mask = np.zeros((6, 5), bool)
     mask[:3] = True
