@@ -15,10 +15,6 @@ fn has_context(l: u32) -> bool {
     return layers[l].has_context == 1u;
 }
 
-fn has_class(l: u32) -> bool {
-    return layers[l].target_node.has_class == 1u;
-}
-
 var<workgroup> sh_sums: array<vec4<f32>, THREADS * IMAGES * QUADS>;  // [splits, IMAGES, QUADS, columns]
 
 // The quads of a layer's outputs are QUADS groups of so many; the last may be short.
@@ -45,11 +41,11 @@ fn sum_part(l: u32, column: u32, first: u32, thread: u32) {
         w[j] = layers[l].weights + split * 4u * outputs + min(quad + j * columns, outputs - 1u);
     }
     for (var t = 0u; t < layers[l].tap_count; t += 1u) {
-        let depth = layers[l].taps[t].depth;
-        let arena = layers[l].taps[t].arena;
+        let depth = depth_of(l, t);
+        let arena = arena_of(l, t);
         var at: array<u32, MAX_IMAGES>;
         for (var i = 0u; i < IMAGES; i += 1u) {
-            at[i] = input_at(l, t, vec2(column >> layers[l].grid, min(first + i, job.batch - 1u)));
+            at[i] = input_at(l, t, vec2(position_of(l, column), min(first + i, job.batch - 1u)));
         }
         for (; k < depth; k += splits) {
             var x: array<vec4<f32>, MAX_IMAGES>;
@@ -89,7 +85,7 @@ fn end_layer(l: u32, column: u32, first: u32, thread: u32) {
     for (var i = thread; i < min(IMAGES, job.batch - first) * width; i += THREADS) {
         let image = i / width;
         let quad = i - image * width;
-        let place = vec2(column >> layers[l].grid, first + image);
+        let place = vec2(position_of(l, column), first + image);
         var total = initial(l, place, 0u, quad);
         var second = vec4(0.0);
         if halves == 2u {
@@ -122,23 +118,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = row_place.index;
     let end = min(min(column_place.index + job.span, job.columns), job.wanted - row * job.columns);
     for (var column = column_place.index; column < end; column += 1u) {
-        for (var l = 0u; l < job.layers; l += 1u) {
-            // All meet at the barriers, whether the layer runs or not.
-            let runs = (row & layers[l].row_bits) == layers[l].row_like && (column & layers[l].column_bits) == 0u;
-            if runs {
-                sum_part(l, column, first, thread);
+        var l = 0u;
+        for (var step = 0u; step < steps(); step += 1u) {
+            for (; l < end_of_layers(step); l += 1u) {
+                // All meet at the barriers, whether the layer runs or not.
+                let runs = runs_at(l, row, column);
+                if runs {
+                    sum_part(l, column, first, thread);
+                }
+                workgroupBarrier();
+                if runs {
+                    end_layer(l, column, first, thread);
+                }
+                // Before its values are read, and its sums written over.
+                workgroupBarrier();
+                storageBarrier();
             }
-            workgroupBarrier();
-            if runs {
-                end_layer(l, column, first, thread);
-            }
-            // Before its values are read, and its sums written over.
+            end_step(first, thread, row, column, step);
             workgroupBarrier();
             storageBarrier();
         }
-        end_pixel(first, thread, row, column);
-        workgroupBarrier();
-        storageBarrier();
     }
     // The first invocation takes no fewer turns than any other.
     count_run(group.x == 0u && thread == 0u && loops_end());

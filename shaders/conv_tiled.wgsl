@@ -48,8 +48,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     var sums: array<array<vec4<f32>, 2>, MAX_ROWS>;
     for (var t = 0u; t < layers[0].tap_count; t += 1u) {
-        let depth = layers[0].taps[t].depth;
-        let arena = layers[0].taps[t].arena;
+        let depth = depth_of(0u, t);
+        let arena = arena_of(0u, t);
         var at: array<u32, MAX_ROWS>;
         for (var i = 0u; i < loads; i += 1u) {
             at[i] = input_at(0u, t, places[i]) + chunk_quad;

@@ -1,10 +1,15 @@
 //! Other people's networks, lowered to graphs, against what their own modules gave in 64 bits (`tests/graphs/convert.py`
 //! says where they come from).
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
+use common::{VARIANTS, gpu, gpu_with, in_turn, in_turn_if_large, methods};
 use pixelcnn::internals::engine::cpu::CpuEngine;
-use pixelcnn::internals::engine::{Engine, Method, Request, Want};
+use pixelcnn::internals::engine::gpu::Options;
+use pixelcnn::internals::engine::gpu::plan::Plan;
+use pixelcnn::internals::engine::{Canvas, Engine, EngineError, Lane, Method, Request, Want};
 use pixelcnn::internals::graph::{Graph, Tensors, reference};
 use pixelcnn::internals::model::{Architecture, Model};
 use safetensors::SafeTensors;
@@ -325,4 +330,182 @@ fn a_session_refuses_what_does_not_fit() {
     assert!(
         Session::new(&case.model, width, height, &many, 1).is_err_and(|e| e.to_string().contains("fit"))
     );
+}
+
+/// In all variants of the shaders: layer by layer and as a chain.
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn the_gpu_gives_what_the_modules_gave() {
+    for (turn, case) in Case::all().enumerate() {
+        let (width, height) = case.model.size();
+        let mut worst = 0.0_f64;
+        for &options in in_turn_if_large(turn, width * height, &VARIANTS) {
+            let mut engine = gpu_with(&case.model, width, height, options);
+            for &method in methods(options, width * height) {
+                let outcome = engine.run(&case.evaluation(method), &mut |_| {});
+                let outcome = outcome.unwrap_or_else(|e| panic!("{}, {options:?}: {e}", case.name));
+                let error = case.error(&double(&outcome.parameters));
+                assert!(error <= case.tolerance(), "{}, {method:?}, {options:?}: {error:.1e}", case.name);
+                worst = worst.max(error);
+                likelihoods_are_those_of(&case, &outcome.parameters, &outcome.log_likelihood);
+            }
+        }
+        println!("{}: {worst:.1e}", case.name);
+        let mut wrong = case.model.clone();
+        let Architecture::Graph { graph, .. } = &mut wrong.architecture else { panic!("it is a graph") };
+        **graph = moved(graph, &case.model.tensors);
+        let outcome =
+            gpu(&wrong, width, height).run(&case.evaluation(Method::Cached), &mut |_| {}).unwrap();
+        let twin = case.error(&double(&outcome.parameters));
+        assert!(twin > 5.0 * case.tolerance(), "{}: twin {twin:.1e}", case.name);
+    }
+}
+
+/// Log-likelihoods are within 1e-5 nats of those that the parameters give, or 1e-6 of them where that is more.
+fn likelihoods_are_those_of(case: &Case, parameters: &[f32], told: &[f64]) {
+    let head = case.model.head();
+    let pixels = parameters.chunks(head.parameters()).zip(case.levels.chunks(head.channels()));
+    for (at, ((parameters, levels), told)) in pixels.zip(told).enumerate() {
+        let expected = head.log_likelihood(parameters, levels);
+        let limit = 1e-5_f64.max(1e-6 * expected.abs());
+        assert!((told - expected).abs() <= limit, "{}, {at}: {told}, expected {expected}", case.name);
+    }
+}
+
+/// What is drawn is what the parameters and the noise say, however levels are drawn; given pixels are taken. A level may be
+/// another where a uniform number is as close to a boundary as 32-bit sums are to 64-bit ones: hardly ever.
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn draws_on_the_gpu_follow_their_parameters() {
+    use pixelcnn::internals::head::{Draw, HeadKind};
+    use pixelcnn::internals::sampling::random::Noise;
+    let mut others = 0;
+    for (turn, case) in Case::all().enumerate() {
+        let (width, height) = case.model.size();
+        let (shape, head) = (case.model.shape(width, height), case.model.head());
+        let mut draws = vec![
+            Draw::default(),
+            Draw { temperature: 0.6, min_p: 0.05, ..Draw::default() },
+            Draw { temperature: 0.0, ..Draw::default() },
+        ];
+        match head.kind() {
+            HeadKind::LogisticMixture { .. } => draws.push(Draw { truncation: 0.2, ..Draw::default() }),
+            _ => draws.push(Draw { temperature: 1.5, top_k: 2, ..Draw::default() }),
+        }
+        let large = width * height > 200;
+        for &draw in if large { in_turn(turn, &draws[turn % 2..][..2]) } else { &draws[..] } {
+            let options = Options { chain: Some(turn % 2 == 0), ..Options::default() };
+            let mut engine = gpu_with(&case.model, width, height, options);
+            let dimensions = shape.dimensions();
+            // The second image has its first rows and every fifth pixel given.
+            let lane = |i: usize| {
+                let given = |pixel: usize| pixel < 2 * width + 1 || pixel.is_multiple_of(5);
+                let mask = (0..width * height).map(given).collect();
+                let canvas = match i {
+                    1 => Canvas::partial(case.levels[dimensions..2 * dimensions].to_vec(), mask),
+                    _ => Canvas::blank(),
+                };
+                Lane { index: 3 + i as u64, class: case.classes.get(i).copied(), canvas }
+            };
+            let lanes: Vec<_> = (0..2).map(lane).collect();
+            let request = Request::new(shape, 11, lanes.clone()).unwrap().drawing(draw).unwrap();
+            let drawn = engine.run(&request, &mut |_| {}).unwrap().levels;
+            let classes: Vec<_> = lanes.iter().filter_map(|lane| lane.class).collect();
+            let want = Want { parameters: true, ..Want::default() };
+            let evaluation = Request::evaluate(shape, &drawn, &classes, want).unwrap().by(Method::ByPixel);
+            let parameters = engine.run(&evaluation, &mut |_| {}).unwrap().parameters;
+            for (at, levels) in drawn.chunks(head.channels()).enumerate() {
+                let (lane, pixel) = (&lanes[at / shape.pixels()], at % shape.pixels());
+                if let Some(given) = lane.canvas.pixel(pixel, head.channels()) {
+                    assert_eq!(levels, given, "{}: a given pixel", case.name);
+                    continue;
+                }
+                let parameters = &parameters[at * head.parameters()..][..head.parameters()];
+                let (mut expected, mut values) = (vec![0; levels.len()], vec![0.0; levels.len()]);
+                for step in 0..head.steps() {
+                    let noise = Noise::new(11, lane.index).at(pixel);
+                    head.draw(step, parameters, noise, &draw, &mut expected, &mut values);
+                }
+                if levels != expected {
+                    println!("{}, {draw:?}, pixel {pixel}: {levels:?}, expected {expected:?}", case.name);
+                    others += 1;
+                }
+            }
+        }
+    }
+    assert!(others <= 2, "{others} pixels");
+}
+
+/// All ways to the pixels give the same on a GPU: cached, pixel by pixel, and the whole network for every step.
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn images_on_the_gpu_are_drawn_naively_too() {
+    for name in
+        ["gated_rgb_real", "prior_classes", "prior_swapped_masks", "shifted_streams", "plusplus_film"]
+    {
+        let case = Case::named(name);
+        let (width, height) = case.model.size();
+        let shape = case.model.shape(width, height);
+        let pixels = width + 3;
+        let class = (shape.classes > 0).then_some(1);
+        let mut engine = gpu(&case.model, width, height);
+        let mut draw = |method| {
+            let request = Request::sample(shape, 3, [(1, class)]).unwrap().by(method).first(pixels);
+            let before = engine.counts();
+            let levels = engine.run(&request, &mut |_| {}).unwrap().levels;
+            let after = engine.counts();
+            let network = case.model.network(width, height);
+            let predicted = engine.predictor().counts(&network, method, 1, pixels);
+            assert_eq!(after.macs - before.macs, predicted.macs, "{name}, {method:?}");
+            assert_eq!(after.dispatches - before.dispatches, predicted.dispatches, "{name}, {method:?}");
+            levels
+        };
+        let cached = draw(Method::Cached);
+        let naive = draw(Method::Naive);
+        let of_pixels = pixels * shape.head.channels();
+        assert_eq!(naive[..of_pixels], cached[..of_pixels], "{name}");
+    }
+}
+
+/// Numbers that are not finite are noticed on a GPU too, whatever an activation makes of them.
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn a_number_that_is_not_finite_is_noticed_on_the_gpu() {
+    for name in ["gated_rgb_real", "prior_classes", "dilated_rows"] {
+        let mut case = Case::named(name);
+        let tensors: Vec<_> = case.model.tensors.keys().cloned().collect();
+        let tensor = &tensors[tensors.len() / 2];
+        case.model.tensors.get_mut(tensor).unwrap().data.fill(f32::NAN);
+        let (width, height) = case.model.size();
+        let shape = case.model.shape(width, height);
+        let class = (shape.classes > 0).then_some(0);
+        let request = Request::sample(shape, 3, [(4, class)]).unwrap();
+        let mut engine = gpu(&case.model, width, height);
+        for request in [request, case.evaluation(Method::Cached)] {
+            match engine.run(&request, &mut |_| {}) {
+                Err(EngineError::NotFinite { .. }) => {}
+                other => panic!("{name}, {tensor}: {:?}", other.map(|_| "something was made of it")),
+            }
+        }
+    }
+}
+
+/// A plan of a small network has a chain; one with more levels than a workgroup shares is refused, and the reason said.
+#[test]
+fn networks_that_kernels_do_not_run_are_refused() {
+    use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;
+    use pixelcnn::internals::engine::gpu::support::reason_against;
+    use pixelcnn::internals::head::Head;
+    for case in Case::all() {
+        let (width, height) = case.model.size();
+        let network = case.model.network(width, height).with_sums_apart();
+        assert_eq!(reason_against(&network), None, "{}", case.name);
+        let target = DeviceFacts { chain: Some(true), ..DeviceFacts::SMALLEST };
+        println!("{}: chain {}", case.name, Plan::new(&network, 1, target).has_chain());
+        assert!(Plan::new(&network, 3, DeviceFacts::SMALLEST).fits(DeviceFacts::SMALLEST), "{}", case.name);
+        let mut many = network;
+        many.head = Head::softmax(1, 1025, false);
+        let reason = reason_against(&many).unwrap();
+        assert!(reason.contains("1025 levels") && reason.contains("1024"), "{reason}");
+    }
 }

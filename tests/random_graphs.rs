@@ -2,6 +2,7 @@
 //! can be asked; and a graph that is not causal is refused. `scripts/fuzz` runs this for minutes; here it runs for a moment,
 //! always with the same graphs.
 
+mod common;
 #[path = "common/fuzzing.rs"]
 mod fuzzing;
 #[path = "common/graphs.rs"]
@@ -9,18 +10,21 @@ mod graphs;
 
 use std::cell::Cell;
 
+use common::gpu_with;
 use fastrand::Rng;
 use graphs::{HeadPlan, Made, Plan, Streams, make};
 use pixelcnn::internals::engine::cpu::{CpuEngine, Session};
+use pixelcnn::internals::engine::gpu::Options;
 use pixelcnn::internals::engine::{Canvas, Engine, Lane, Method, Request, Want};
 use pixelcnn::internals::graph::check::GraphError;
 use pixelcnn::internals::graph::{
     Activation, Encoding, Form, Graph, IMAGE, LayerKind, LayerSpec, NodeSpec, Slice, TapSpec, Term,
     reference,
 };
-use pixelcnn::internals::head::Head;
+use pixelcnn::internals::head::{Draw, Head};
 use pixelcnn::internals::model::Model;
 use pixelcnn::internals::model::weights::Tensor;
+use pixelcnn::internals::sampling::random::Noise;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
@@ -187,27 +191,33 @@ fn agrees(case: &Case) -> Result<(), TestCaseError> {
 
 /// Every value on the way, where its channels are in their order and it is stored as it is.
 fn trace_agrees(case: &Case, model: &Model) -> Result<(), TestCaseError> {
-    let graph = &case.made.graph;
-    let exact = reference::trace(graph, &case.made.tensors, case.image(0), case.class(0));
     for method in [Method::Cached, Method::ByPixel] {
         let (_, trace) = case.by_engine(model, 0..1, method, 1, true)?;
-        for ((node, (name, got)), expected) in graph.nodes.iter().zip(&trace).zip(&exact).skip(1) {
-            if graph.head.steps() > 1 || !node.forms.contains(&Form::of(Activation::Raw)) {
-                continue;
-            }
-            prop_assert_eq!(got.len(), expected.len(), "rows of {} by {:?}", name, method);
-            let is_close = |(g, e): (&f32, &f64)| (f64::from(*g) - e).abs() <= TOLERANCE * e.abs().max(1.0);
-            let at = got.iter().zip(expected).position(|pair| !is_close(pair));
-            if let Some(at) = at {
-                let (pixel, width) = (at / node.channels, graph.width >> node.level);
-                let (row, column) = (pixel / width, pixel % width);
-                return Err(TestCaseError::fail(format!(
-                    "{method:?}: \"{name}\", row {row}, column {column}, channel {}: got {}, expected {}",
-                    at % node.channels,
-                    got[at],
-                    expected[at]
-                )));
-            }
+        first_value_apart(case, &trace, method)?;
+    }
+    Ok(())
+}
+
+/// Compares the values of the first image, node by node.
+fn first_value_apart(case: &Case, trace: &Traced, method: Method) -> Result<(), TestCaseError> {
+    let graph = &case.made.graph;
+    let exact = reference::trace(graph, &case.made.tensors, case.image(0), case.class(0));
+    for ((node, (name, got)), expected) in graph.nodes.iter().zip(trace).zip(&exact).skip(1) {
+        if graph.head.steps() > 1 || !node.forms.contains(&Form::of(Activation::Raw)) {
+            continue;
+        }
+        prop_assert_eq!(got.len(), expected.len(), "rows of {} by {:?}", name, method);
+        let is_close = |(g, e): (&f32, &f64)| (f64::from(*g) - e).abs() <= TOLERANCE * e.abs().max(1.0);
+        let at = got.iter().zip(expected).position(|pair| !is_close(pair));
+        if let Some(at) = at {
+            let (pixel, width) = (at / node.channels, graph.width >> node.level);
+            let (row, column) = (pixel / width, pixel % width);
+            return Err(TestCaseError::fail(format!(
+                "{method:?}: \"{name}\", row {row}, column {column}, channel {}: got {}, expected {}",
+                at % node.channels,
+                got[at],
+                expected[at]
+            )));
         }
     }
     Ok(())
@@ -275,6 +285,80 @@ fn try_cases(count: u32, property: impl Fn(&Plan) -> Result<(), TestCaseError>) 
 #[test]
 fn the_engine_is_the_reference() {
     try_cases(60, |plan| agrees(&Case::new(plan)));
+}
+
+/// A GPU gives what the reference gives, by row and by pixel, layer by layer or as a chain; its likelihoods are those of its
+/// parameters, and what it draws is what its parameters draw.
+fn agrees_on_the_gpu(case: &mut Case) -> Result<(), TestCaseError> {
+    let graph = &case.made.graph;
+    let model = case.made.load().map_err(TestCaseError::fail)?;
+    let expected = case.exact();
+    prop_assume!(expected.iter().all(|x| x.abs() < 1e3));
+    let ways = [(false, None), (true, Some(1)), (true, None), (false, Some(1 << 16)), (false, Some(1))];
+    let (chain, workgroups) = ways[case.rng.usize(..ways.len())];
+    let options = Options { chain: Some(chain), workgroups, ..Options::default() };
+    let (width, height) = model.size();
+    let mut engine = gpu_with(&model, width, height, options);
+    let of_engine = |error| TestCaseError::fail(format!("{options:?}: {error}"));
+    let shape = model.shape(width, height);
+    let head = shape.head;
+    let want = Want { parameters: true, likelihood: true, trace: case.rng.bool() };
+    for method in [Method::Cached, Method::ByPixel] {
+        let request = Request::evaluate(shape, &case.levels, &case.classes, want).unwrap().by(method);
+        let told = engine.run(&request, &mut |_| {}).map_err(of_engine)?;
+        if let Some(difference) = first_difference(graph, &told.parameters, &expected) {
+            return Err(TestCaseError::fail(format!("{method:?}, {options:?}: {difference}")));
+        }
+        let pixels = told.parameters.chunks(head.parameters()).zip(case.levels.chunks(head.channels()));
+        for ((parameters, levels), told) in pixels.zip(&told.log_likelihood) {
+            let expected = head.log_likelihood(parameters, levels);
+            let is_close = (told - expected).abs() <= 1e-5_f64.max(1e-6 * expected.abs());
+            prop_assert!(is_close, "{:?}: {}, expected {}", options, told, expected);
+        }
+        if want.trace {
+            first_value_apart(case, &told.trace, method)?;
+        }
+    }
+    let lane = |image: usize| {
+        let mask = (0..shape.pixels()).map(|pixel| pixel < image * width || pixel % 5 == 0).collect();
+        let canvas = match image {
+            0 => Canvas::blank(),
+            _ => Canvas::partial(case.image(image).to_vec(), mask),
+        };
+        Lane { index: image as u64, class: case.class(image), canvas }
+    };
+    let lanes: Vec<_> = (0..BATCH).map(lane).collect();
+    let drawn =
+        engine.run(&Request::new(shape, 7, lanes.clone()).unwrap(), &mut |_| {}).map_err(of_engine)?;
+    let want = Want { parameters: true, ..Want::default() };
+    let evaluation = Request::evaluate(shape, &drawn.levels, &case.classes, want).unwrap();
+    let told = engine.run(&evaluation.by(Method::ByPixel), &mut |_| {}).map_err(of_engine)?;
+    let mut others = 0;
+    for (at, levels) in drawn.levels.chunks(head.channels()).enumerate() {
+        let (lane, pixel) = (&lanes[at / shape.pixels()], at % shape.pixels());
+        let parameters = &told.parameters[at * head.parameters()..][..head.parameters()];
+        let mut expected = vec![0; levels.len()];
+        match lane.canvas.pixel(pixel, head.channels()) {
+            Some(given) => prop_assert_eq!(levels, given, "a given pixel"),
+            None => {
+                let noise = Noise::new(7, lane.index).at(pixel);
+                let mut values = vec![0.0; levels.len()];
+                for step in 0..head.steps() {
+                    head.draw(step, parameters, noise, &Draw::default(), &mut expected, &mut values);
+                }
+                others += usize::from(levels != expected);
+            }
+        }
+    }
+    // A uniform number may lie as close to a boundary as rounding goes.
+    prop_assert!(others <= 1, "{:?}: {} pixels are other than parameters and noise give", options, others);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a Vulkan adapter"]
+fn the_gpu_is_the_reference() {
+    try_cases(if common::is_slow() { 4 } else { 24 }, |plan| agrees_on_the_gpu(&mut Case::new(plan)));
 }
 
 /// Whether the parameters of a pixel are seen to depend on it or on one after it: changes all pixels from one on.

@@ -11,7 +11,7 @@ use naga::{back, front};
 use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE};
 use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;
 use pixelcnn::internals::engine::gpu::plan::Plan;
-use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Kernel, Reduction, Variant};
+use pixelcnn::internals::engine::gpu::shaders::{DrawnFrom, Epilogue, Family, Kernel, Reduction, Variant};
 use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Activation, Network, pixelcnn_pp};
 use pixelcnn::internals::model::{Config, Precision};
@@ -52,13 +52,49 @@ fn variants() -> Vec<Variant> {
             }
         }
     }
-    variants.extend([Kernel::ShowRow, Kernel::Likelihood].map(Variant::of_row));
+    variants.extend(variants_of_graphs());
+    variants.extend([Kernel::ShowRow(Family::PixelCnnPp), Kernel::Likelihood(None)].map(Variant::of_row));
     let in_several =
         |arenas| variants.iter().step_by(7).cloned().map(move |variant| variant.in_arenas(arenas));
     let all = [1, 2, 4].map(in_several).into_iter().flatten().chain(variants.clone());
     // Some shapes take no notice of how sums are reduced.
     let mut seen = HashSet::new();
     all.filter(|variant| seen.insert(variant.clone())).collect()
+}
+
+/// Those of any other graph.
+fn variants_of_graphs() -> Vec<Variant> {
+    let mut variants = vec![Variant::of_row(Kernel::ShowRow(Family::Graph))];
+    for shape in SHAPES.into_iter().chain(SHAPES_IN_SOFTWARE) {
+        for halves in [1, 2] {
+            for (epilogue, whole_row, from_context) in [
+                (Epilogue::Context, true, false),
+                (Epilogue::Forms { has_class: false }, true, true),
+                (Epilogue::Forms { has_class: false }, false, false),
+            ] {
+                for precision in [Precision::F32, Precision::F16] {
+                    let reductions = [REDUCTIONS[0], REDUCTIONS[2]];
+                    variants.extend(reductions.map(|reduction| {
+                        Variant::conv_of_graph(shape, halves, epilogue, precision, reduction)
+                            .reading(whole_row, from_context)
+                    }));
+                }
+            }
+        }
+    }
+    for drawn_from in [DrawnFrom::Mixture, DrawnFrom::Softmax, DrawnFrom::Bernoulli] {
+        variants.push(Variant::of_row(Kernel::Likelihood(Some(drawn_from))));
+        // All channels at once, and the last of several steps.
+        variants.extend([(0, 3), (2, 1)].map(|(step, channels)| Variant::draw(drawn_from, step, channels)));
+        for coherent in [false, true] {
+            for speed in [Speed::DISCRETE, Speed::SOFTWARE] {
+                let teams = [1, 200, 1000].map(|batch| speed.team(batch));
+                let chain = |team| Variant::chain_of_graph(team, drawn_from, 3, coherent);
+                variants.extend(teams.map(chain));
+            }
+        }
+    }
+    variants
 }
 
 /// The older of the compilers for DirectX 12 rejects a component of a vector that is stored by an index which is
@@ -188,14 +224,14 @@ fn what_invocations_hand_to_each_other_is_coherent() {
     let network = Network::new(&pixelcnn_pp::graph(&Config::published(16, 1)), None);
     let plan = Plan::new(&network, 1, target);
     let kernels: Vec<_> = plan.all().map(|(_, dispatch)| dispatch.variant.kernel).collect();
-    for kernel in [Kernel::Sample { coherent: true }, Kernel::Chain { coherent: true }] {
+    for kernel in [Kernel::Sample { coherent: true }, Kernel::Chain { coherent: true, graph: None }] {
         assert!(kernels.contains(&kernel), "{kernel:?}");
     }
 }
 
 #[test]
 fn a_mistake_in_a_shader_would_be_seen() {
-    let source = Kernel::Split(Precision::F32, Reduction::Memory).source(1);
+    let source = Kernel::Split(Family::PixelCnnPp, Precision::F32, Reduction::Memory).source(1);
     assert!(spirv::validated(&source).is_ok());
     assert!(spirv::validated(&source.replace("/ layers[0].batch", "/ 1.5")).is_err());
 }

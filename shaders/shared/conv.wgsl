@@ -63,6 +63,14 @@ const CONTEXT = 0u;
 const FORMS = 1u;
 const GATE = 2u;
 
+fn depth_of(l: u32, t: u32) -> u32 {
+    return layers[l].taps[t].depth;
+}
+
+fn arena_of(l: u32, t: u32) -> u32 {
+    return layers[l].taps[t].arena;
+}
+
 // Where the channels that a tap reads for a position begin.
 fn input_at(l: u32, t: u32, place: vec2<u32>) -> u32 {
     let row = i32((row_place.index >> layers[l].grid) * layers[l].taps[t].scale) + layers[l].taps[t].row;

@@ -52,14 +52,6 @@ fn record_of(ring: Ring, i: u32) -> u32 {
     return record_at(ring, i32(row_place.index), i32(i / job.batch), i % job.batch);
 }
 
-// The middle one, half of the largest level. `MIDDLE` of src/engine/gpu/shaders.rs is the same.
-const MIDDLE = 127.5;
-
-// The values, from -1 to 1, of levels less the middle one.
-fn value_of(levels: vec3<f32>) -> vec3<f32> {
-    return levels * (1.0 / MIDDLE);
-}
-
 // A pixel as the network sees it: its values, and 1 in the channel after its own.
 fn with_ones(pixel: vec4<f32>, channels: u32) -> vec4<f32> {
     let values = value_of(pixel.xyz);

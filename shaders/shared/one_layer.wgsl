@@ -27,6 +27,11 @@ fn has_class(l: u32) -> bool {
     return HAS_CLASS;
 }
 
+// The row of the image that the layer makes.
+fn row_of(l: u32) -> u32 {
+    return row_place.index;
+}
+
 // Column and image of a position: position m is column m / batch of the row, image m % batch; a dispatch for one pixel
 // has the images alone.
 fn place_of(position: u32) -> vec2<u32> {

@@ -21,9 +21,6 @@ var<workgroup> sh_draws: array<f32, IMAGES * DRAWS>;
 var<workgroup> sh_pixels: array<vec4<f32>, IMAGES>;
 var<workgroup> sh_broken: array<atomic<u32>, IMAGES>;
 
-// More than any logit or score; a reach beyond it takes all components.
-const MOST = 3e38;
-
 // Which of the workgroup's images an invocation draws a pixel of, and where its parameters are.
 var<private> own: u32;
 var<private> own_record: u32;
@@ -38,45 +35,6 @@ fn parameter(i: u32) -> f32 {
 
 fn draw(i: u32) -> f32 {
     return sh_draws[own * DRAWS + i];
-}
-
-// One channel of the component, as a level less the middle one, between levels if it is not rounded; `before` are the values
-// of those already drawn.
-fn channel_of(channel: u32, component: u32, before: vec3<f32>) -> f32 {
-    let u = draw(job.mixtures + channel);
-    let x = draw_channel(
-        channel, component, u, before, job.mixtures, job.channels, job.temperature, job.truncation,
-    );
-    // x lies between -1 and 1, so that what is rounded is a level.
-    let level = MIDDLE * x;
-    return select(floor(level) + 0.5, level, job.continuous == 1u);
-}
-
-// The levels that its noise draws. One invocation.
-fn draw_pixel() -> vec3<f32> {
-    var largest = logit(0u);
-    if job.reach < MOST {
-        for (var i = 1u; i < job.mixtures; i += 1u) {
-            largest = max(largest, logit(i));
-        }
-    }
-    var component = 0u;
-    var best = -MOST;
-    for (var i = 0u; i < job.mixtures; i += 1u) {
-        let score = draw(i);
-        if score > best && largest - logit(i) <= job.reach {
-            component = i;
-            best = score;
-        }
-    }
-    var pixel = vec3(channel_of(0u, component, vec3(0.0)), 0.0, 0.0);
-    if job.channels == 3u {
-        var before = vec3(value_of(pixel).x, 0.0, 0.0);
-        pixel.y = channel_of(1u, component, before);
-        before.y = value_of(pixel).y;
-        pixel.z = channel_of(2u, component, before);
-    }
-    return pixel;
 }
 
 // For the images from `first` on. All invocations of a workgroup.

@@ -1,8 +1,10 @@
 //! What runs a network: one trait, a CPU engine and a GPU engine.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::graph::Network;
+use crate::graph::network::Node;
 
 pub mod cost;
 pub mod cpu;
@@ -172,7 +174,15 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Adds what a row of the image has given to each node; `ring` gets the node's cache.
+/// The rows of a node that are made on a row of the image, and on no row before it.
+fn rows_made(network: &Network, node: &Node, row: usize) -> Range<usize> {
+    let made =
+        |row: isize| node.newest(row).map_or(0, |newest| newest + 1).min(network.height >> node.level);
+    let before = if row == 0 { 0 } else { made(row as isize - 1) };
+    before..made(row as isize)
+}
+
+/// Adds what a row of the image has given to each node; `ring` gets the node's cache, where it has given any.
 fn trace_row(
     network: &Network,
     trace: &mut Trace,
@@ -181,12 +191,10 @@ fn trace_row(
     mut ring: impl FnMut(usize) -> Result<Vec<f32>, EngineError>,
 ) -> Result<(), EngineError> {
     for (n, node) in network.nodes.iter().enumerate() {
-        // What was made on this row, and on no row before it.
-        let made =
-            |row: isize| node.newest(row).map_or(0, |newest| newest + 1).min(network.height >> node.level);
-        let before = if row == 0 { 0 } else { made(row as isize - 1) };
-        for of_node in before..made(row as isize) {
-            trace[n].1.extend(network.row(n, &ring(n)?, of_node, batch, 0));
+        let made = rows_made(network, node, row);
+        if !made.is_empty() {
+            let ring = ring(n)?;
+            made.for_each(|of_node| trace[n].1.extend(network.row(n, &ring, of_node, batch, 0)));
         }
     }
     Ok(())

@@ -35,7 +35,7 @@ impl Network {
     }
 
     /// Widens every node to what its readers see.
-    fn make_room(&mut self) {
+    pub(super) fn make_room(&mut self) {
         for layer in &self.layers {
             // Any row on which it runs: sources go on by as many rows as it does.
             let at = layer.lag + (layer.row_parity.unwrap_or(0) << layer.level) as isize;

@@ -16,6 +16,7 @@ pub mod pixelcnn_pp;
 pub mod reference;
 pub mod schedule;
 mod steps;
+mod sums;
 pub mod table;
 
 pub use activation::Activation;

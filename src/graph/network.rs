@@ -344,6 +344,11 @@ impl Layer {
         sums.into_iter().map(|table| own(table).padded(self.halves, padded(self.channels))).collect()
     }
 
+    /// How many tables [`Self::additions`] are at most.
+    pub fn tables(&self) -> usize {
+        self.additions.len()
+    }
+
     /// The precision of its weights in a model of that precision. Layers that read the image or make parameters are small,
     /// and the former have biases among their weights: they stay in 32 bits.
     pub fn precision(&self, of_model: Precision) -> Precision {

@@ -17,17 +17,16 @@ fn with(models: &[&str]) -> Shell {
     shell
 }
 
-/// 4×5 codes of 300, of which a pixel likes those near the one to its left.
-fn write_codes(path: &Path) {
-    const LEVELS: usize = 300;
-    let mut weights = vec![0.0_f32; LEVELS * LEVELS];
+/// 4×5 codes of so many, of which a pixel likes those near the one to its left.
+fn write_codes(path: &Path, levels: usize) {
+    let mut weights = vec![0.0_f32; levels * levels];
     for (i, w) in weights.iter_mut().enumerate() {
-        *w = -0.01 * (i as f32 / LEVELS as f32 - (i % LEVELS) as f32).abs();
+        *w = -0.01 * (i as f32 / levels as f32 - (i % levels) as f32).abs();
     }
-    let one_hot: Vec<f32> = (0..LEVELS * LEVELS).map(|i| f32::from(i % (LEVELS + 1) == 0)).collect();
+    let one_hot: Vec<f32> = (0..levels * levels).map(|i| f32::from(i % (levels + 1) == 0)).collect();
     let graph = serde_json::json!({
-        "canvas": [4, 5, 1], "levels": LEVELS, "encoding": [{"table": "one_hot"}],
-        "nodes": [{"name": "logits", "channels": LEVELS, "forms": [{"activation": "raw"}]}],
+        "canvas": [4, 5, 1], "levels": levels, "encoding": [{"table": "one_hot"}],
+        "nodes": [{"name": "logits", "channels": levels, "forms": [{"activation": "raw"}]}],
         "layers": [{"name": "only", "target": "logits", "taps": [
             {"source": "image", "row": 0, "column": -1, "weight": "weights"},
         ]}],
@@ -35,7 +34,7 @@ fn write_codes(path: &Path) {
     });
     let bytes = |numbers: &[f32]| numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
     let (weights, one_hot) = (bytes(&weights), bytes(&one_hot));
-    let view = |data| TensorView::new(Dtype::F32, vec![LEVELS, LEVELS], data).unwrap();
+    let view = |data| TensorView::new(Dtype::F32, vec![levels, levels], data).unwrap();
     let metadata = [("format", "pixelcnn-2"), ("version", "1.0"), ("graph", &graph.to_string())];
     let metadata: HashMap<_, _> = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let file = serialize([("weights", view(&weights)), ("one_hot", view(&one_hot))], Some(metadata));
@@ -107,7 +106,7 @@ fn few_levels_are_shades_of_a_picture_and_come_back() {
 #[test]
 fn codes_are_arrays() {
     let shell = with(&[]);
-    write_codes(&shell.path("codes.safetensors"));
+    write_codes(&shell.path("codes.safetensors"), 300);
     let draw = "sample -m codes.safetensors -n 3 --device cpu";
     shell.ok(&format!("{draw} -o codes.npy"));
     let codes = npy(&shell.path("codes.npy"), "<u2");
@@ -174,16 +173,36 @@ fn all_commands_take_any_network() {
     assert!(said.contains("top-k: this model draws from a mixture"), "{said}");
 }
 
-/// On a GPU such models are refused with a sentence, and `auto` takes the CPU.
+/// A GPU draws from them, and is verified; those with more levels than its kernels share are refused with a sentence, and
+/// `auto` takes the CPU.
 #[test]
 #[ignore = "needs a Vulkan adapter"]
-fn the_gpu_engine_refuses_other_networks() {
-    let shell = with(&["prior_swapped_masks"]);
+fn a_gpu_runs_other_networks() {
+    let shell = with(&["prior_swapped_masks", "gated_rgb_real"]);
     let device = crate::common::test_device();
-    let draw = ["sample", "-m", "prior_swapped_masks.safetensors", "-n", "1"];
+    let told = shell.run(&[
+        "sample",
+        "-m",
+        "gated_rgb_real.safetensors",
+        "-n",
+        "2",
+        "--class",
+        "1",
+        "--device",
+        &device,
+    ]);
+    assert!(told.code == 0 && told.stderr.contains("GPU"), "{}", told.stderr);
+    let told = shell.run(&["verify", "-m", "prior_swapped_masks.safetensors", "--device", &device]);
+    assert!(told.code == 0 && told.stdout.ends_with("passed\n"), "{}{}", told.stdout, told.stderr);
+    assert!(told.stdout.contains("in batches of 1: cached by pixel, against CPU"), "{}", told.stdout);
+
+    write_codes(&shell.path("many.safetensors"), 1025);
+    let draw = ["sample", "-m", "many.safetensors", "-n", "1", "-o", "many.npy"];
     let refused = shell.run(&[&draw[..], &["--device", &device]].concat());
     assert_eq!(refused.code, 1);
-    assert!(refused.stderr.contains("the GPU engine cannot run this network"), "{}", refused.stderr);
+    let reason = "the GPU engine cannot run this network: it draws from a softmax over 1025 levels";
+    assert!(refused.stderr.contains(reason), "{}", refused.stderr);
     let auto = shell.run(&draw);
     assert!(auto.code == 0 && auto.stderr.contains("on CPU"), "{}", auto.stderr);
+    assert!(auto.stderr.contains(reason), "{}", auto.stderr);
 }

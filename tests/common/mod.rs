@@ -239,7 +239,7 @@ pub const VARIANTS: [Options; 7] = [
 
 /// Whether the adapter of the GPU tests is one on which they would take too long: SwiftShader, which needs more than a
 /// second of processor time to make an engine, and 210 s for the recorded cases in a single variant each.
-fn is_slow() -> bool {
+pub fn is_slow() -> bool {
     test_adapter().description().driver.starts_with("SwiftShader")
 }
 

@@ -177,8 +177,8 @@ pub fn has_timestamps(adapter: &Adapter) -> bool {
 /// Dispatches for a batch of a method on a discrete GPU; none if the program cannot tell.
 pub fn dispatches(network: &Network, method: Method) -> Option<u64> {
     let pixels = network.width * network.height;
-    let is_possible = reason_against(network).is_none();
-    is_possible.then(|| Plan::new(network, 1, DeviceFacts::SMALLEST).cost(method, pixels).dispatches)
+    let counts = || Plan::predictor(DeviceFacts::SMALLEST).counts(network, method, 1, pixels);
+    reason_against(network).is_none().then(|| counts().dispatches)
 }
 
 /// Where the time of each request goes, in its first `rows` rows.

@@ -394,7 +394,7 @@ pub fn choose_for(
     search: &Search,
 ) -> Result<(Vec<Adapter>, Pick), DeviceError> {
     let (width, height) = model.size();
-    let network = model.network(width, height);
+    let network = model.network(width, height).with_sums_apart();
     if let Some(reason) = reason_against(&network) {
         let reason = format!("the GPU engine cannot run this network: {reason}");
         return Ok((

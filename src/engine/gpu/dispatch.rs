@@ -3,6 +3,7 @@
 use super::shaders::{Epilogue, Kernel, Reduction, Shape, Variant};
 use super::speed::Speed;
 use crate::engine::work::Terms;
+use crate::graph::network::Layer;
 use crate::model::Precision;
 
 /// What a plan must know of a device and of how it is used.
@@ -59,8 +60,13 @@ pub enum Operation {
         /// What is done with the sums.
         epilogue: Epilogue,
     },
-    /// Output, drawing, and the next pixel's input.
+    /// Output, drawing, and the next pixel's input, of a PixelCNN++.
     Sample,
+    /// The end of a step of a pixel of any other graph.
+    Draw {
+        /// The step.
+        step: usize,
+    },
     /// All that a pixel takes, for some pixels of a row.
     Chain {
         /// Images of a workgroup.
@@ -89,18 +95,57 @@ pub struct Dispatch {
     pub macs: u64,
     /// Those of the next pixel's input layer, for all pixels of a row but the last.
     pub macs_of_next: u64,
-    /// It runs on rows `run_every · i + first_row`, and for a pixel on columns `run_every · i`.
-    pub run_every: usize,
-    /// See [`Self::run_every`].
-    pub first_row: usize,
+    /// Where it runs.
+    pub when: When,
     /// Level of what it makes.
     pub level: usize,
 }
 
-impl Dispatch {
-    /// Whether it runs on a row of the image.
-    pub fn runs_on_row(&self, row: usize) -> bool {
-        row % self.run_every == self.first_row
+/// The rows and columns of the image at which a dispatch runs.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    /// Rows of the target in the image are `run_every · i + first_row`, and its columns for a pixel
+    /// `run_every · i + first_column`.
+    pub run_every: usize,
+    /// See [`Self::run_every`].
+    pub first_row: usize,
+    /// See [`Self::run_every`].
+    pub first_column: usize,
+    /// A row is made with the row of the image that many rows below it.
+    pub lag: isize,
+    /// A pixel is made that many pixels after its own.
+    pub late: isize,
+    /// The step of a pixel to which it belongs.
+    pub step: usize,
+}
+
+impl When {
+    /// On all rows and columns.
+    pub const ALWAYS: Self = Self { run_every: 1, first_row: 0, first_column: 0, lag: 0, late: 0, step: 0 };
+
+    /// As a layer.
+    pub fn of(layer: &Layer) -> Self {
+        Self {
+            run_every: layer.run_every,
+            first_row: layer.row_parity.unwrap_or(0) << layer.level,
+            first_column: layer.column_parity.unwrap_or(0) << layer.level,
+            lag: layer.lag,
+            late: layer.late,
+            step: layer.step,
+        }
+    }
+
+    /// The row of the image that is made on a row, of `height`.
+    pub fn row(&self, row: isize, height: usize) -> Option<usize> {
+        let made = usize::try_from(row - self.lag).ok().filter(|made| *made < height)?;
+        (made % self.run_every == self.first_row).then_some(made)
+    }
+
+    /// Where, in columns of the image, the position of the grid is that runs with a pixel, of `width` in a row.
+    pub fn column(&self, column: isize, width: usize) -> Option<usize> {
+        let made = usize::try_from(column - self.late).ok().filter(|made| *made < width)?;
+        let at = made.checked_sub(self.first_column)?;
+        at.is_multiple_of(self.run_every).then_some(at)
     }
 }
 
@@ -121,8 +166,9 @@ pub fn kernel_name(kernel: Kernel) -> &'static str {
         Kernel::Tiled(..) => "conv_tiled",
         Kernel::Split(..) => "conv_split",
         Kernel::Sample { .. } => "sample",
+        Kernel::Draw(_) => "draw",
         Kernel::Chain { .. } => "chain",
-        Kernel::ShowRow => "show_row",
-        Kernel::Likelihood => "likelihood",
+        Kernel::ShowRow(_) => "show_row",
+        Kernel::Likelihood(_) => "likelihood",
     }
 }

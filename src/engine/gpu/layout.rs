@@ -22,21 +22,28 @@ macro_rules! shared {
         }
 
         #[cfg(test)]
-        impl tests::Shared for $name {
-            fn numbers(at: usize, name: &str, numbers: &mut Vec<tests::Number>) {
+        impl $crate::engine::gpu::layout::tests::Shared for $name {
+            fn numbers(
+                at: usize,
+                name: &str,
+                numbers: &mut Vec<$crate::engine::gpu::layout::tests::Number>,
+            ) {
+                use $crate::engine::gpu::layout::tests::Shared;
                 $({
                     let name = format!("{name}.{}", stringify!($field));
-                    <$kind as tests::Shared>::numbers(at + std::mem::offset_of!($name, $field), &name, numbers);
+                    <$kind as Shared>::numbers(at + std::mem::offset_of!($name, $field), &name, numbers);
                 })*
             }
         }
 
         #[cfg(test)]
-        impl tests::Struct for $name {
+        impl $crate::engine::gpu::layout::tests::Struct for $name {
             const WGSL: &str = stringify!($wgsl);
         }
     };
 }
+
+pub(super) use shared;
 
 /// A form that is not there; `NONE` in WGSL.
 const NONE: u32 = u32::MAX;
@@ -71,6 +78,11 @@ impl RingUniform {
             unused: 0,
         }
     }
+
+    /// Its arena, and in it: base, mask, and how far apart rows, columns and images are.
+    pub fn places(&self) -> [u32; 6] {
+        [self.arena, self.base, self.mask, self.of_row, self.of_column, self.of_image]
+    }
 }
 
 shared! {
@@ -89,6 +101,9 @@ impl TableUniform {
         let [of_class, of_row, of_column] = table.strides().map(quads);
         Self { base: base as u32, of_class, of_row, of_column }
     }
+
+    /// For what a list says is not there.
+    pub const ABSENT: Self = Self { base: NONE, of_class: 0, of_row: 0, of_column: 0 };
 
     /// For what adds nothing, so that nobody looks.
     pub const NONE: Self = Self { base: 0, of_class: 0, of_row: 0, of_column: 0 };
@@ -268,14 +283,14 @@ shared! {
     }
 }
 
-/// The layout of all kernels' bindings, for a number of arenas; see `shaders/shared/arena.wgsl`. A chain has one more.
-pub fn layout(device: &wgpu::Device, arenas: usize, is_chain: bool) -> wgpu::BindGroupLayout {
+/// The layout of all kernels' bindings, for a number of arenas, and of tables after them; see `shaders/shared/arena.wgsl`.
+pub fn layout(device: &wgpu::Device, arenas: usize, tables: usize) -> wgpu::BindGroupLayout {
     let uniform = wgpu::BufferBindingType::Uniform;
     let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
     let mut types =
         vec![uniform, uniform, uniform, storage(true), storage(true), storage(true), storage(false)];
     types.extend(vec![storage(false); arenas]);
-    types.extend(is_chain.then_some(storage(true)));
+    types.extend(vec![storage(true); tables]);
     let entry = |(binding, ty)| wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,
@@ -304,7 +319,7 @@ pub fn bind(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::shaders::Kernel;
     use super::*;
 
@@ -376,7 +391,7 @@ mod tests {
     }
 
     /// What differs between a struct here and in WGSL, if anything.
-    fn difference<T: Struct>(source: &str) -> Option<String> {
+    pub fn difference<T: Struct>(source: &str) -> Option<String> {
         let module = naga::front::wgsl::parse_str(source).unwrap();
         let is_it = |kind: &naga::Type| kind.name.as_deref() == Some(T::WGSL);
         let (_, kind) = module.types.iter().find(|(_, kind)| is_it(kind)).unwrap();
@@ -393,7 +408,7 @@ mod tests {
 
     #[test]
     fn structs_are_the_same_in_rust_and_wgsl() {
-        let source = Kernel::Chain { coherent: false }.source(1);
+        let source = Kernel::Chain { coherent: false, graph: None }.source(1);
         assert_eq!(difference::<RingUniform>(&source), None);
         assert_eq!(difference::<TableUniform>(&source), None);
         assert_eq!(difference::<TargetUniform>(&source), None);

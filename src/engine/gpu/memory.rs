@@ -1,6 +1,8 @@
 //! Where nodes, row contexts and pixels lie: regions of a few buffers, the arenas.
 
-use super::units::{QUAD, Region, quads};
+use super::shaders::Family;
+use super::support::family;
+use super::units::{QUAD, Region, outputs, quads};
 use crate::graph::Network;
 
 /// Where nodes, row contexts and pixels lie.
@@ -10,8 +12,12 @@ pub struct Memory {
     pub nodes: Vec<Region>,
     /// By layer, of those that have a row context.
     pub contexts: Vec<Option<Region>>,
-    /// `[H, W, B]` pixels.
+    /// `[H, W, B]` pixels, [`Self::of_pixel`] quads each.
     pub pixels: Region,
+    /// Quads of a pixel.
+    pub of_pixel: usize,
+    /// Zeros at the beginning of each arena, which are read in place of rows outside the image.
+    zeros: usize,
     /// Quads of each arena.
     pub arenas: Vec<usize>,
     /// Quads at the beginning of each arena that are cleared when a batch begins: the nodes.
@@ -22,19 +28,26 @@ impl Memory {
     /// Finds room for everything, in arenas of at most `buffer` bytes.
     pub fn new(network: &Network, batch: usize, buffer: u64) -> Self {
         let limit = (buffer / QUAD) as usize;
-        let mut memory = Self::default();
+        let (of_pixel, zeros) = match family(network) {
+            Family::PixelCnnPp => (1, 0),
+            Family::Graph => {
+                let records = network.nodes.iter().map(|node| node.record);
+                (2, records.max().map_or(0, |record| quads(record) as usize))
+            }
+        };
+        let mut memory = Self { of_pixel, zeros, ..Self::default() };
         for node in &network.nodes {
             let region = memory.take(quads(node.len(batch)) as usize, limit);
             memory.nodes.push(region);
         }
         memory.cleared.clone_from(&memory.arenas);
         for layer in &network.layers {
-            let length = (network.width >> layer.grid) * batch * quads(layer.outputs()) as usize;
+            let length = (network.width >> layer.grid) * batch * outputs(layer) as usize;
             let region = layer.has_context().then(|| memory.take(length, limit));
             memory.contexts.push(region);
         }
-        memory.pixels = memory.take(network.height * network.width * batch, limit);
-        memory.cleared.resize(memory.arenas.len(), 0);
+        memory.pixels = memory.take(network.height * network.width * batch * of_pixel, limit);
+        memory.cleared.resize(memory.arenas.len(), zeros);
         memory
     }
 
@@ -42,7 +55,7 @@ impl Memory {
     fn take(&mut self, length: usize, limit: usize) -> Region {
         let arena = self.arenas.iter().position(|used| used + length <= limit).unwrap_or(self.arenas.len());
         if arena == self.arenas.len() {
-            self.arenas.push(0);
+            self.arenas.push(self.zeros);
         }
         let start = self.arenas[arena];
         self.arenas[arena] += length;

@@ -10,6 +10,7 @@ mod device;
 pub mod dispatch;
 #[cfg(test)]
 mod faults;
+mod graph_layout;
 mod layout;
 mod memory;
 mod pipeline_cache;
@@ -137,7 +138,7 @@ impl GpuEngine {
         adapter: &Adapter,
         options: Options,
     ) -> Result<Self, EngineError> {
-        let network = model.network(width, height);
+        let network = model.network(width, height).with_sums_apart();
         if let Some(reason) = support::reason_against(&network) {
             return Err(EngineError::NotOnGpu(reason));
         }
@@ -203,7 +204,7 @@ impl GpuEngine {
     fn allocate(&self, mut plan: Plan) -> Result<Option<Batch>, EngineError> {
         loop {
             let size = plan.batch;
-            if let Some(batch) = Batch::new(&self.gpu.device, plan)? {
+            if let Some(batch) = Batch::new(&self.gpu.device, &self.gpu.network, &self.gpu.weights, plan)? {
                 return Ok(Some(batch));
             }
             if size < 2 {
@@ -464,7 +465,7 @@ mod tests {
             if workgroups.is_some() {
                 assert!(run.iter().any(|variant| variant.arenas > 1), "several arenas");
                 let has = |kernel: fn(&Kernel) -> bool| run.iter().any(|variant| kernel(&variant.kernel));
-                assert!(has(|kernel| matches!(kernel, Kernel::Tiled(_))));
+                assert!(has(|kernel| matches!(kernel, Kernel::Tiled(..))));
                 assert_eq!(has(|kernel| matches!(kernel, Kernel::Chain { .. })), chain == Some(true));
             }
         }

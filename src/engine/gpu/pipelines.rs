@@ -16,15 +16,15 @@ type Layouts = (wgpu::BindGroupLayout, wgpu::PipelineLayout);
 pub struct Pipelines {
     /// Whether shaders check their indices.
     checked: bool,
-    /// By number of arenas, and whether they are a chain's.
-    layouts: HashMap<(u32, bool), Layouts>,
+    /// By number of arenas, and of tables after them.
+    layouts: HashMap<(u32, u32), Layouts>,
     compiled: HashMap<Variant, wgpu::ComputePipeline>,
     cache: Option<PipelineCache>,
 }
 
 /// A part of the keys of layouts.
-fn layout_of(variant: &Variant) -> (u32, bool) {
-    (variant.arenas, matches!(variant.kernel, Kernel::Chain { .. }))
+fn layout_of(variant: &Variant) -> (u32, u32) {
+    (variant.arenas, variant.kernel.table_count())
 }
 
 impl Pipelines {
@@ -41,9 +41,9 @@ impl Pipelines {
             return;
         }
         for variant in &missing {
-            let key @ (arenas, is_chain) = layout_of(variant);
+            let key @ (arenas, tables) = layout_of(variant);
             self.layouts.entry(key).or_insert_with(|| {
-                let bindings = layout::layout(device, arenas as usize, is_chain);
+                let bindings = layout::layout(device, arenas as usize, tables as usize);
                 let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                     label: Some("pixelcnn"),
                     bind_group_layouts: &[Some(&bindings)],

@@ -3,17 +3,18 @@
 //! What runs is this list and nothing else; counts, costs, the splitting of long submissions and the profile read
 //! it.
 
-use std::ops::{Index, IndexMut, Range};
+use std::ops::{Index, IndexMut};
 
 use super::dispatch::{DeviceFacts, Dispatch, Operation};
 use super::memory::Memory;
 use super::planner::Planner;
+use super::shaders::Family;
 use super::speed::Speed;
-use super::support::pixel_input;
+use super::support::{family, pixel_input};
 use super::units::{QUAD, quads};
 use crate::engine::cost::Predictor;
 use crate::engine::work::{Terms, terms_of_row};
-use crate::engine::{Counts, Method};
+use crate::engine::{Counts, Method, Request};
 use crate::graph::Network;
 
 /// Which dispatch of a plan is meant.
@@ -52,6 +53,20 @@ impl Index<Id> for Plan {
     }
 }
 
+/// A dispatch of a plan, and the row and column that it is given: those of what it makes, in the image.
+pub type Step = (Id, usize, usize);
+
+/// The dispatches of a layer, those that there are.
+#[derive(Clone, Copy, Debug)]
+struct LayerDispatches {
+    /// What a row begins with.
+    row: Option<Id>,
+    /// What a pixel takes.
+    pixel: Option<Id>,
+    /// What is left of a row whose pixels are known, all pixels at once.
+    whole_row: Option<Id>,
+}
+
 /// All dispatches of a network for a batch.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -62,18 +77,19 @@ pub struct Plan {
     /// Pixels in a row.
     width: usize,
     height: usize,
-    /// The layer that the sampling kernel runs for its next pixel.
-    input: usize,
+    /// The layer that the sampling kernel of a PixelCNN++ runs for its next pixel.
+    input: Option<usize>,
+    /// The first of the rows that begin with the first of the image: before it come those outside.
+    first_row: isize,
+    /// Rows that the slowest node is behind the image.
+    lag: usize,
     dispatches: Vec<Dispatch>,
-    /// What a row begins with, layer by layer.
-    rows: Range<usize>,
-    /// What a pixel takes; the last draws it.
-    pixels: Range<usize>,
-    /// What is left of a row whose pixels are known, all pixels at once.
-    whole_rows: Range<usize>,
+    layers: Vec<LayerDispatches>,
+    /// What ends each step of a pixel.
+    draws: Vec<Id>,
     show_row: Id,
     likelihood: Id,
-    /// What does all of `pixels` for [`Self::span`] pixels of a row at once, if anything does.
+    /// What does all that a pixel takes for [`Self::span`] pixels of a row at once, if anything does.
     chain: Option<Id>,
     /// Pixels that a chain does at once; 1 without one.
     pub span: usize,
@@ -83,45 +99,52 @@ impl Plan {
     /// Plans batches of `batch` images.
     pub fn new(network: &Network, batch: usize, target: DeviceFacts) -> Self {
         let memory = Memory::new(network, batch, target.buffer);
-        let planner = Planner { network, batch, target, arenas: memory.arenas.len() as u32 };
-        let (mut rows, mut pixels, mut whole_rows) = (Vec::new(), Vec::new(), Vec::new());
-        for (l, layer) in network.layers.iter().enumerate() {
-            rows.extend(terms_of_row(layer).map(|terms| planner.conv(l, terms, true)));
-            if !layer.is_row_work() {
-                whole_rows.push(planner.conv(l, Terms::Late, true));
-                // The output layer of a pixel is a part of the sampling kernel.
-                pixels.push(match layer.target == network.head_node {
-                    true => planner.sample(),
-                    false => planner.conv(l, Terms::Late, false),
-                });
-            }
-        }
-        let (chain, span) = planner.chain(&pixels).unzip();
+        let family = family(network);
+        let planner = Planner { network, batch, target, family, arenas: memory.arenas.len() as u32 };
         let mut dispatches = Vec::new();
-        let mut add = |list: Vec<Dispatch>| {
-            let start = dispatches.len();
-            dispatches.extend(list);
-            start..dispatches.len()
+        let mut add = |dispatch: Dispatch| {
+            dispatches.push(dispatch);
+            Id(dispatches.len() - 1)
         };
-        let [rows, pixels, whole_rows] = [rows, pixels, whole_rows].map(&mut add);
-        let [show_row, likelihood] =
-            [planner.show_row(), planner.likelihood()].map(|dispatch| Id(add(vec![dispatch]).start));
-        let chain = chain.map(|dispatch| Id(add(vec![dispatch]).start));
-        Self {
+        let mut layers = Vec::new();
+        for (l, layer) in network.layers.iter().enumerate() {
+            let is_pixel = !layer.is_row_work();
+            // The output layer of a pixel is a part of the sampling kernel.
+            let is_sampled = family == Family::PixelCnnPp && layer.target == network.head_node;
+            layers.push(LayerDispatches {
+                row: terms_of_row(layer).map(|terms| add(planner.conv(l, terms, true))),
+                pixel: (is_pixel && !is_sampled).then(|| add(planner.conv(l, Terms::Late, false))),
+                whole_row: is_pixel.then(|| add(planner.conv(l, Terms::Late, true))),
+            });
+        }
+        let draws: Vec<_> = match family {
+            Family::PixelCnnPp => vec![add(planner.sample())],
+            Family::Graph => (0..network.head.steps()).map(|step| add(planner.draw(step))).collect(),
+        };
+        let [show_row, likelihood] = [planner.show_row(), planner.likelihood()].map(&mut add);
+        let mut plan = Self {
             batch,
             memory,
             width: network.width,
             height: network.height,
-            input: pixel_input(network).0,
+            input: (family == Family::PixelCnnPp).then(|| pixel_input(network).0),
+            first_row: *network.rows_begun_with(0).start(),
+            lag: network.largest_lag(),
             dispatches,
-            rows,
-            pixels,
-            whole_rows,
+            layers,
+            draws,
             show_row,
             likelihood,
-            chain,
-            span: span.unwrap_or(1),
+            chain: None,
+            span: 1,
+        };
+        let pixel: Vec<_> = plan.chained().chain(plan.draws.iter().map(|&id| &plan[id])).collect();
+        if let Some((dispatch, span)) = planner.chain(&pixel) {
+            plan.chain = Some(Id(plan.dispatches.len()));
+            plan.dispatches.push(dispatch);
+            plan.span = span;
         }
+        plan
     }
 
     /// Whether some batch of a network has a chain.
@@ -134,56 +157,118 @@ impl Plan {
     /// Whether a device can run it.
     pub fn fits(&self, target: DeviceFacts) -> bool {
         let mut groups = self.all().flat_map(|(_, dispatch)| dispatch.workgroups);
-        self.memory.arenas.len() <= target.arenas
+        let mut bindings = self.all().map(|(_, dispatch)| dispatch.variant.bindings());
+        bindings.all(|arenas_and_tables| arenas_and_tables as usize <= target.arenas)
             && self.memory.arenas.iter().all(|&quads| QUAD * quads as u64 <= target.buffer)
             && groups.all(|groups| groups <= target.workgroups)
     }
 
     /// All dispatches that there are.
     pub fn all(&self) -> impl Iterator<Item = (Id, &Dispatch)> {
-        self.of(0..self.dispatches.len())
-    }
-
-    fn of(&self, range: Range<usize>) -> impl Iterator<Item = (Id, &Dispatch)> {
-        range.map(|index| (Id(index), &self.dispatches[index]))
-    }
-
-    fn with_id(&self, id: Id) -> (Id, &Dispatch) {
-        (id, &self[id])
+        self.dispatches.iter().enumerate().map(|(index, dispatch)| (Id(index), dispatch))
     }
 
     /// The dispatches that cached methods take: without those that a chain does.
     pub fn shipped(&self) -> impl Iterator<Item = &Dispatch> {
-        let is_in_chain = |dispatch: &Dispatch| {
-            matches!(dispatch.operation, Operation::Conv { whole_row: false, .. } | Operation::Sample)
-        };
-        self.all().map(|(_, dispatch)| dispatch).filter(move |d| !self.has_chain() || !is_in_chain(d))
+        self.all().map(|(_, dispatch)| dispatch).filter(|dispatch| !self.is_in_chain(dispatch))
     }
 
-    /// What begins a row of the image.
-    pub fn row(&self, row: usize) -> impl Iterator<Item = (Id, &Dispatch)> {
-        self.of(self.rows.clone()).filter(move |(_, dispatch)| dispatch.runs_on_row(row))
+    /// Whether a chain does all that a dispatch does.
+    pub fn is_in_chain(&self, dispatch: &Dispatch) -> bool {
+        let is_of_pixel = match dispatch.operation {
+            // What is made before or after its own pixel is made so at the ends of a row too.
+            Operation::Conv { whole_row, .. } => !whole_row && dispatch.when.late == 0,
+            Operation::Sample | Operation::Draw { .. } => true,
+            _ => false,
+        };
+        self.has_chain() && is_of_pixel
+    }
+
+    /// A dispatch on a row, whose first pixel is given, if it is there and runs there.
+    fn on_row(&self, id: Option<Id>, row: isize) -> Option<Step> {
+        let id = id?;
+        Some((id, self[id].when.row(row, self.height)?, 0))
+    }
+
+    /// A dispatch at a pixel.
+    fn at(&self, id: Option<Id>, row: isize, column: isize) -> Option<Step> {
+        let (id, row, _) = self.on_row(id, row)?;
+        Some((id, row, self[id].when.column(column, self.width)?))
+    }
+
+    /// How many pixels after its own a layer makes one.
+    fn late(&self, layer: &LayerDispatches) -> isize {
+        layer.pixel.map_or(0, |id| self[id].when.late)
+    }
+
+    /// What begins a row of the image, or with the first of them the rows outside that lie ahead of it.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = Step> {
+        let row = row as isize;
+        let first = if row == 0 { self.first_row } else { row };
+        (first..=row).flat_map(move |row| {
+            // Outside the image all pixels are known.
+            let known = (row < 0).then(|| self.late_of_row(row));
+            let begin = self.layers.iter().flat_map(move |layer| {
+                let ahead = (self.late(layer)..0).filter_map(move |c| self.at(layer.pixel, row, c));
+                self.on_row(layer.row, row).into_iter().chain(ahead)
+            });
+            begin.chain(known.into_iter().flatten())
+        })
+    }
+
+    /// What is left of a row that has begun and whose pixels are known, all of it.
+    fn late_of_row(&self, row: isize) -> impl Iterator<Item = Step> {
+        self.layers.iter().filter_map(move |layer| self.on_row(layer.whole_row, row))
+    }
+
+    /// What is left of a row whose pixels have been computed one by one: values that lag behind them.
+    pub fn end_of_row(&self, row: usize) -> impl Iterator<Item = Step> {
+        let width = self.width as isize;
+        self.layers.iter().flat_map(move |layer| {
+            let late = self.late(layer).max(0);
+            (width..width + late).filter_map(move |column| self.at(layer.pixel, row as isize, column))
+        })
+    }
+
+    /// The rows below the image that nodes are behind it, one after the other: all of each.
+    pub fn rows_after(&self) -> impl Iterator<Item = (usize, Vec<Step>)> {
+        let rows = self.height..self.height + self.lag;
+        rows.map(|row| (row, self.row(row).chain(self.late_of_row(row as isize)).collect()))
     }
 
     /// What is dispatched at a pixel, up to its value: at every [`Self::span`]th of a row, where a chain does so many.
-    pub fn pixel(&self, row: usize, column: usize) -> impl Iterator<Item = (Id, &Dispatch)> {
+    pub fn pixel(&self, row: usize, column: usize) -> impl Iterator<Item = Step> {
         let chain = self.chain.filter(|_| column.is_multiple_of(self.span));
         let parts = self.chain.is_none().then(|| self.parts(row, column));
-        chain.map(|id| self.with_id(id)).into_iter().chain(parts.into_iter().flatten())
+        chain.map(|id| (id, row, column)).into_iter().chain(parts.into_iter().flatten())
     }
 
-    /// What a pixel takes, up to its value, layer by layer.
-    fn parts(&self, row: usize, column: usize) -> impl Iterator<Item = (Id, &Dispatch)> {
-        self.of(self.pixels.clone()).filter(move |(_, dispatch)| {
-            // Past the first column, the sampling kernel has run the input layer for its next pixel.
-            let is_done = self.is_input(dispatch) && column > 0;
-            dispatch.runs_on_row(row) && column.is_multiple_of(dispatch.run_every) && !is_done
+    /// What a pixel takes, up to its value, step by step and layer by layer.
+    fn parts(&self, row: usize, column: usize) -> impl Iterator<Item = Step> {
+        self.draws.iter().enumerate().flat_map(move |(step, &draw)| {
+            let layers = self.layers.iter().filter_map(move |layer| {
+                let (id, ..) = self.at(layer.pixel, row as isize, column as isize)?;
+                // Past the first column, the sampling kernel has run the input layer for its next pixel.
+                let is_done = self.is_input(&self[id]) && column > 0;
+                let is_now = self[id].when.step == step && !is_done;
+                self.at(Some(id).filter(|_| is_now), row as isize, column as isize)
+            });
+            layers.chain([(draw, row, column)])
         })
     }
 
     /// Whether it is the layer that a pixel runs for its next.
     pub fn is_input(&self, dispatch: &Dispatch) -> bool {
-        matches!(dispatch.operation, Operation::Conv { layer, terms: Terms::Late, .. } if layer == self.input)
+        matches!(
+            dispatch.operation,
+            Operation::Conv { layer, terms: Terms::Late, .. } if Some(layer) == self.input
+        )
+    }
+
+    /// Whether a request computes rows whose pixels are all known beforehand: given ones, or outside the image.
+    pub fn has_known_rows(&self, request: &Request) -> bool {
+        let is_behind = self.lag > 0 && request.want().trace;
+        request.method() == Method::Naive || request.rows_given() > 0 || self.first_row < 0 || is_behind
     }
 
     /// Whether a chain does what pixels take.
@@ -191,34 +276,36 @@ impl Plan {
         self.chain.is_some()
     }
 
-    /// The layers that a chain works on, all that there are.
+    /// The layers that a chain works on, all that there are: step by step.
     pub fn chained(&self) -> impl Iterator<Item = &Dispatch> {
-        let dispatches = self.dispatches[self.pixels.clone()].iter();
-        dispatches.filter(|dispatch| matches!(dispatch.operation, Operation::Conv { .. }))
+        (0..self.draws.len()).flat_map(move |step| {
+            let pixels = self.layers.iter().filter_map(move |layer| Some(&self[layer.pixel?]));
+            pixels.filter(move |dispatch| dispatch.when.step == step)
+        })
     }
 
     /// What a row takes whose pixels are known, all of it.
-    pub fn known_row(&self, row: usize) -> impl Iterator<Item = (Id, &Dispatch)> {
-        let late = self.of(self.whole_rows.clone()).filter(move |(_, dispatch)| dispatch.runs_on_row(row));
-        std::iter::once(self.with_id(self.show_row)).chain(self.row(row)).chain(late)
+    pub fn known_row(&self, row: usize) -> impl Iterator<Item = Step> {
+        let show = std::iter::once((self.show_row, row, 0));
+        show.chain(self.row(row)).chain(self.late_of_row(row as isize))
     }
 
     /// The dispatch that says how likely the pixels of a row are, once they are known.
-    pub fn likelihood(&self) -> (Id, &Dispatch) {
-        self.with_id(self.likelihood)
+    pub fn likelihood(&self, row: usize) -> Step {
+        (self.likelihood, row, 0)
     }
 
-    /// The dispatch that draws a pixel.
-    pub fn sample(&self) -> (Id, &Dispatch) {
-        self.with_id(Id(self.pixels.end - 1))
+    /// The dispatches that draw a pixel, step by step.
+    pub fn draws(&self) -> &[Id] {
+        &self.draws
     }
 
     /// Products of a dispatch at a place, in a row whose pixels up to column `end` are wanted.
-    pub fn macs_at(&self, dispatch: &Dispatch, row: usize, column: usize, end: usize) -> u64 {
+    pub fn macs_at(&self, (id, row, column): Step, end: usize) -> u64 {
+        let dispatch = &self[id];
         if matches!(dispatch.operation, Operation::Chain { .. }) {
             let columns = column..end.min(column + self.span);
-            let parts = columns.flat_map(|c| self.parts(row, c).map(move |(_, part)| (part, c)));
-            return parts.map(|(part, c)| self.macs_at(part, row, c, end)).sum();
+            return columns.flat_map(|c| self.parts(row, c)).map(|part| self.macs_at(part, end)).sum();
         }
         dispatch.macs + if column + 1 < self.width { dispatch.macs_of_next } else { 0 }
     }
@@ -226,15 +313,15 @@ impl Plan {
     /// Predicts what runs on such a device cost.
     pub fn predictor(facts: DeviceFacts) -> Predictor {
         Predictor::new(move |network, method, batch, pixels| {
-            Self::new(network, batch, facts).cost(method, pixels)
+            Self::new(&network.clone().with_sums_apart(), batch, facts).cost(method, pixels)
         })
     }
 
     /// What the first `pixels` pixels of a batch take.
     pub fn cost(&self, method: Method, pixels: usize) -> Counts {
         let mut counts = Counts::default();
-        self.visit(method, pixels, |dispatch, [row, column, end], times| {
-            counts.macs += self.macs_at(dispatch, row, column, end) * times as u64;
+        self.visit(method, pixels, |step, end, times| {
+            counts.macs += self.macs_at(step, end) * times as u64;
             counts.dispatches += times as u64;
         });
         counts
@@ -243,8 +330,8 @@ impl Plan {
     /// Seconds that the first `pixels` pixels of a batch are expected to take on a device that is running.
     pub fn seconds(&self, pixels: usize, speed: Speed) -> f64 {
         let mut seconds = 0.0;
-        self.visit(Method::Cached, pixels, |dispatch, [row, column, end], times| {
-            let macs = self.macs_at(dispatch, row, column, end) as f64;
+        self.visit(Method::Cached, pixels, |step @ (id, row, column), end, times| {
+            let (dispatch, macs) = (&self[id], self.macs_at(step, end) as f64);
             let columns = column..end.min(column + self.span);
             let layers: usize = match dispatch.operation {
                 // All layers and the end of a pixel.
@@ -258,26 +345,33 @@ impl Plan {
         seconds
     }
 
-    /// Every dispatch of the first `pixels` pixels of a batch, at its row, its column and the end of the wanted pixels of
-    /// the row, with how many others cost the same.
-    fn visit(&self, method: Method, pixels: usize, mut add: impl FnMut(&Dispatch, [usize; 3], usize)) {
+    /// Every dispatch of the first `pixels` pixels of a batch, with the end of the wanted pixels of its row, and with how many
+    /// others cost the same.
+    fn visit(&self, method: Method, pixels: usize, mut add: impl FnMut(Step, usize, usize)) {
         let width = self.width;
         if method == Method::Naive {
+            let steps = pixels * self.draws.len();
             for row in 0..self.height {
-                self.known_row(row).for_each(|(_, dispatch)| add(dispatch, [row, 0, width], pixels));
+                self.known_row(row).for_each(|step| add(step, width, steps));
             }
-            let (_, sample) = self.sample();
-            (0..pixels).for_each(|pixel| add(sample, [pixel / width, pixel % width, width], 1));
+            for pixel in 0..pixels {
+                self.draws.iter().for_each(|&id| add((id, pixel / width, pixel % width), width, 1));
+            }
             return;
         }
         let (rows, rest) = (pixels / width, pixels % width);
-        // The pattern of work repeats.
-        let period = self.all().map(|(_, dispatch)| dispatch.run_every).max().unwrap_or(1);
+        // The pattern of work repeats, unless rows are made with others of the image.
+        let is_regular = self.first_row == 0 && self.lag == 0;
+        let period = self.all().map(|(_, dispatch)| dispatch.when.run_every).max().unwrap_or(1);
+        let period = if is_regular { period } else { self.height };
         let whole = (0..period.min(rows)).map(|phase| (phase, width, (rows - phase).div_ceil(period)));
         for (row, end, times) in whole.chain((rest > 0).then_some((rows, rest, 1))) {
-            self.row(row).for_each(|(_, dispatch)| add(dispatch, [row, 0, end], times));
+            self.row(row).for_each(|step| add(step, end, times));
             for column in 0..end {
-                self.pixel(row, column).for_each(|(_, dispatch)| add(dispatch, [row, column, end], times));
+                self.pixel(row, column).for_each(|step| add(step, end, times));
+            }
+            if end == width {
+                self.end_of_row(row).for_each(|step| add(step, end, times));
             }
         }
     }
@@ -319,8 +413,8 @@ mod tests {
         let plan = Plan::new(&network, 3, TARGETS[0]);
         let plan = &plan;
         let of_row = |row| {
-            let pixels = (0..12).flat_map(move |column| plan.pixel(row, column).map(|(_, d)| d.clone()));
-            plan.row(row).map(|(_, d)| d.clone()).chain(pixels).collect::<Vec<_>>()
+            let pixels = (0..12).flat_map(move |column| plan.pixel(row, column));
+            plan.row(row).chain(pixels).map(|(id, ..)| plan[id].clone()).collect::<Vec<_>>()
         };
         let mut written = vec![Place::Pixels];
         (0..4).flat_map(of_row).for_each(|dispatch| written.extend(dispatch.writes));
@@ -378,8 +472,8 @@ mod tests {
         for target in TARGETS {
             let plan = Plan::new(&network, 3, target);
             assert_eq!(plan.cost(Method::Cached, 96).macs, macs);
-            let known: u64 =
-                (0..8).flat_map(|row| plan.known_row(row)).map(|(_, dispatch)| dispatch.macs).sum();
+            let steps = (0..8).flat_map(|row| plan.known_row(row));
+            let known: u64 = steps.map(|(id, ..)| plan[id].macs).sum();
             assert_eq!(known, macs);
         }
     }
@@ -396,8 +490,10 @@ mod tests {
             assert!(pixels < 12 || chained.dispatches * 4 < apart.dispatches, "{pixels} pixels");
         }
         let row: Vec<_> = (0..12).flat_map(|column| chained.pixel(3, column)).collect();
-        let [(_, chain)] = row[..] else { panic!("one for the row") };
-        for (_, part) in apart.pixel(0, 0) {
+        let [(chain, 3, 0)] = row[..] else { panic!("one for the row") };
+        let chain = &chained[chain];
+        for (id, ..) in apart.pixel(0, 0) {
+            let part = &apart[id];
             assert!(part.reads.iter().all(|place| chain.reads.contains(place)));
             assert!(part.writes.iter().all(|place| chain.writes.contains(place)));
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::adapter::Adapter;
-use super::batch::Step;
 use super::device::BufferPart;
 use super::dispatch::{Dispatch, Operation, kernel_name};
+use super::plan::Step;
 use super::{Engine, EngineError, GpuEngine, Request, Room};
 
 /// Dispatches that are alike.
@@ -71,14 +71,11 @@ impl GpuEngine {
         let mut totals = BTreeMap::new();
         let plan = &batch.plan;
         for row in 0..rows {
-            let mut steps: Vec<_> = plan.row(row).map(|work| (work, 0)).collect();
-            for column in 0..width {
-                steps.extend(plan.pixel(row, column).map(|work| (work, column)));
-            }
+            let pixels = (0..width).flat_map(|column| plan.pixel(row, column));
+            let steps: Vec<_> = plan.row(row).chain(pixels).chain(plan.end_of_row(row)).collect();
             for steps in steps.chunks(AT_ONCE) {
-                let steps: Vec<_> = steps.iter().map(|&((id, _), column)| (id, row, column)).collect();
-                let times = self.timed(&queries, &steps)?;
-                for ((id, ..), nanoseconds) in steps.into_iter().zip(times) {
+                let times = self.timed(&queries, steps)?;
+                for (&(id, ..), nanoseconds) in steps.iter().zip(times) {
                     let total: &mut Total = totals.entry(Class::new(&plan[id])).or_default();
                     total.dispatches += 1;
                     total.nanoseconds += nanoseconds;

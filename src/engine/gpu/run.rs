@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::batch::{Batch, Step};
+use super::batch::{Batch, middle};
 use super::device::Fetch;
-use super::shaders::{MIDDLE, NOT_FINITE};
+use super::plan::Step;
+use super::shaders::NOT_FINITE;
 use super::speed::{LEAST_RATE, SUBMISSION};
 use super::units::Region;
 use super::{EngineError, Gpu};
-use crate::engine::{Counts, Method, Outcome, Request, Shape, trace_row};
-use crate::graph::network::{Node, padded};
+use crate::engine::{Counts, Method, Outcome, Request, Shape, rows_made, trace_row};
 
 /// Dispatches of a submission, at most, however little each of them does.
 const MOST_DISPATCHES: usize = 20_000;
@@ -119,15 +119,15 @@ impl<'a> Run<'a> {
     fn cached(&mut self, last: usize, watch: &mut dyn FnMut(usize)) -> Result<(), EngineError> {
         let (plan, width) = (&self.batch.plan, self.shape().width);
         let rows_given = self.request.rows_given();
-        let at = |row, column| move |(id, _)| (id, row, column);
         for row in 0..last.div_ceil(width) {
             self.request.go_on()?;
             let end = width.min(last - row * width);
             let mut steps: Vec<Step> = if row < rows_given {
-                plan.known_row(row).map(at(row, 0)).collect()
+                plan.known_row(row).collect()
             } else {
-                let pixels = (0..end).flat_map(|column| plan.pixel(row, column).map(at(row, column)));
-                plan.row(row).map(at(row, 0)).chain(pixels).collect()
+                let pixels = (0..end).flat_map(|column| plan.pixel(row, column));
+                let lag = plan.end_of_row(row).filter(|_| end == width);
+                plan.row(row).chain(pixels).chain(lag).collect()
             };
             steps.extend(self.likelihood(row));
             let fetch = self.submit(&steps, end, &self.wanted(row))?;
@@ -136,23 +136,33 @@ impl<'a> Run<'a> {
             self.take_row()?;
             self.fetched = fetch.map(|(fetch, submission)| (row, fetch, submission));
         }
+        if self.request.want().trace && last == self.shape().pixels() {
+            for (row, steps) in plan.rows_after() {
+                let fetch = self.submit(&steps, width, &self.wanted(row))?;
+                self.take_row()?;
+                self.fetched = fetch.map(|(fetch, submission)| (row, fetch, submission));
+            }
+        }
         Ok(())
     }
 
     fn naive(&mut self, last: usize, watch: &mut dyn FnMut(usize)) -> Result<(), EngineError> {
         let (plan, Shape { width, height, .. }) = (&self.batch.plan, self.shape());
         for pixel in 0..last {
-            self.request.go_on()?;
-            self.batch.restart(self.gpu);
-            for row in 0..*height {
-                let mut steps: Vec<Step> = plan.known_row(row).map(|(id, _)| (id, row, 0)).collect();
-                if row == pixel / width {
-                    steps.push((plan.sample().0, row, pixel % width));
-                    // It is of a row, whose pixels are known at its end.
-                    let is_end = (pixel + 1).is_multiple_of(*width) || pixel + 1 == last;
-                    steps.extend(self.likelihood(row).filter(|_| is_end));
+            for (step, &draw) in plan.draws().iter().enumerate() {
+                self.request.go_on()?;
+                self.batch.restart(self.gpu);
+                for row in 0..*height {
+                    let mut steps: Vec<Step> = plan.known_row(row).collect();
+                    if row == pixel / width {
+                        steps.push((draw, row, pixel % width));
+                        // It is of a row, whose pixels are known at its end.
+                        let is_end = (pixel + 1).is_multiple_of(*width) || pixel + 1 == last;
+                        let is_end = is_end && step + 1 == plan.draws().len();
+                        steps.extend(self.likelihood(row).filter(|_| is_end));
+                    }
+                    self.submit(&steps, *width, &[])?;
                 }
-                self.submit(&steps, *width, &[])?;
             }
             watch(pixel);
         }
@@ -161,16 +171,20 @@ impl<'a> Run<'a> {
 
     /// The step that says how likely the pixels of a row are, if that is wanted.
     fn likelihood(&self, row: usize) -> Option<Step> {
-        self.request.want().likelihood.then(|| (self.batch.plan.likelihood().0, row, 0))
+        self.request.want().likelihood.then(|| self.batch.plan.likelihood(row))
     }
 
     /// What is to be read back of a row: the mixture parameters, then every node that is made on it.
     fn wanted(&self, row: usize) -> Vec<Region> {
         let (network, nodes, want) =
             (&self.gpu.network, &self.batch.plan.memory.nodes, self.request.want());
-        let parameters = want.parameters.then(|| nodes[network.head_node]);
-        let is_made = |node: &Node| row.is_multiple_of(1 << node.level);
-        let traced = network.nodes.iter().zip(nodes).filter(|(node, _)| want.trace && is_made(node));
+        let is_of_image = row < network.height;
+        let parameters = (want.parameters && is_of_image).then(|| nodes[network.head_node]);
+        let traced = network
+            .nodes
+            .iter()
+            .zip(nodes)
+            .filter(|(node, _)| want.trace && !rows_made(network, node, row).is_empty());
         parameters.into_iter().chain(traced.map(|(_, &region)| region)).collect()
     }
 
@@ -184,7 +198,7 @@ impl<'a> Run<'a> {
         wanted: &[Region],
     ) -> Result<Option<(Fetch, wgpu::SubmissionIndex)>, EngineError> {
         let (plan, device) = (&self.batch.plan, &self.gpu.device);
-        let macs = |&(id, row, column): &Step| plan.macs_at(&plan[id], row, column, end);
+        let macs = |step: &Step| plan.macs_at(*step, end);
         let mut rest = steps;
         let mut seconds = 0.0;
         let mut fetched = None;
@@ -245,8 +259,14 @@ impl<'a> Run<'a> {
         let (network, size) = (&self.gpu.network, self.batch.size());
         let Shape { width, height, head, .. } = *self.shape();
         let (per_pixel, count, want) = (head.parameters(), self.request.lanes().len(), self.request.want());
-        if want.parameters {
-            for (at, parameters) in next().chunks(padded(per_pixel)).enumerate() {
+        if want.parameters && row < height {
+            let node = &network.nodes[network.head_node];
+            // The row in the ring, without what pads its columns.
+            let of_row = node.columns() * size * node.record;
+            let first = (row & (node.rows - 1)) * of_row + node.left * size * node.record;
+            let ring = next();
+            let of_row = ring[first..].chunks(node.record).take(width * size);
+            for (at, parameters) in of_row.enumerate() {
                 let (column, image) = (at / size, at % size);
                 if image >= count {
                     continue;
@@ -270,8 +290,12 @@ impl<'a> Run<'a> {
         let Shape { width, height, head, .. } = *self.shape();
         let channels = head.channels();
         let (batch, device) = (self.batch, &self.gpu.device);
+        let (middle, of_pixel) = (middle(&self.gpu.network), batch.plan.memory.of_pixel);
+        // Where a pixel has its log-likelihood.
+        let told = if of_pixel > 1 { 4 } else { 3 };
+        let levels = -middle..=head.levels() as f32 - 1.0 - middle;
         let (count, size, want) = (self.request.lanes().len(), batch.size(), self.request.want());
-        let pixels = Region { length: last * size, ..batch.plan.memory.pixels };
+        let pixels = Region { length: last * size * of_pixel, ..batch.plan.memory.pixels };
         let mut encoder = device.encoder("pixelcnn end");
         let fetch = device.fetch(&mut encoder, &[batch.part(pixels), batch.health()]);
         let submission = device.queue.submit([encoder.finish()]);
@@ -280,20 +304,20 @@ impl<'a> Run<'a> {
         let (pixels, health) = (next(), next());
         let (runs, broken) = health.split_first().expect("it has a count");
         self.check_complete(runs.to_bits())?;
-        for (p, of_images) in pixels.chunks(4 * size).enumerate() {
-            for (image, pixel) in of_images.chunks(4).take(count).enumerate() {
-                let (log_likelihood, pixel) = (pixel[3], &pixel[..channels]);
+        for (p, of_images) in pixels.chunks(4 * of_pixel * size).enumerate() {
+            for (image, pixel) in of_images.chunks(4 * of_pixel).take(count).enumerate() {
+                let (log_likelihood, pixel) = (pixel[told], &pixel[..channels]);
                 let (row, column) = (p / width, p % width);
                 if pixel.contains(&NOT_FINITE) || want.likelihood && log_likelihood == NOT_FINITE {
                     self.not_finite.get_or_insert((image, [row, column]));
-                } else if !pixel.iter().all(|x| (-MIDDLE..=MIDDLE).contains(x)) {
+                } else if !pixel.iter().all(|x| levels.contains(x)) {
                     let what = format!("pixel {row}, {column} of image {image} was left as {pixel:?}");
                     return Err(device.error(what));
                 }
                 let to = image * height * width + p;
-                let levels = self.outcome.levels[to * channels..][..channels].iter_mut();
+                let to_levels = self.outcome.levels[to * channels..][..channels].iter_mut();
                 // Unrounded, if the draw was.
-                levels.zip(pixel).for_each(|(level, x)| *level = (x + MIDDLE + 0.5).floor() as u16);
+                to_levels.zip(pixel).for_each(|(level, x)| *level = (x + middle + 0.5).floor() as u16);
                 if want.likelihood {
                     self.outcome.log_likelihood[to] = f64::from(log_likelihood);
                 }

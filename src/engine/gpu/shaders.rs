@@ -5,7 +5,7 @@
 use crate::graph::Activation;
 use crate::model::Precision;
 
-/// Taps of a layer, at most: 2×3, and two skips.
+/// Taps of a layer of a PixelCNN++, at most: 2×3, and two skips.
 pub const MAX_TAPS: usize = 8;
 
 /// A file of `shaders/`.
@@ -20,7 +20,9 @@ const TARGET: &str = wgsl!("shared/target.wgsl");
 const JOB: &str = wgsl!("shared/job.wgsl");
 const CONV: &str = wgsl!("shared/conv.wgsl");
 const ONE_LAYER: &str = wgsl!("shared/one_layer.wgsl");
+const LEVELS: &str = wgsl!("shared/levels.wgsl");
 const PIXEL: &str = wgsl!("shared/pixel.wgsl");
+const MIXTURE_PIXEL: &str = wgsl!("shared/mixture_pixel.wgsl");
 /// Elementary functions.
 pub const MATH: &str = wgsl!("shared/math.wgsl");
 /// The random number generator.
@@ -42,28 +44,60 @@ pub fn anchors() -> Vec<i32> {
     (0..ANCHORS).map(|k| anchor(k).round() as i32).collect()
 }
 
+/// What a network is to the kernels: parts of them are made for PixelCNN++, whose epilogues are few and known beforehand;
+/// the others read what a layer is made of from lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// What [`super::support`] takes for one.
+    PixelCnnPp,
+    /// Any other.
+    Graph,
+}
+
+/// What the pixels of a graph are drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DrawnFrom {
+    /// A mixture of logistics.
+    Mixture,
+    /// A softmax over at most [`MOST_LEVELS`] levels, for each channel.
+    Softmax,
+    /// Two levels a channel.
+    Bernoulli,
+}
+
+/// Levels of a softmax, at most: the invocations of a workgroup share them.
+pub const MOST_LEVELS: u32 = 1024;
+/// Blocks of levels of a softmax: an invocation each, where a workgroup draws a single channel.
+const BLOCKS: u32 = 64;
+/// The same in a chain, whose workgroup memory holds sums too.
+pub const BLOCKS_OF_CHAIN: u32 = 16;
+
 /// The kernels, with the variants that differ in more than constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// Convolution of many positions.
-    Tiled(Precision),
+    Tiled(Family, Precision),
     /// Convolution of few positions, its sums through subgroups first or not.
-    Split(Precision, Reduction),
-    /// Output, sampling, next input.
+    Split(Family, Precision, Reduction),
+    /// Output, sampling, next input, of a PixelCNN++.
     Sample {
         /// See [`Self::Chain`].
         coherent: bool,
     },
+    /// The end of a step of a pixel of a graph.
+    Draw(DrawnFrom),
     /// All layers of a pixel, and the same, for all pixels of a part of a row.
     Chain {
         /// The arenas are marked as coherent: invocations of a workgroup read what others of it have just stored, and
         /// Vulkan's memory model promises them that for coherent buffers alone, whatever the barriers between them.
         coherent: bool,
+        /// Of a graph, what its pixels are drawn from; nothing for a PixelCNN++.
+        graph: Option<DrawnFrom>,
     },
     /// Known pixels of a row into the image's ring.
-    ShowRow,
-    /// How likely the pixels of a row are.
-    Likelihood,
+    ShowRow(Family),
+    /// How likely the pixels of a row are; of a graph, under what.
+    Likelihood(Option<DrawnFrom>),
 }
 
 /// How partial sums are brought together.
@@ -82,30 +116,58 @@ impl Kernel {
             Precision::F32 => wgsl!("shared/weights_f32.wgsl"),
             Precision::F16 => wgsl!("shared/weights_f16.wgsl"),
         };
-        let likelihood;
+        let likelihood = self::likelihood();
+        let layer = |family| match family {
+            Family::PixelCnnPp => vec![MATH, ARENA, TARGET, CONV],
+            Family::Graph => GRAPH_LAYER.to_vec(),
+        };
+        let draw = |drawn_from| match drawn_from {
+            DrawnFrom::Mixture => vec![MIXTURE, MIXTURE_PIXEL, wgsl!("graph/mixture.wgsl")],
+            DrawnFrom::Softmax => vec![wgsl!("graph/softmax.wgsl")],
+            DrawnFrom::Bernoulli => vec![wgsl!("graph/bernoulli.wgsl")],
+        };
         let parts = match self {
-            Self::Tiled(precision) => {
-                vec![MATH, ARENA, TARGET, CONV, ONE_LAYER, weights(precision), wgsl!("conv_tiled.wgsl")]
+            Self::Tiled(family, precision) => {
+                [&layer(family)[..], &[ONE_LAYER, weights(precision), wgsl!("conv_tiled.wgsl")]].concat()
             }
-            Self::Split(precision, reduction) => {
+            Self::Split(family, precision, reduction) => {
                 let sum = match reduction {
                     Reduction::Memory => wgsl!("shared/no_subgroup_sum.wgsl"),
                     Reduction::Subgroup(_) => wgsl!("shared/subgroup_sum.wgsl"),
                 };
-                let kernel = wgsl!("conv_split.wgsl");
-                vec![MATH, ARENA, TARGET, CONV, ONE_LAYER, weights(precision), sum, kernel]
+                let kernel = [ONE_LAYER, weights(precision), sum, wgsl!("conv_split.wgsl")];
+                [&layer(family)[..], &kernel].concat()
             }
-            Self::Sample { .. } => {
-                vec![MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE, wgsl!("sample.wgsl")]
+            Self::Sample { .. } => [OF_PIXEL, &[wgsl!("sample.wgsl")]].concat(),
+            Self::Draw(drawn_from) => {
+                [GRAPH_PIXEL, &draw(drawn_from)[..], &[wgsl!("graph/draw.wgsl")]].concat()
             }
-            Self::Chain { .. } => {
-                let pixel = [MATH, ARENA, TARGET, JOB, PIXEL, THREEFRY, MIXTURE];
-                [&pixel[..], &[CONV, wgsl!("chain.wgsl")]].concat()
+            Self::Chain { graph: None, .. } => {
+                [OF_PIXEL, &[CONV, wgsl!("shared/one_step.wgsl"), wgsl!("chain.wgsl")]].concat()
             }
-            Self::ShowRow => vec![MATH, ARENA, TARGET, JOB, wgsl!("show_row.wgsl")],
-            Self::Likelihood => {
-                likelihood = self::likelihood();
-                vec![MATH, ARENA, TARGET, JOB, &likelihood, wgsl!("likelihood.wgsl")]
+            Self::Chain { graph: Some(drawn_from), .. } => {
+                let layers = [
+                    TARGET_OF_GRAPH,
+                    LAYER_OF_GRAPH,
+                    wgsl!("graph/steps.wgsl"),
+                    wgsl!("shared/weights_f32.wgsl"),
+                ];
+                [GRAPH_PIXEL, &draw(drawn_from)[..], &layers, &[wgsl!("chain.wgsl")]].concat()
+            }
+            Self::ShowRow(Family::PixelCnnPp) => {
+                vec![MATH, ARENA, TARGET, LEVELS, JOB, wgsl!("show_row.wgsl")]
+            }
+            Self::ShowRow(Family::Graph) => [GRAPH_ROW, &[wgsl!("graph/show_row.wgsl")]].concat(),
+            Self::Likelihood(None) => {
+                vec![MATH, ARENA, TARGET, LEVELS, JOB, &likelihood, wgsl!("likelihood.wgsl")]
+            }
+            Self::Likelihood(Some(drawn_from)) => {
+                let of_head = match drawn_from {
+                    DrawnFrom::Mixture => vec![&likelihood[..], wgsl!("graph/mixture_likelihood.wgsl")],
+                    DrawnFrom::Softmax => vec![wgsl!("graph/softmax_likelihood.wgsl")],
+                    DrawnFrom::Bernoulli => vec![wgsl!("graph/bernoulli_likelihood.wgsl")],
+                };
+                [GRAPH_ROW, &of_head[..], &[wgsl!("graph/likelihood.wgsl")]].concat()
             }
         };
         let mut constants = format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
@@ -114,15 +176,51 @@ impl Kernel {
             // Naga wants all overrides before the first array whose length depends on one.
             constants += "override QUADS: u32;\n";
             constants += &format!("const MAX_IMAGES = {MAX_IMAGES}u;\nconst MAX_QUADS = {MAX_QUADS}u;\n");
-            let binding = FIRST_ARENA + arenas;
-            constants +=
-                &format!("@group(0) @binding({binding}) var<storage, read> layers: array<Layer>;\n");
+        }
+        if matches!(self, Self::Draw(_)) {
+            constants += "override STEP: u32;\n";
+        }
+        if let Self::Draw(drawn_from) | Self::Chain { graph: Some(drawn_from), .. } = self {
+            constants += match drawn_from {
+                DrawnFrom::Mixture => "",
+                DrawnFrom::Softmax => "override CHANNELS: u32;\noverride BLOCKS: u32;\n",
+                DrawnFrom::Bernoulli => "override CHANNELS: u32;\n",
+            };
+        }
+        for (binding, table) in (FIRST_ARENA + arenas..).zip(self.tables()) {
+            constants += &format!("@group(0) @binding({binding}) var<storage, read> {table};\n");
         }
         constants + &access(arenas, self.is_coherent()) + &parts.join("\n")
     }
 
+    /// The tables that it binds after the arenas, as they are declared.
+    fn tables(self) -> &'static [&'static str] {
+        match (self, self.family()) {
+            (Self::Chain { .. }, Family::PixelCnnPp) => &["layers: array<Layer>"],
+            (Self::Chain { .. }, Family::Graph) => &["layers: array<Layer>", "lists: array<vec4<u32>>"],
+            (_, Family::Graph) => &["lists: array<vec4<u32>>"],
+            (_, Family::PixelCnnPp) => &[],
+        }
+    }
+
+    /// How many tables it binds after the arenas.
+    pub fn table_count(self) -> u32 {
+        self.tables().len() as u32
+    }
+
+    /// What networks it runs.
+    fn family(self) -> Family {
+        match self {
+            Self::Tiled(family, _) | Self::Split(family, ..) | Self::ShowRow(family) => family,
+            Self::Chain { graph: None, .. } | Self::Sample { .. } | Self::Likelihood(None) => {
+                Family::PixelCnnPp
+            }
+            Self::Chain { .. } | Self::Draw(_) | Self::Likelihood(_) => Family::Graph,
+        }
+    }
+
     fn is_coherent(self) -> bool {
-        matches!(self, Self::Sample { coherent: true } | Self::Chain { coherent: true })
+        matches!(self, Self::Sample { coherent: true } | Self::Chain { coherent: true, .. })
     }
 }
 
@@ -154,6 +252,25 @@ fn access(arenas: u32, coherent: bool) -> String {
          fn keep(arena: u32, at: u32, value: vec4<f32>) {{\n{keep}}}\n"
     )
 }
+
+/// Parts of a PixelCNN++'s pixel.
+const OF_PIXEL: &[&str] = &[MATH, ARENA, TARGET, LEVELS, JOB, PIXEL, THREEFRY, MIXTURE, MIXTURE_PIXEL];
+const LISTS: &str = wgsl!("graph/lists.wgsl");
+const ACTIVATIONS: &str = wgsl!("graph/activations.wgsl");
+const TARGET_OF_GRAPH: &str = wgsl!("graph/target.wgsl");
+const LAYER_OF_GRAPH: &str = wgsl!("graph/layer.wgsl");
+const GRAPH_LAYER: &[&str] = &[MATH, ARENA, LISTS, ACTIVATIONS, TARGET_OF_GRAPH, LAYER_OF_GRAPH];
+const GRAPH_ROW: &[&str] = &[MATH, ARENA, LISTS, ACTIVATIONS, LEVELS, wgsl!("graph/job.wgsl")];
+const GRAPH_PIXEL: &[&str] = &[
+    MATH,
+    ARENA,
+    LISTS,
+    ACTIVATIONS,
+    LEVELS,
+    wgsl!("graph/job.wgsl"),
+    wgsl!("graph/pixel.wgsl"),
+    THREEFRY,
+];
 
 /// What a convolution does with its sums; the constants of `shaders/shared/conv.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -286,7 +403,7 @@ impl Shape {
 pub const MIDDLE: f32 = 127.5;
 
 /// What is written as a level, or as a log-likelihood, where the parameters are not finite: neither can be so large.
-pub const NOT_FINITE: f32 = 512.0;
+pub const NOT_FINITE: f32 = 4096.0;
 
 fn nonlinearity_constant(phi: Activation) -> (&'static str, u32) {
     let value = match phi {
@@ -298,7 +415,7 @@ fn nonlinearity_constant(phi: Activation) -> (&'static str, u32) {
 }
 
 impl Variant {
-    /// A convolution of some shape.
+    /// A convolution of some shape, of a PixelCNN++ with an activation φ.
     pub fn conv(
         shape: Shape,
         halves: u32,
@@ -307,11 +424,36 @@ impl Variant {
         precision: Precision,
         reduction: Reduction,
     ) -> Self {
+        let mut variant = Self::of_shape(Family::PixelCnnPp, shape, halves, epilogue, precision, reduction);
+        variant.constants.push(nonlinearity_constant(phi));
+        variant
+    }
+
+    /// A convolution of some shape, of any graph, whose layers say themselves what gates and classes there are: the epilogue is
+    /// the row context, or forms.
+    pub fn conv_of_graph(
+        shape: Shape,
+        halves: u32,
+        epilogue: Epilogue,
+        precision: Precision,
+        reduction: Reduction,
+    ) -> Self {
+        Self::of_shape(Family::Graph, shape, halves, epilogue, precision, reduction)
+    }
+
+    fn of_shape(
+        family: Family,
+        shape: Shape,
+        halves: u32,
+        epilogue: Epilogue,
+        precision: Precision,
+        reduction: Reduction,
+    ) -> Self {
         let kernel = match shape {
-            Shape::Tiled { .. } => Kernel::Tiled(precision),
-            Shape::Split { .. } => Kernel::Split(precision, reduction),
+            Shape::Tiled { .. } => Kernel::Tiled(family, precision),
+            Shape::Split { .. } => Kernel::Split(family, precision, reduction),
         };
-        let mut constants = vec![nonlinearity_constant(phi), ("HALVES", halves)];
+        let mut constants = vec![("HALVES", halves)];
         constants.extend(epilogue.constants());
         constants.extend(shape.constants(halves, reduction));
         Self { kernel, arenas: 1, constants }
@@ -322,6 +464,11 @@ impl Variant {
     pub fn reading(mut self, whole_row: bool, from_context: bool) -> Self {
         self.constants.extend([("WHOLE_ROW", whole_row.into()), ("FROM_CONTEXT", from_context.into())]);
         self
+    }
+
+    /// Read-write buffers, and tables after them, that it binds.
+    pub fn bindings(&self) -> u32 {
+        self.arenas + self.kernel.table_count()
     }
 
     /// The same for so many arenas.
@@ -342,9 +489,34 @@ impl Variant {
     /// The chain kernel, for the same.
     pub fn chain(team: Team, drawn: [u32; 3], phi: Activation, coherent: bool) -> Self {
         let Team { threads, images, quads } = team;
-        let mut chain = Self::drawing(Kernel::Chain { coherent }, threads, images, drawn, phi);
+        let mut chain = Self::drawing(Kernel::Chain { coherent, graph: None }, threads, images, drawn, phi);
         chain.constants.push(("QUADS", quads));
         chain
+    }
+
+    /// The kernel that ends a step of a graph's pixel, in which so many channels are drawn.
+    pub fn draw(drawn_from: DrawnFrom, step: u32, channels: u32) -> Self {
+        let mut variant = Self::drawing_graph(Kernel::Draw(drawn_from), drawn_from, channels, BLOCKS);
+        variant.constants.extend([("THREADS", THREADS), ("IMAGES", 1), ("STEP", step)]);
+        variant
+    }
+
+    /// The chain kernel of a graph, in each of whose steps so many channels are drawn.
+    pub fn chain_of_graph(team: Team, drawn_from: DrawnFrom, channels: u32, coherent: bool) -> Self {
+        let Team { threads, images, quads } = team;
+        let kernel = Kernel::Chain { coherent, graph: Some(drawn_from) };
+        let mut variant = Self::drawing_graph(kernel, drawn_from, channels, BLOCKS_OF_CHAIN);
+        variant.constants.extend([("THREADS", threads), ("IMAGES", images), ("QUADS", quads)]);
+        variant
+    }
+
+    fn drawing_graph(kernel: Kernel, drawn_from: DrawnFrom, channels: u32, blocks: u32) -> Self {
+        let constants = match drawn_from {
+            DrawnFrom::Mixture => vec![],
+            DrawnFrom::Softmax => vec![("CHANNELS", channels), ("BLOCKS", blocks)],
+            DrawnFrom::Bernoulli => vec![("CHANNELS", channels)],
+        };
+        Self { kernel, arenas: 1, constants }
     }
 
     fn drawing(
@@ -368,7 +540,8 @@ impl Variant {
     /// Values of the shader's overrides.
     pub fn overrides(&self) -> Vec<(&'static str, f64)> {
         let mut overrides: Vec<_> = self.constants.iter().map(|&(k, v)| (k, f64::from(v))).collect();
-        if matches!(self.kernel, Kernel::Sample { .. } | Kernel::Chain { .. } | Kernel::Likelihood) {
+        let is_conv = matches!(self.kernel, Kernel::Tiled(..) | Kernel::Split(..) | Kernel::ShowRow(_));
+        if !is_conv {
             overrides.push(("NOT_FINITE", f64::from(NOT_FINITE)));
         }
         overrides

@@ -1,15 +1,15 @@
-//! The networks that the kernels can run: those of one φ, whose pixels end and begin as in PixelCNN++.
+//! Which kernels run a network: those for PixelCNN++, whose pixels end and begin in one of them, or those for any graph.
 
-use super::shaders::MAX_TAPS;
+use super::shaders::{DrawnFrom, Family, MAX_TAPS, MOST_LEVELS};
 use crate::graph::network::{Layer, Node};
 use crate::graph::{Activation, Form, IMAGE, Network};
-use crate::head;
+use crate::head::HeadKind;
 
-/// The forms that kernels store, in the order of `Target` in `shaders/shared/target.wgsl`: the value, φ of it, elu of it; then
-/// the first two of the value with what its class adds.
+/// The forms that kernels for PixelCNN++ store, in the order of `Target` in `shaders/shared/target.wgsl`: the value, φ of it, elu
+/// of it; then the first two of the value with what its class adds.
 pub const SLOTS: usize = 5;
 
-/// The activation φ of a network.
+/// The activation φ of a PixelCNN++.
 pub fn phi(network: &Network) -> Activation {
     let of_forms = |activation| {
         let mut forms = network.nodes.iter().flat_map(|node| &node.forms);
@@ -45,40 +45,41 @@ pub fn slots(node: &Node, phi: Activation) -> [Option<usize>; SLOTS] {
     slots
 }
 
-/// The layer that makes the parameters.
+/// The layer of a PixelCNN++ that makes the parameters.
 pub fn output(network: &Network) -> &Layer {
     &network.layers[network.layers.len() - 1]
 }
 
-/// The layer that reads the pixel to the left, with its index.
+/// The layer of a PixelCNN++ that reads the pixel to the left, with its index.
 pub fn pixel_input(network: &Network) -> (usize, &Layer) {
     let reads_image = |layer: &Layer| layer.taps[layer.early..].iter().any(|tap| tap.source == IMAGE);
-    let index = network.layers.iter().position(reads_image).expect("checked when the engine was made");
+    let index = network.layers.iter().position(reads_image).expect("it is a PixelCNN++");
     (index, &network.layers[index])
 }
 
-/// The reason for which the kernels cannot run a network, if there is one.
-pub fn reason_against(network: &Network) -> Option<String> {
-    let head::HeadKind::LogisticMixture { .. } = network.head.kind() else {
-        return Some(format!("it draws from {}", network.head.name()));
-    };
+/// Which kernels run a network.
+pub fn family(network: &Network) -> Family {
+    if is_pixelcnn_pp(network) { Family::PixelCnnPp } else { Family::Graph }
+}
+
+/// Whether a network is one of one φ, whose pixels end and begin as in PixelCNN++.
+fn is_pixelcnn_pp(network: &Network) -> bool {
+    let HeadKind::LogisticMixture { .. } = network.head.kind() else { return false };
     let phi = phi(network);
-    let of_node = |node: &Node| {
+    let is_node_good = |node: &Node| {
         let shifts = || node.forms.iter().filter_map(|form| form.shift.as_ref());
-        let is_good = node.forms.iter().all(|form| slot(form, phi).is_some())
-            && shifts().all(|shift| Some(shift) == shifts().next());
-        (!is_good).then(|| format!("\"{}\" is stored in forms that they do not make", node.name))
+        node.forms.iter().all(|form| slot(form, phi).is_some())
+            && shifts().all(|shift| Some(shift) == shifts().next())
     };
-    let of_layer = |layer: &Layer| {
-        let is_good = layer.taps.len() <= MAX_TAPS
+    let is_layer_good = |layer: &Layer| {
+        layer.taps.len() <= MAX_TAPS
             && layer.selections.is_empty()
             && layer.pre.is_none()
             && (layer.lag, layer.late, layer.step, layer.column_parity) == (0, 0, 0, None)
             && matches!(
                 (layer.gate, layer.residual),
                 (None, None) | (Some([Activation::Raw, Activation::Sigmoid]), Some(_))
-            );
-        (!is_good).then(|| format!("layer \"{}\" does what they do not", layer.name))
+            )
     };
     let reads_image = |layer: &&Layer| {
         !layer.is_row_work() && layer.taps[layer.early..].iter().any(|tap| tap.source == IMAGE)
@@ -87,7 +88,7 @@ pub fn reason_against(network: &Network) -> Option<String> {
     let output = output(network);
     let is_pixel_good = match (inputs.next(), inputs.next()) {
         (Some(input), None) => {
-            let [.., tap] = &input.taps[..] else { return Some("there is no input".to_owned()) };
+            let tap = &input.taps[input.taps.len() - 1];
             (tap.row, tap.column, tap.scale, input.taps.len() - input.early) == (0, -1, 1, 1)
                 && input.has_context()
                 && input.halves == 1
@@ -96,8 +97,33 @@ pub fn reason_against(network: &Network) -> Option<String> {
     } && output.target == network.head_node
         && (output.early, output.taps.len(), output.halves) == (0, 1, 1)
         && (output.taps[0].row, output.taps[0].column) == (0, 0)
-        && network.encodings.len() == 1;
-    let mut reasons =
-        network.nodes.iter().filter_map(of_node).chain(network.layers.iter().filter_map(of_layer));
-    reasons.next().or_else(|| (!is_pixel_good).then(|| "its pixels begin or end in another way".to_owned()))
+        && network.encodings.len() == 1
+        && is_image_plain(network);
+    network.nodes.iter().all(is_node_good) && network.layers.iter().all(is_layer_good) && is_pixel_good
+}
+
+/// Whether the network sees the values −1 to 1 of levels, and then a one.
+fn is_image_plain(network: &Network) -> bool {
+    let encoding = &network.encodings[0];
+    let value = |level: usize| (level as f64 - 127.5) / 127.5;
+    let is_plain = |(level, number): (usize, &f64)| (number - value(level)).abs() < 1e-12;
+    (encoding.width, encoding.channel, &encoding.constants[..]) == (1, None, &[1.0])
+        && encoding.table.iter().enumerate().all(is_plain)
+}
+
+/// What the pixels of a network are drawn from.
+pub fn drawn_from(network: &Network) -> DrawnFrom {
+    match network.head.kind() {
+        HeadKind::LogisticMixture { .. } => DrawnFrom::Mixture,
+        HeadKind::Softmax => DrawnFrom::Softmax,
+        HeadKind::Bernoulli => DrawnFrom::Bernoulli,
+    }
+}
+
+/// The reason for which the kernels cannot run a network, if there is one.
+pub fn reason_against(network: &Network) -> Option<String> {
+    let levels = network.head.levels();
+    (network.head.kind() == HeadKind::Softmax && levels > MOST_LEVELS as usize).then(|| {
+        format!("it draws from a softmax over {levels} levels, and the kernels from one over {MOST_LEVELS} at most")
+    })
 }

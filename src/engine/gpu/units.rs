@@ -1,11 +1,31 @@
 //! In what everything is counted, and what is asked of a device.
 
 use super::shaders::MOST_THREADS;
-use crate::graph::network::CHANNEL_ALIGN;
+use crate::graph::network::{CHANNEL_ALIGN, Layer, Tap};
 
 /// Channels in quads: vectors of four.
 pub fn quads(channels: usize) -> u32 {
     (channels / CHANNEL_ALIGN) as u32
+}
+
+/// Channels that a layer makes, with those before them in their first quad: kernels store whole quads of a node.
+pub fn half_width(layer: &Layer) -> u32 {
+    (layer.first_channel % CHANNEL_ALIGN + layer.channels).div_ceil(CHANNEL_ALIGN) as u32
+}
+
+/// Quads of outputs of a layer.
+pub fn outputs(layer: &Layer) -> u32 {
+    layer.halves as u32 * half_width(layer)
+}
+
+/// Quads that a tap reads, from the one in which its first number lies.
+pub fn tap_depth(tap: &Tap) -> u32 {
+    (tap.first % CHANNEL_ALIGN + tap.depth).div_ceil(CHANNEL_ALIGN) as u32
+}
+
+/// Quads that some taps read.
+pub fn depth(taps: &[Tap]) -> u32 {
+    taps.iter().map(tap_depth).sum()
 }
 
 /// A part of an arena, in quads: vectors of four numbers, 16 bytes.

@@ -5,19 +5,20 @@ use super::device::OpenDevice;
 use super::dispatch::DeviceFacts;
 use super::layout::TableUniform;
 use super::plan::Plan;
-use super::shaders::anchors;
-use super::support::pixel_input;
+use super::shaders::{Family, anchors};
+use super::support::{family, pixel_input};
+use super::units::{QUAD, depth, half_width, outputs, tap_depth};
 use crate::graph::network::{CHANNEL_ALIGN, Layer, Node, padded};
-use crate::graph::{Network, Table};
+use crate::graph::{Network, Table, Tensors};
 use crate::model::{Model, Precision};
 
 /// A model's numbers on a device.
 pub struct Weights {
     /// The matrix of each layer.
     pub matrices: Vec<wgpu::Buffer>,
-    /// What the sampling kernel reads: the output's matrix, and the last tap of the horizontal input layer.
+    /// What the sampling kernel of a PixelCNN++ reads: the output's matrix, and the last tap of the horizontal input layer.
     pub of_sampling: wgpu::Buffer,
-    /// Quads of mixture parameters up to the last that has weights other than 0: those after it are constant.
+    /// Of a PixelCNN++, quads of mixture parameters up to the last that has weights other than 0: those after it are constant.
     pub changing: u32,
     /// What a chain reads, if there may be one: the same, and then the matrix of every layer; where each begins, in
     /// quads.
@@ -26,10 +27,14 @@ pub struct Weights {
     pub anchors: wgpu::Buffer,
     /// Everything that layers and nodes add.
     pub additions: wgpu::Buffer,
-    /// Where in it is what each layer adds to its sum.
-    pub of_layers: Vec<TableUniform>,
-    /// Where in it is what each node adds for some of its readers.
+    /// Where in it is what each layer adds to its sum: one table, of a PixelCNN++.
+    pub of_layers: Vec<Vec<TableUniform>>,
+    /// Where in it is what each node of a PixelCNN++ adds for some of its readers.
     pub of_nodes: Vec<TableUniform>,
+    /// Where in it are the scale and the shift of each form of each node of any other graph.
+    pub of_forms: Vec<Vec<[TableUniform; 2]>>,
+    /// And where the numbers that levels stand for and the constants of each form of the image are, in numbers.
+    pub of_encodings: Vec<[u32; 2]>,
     /// The numbers 0, 1, …, `stride` bytes apart: the row or column that a dispatch works on.
     pub rows: wgpu::Buffer,
     /// See [`Self::rows`].
@@ -58,20 +63,16 @@ impl Weights {
                     super::mebibytes(limit)
                 )));
             }
+            // A layer without products, or a kernel without weights, still binds some.
+            let bytes = if bytes.is_empty() { &[0; QUAD as usize] } else { bytes };
             device.filled(what, bytes, wgpu::BufferUsages::STORAGE)
         };
-        let matrices: Vec<_> = network.layers.iter().map(|layer| layer.matrix(&model.tensors)).collect();
-        let (input, input_layer) = pixel_input(network);
-        let left = CHANNEL_ALIGN * input_layer.outputs();
-        let last_tap = &matrices[input][matrices[input].len() - left..];
-        let of_sampling = [&matrices[matrices.len() - 1][..], last_tap].concat();
-        let output = network.layers[network.layers.len() - 1].outputs();
-        let is_used = |quad: &usize| {
-            let of_quad =
-                |row: &[f32]| row[CHANNEL_ALIGN * quad..][..CHANNEL_ALIGN].iter().any(|&w| w != 0.0);
-            matrices[matrices.len() - 1].chunks(output).any(of_quad)
+        let family = family(network);
+        let matrices: Vec<_> = network.layers.iter().map(|layer| matrix(layer, &model.tensors)).collect();
+        let (of_sampling, changing) = match family {
+            Family::PixelCnnPp => of_sampling(network, &matrices),
+            Family::Graph => (Vec::new(), 0),
         };
-        let changing = (0..output / CHANNEL_ALIGN).rev().find(is_used).map_or(0, |quad| quad as u32 + 1);
         let of_chain = Plan::may_have_chain(network, target).then(|| {
             let mut all = of_sampling.clone();
             let mut starts = Vec::new();
@@ -101,14 +102,45 @@ impl Weights {
             additions.extend(table.data);
             uniform
         };
-        let sum = |layer: &Layer| Table::sum(&layer.additions(&model.tensors), layer.outputs());
-        let of_layers = network.layers.iter().map(|layer| add(sum(layer))).collect();
-        let shift = |node: &Node| node.forms.iter().find_map(|form| form.shift.clone());
-        let of_nodes = network.nodes.iter().map(|node| match shift(node) {
-            Some(name) => add(Table::of(&model.tensors[&name]).padded(1, padded(node.channels))),
-            None => TableUniform::NONE,
+        let of_layers = network.layers.iter().map(|layer| {
+            let tables = layer.additions(&model.tensors);
+            match family {
+                Family::PixelCnnPp => vec![add(Table::sum(&tables, layer.outputs()))],
+                Family::Graph => tables.into_iter().map(|table| add(in_quads(layer, table))).collect(),
+            }
         });
-        let of_nodes = of_nodes.collect();
+        let of_layers = of_layers.collect();
+        let mut of_node = |node: &Node, name: &String| {
+            add(Table::of(&model.tensors[name]).padded(1, padded(node.channels)))
+        };
+        let (mut of_nodes, mut of_forms) = (Vec::new(), Vec::new());
+        for node in &network.nodes {
+            let mut shifts = node.forms.iter().filter_map(|form| form.shift.as_ref());
+            match family {
+                Family::PixelCnnPp => {
+                    of_nodes.push(shifts.next().map_or(TableUniform::NONE, |name| of_node(node, name)));
+                }
+                Family::Graph => of_forms.push(
+                    node.forms
+                        .iter()
+                        .map(|form| {
+                            [&form.scale, &form.shift].map(|name| {
+                                name.as_ref().map_or(TableUniform::ABSENT, |name| of_node(node, name))
+                            })
+                        })
+                        .collect(),
+                ),
+            }
+        }
+        let mut numbers = |numbers: &[f64]| {
+            let start = additions.len() as u32;
+            additions.extend(numbers.iter().map(|x| *x as f32));
+            additions.resize(additions.len().next_multiple_of(CHANNEL_ALIGN), 0.0);
+            start
+        };
+        let encodings = network.encodings.iter().filter(|_| family == Family::Graph);
+        let of_encodings =
+            encodings.map(|encoding| [&encoding.table, &encoding.constants].map(|x| numbers(x))).collect();
 
         let stride = device.handle.limits().min_uniform_buffer_offset_alignment;
         let places = |count: usize| {
@@ -127,6 +159,8 @@ impl Weights {
             additions: storage("additions", bytemuck::cast_slice(&additions))?,
             of_layers,
             of_nodes,
+            of_forms,
+            of_encodings,
             rows: places(network.height)?,
             columns: places(network.width)?,
             stride,
@@ -140,4 +174,61 @@ impl Weights {
         let buffers = buffers.chain(of_chain);
         buffers.map(wgpu::Buffer::size).sum()
     }
+}
+
+/// What the sampling kernel of a PixelCNN++ reads, and how many quads of its parameters change.
+fn of_sampling(network: &Network, matrices: &[Vec<f32>]) -> (Vec<f32>, u32) {
+    let (input, input_layer) = pixel_input(network);
+    let of_output = &matrices[matrices.len() - 1];
+    let left = CHANNEL_ALIGN * input_layer.outputs();
+    let last_tap = &matrices[input][matrices[input].len() - left..];
+    let output = network.layers[network.layers.len() - 1].outputs();
+    let is_used = |quad: &usize| {
+        let of_quad = |row: &[f32]| row[CHANNEL_ALIGN * quad..][..CHANNEL_ALIGN].iter().any(|&w| w != 0.0);
+        of_output.chunks(output).any(of_quad)
+    };
+    let changing = (0..output / CHANNEL_ALIGN).rev().find(is_used).map_or(0, |quad| quad as u32 + 1);
+    ([of_output, last_tap].concat(), changing)
+}
+
+/// A layer's matrix for kernels, which read and make whole quads: with rows of zeros for what they read beside its inputs, and
+/// columns of zeros for what they make beside its outputs.
+fn matrix(layer: &Layer, tensors: &Tensors) -> Vec<f32> {
+    let matrix = layer.matrix(tensors);
+    let is_in_quads = |(first, count): (usize, usize)| {
+        first.is_multiple_of(CHANNEL_ALIGN) && count.is_multiple_of(CHANNEL_ALIGN)
+    };
+    let is_whole = layer.first_channel.is_multiple_of(CHANNEL_ALIGN);
+    if is_whole && layer.taps.iter().all(|tap| is_in_quads((tap.first, tap.depth))) {
+        return matrix;
+    }
+    let width = CHANNEL_ALIGN * outputs(layer) as usize;
+    let mut wide = vec![0.0; CHANNEL_ALIGN * depth(&layer.taps) as usize * width];
+    let mut rows = matrix.chunks(layer.outputs());
+    let mut first_row = 0;
+    for tap in &layer.taps {
+        let first = first_row + tap.first % CHANNEL_ALIGN;
+        for (i, row) in rows.by_ref().take(tap.depth).enumerate() {
+            wide[(first + i) * width..][..width].copy_from_slice(&widened(layer, row));
+        }
+        first_row += CHANNEL_ALIGN * tap_depth(tap) as usize;
+    }
+    wide
+}
+
+/// The numbers of a layer's outputs, those of each half where kernels have them.
+fn widened(layer: &Layer, outputs: &[f32]) -> Vec<f32> {
+    let half = CHANNEL_ALIGN * half_width(layer) as usize;
+    let mut wide = vec![0.0; layer.halves * half];
+    for (to, from) in wide.chunks_mut(half).zip(outputs.chunks(padded(layer.channels))) {
+        to[layer.first_channel % CHANNEL_ALIGN..][..layer.channels]
+            .copy_from_slice(&from[..layer.channels]);
+    }
+    wide
+}
+
+/// The same of a table of numbers for outputs.
+fn in_quads(layer: &Layer, table: Table) -> Table {
+    let data: Vec<_> = table.data.chunks(layer.outputs()).flat_map(|place| widened(layer, place)).collect();
+    Table { width: CHANNEL_ALIGN * outputs(layer) as usize, data, ..table }
 }

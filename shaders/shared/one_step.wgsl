@@ -1,0 +1,25 @@
+// What a chain asks of the layers of a PixelCNN++, whose pixels are drawn in one step: see `graph/steps.wgsl`.
+
+fn has_class(l: u32) -> bool {
+    return layers[l].target_node.has_class == 1u;
+}
+
+fn steps() -> u32 {
+    return 1u;
+}
+
+fn end_of_layers(step: u32) -> u32 {
+    return job.layers;
+}
+
+fn runs_at(l: u32, row: u32, column: u32) -> bool {
+    return (row & layers[l].row_bits) == layers[l].row_like && (column & layers[l].column_bits) == 0u;
+}
+
+fn position_of(l: u32, column: u32) -> u32 {
+    return column >> layers[l].grid;
+}
+
+fn end_step(first: u32, thread: u32, row: u32, column: u32, step: u32) {
+    end_pixel(first, thread, row, column);
+}
