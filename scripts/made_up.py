@@ -1,6 +1,7 @@
-"""The networks of `pixelcnn bench --architecture gated:…`, `masked:…` and `prior:…` as modules of PyTorch, as most projects write
-them, with random weights. Masks are applied once, before anything is timed. `src/graph/gated.rs` and `masked.rs` say the same in
-equations."""
+"""The networks of `pixelcnn bench --architecture gated:…`, `masked:…` and `prior:…` as modules of PyTorch, with random weights.
+
+They are written as most projects write them. Masks are applied once, before anything is timed. `src/graph/gated.rs` and
+`masked.rs` say the same in equations."""
 
 from __future__ import annotations
 

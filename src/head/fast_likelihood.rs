@@ -6,10 +6,9 @@
 //! number, the other function takes the logarithms one by one. No fused multiply-add: every instruction set gives the
 //! same bits.
 
-use std::sync::LazyLock;
+use pulp::{Simd, WithSimd};
 
-use pulp::{Arch, Simd, WithSimd};
-
+use super::ARCH;
 use super::logistic_mixture::{self as mixture, MIN_LOG_SCALE, Mixture};
 
 /// Components at once.
@@ -17,9 +16,6 @@ const LANES: usize = 16;
 
 /// A number for each component.
 type Lanes = [f32; LANES];
-
-/// The instructions that there are; to ask takes as long as a pixel.
-static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
 /// Sums below this may have lost their precision.
 const SMALLEST: f32 = 1e-25;

@@ -9,10 +9,15 @@ pub mod logistic_mixture;
 mod softmax;
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
+use pulp::Arch;
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::random::PixelNoise;
+
+/// The instructions that there are; to ask takes as long as a pixel.
+static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
 /// Channels of a pixel, at most.
 pub const MOST_CHANNELS: usize = 4;

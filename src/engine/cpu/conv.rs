@@ -273,35 +273,70 @@ impl Product<'_> {
         let weights: *const W = self.weights.data.as_ptr().cast();
         let of_half = self.weights.width() / S::F32_LANES;
         for half in 0..self.weights.halves {
+            let constant = &self.weights.constant[half * self.weights.panels.len()..];
             let mut first = self.weights.panels[..self.panels.start].iter().sum::<usize>();
-            for p in self.panels.clone() {
+            let mut p = self.panels.start;
+            while p < self.panels.end {
                 let vectors = self.weights.panels[p];
-                let constant = self.weights.constant[half * self.weights.panels.len() + p];
-                let runs = if constant { &[] } else { self.runs };
+                let runs = if constant[p] { &[] } else { self.runs };
                 let offset = (half * of_half + first) * vector;
                 // SAFETY: the panels are `inputs` rows of vectors each, one after another.
-                let panel = unsafe { weights.add(offset + self.first_input * vectors * S::F32_LANES) };
-                let column = (half * of_half + first) * S::F32_LANES;
-                match vectors {
-                    1 => self.panel::<S, W, 1>(simd, runs, panel, column),
-                    2 => self.panel::<S, W, 2>(simd, runs, panel, column),
-                    3 => self.panel::<S, W, 3>(simd, runs, panel, column),
-                    _ => self.panel::<S, W, 4>(simd, runs, panel, column),
+                let data = unsafe { weights.add(offset + self.first_input * vectors * S::F32_LANES) };
+                let panel = Panel {
+                    data,
+                    apart: vectors * vector,
+                    column: (half * of_half + first) * S::F32_LANES,
+                };
+                let are_alike = |n: usize| {
+                    let next = p..p + n;
+                    next.end <= self.panels.end
+                        && self.weights.panels[next.clone()].iter().all(|&v| v == vectors)
+                        && constant[next].iter().all(|&c| c == constant[p])
+                };
+                // One or two positions of a panel have too few sums to hide the latency of an addition.
+                let panels = match (self.positions.len(), vectors) {
+                    (1, 1..=2) if are_alike(4) => 4,
+                    (1, _) | (2, 1..=2) if are_alike(2) => 2,
+                    _ => 1,
+                };
+                match (panels, vectors) {
+                    (4, 1) => self.panels::<S, W, 1, 4, 1>(simd, runs, panel),
+                    (4, _) => self.panels::<S, W, 1, 4, 2>(simd, runs, panel),
+                    (2, 1) => self.panels::<S, W, 2, 2, 1>(simd, runs, panel),
+                    (2, 2) => self.panels::<S, W, 2, 2, 2>(simd, runs, panel),
+                    (2, 3) => self.panels::<S, W, 1, 2, 3>(simd, runs, panel),
+                    (2, _) => self.panels::<S, W, 1, 2, 4>(simd, runs, panel),
+                    (_, 1) => self.panel::<S, W, 1>(simd, runs, panel),
+                    (_, 2) => self.panel::<S, W, 2>(simd, runs, panel),
+                    (_, 3) => self.panel::<S, W, 3>(simd, runs, panel),
+                    (_, _) => self.panel::<S, W, 4>(simd, runs, panel),
                 }
-                first += vectors;
+                first += panels * vectors;
+                p += panels;
             }
+        }
+    }
+
+    /// All positions, `R` at most, of `P` panels.
+    #[inline(always)]
+    fn panels<S: Simd, W: Weight, const R: usize, const P: usize, const V: usize>(
+        &self,
+        simd: S,
+        runs: &[Run],
+        panel: Panel<W>,
+    ) {
+        // SAFETY: as in `panel`; the panels are one after another.
+        unsafe {
+            match self.positions.len() {
+                1 => self.tile::<S, W, 1, P, V>(simd, runs, panel, self.positions.start),
+                _ => self.tile::<S, W, R, P, V>(simd, runs, panel, self.positions.start),
+            };
         }
     }
 
     /// All positions of one panel, as many at a time as there are registers for.
     #[inline(always)]
-    fn panel<S: Simd, W: Weight, const V: usize>(
-        &self,
-        simd: S,
-        runs: &[Run],
-        panel: *const W,
-        column: usize,
-    ) {
+    fn panel<S: Simd, W: Weight, const V: usize>(&self, simd: S, runs: &[Run], panel: Panel<W>) {
         let most = if V == 4 || (V == 2 && S::REGISTER_COUNT < 32) { 6 } else { 8 };
         let mut m = self.positions.start;
         while m < self.positions.end {
@@ -309,64 +344,85 @@ impl Product<'_> {
             // what is written is; the panel has a row for every channel of the runs.
             unsafe {
                 m += match most.min(self.positions.end - m) {
-                    8.. => self.tile::<S, W, 8, V>(simd, runs, panel, column, m),
-                    6.. => self.tile::<S, W, 6, V>(simd, runs, panel, column, m),
-                    4.. => self.tile::<S, W, 4, V>(simd, runs, panel, column, m),
-                    2.. => self.tile::<S, W, 2, V>(simd, runs, panel, column, m),
-                    _ => self.tile::<S, W, 1, V>(simd, runs, panel, column, m),
+                    8.. => self.tile::<S, W, 8, 1, V>(simd, runs, panel, m),
+                    6.. => self.tile::<S, W, 6, 1, V>(simd, runs, panel, m),
+                    4.. => self.tile::<S, W, 4, 1, V>(simd, runs, panel, m),
+                    2.. => self.tile::<S, W, 2, 1, V>(simd, runs, panel, m),
+                    _ => self.tile::<S, W, 1, 1, V>(simd, runs, panel, m),
                 };
             }
         }
     }
 
-    /// `R` positions from `m` on by `V` vectors of outputs, in registers. Returns `R`.
+    /// `R` positions from `m` on by `P` panels of `V` vectors of outputs, in registers. Returns `R`.
     ///
     /// # Safety
-    /// The addresses of the positions must be within their slices, and the panel must have a row for every
+    /// The addresses of the positions must be within their slices, and the panels must have a row for every
     /// channel of the runs.
     #[inline(always)]
-    unsafe fn tile<S: Simd, W: Weight, const R: usize, const V: usize>(
+    unsafe fn tile<S: Simd, W: Weight, const R: usize, const P: usize, const V: usize>(
         &self,
         simd: S,
         runs: &[Run],
-        mut panel: *const W,
-        column: usize,
+        panel: Panel<W>,
         m: usize,
     ) -> usize {
+        let Panel { data: mut weights_of, apart, column } = panel;
         let place: [_; R] = std::array::from_fn(|i| ((m + i) / self.batch, (m + i) % self.batch));
+        let width = V * S::F32_LANES;
         // SAFETY: as promised by the caller.
         unsafe {
             let at = |field: &Field, i: usize| {
                 let (c, b) = place[i];
                 field.data.as_ptr().add(field.start + c * field.column + b * field.image)
             };
-            let mut sums: [[S::f32s; V]; R] = std::array::from_fn(|i| {
-                let init = at(&self.init, i).add(column).cast::<S::f32s>();
-                std::array::from_fn(|v| init.add(v).read_unaligned())
+            let mut sums: [[[S::f32s; V]; P]; R] = std::array::from_fn(|i| {
+                let init = at(&self.init, i).add(column);
+                std::array::from_fn(|p| {
+                    let init = init.add(p * width).cast::<S::f32s>();
+                    std::array::from_fn(|v| init.add(v).read_unaligned())
+                })
             });
             for run in runs {
                 let inputs: [*const f32; R] = std::array::from_fn(|i| at(&run.field, i));
                 for k in 0..run.depth {
-                    let weights: [S::f32s; V] =
-                        std::array::from_fn(|v| W::load(simd, panel.add(v * S::F32_LANES)));
+                    let weights: [[S::f32s; V]; P] = std::array::from_fn(|p| {
+                        let panel = weights_of.add(p * apart);
+                        std::array::from_fn(|v| W::load(simd, panel.add(v * S::F32_LANES)))
+                    });
                     for i in 0..R {
                         let x = simd.splat_f32s(*inputs[i].add(k));
-                        for v in 0..V {
-                            sums[i][v] = simd.mul_add_e_f32s(x, weights[v], sums[i][v]);
+                        for p in 0..P {
+                            for v in 0..V {
+                                sums[i][p][v] = simd.mul_add_e_f32s(x, weights[p][v], sums[i][p][v]);
+                            }
                         }
                     }
-                    panel = panel.add(V * S::F32_LANES);
+                    weights_of = weights_of.add(width);
                 }
             }
             let stride = self.weights.stride();
             let out = self.out.add((m - self.positions.start) * stride + column);
             for (i, sums) in sums.iter().enumerate() {
-                let out = out.add(i * stride).cast::<S::f32s>();
-                for (v, sum) in sums.iter().enumerate() {
-                    out.add(v).write_unaligned(*sum);
+                for (p, sums) in sums.iter().enumerate() {
+                    let out = out.add(i * stride + p * width).cast::<S::f32s>();
+                    for (v, sum) in sums.iter().enumerate() {
+                        out.add(v).write_unaligned(*sum);
+                    }
                 }
             }
         }
         R
     }
+}
+
+/// A panel of weights.
+#[derive(Clone, Copy)]
+struct Panel<W> {
+    /// The weights of the first channel of the first run.
+    data: *const W,
+    /// From the weights of a panel to those of the next.
+    apart: usize,
+    /// The first of its outputs.
+    column: usize,
 }
