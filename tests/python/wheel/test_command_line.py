@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pixelcnn
 import pytest
@@ -34,3 +37,13 @@ def test_a_checkpoint_that_is_none_is_refused(command_line, tmp_path):
     done = command_line("convert", "x.pth", "-o", "m.safetensors")
     assert done.returncode == 1 and done.stderr.startswith("error: x.pth: ") and "Traceback" not in done.stderr
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_the_package_converts_from_its_folder_alone():
+    """What uv runs for a checkpoint of TensorFlow, where the package is not in its environment."""
+    from pixelcnn.convert.command import INSTALLED
+
+    hidden = "import sys; sys.modules['pixelcnn._pixelcnn'] = None\n" + INSTALLED
+    command = [sys.executable, "-c", hidden, pixelcnn.__file__, CHECKPOINT.with_name("absent"), "-o", "m.safetensors"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "absent: " in done.stderr and "Traceback" not in done.stderr, done.stderr
