@@ -51,9 +51,9 @@ if not importlib.util.find_spec("pixelcnn"):  # --compile needs the installed on
 from made_up import Spelling
 from pixelcnn.convert.files import write_whole
 from pixelcnn.convert.model_file import write_model
-from training.likelihood import bits_per_dim
-from training.network import PixelCNN
-from training.pictures import find_program
+from pixelcnn.train.likelihood import bits_per_dim
+from pixelcnn.train.network import PixelCNN
+from pixelcnn.train.pictures import find_program
 
 
 class Folded(PixelCNN):

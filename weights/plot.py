@@ -8,8 +8,8 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from training.pictures import plot  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
+from pixelcnn.train.pictures import plot  # noqa: E402
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from training import data  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
+from pixelcnn.train import data  # noqa: E402
 
 BATCH = 64
 VISIBLE = 8  # levels of 255

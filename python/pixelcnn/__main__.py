@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 
 
 def main() -> int:
     """Run the command line `sys.argv`; return its exit code."""
-    if sys.argv[1:2] == ["convert"]:
-        return convert()
+    if sys.argv[1:2] in (["convert"], ["train"]):
+        return in_python(sys.argv.pop(1))
     # Python would only take note of Ctrl-C, to act on it when the command has ended.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Alone: threads that NumPy starts would change what the command does to its environment.
@@ -18,15 +19,13 @@ def main() -> int:
     return run(["pixelcnn", *sys.argv[1:]])
 
 
-def convert() -> int:
-    """`pixelcnn convert …`, which needs nothing compiled."""
+def in_python(name: str) -> int:
+    """`pixelcnn convert …` or `pixelcnn train …`, which need nothing compiled."""
     from .convert import console
 
     console.prepare()
-    del sys.argv[1]
-    from .convert import command
-
-    return console.run(lambda: command.main("pixelcnn convert"))
+    command = importlib.import_module(f".{name}.command", __package__)
+    return console.run(lambda: command.main(f"pixelcnn {name}"))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,10 @@ pub fn convert(args: &ElsewhereArgs) -> Result<()> {
 /// Says how networks are trained.
 pub fn train(args: &ElsewhereArgs) -> Result<()> {
     let words = args.as_typed("DATA -o MODEL.safetensors");
-    bail!("networks are trained by Python: `uv run scripts/train.py {words}` in the source tree")
+    bail!(
+        "networks are trained by Python: `uv run scripts/train.py {words}` in the source tree, or \
+        `pip install 'pixelcnn[train]'` and `python -m pixelcnn train {words}`"
+    )
 }
 
 impl ElsewhereArgs {

@@ -88,7 +88,7 @@ enum Command {
     /// Convert a checkpoint of another program to a model file (in Python)
     #[command(disable_help_flag = true)]
     Convert(elsewhere::ElsewhereArgs),
-    /// Train a PixelCNN++ on images of your own (in Python)
+    /// Train a network on images of your own (in Python)
     #[command(disable_help_flag = true)]
     Train(elsewhere::ElsewhereArgs),
     Completions(shell::CompletionsArgs),

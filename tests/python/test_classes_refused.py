@@ -7,9 +7,9 @@ import pytest
 from checkpoints import block_names, random_torch_network
 from conftest import GOLDEN
 from safetensors.numpy import load_file
-from training import TrainingError
-from training.checkpoint import read_safetensors
-from training.settings import settings_of
+from pixelcnn.train import TrainingError
+from pixelcnn.train.checkpoint import read_safetensors
+from pixelcnn.train.settings import settings_of
 
 F, K = 6, 3
 COMPILE = "pixelcnn.compile(net, …) takes any causal network as a live module"

@@ -12,7 +12,7 @@ from conftest import run
 from PIL import Image
 from test_torch import TORCH, needs_torch
 from test_train import SCRIPT, TINY, idx, pictures, refusal, wishes
-from training import data
+from pixelcnn.train import data
 
 
 def fill(folder, count: int = 3, size: int = 8) -> None:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import SCRIPTS, needs_pixelcnn, run, run_pixelcnn
+from conftest import PACKAGE, needs_pixelcnn, run, run_pixelcnn
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from test_torch import TORCH, needs_torch
@@ -73,10 +73,9 @@ OUTPUT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import source_tree
 import json
 import numpy as np, torch
-from training import checkpoint, data, families, graph, settings, trainer
+from pixelcnn.train import checkpoint, data, families, graph, settings, trainer
 
 torch.set_num_threads(1)
 model, source, out = map(Path, sys.argv[2:])
@@ -111,7 +110,7 @@ def program(model, images, folder) -> tuple[np.ndarray, float]:
 def test_the_network_is_the_programs(name, models, tmp_path):
     folder = models(name)
     model, levels = folder / "m.safetensors", int(metadata(folder / "m.safetensors")["levels"])
-    result = run(TORCH, "-c", OUTPUT, SCRIPTS, model, folder / "images.npz", tmp_path / "own.npz")
+    result = run(TORCH, "-c", OUTPUT, PACKAGE, model, folder / "images.npz", tmp_path / "own.npz")
     assert result.code == 0, result.err
     own = dict(np.load(tmp_path / "own.npz"))
     arrays = {"x": own["x"]} | ({"y": own["y"]} if "classes" in name else {})
@@ -152,7 +151,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
     whole, pieces = tmp_path / "whole.safetensors", tmp_path / "pieces.safetensors"
     trained(source, "-o", whole, *run_is, "--epochs", 4)
     # Checkpoints at every step, of which the first one that is seen is copied.
-    process = run(TORCH, "-c", STOPPED, SCRIPT.parent, source, "-o", pieces, *run_is, "--epochs", 4)
+    process = run(TORCH, "-c", STOPPED, PACKAGE, source, "-o", pieces, *run_is, "--epochs", 4)
     assert process.code == 143 and "--resume" in process.err, process.err
     assert not pieces.exists()
     trained(source, "-o", pieces, "--epochs", 4, "--resume", tmp_path / "pieces.ckpt")
@@ -165,8 +164,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
 STOPPED = """
 import signal, sys
 sys.path.insert(0, sys.argv.pop(1))
-import train
-from training.trainer import Trainer
+from pixelcnn.train import command
+from pixelcnn.train.trainer import Trainer
 
 step = Trainer.train_step
 def stopped_at_ten(self):
@@ -174,7 +173,7 @@ def stopped_at_ten(self):
         signal.raise_signal(signal.SIGTERM)
     return step(self)
 Trainer.train_step = stopped_at_ten
-sys.exit(train.main())
+sys.exit(command.main())
 """
 
 

@@ -10,11 +10,11 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import SCRIPTS, run
+from conftest import PACKAGE, run
 from safetensors.numpy import load_file
 from test_torch import TORCH, needs_torch
 from test_train import TINY, metadata, reference_metadata, save_npz, step_of, trained
-from training import checkpoint
+from pixelcnn.train import checkpoint
 
 pytestmark = [needs_torch, pytest.mark.skipif(os.name != "posix", reason="needs fork and signals of Unix")]
 
@@ -23,7 +23,7 @@ LOADED = """
 import json, os, random, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import train
+from pixelcnn.train import command
 from pixelcnn.convert import console, files
 
 def begin(arguments, prepare=lambda: None):
@@ -33,7 +33,7 @@ def begin(arguments, prepare=lambda: None):
         sys.argv = ["train.py", *arguments]
         prepare()
         console.prepare()
-        os._exit(console.run(train.main))
+        os._exit(console.run(command.main))
     return child
 
 """
@@ -53,7 +53,7 @@ def dying(call, writing):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def prepare():
-        from training import checkpoint
+        from pixelcnn.train import checkpoint
         write_whole = checkpoint.write_whole
         def counted(path, write):
             sys.setprofile(count)
@@ -92,7 +92,7 @@ class Interrupting:
 
 def prepare():
     from pixelcnn.convert import model_file
-    from training import checkpoint, trainer
+    from pixelcnn.train import checkpoint, trainer
     def interrupted(path, write):
         is_meant = path.name == name
         write_whole(path, (lambda file: write(Interrupting(file))) if is_meant else write)
@@ -109,7 +109,7 @@ def loaded(script: str, arguments: tuple[object, ...], *more: object):
     # PyTorch may be another interpreter's, with modules of its own.
     script = "".join(map(inspect.getsource, (step_of, reference_metadata))) + script
     words = json.dumps([str(a) for a in (*arguments, *TINY)])
-    return run(TORCH, "-c", LOADED + script, SCRIPTS, words, *more)
+    return run(TORCH, "-c", LOADED + script, PACKAGE, words, *more)
 
 
 @pytest.fixture(scope="module")

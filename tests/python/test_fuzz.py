@@ -18,8 +18,8 @@ from pixelcnn.convert import ConversionError
 from pixelcnn.convert.model_file import write_model
 from pixelcnn.convert.readers import MissingPackage, open_source
 from safetensors.numpy import save
-from training import TrainingError, checkpoint, data
-from training.settings import RUN
+from pixelcnn.train import TrainingError, checkpoint, data
+from pixelcnn.train.settings import RUN
 
 INPUTS = 300  # of a reader, where no time is given
 NUMBERS = [b"0", b"-1", b"8", b"1e9", b"4294967296", b"18446744073709551615", b"NaN", b"[]", b"{}", b'"'] + [b"[" * 3000]

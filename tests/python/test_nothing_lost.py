@@ -20,8 +20,8 @@ from PIL import Image
 from safetensors.numpy import save_file
 from test_torch import TORCH, needs_torch
 from test_train import SCRIPT, TINY, begin, metadata, save_npz, step_of, train, trained, wait_for_step
-from training import TrainingError, checkpoint
-from training.settings import flipped_classes
+from pixelcnn.train import TrainingError, checkpoint
+from pixelcnn.train.settings import flipped_classes
 
 on_unix = pytest.mark.skipif(os.name != "posix", reason="needs signals and file modes of Unix")
 

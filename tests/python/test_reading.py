@@ -20,10 +20,10 @@ from conftest import GOLDEN, PIXELCNN, ROOT, needs_pixelcnn, run
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from training import TrainingError
-from training import data as data_module
-from training.decode import decode, decode_file
-from training.walk import shown, walk
+from pixelcnn.train import TrainingError
+from pixelcnn.train import data as data_module
+from pixelcnn.train.decode import decode, decode_file
+from pixelcnn.train.walk import shown, walk
 
 HEIGHT, WIDTH = 21, 14
 ORIENTATION = 0x0112

@@ -14,11 +14,11 @@ import time
 import numpy as np
 import pytest
 import reference
-from conftest import PIXELCNN, ROOT, SCRIPTS, needs_pixelcnn, run, run_pixelcnn
+from conftest import PACKAGE, PIXELCNN, ROOT, SCRIPTS, needs_pixelcnn, run, run_pixelcnn
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from test_torch import TORCH, needs_torch
-from training import TrainingError, data
+from pixelcnn.train import TrainingError, data
 
 SCRIPT = ROOT / "scripts" / "train.py"
 TINY = ("--filters", 6, "--blocks", 1, "--mixtures", 2, "--batch", 8, "--threads", 1)
@@ -98,8 +98,8 @@ WIDE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from training.likelihood import bits_per_dim, too_wide
-from training.trainer import TOO_WIDE
+from pixelcnn.train.likelihood import bits_per_dim, too_wide
+from pixelcnn.train.trainer import TOO_WIDE
 
 for channels, numbers, log_scales in (1, 6, [4, 5]), (3, 20, [4, 5, 10, 11, 16, 17]):
     for weight in TOO_WIDE, 0:
@@ -119,7 +119,7 @@ for channels, numbers, log_scales in (1, 6, [4, 5]), (3, 20, [4, 5, 10, 11, 16, 
 
 @needs_torch
 def test_a_scale_wider_than_all_colours_is_found_back_from():
-    result = run(TORCH, "-c", WIDE, SCRIPTS)
+    result = run(TORCH, "-c", WIDE, PACKAGE)
     assert result.code == 0, result.err
     grey, grey_without, rgb, rgb_without = map(float, result.out.split())
     assert max(grey, rgb) < 0.2, "as good as certain"
@@ -274,8 +274,8 @@ def test_the_plot_follows_the_log(tmp_path):
 def test_a_plot_without_matplotlib_is_refused_before_training(tmp_path):
     source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
     hidden = "import sys; sys.modules['matplotlib'] = None; sys.path.insert(0, sys.argv.pop(1))"
-    code = f"{hidden}; import train; sys.exit(train.main())"
-    result = run(TORCH, "-c", code, SCRIPT.parent, source, "-o", model, "--plot", *TINY)
+    code = f"{hidden}; from pixelcnn.train import command; sys.exit(command.main())"
+    result = run(TORCH, "-c", code, PACKAGE, source, "-o", model, "--plot", *TINY)
     assert "pip install matplotlib" in result.err and result.code == 1, result.err
     assert not model.with_suffix(".ckpt").exists()
 
@@ -416,7 +416,7 @@ GROUPED = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np, torch
-from training.palette import Palette
+from pixelcnn.train.palette import Palette
 
 x = np.zeros((1, 1, 1, 1000), np.uint8)
 x[..., 400:] = 200
@@ -432,7 +432,7 @@ print(float(levels[800:].mean()), float((levels[800:] - 102).abs().mean()), floa
 
 @needs_torch
 def test_colours_of_groups_are_seen_as_they_are_drawn():
-    result = run(TORCH, "-c", GROUPED, SCRIPTS)
+    result = run(TORCH, "-c", GROUPED, PACKAGE)
     assert result.code == 0, result.err
     said, numbers = result.out.splitlines()
     assert said == "components at 2 of 4 colours, and 1 group of the others (20 % of all pixels);0.0;200.0"

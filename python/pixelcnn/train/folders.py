@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pixelcnn.convert.console import escaped
+from ..convert.console import escaped
 
 from . import TrainingError
 from .decode import decode_file

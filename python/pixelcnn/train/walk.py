@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from pixelcnn.convert.console import escaped
+from ..convert.console import escaped
 
 from . import TrainingError
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pixelcnn.convert import ConversionError
-from pixelcnn.convert.files import check_input, write_somewhere, write_whole
-from pixelcnn.convert.model_file import DTYPES, write_model
+from ..convert import ConversionError
+from ..convert.files import check_input, write_somewhere, write_whole
+from ..convert.model_file import DTYPES, write_model
 
 from . import TrainingError
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from pixelcnn.convert.files import write_whole
+from ..convert.files import write_whole
 
 from . import TrainingError
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pixelcnn.convert.console import escaped
-from pixelcnn.convert.model_file import LIMITS, beyond_limits
+from ..convert.console import escaped
+from ..convert.model_file import LIMITS, beyond_limits
 
 from . import TrainingError, checkpoint
 

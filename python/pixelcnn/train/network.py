@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelcnn.convert.network import Architecture, Layer, network, outputs_per_mixture
+from ..convert.network import Architecture, Layer, network, outputs_per_mixture
 
 # From the model file's axes [kh, kw, in, out] to those of PyTorch's convolutions.
 AXES = {"conv2d": (3, 2, 0, 1), "deconv2d": (2, 3, 0, 1), "dense": (3, 2, 0, 1)}

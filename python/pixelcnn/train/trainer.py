@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelcnn.convert import ConversionError
-from pixelcnn.convert.console import Stopped, escaped
-from pixelcnn.convert.files import write_somewhere, write_whole
-from pixelcnn.convert.model_file import beyond_limits, write_model
+from ..convert import ConversionError
+from ..convert.console import Stopped, escaped
+from ..convert.files import write_somewhere, write_whole
+from ..convert.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
 from .data import Data, Part, Wishes, load

@@ -6,9 +6,9 @@ import argparse
 import shlex
 from pathlib import Path
 
-from pixelcnn.convert import ConversionError
-from pixelcnn.convert.files import prove_room, prove_writable
-from pixelcnn.convert.places import is_within, refuse_clashes
+from ..convert import ConversionError
+from ..convert.files import prove_room, prove_writable
+from ..convert.places import is_within, refuse_clashes
 
 from . import TrainingError, checkpoint, pictures
 from .walk import walk
