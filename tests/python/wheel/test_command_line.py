@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -23,13 +24,19 @@ def test_a_checkpoint_is_converted(command_line, tmp_path):
     assert np.array_equal(np.load(tmp_path / "x.npy"), by_load.sample(2))
 
 
-@pytest.mark.parametrize("arguments", [["convert", "--help"], ["--quiet", "convert", "x"], ["train", "x"]])
+@pytest.mark.parametrize("arguments", [["convert", "--help"], ["--quiet", "convert", "x"], ["--quiet", "train", "x"]])
 def test_where_things_are_done_is_told(arguments, command_line):
     done = command_line(*arguments)
     if "--help" in arguments:
         assert done.returncode == 0 and done.stdout.startswith("usage: pixelcnn convert [-h]")
     else:
         assert done.returncode == 1 and f"scripts/{arguments[-2]}.py x" in done.stderr
+
+
+def test_training_says_what_it_needs(command_line):
+    done = command_line("train", "x", "-o", "m.safetensors")
+    expected = "error: x: " if importlib.util.find_spec("torch") else "pip install 'pixelcnn[train]'"
+    assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_a_checkpoint_that_is_none_is_refused(command_line, tmp_path):
