@@ -102,6 +102,22 @@ fn end_layer(l: u32, column: u32, first: u32, thread: u32) {
     }
 }
 
+// A layer, where it runs at a pixel.
+fn run_layer(l: u32, first: u32, thread: u32, row: u32, column: u32) {
+    // All meet at the barriers, whether the layer runs or not.
+    let runs = runs_at(l, row, column);
+    if runs {
+        sum_part(l, column, first, thread);
+    }
+    workgroupBarrier();
+    if runs {
+        end_layer(l, column, first, thread);
+    }
+    // Before its values are read, and its sums written over.
+    workgroupBarrier();
+    storageBarrier();
+}
+
 // Tells whether loops still run to their end: a driver may end those of an invocation with many turns, and say
 // nothing. No compiler knows that this one has two.
 fn loops_end() -> bool {
@@ -118,26 +134,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = row_place.index;
     let end = min(min(column_place.index + job.span, job.columns), job.wanted - row * job.columns);
     for (var column = column_place.index; column < end; column += 1u) {
-        var l = 0u;
-        for (var step = 0u; step < steps(); step += 1u) {
-            for (; l < end_of_layers(step); l += 1u) {
-                // All meet at the barriers, whether the layer runs or not.
-                let runs = runs_at(l, row, column);
-                if runs {
-                    sum_part(l, column, first, thread);
-                }
-                workgroupBarrier();
-                if runs {
-                    end_layer(l, column, first, thread);
-                }
-                // Before its values are read, and its sums written over.
-                workgroupBarrier();
-                storageBarrier();
-            }
-            end_step(first, thread, row, column, step);
-            workgroupBarrier();
-            storageBarrier();
-        }
+        run_pixel(first, thread, row, column);
     }
     // The first invocation takes no fewer turns than any other.
     count_run(group.x == 0u && thread == 0u && loops_end());

@@ -1,14 +1,5 @@
 // What a chain asks of the layers of any graph: which of them belong to a step of a pixel, and where they run.
 
-fn steps() -> u32 {
-    return job.steps;
-}
-
-// The layers of a step are those from the end of the step before.
-fn end_of_layers(step: u32) -> u32 {
-    return job.ends[step];
-}
-
 // The row of the image that the target's is.
 fn row_of(l: u32) -> u32 {
     return u32(i32(row_place.index) - layers[l].lag);
@@ -31,6 +22,15 @@ fn position_of(l: u32, column: u32) -> u32 {
     return column_of(l, column) >> layers[l].grid;
 }
 
-fn end_step(first: u32, thread: u32, row: u32, column: u32, step: u32) {
-    end_pixel(first, thread, row, column, step);
+// All that a pixel takes: the layers of a step are those from the end of the step before.
+fn run_pixel(first: u32, thread: u32, row: u32, column: u32) {
+    var l = 0u;
+    for (var step = 0u; step < job.steps; step += 1u) {
+        for (; l < job.ends[step]; l += 1u) {
+            run_layer(l, first, thread, row, column);
+        }
+        end_pixel(first, thread, row, column, step);
+        workgroupBarrier();
+        storageBarrier();
+    }
 }

@@ -72,38 +72,46 @@ fn write_page(command: &clap::Command, folder: &Path) -> io::Result<()> {
     command.get_subcommands().try_for_each(|command| write_page(command, folder))
 }
 
-/// The same page as `mandoc -T lint` wants it: text lines of at most 80 bytes, no blanks at their ends, and no break beside
-/// an empty line.
+/// The same page as `mandoc -T lint` wants it: no long lines of text, no blanks at their ends, and no break beside an empty
+/// line.
 fn tidy(page: &str) -> String {
-    let mut lines: Vec<&str> = page.lines().map(str::trim_end).collect();
-    let is_sp = |line: Option<&&str>| line.is_some_and(|line| *line == ".sp");
-    let is_needed =
-        |i: &usize| lines[*i] != ".br" || !is_sp(lines.get(i + 1)) && !(*i > 0 && is_sp(lines.get(i - 1)));
-    lines = (0..lines.len()).filter(is_needed).map(|i| lines[i]).collect();
+    let lines: Vec<_> = page.lines().map(str::trim_end).collect();
+    let is_space = |line: Option<&&str>| line.is_some_and(|line| matches!(*line, "" | ".sp"));
     let mut text = String::new();
-    for line in lines {
+    for (i, line) in lines.iter().enumerate() {
+        let before = i.checked_sub(1).and_then(|i| lines.get(i));
+        if *line == ".br" && (is_space(before) || is_space(lines.get(i + 1))) {
+            continue;
+        }
         // Requests stay whole, and so do lines that are set as they are.
-        if line.starts_with(['.', '\'', ' ']) {
-            text += line;
-        } else {
-            let mut length = 0;
-            for word in line.split(' ') {
-                if length > 0 && length + 1 + word.len() > 80 {
-                    text += "\n";
-                    length = 0;
-                    // A line that begins with one of these would be a request.
-                    if word.starts_with(['.', '\'']) {
-                        text += "\\&";
-                    }
-                } else if length > 0 {
-                    text += " ";
-                    length += 1;
-                }
-                text += word;
-                length += word.len();
-            }
+        match line.starts_with(['.', '\'', ' ']) {
+            true => text += line,
+            false => text += &wrapped(line),
         }
         text += "\n";
+    }
+    text
+}
+
+/// A line of text as several of at most 80 bytes, if its words allow it.
+fn wrapped(line: &str) -> String {
+    // Mandoc counts other characters as it escapes them: \[u2026].
+    let bytes = |word: &str| word.chars().map(|c| if c.is_ascii() { 1 } else { 8 }).sum::<usize>();
+    let (mut text, mut length) = (String::new(), 0);
+    for word in line.split(' ') {
+        if length > 0 && length + 1 + bytes(word) > 80 {
+            text += "\n";
+            length = 0;
+            // A line that begins with one of these would be a request.
+            if word.starts_with(['.', '\'']) {
+                text += "\\&";
+            }
+        } else if length > 0 {
+            text += " ";
+            length += 1;
+        }
+        text += word;
+        length += bytes(word);
     }
     text
 }

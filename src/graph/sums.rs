@@ -33,14 +33,13 @@ impl Network {
     /// The layers that make the sum of a layer, and the one that makes its target of that.
     fn apart(&self, layer: Layer, pre: usize) -> (Vec<Layer>, Layer) {
         let (halves, of_half) = (layer.halves, layer.of_half);
-        // The channels of the sum: one range of them where the halves lie side by side.
-        let ranges = match layer.channels == of_half {
-            true => vec![0..halves * of_half],
-            false => {
-                let first = |half: usize| half * of_half + layer.first_channel;
-                (0..halves).map(|half| first(half)..first(half) + layer.channels).collect()
-            }
+        // The channels of the sum: halves that lie side by side are one range of them.
+        let (parts, of_part) = match layer.channels == of_half {
+            true => (1, halves * of_half),
+            false => (halves, layer.channels),
         };
+        let first = |part: usize| part * of_half + layer.first_channel;
+        let ranges = (0..parts).map(|part| first(part)..first(part) + of_part);
         let sum = |range: std::ops::Range<usize>| {
             let tap = |tap: &Tap| Tap {
                 halves: vec![tap.halves[0].map(|(kernel, _)| (kernel, range.start))],
@@ -69,7 +68,7 @@ impl Network {
                 ..layer.clone()
             }
         };
-        let sums: Vec<_> = ranges.into_iter().map(sum).collect();
+        let sums: Vec<_> = ranges.map(sum).collect();
 
         let plain = Form::of(Activation::Raw);
         let form = self.nodes[pre].forms.iter().position(|form| *form == plain).expect("it was added");

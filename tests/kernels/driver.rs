@@ -59,8 +59,8 @@ impl Driver {
         unsafe {
             let module = vk::ShaderModuleCreateInfo::default().code(&words);
             let module = self.device.create_shader_module(&module, None).unwrap();
-            // Those of all kernels, and that of a chain's layers.
-            let bindings: Vec<_> = (0..8 + variant.arenas)
+            // Those of all kernels, and the tables that some bind after them.
+            let bindings: Vec<_> = (0..9 + variant.arenas)
                 .map(|binding| {
                     let kind = match binding {
                         0 | 1 => vk::DescriptorType::UNIFORM_BUFFER_DYNAMIC,

@@ -20,7 +20,7 @@ use pixelcnn::internals::engine::gpu::plan::Plan;
 use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Shape};
 use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Network, pixelcnn_pp};
-use pixelcnn::internals::model::Config;
+use pixelcnn::internals::model::{Config, Model};
 
 /// The card that is compiled for, and the version of the driver that the table was made with: others count otherwise.
 const CARD: &str = "navi21";
@@ -30,44 +30,66 @@ const DRIVER: &str = "Mesa 22.3";
 const COLUMNS: [&str; 6] =
     ["Instructions", "VGPRs", "Scratch size", "LDS size", "Latency", "Inverse Throughput"];
 
-/// The kernels that matter most, by name: those of the published network's pixels and rows, and a small one's chain.
+/// The kernels that matter most, by name: those of the published network's pixels and rows, and a small one's chain; and those
+/// of a graph that is no PixelCNN++.
 fn kernels() -> BTreeMap<String, Dispatch> {
-    let target = DeviceFacts { buffer: 1 << 34, ..DeviceFacts::SMALLEST };
     let mut kernels = BTreeMap::new();
     for (config, batches) in
         [(Config::published(160, 5), &[1, 64, 256, 1024][..]), (Config::published(32, 2), &[1, 256, 1024])]
     {
-        for &batch in batches {
-            let network = Network::new(&pixelcnn_pp::graph(&config), None);
-            let plan = Plan::new(&network, batch, target);
-            let has_chain = plan.has_chain();
-            for (_, dispatch) in plan.all() {
-                let name = match dispatch.operation {
-                    Operation::Conv { layer, whole_row, shape, epilogue, .. } if !has_chain => {
-                        let [quads, positions] = shape.tile();
-                        let shape = match shape {
-                            Shape::Split { .. } => format!("split {quads}x{positions}"),
-                            Shape::Tiled { .. } => format!("tiled {quads}x{positions}"),
-                        };
-                        let what = match epilogue {
-                            Epilogue::Context => "context",
-                            Epilogue::Forms { .. } => "layer",
-                            Epilogue::Gate { .. } => "gate",
-                        };
-                        let place = if whole_row { "row" } else { "pixel" };
-                        let halves = if network.layers[layer].halves == 2 { ", two halves" } else { "" };
-                        format!("{shape}, {what}, {place}{halves}")
-                    }
-                    Operation::Sample => "sample".to_owned(),
-                    Operation::Likelihood => "likelihood".to_owned(),
-                    Operation::Chain { images } => format!("chain, images {images}"),
-                    _ => continue,
-                };
-                kernels.entry(name).or_insert_with(|| dispatch.clone());
-            }
+        let network = Network::new(&pixelcnn_pp::graph(&config), None);
+        add_kernels("", &network, None, batches, &mut kernels);
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/graphs");
+    for name in ["gated_mnist_real", "gated_rgb_real"] {
+        let model = Model::load(&folder.join(name).join("model.safetensors")).unwrap();
+        let (width, height) = model.size();
+        let network = model.network(width, height).with_sums_apart();
+        for chain in [None, Some(false)] {
+            add_kernels("graph, ", &network, chain, &[1, 64, 1024], &mut kernels);
         }
     }
     kernels
+}
+
+/// Adds the kernels of a network at some batches, by names that begin alike.
+fn add_kernels(
+    family: &str,
+    network: &Network,
+    chain: Option<bool>,
+    batches: &[usize],
+    kernels: &mut BTreeMap<String, Dispatch>,
+) {
+    let target = DeviceFacts { buffer: 1 << 34, chain, ..DeviceFacts::SMALLEST };
+    for &batch in batches {
+        let plan = Plan::new(network, batch, target);
+        let has_chain = plan.has_chain();
+        for (_, dispatch) in plan.all() {
+            let name = match dispatch.operation {
+                Operation::Conv { layer, whole_row, shape, epilogue, .. } if !has_chain => {
+                    let [quads, positions] = shape.tile();
+                    let shape = match shape {
+                        Shape::Split { .. } => format!("split {quads}x{positions}"),
+                        Shape::Tiled { .. } => format!("tiled {quads}x{positions}"),
+                    };
+                    let what = match epilogue {
+                        Epilogue::Context => "context",
+                        Epilogue::Forms { .. } => "layer",
+                        Epilogue::Gate { .. } => "gate",
+                    };
+                    let place = if whole_row { "row" } else { "pixel" };
+                    let halves = if network.layers[layer].halves == 2 { ", two halves" } else { "" };
+                    format!("{shape}, {what}, {place}{halves}")
+                }
+                Operation::Sample => "sample".to_owned(),
+                Operation::Draw { .. } => "draw".to_owned(),
+                Operation::Likelihood => "likelihood".to_owned(),
+                Operation::Chain { images } => format!("chain, images {images}"),
+                _ => continue,
+            };
+            kernels.entry(format!("{family}{name}")).or_insert_with(|| dispatch.clone());
+        }
+    }
 }
 
 fn numbers(statistics: &Statistics) -> Vec<u64> {
