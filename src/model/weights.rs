@@ -140,9 +140,7 @@ pub struct Tensor {
 const SHIPPED: &[(&str, &[u8])] = &[
     (Model::DEFAULT, include_bytes!("../../weights/avatars.safetensors")),
     ("mnist", include_bytes!("../../weights/mnist.safetensors")),
-    ("mnist-dilated", include_bytes!("../../weights/mnist-dilated.safetensors")),
     ("cifar10", include_bytes!("../../weights/cifar10.safetensors")),
-    ("emoji", include_bytes!("../../weights/emoji.safetensors")),
 ];
 #[cfg(not(feature = "builtin-models"))]
 const SHIPPED: &[(&str, &[u8])] = &[];

@@ -114,7 +114,7 @@ def test_shipped_digits_model():
     assert "MNIST" in found["data"] and found["source"] and found["license"]
 
 
-@pytest.mark.parametrize("name", ["mnist", "avatars", "mnist-dilated", "cifar10", "emoji"])
+@pytest.mark.parametrize("name", ["mnist", "avatars", "cifar10"])
 def test_shipped_models(name):
     """What they compute is tested in Rust; here that they say all they should, and their cards the same."""
     found = metadata(ROOT / "weights" / f"{name}.safetensors")

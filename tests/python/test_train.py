@@ -98,8 +98,7 @@ WIDE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from pixelcnn.train.likelihood import bits_per_dim, too_wide
-from pixelcnn.train.trainer import TOO_WIDE
+from pixelcnn.train.likelihood import TOO_WIDE, bits_per_dim, too_wide
 
 for channels, numbers, log_scales in (1, 6, [4, 5]), (3, 20, [4, 5, 10, 11, 16, 17]):
     for weight in TOO_WIDE, 0:
@@ -467,6 +466,8 @@ def test_what_contradicts_a_checkpoint_or_model_is_refused(models, tmp_path):
         assert what in refused(tmp_path / "others.npz", "--resume", checkpoint)
     assert "--nonlinearity relu" in refused(images, "--init", model, "--nonlinearity", "relu")
     assert "has 3 channels" in refused(images, "--init", rgb / "m.safetensors")
+    np.savez(tmp_path / "others.npz", **dict(np.load(images)) | {"classes": ["a", "b"]})
+    assert 'the data has 1 and ["a", "b"]' in refused(tmp_path / "others.npz", "--init", model)
     (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:3000])
     assert "not a complete safetensors file" in refused(images, "--resume", tmp_path / "cut.ckpt")
     assert "is not a class" in refused(images, "--flip", "sitting", "--classes")

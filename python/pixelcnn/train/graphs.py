@@ -16,8 +16,8 @@ from . import TrainingError
 from .data import Data
 from .families import network
 from .graph import Network
-from .likelihood import bits_per_dim, too_wide
-from .plusplus import TOO_WIDE, convolutions, refuse_other_shapes, symmetric
+from .likelihood import TOO_WIDE, bits_per_dim, too_wide
+from .plusplus import convolutions, refuse_other_shapes, symmetric
 
 VERSION = "1.0"  # of the format
 RARE = 0.01  # how often a level is taken to have been seen, beside how often it was

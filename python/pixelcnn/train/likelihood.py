@@ -10,6 +10,7 @@ from torch import Tensor
 
 # The logarithm of the narrowest scale that is taken as it is.
 NARROWEST = -7
+TOO_WIDE = 1  # weight of the penalty for scales beyond 1
 
 
 def mixture(params: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from . import TrainingError
 from .data import Data
-from .likelihood import bits_per_dim, too_wide
+from .likelihood import TOO_WIDE, bits_per_dim, too_wide
 from .network import PixelCNN, widened
 from .palette import Palette
-
-TOO_WIDE = 1  # weight of the penalty for scales that are
 
 
 class PlusPlus:
@@ -56,6 +54,11 @@ class PlusPlus:
 
     def take(self, path: Path, metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> None:
         """Go on from a model."""
+        if json.loads(metadata["classes"]) != self.classes or int(metadata["channels"]) != self.channels:
+            raise TrainingError(
+                f"{path}: has {metadata['channels']} channels and the classes {metadata['classes']}; the data has "
+                f"{self.channels} and {json.dumps(self.classes)}"
+            )
         filters, mixtures = int(metadata["filters"]), int(metadata["mixtures"])
         model = self.network(filters=filters, mixtures=mixtures).current()
         refuse_other_shapes(path, model, tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,36 @@ def test_any_network(graph, command_line, tmp_path):
     assert images.max() < model.levels
     if model.levels == 256:
         assert np.array_equal(images, expected.reshape(images.shape))
+
+
+def test_all_that_is_done_with_a_graph(command_line, tmp_path):
+    """Of the family gated, with classes, one channel after another."""
+    path, labels = GRAPHS / "gated_rgb_real" / "model.safetensors", ["7", "1", "4"]
+    model = pixelcnn.load(path)
+    images = model.sample(3, labels=labels, seed=4)
+    words = ["sample", "-m", path, "-n", 3, "-s", 4, "--class", ",".join(labels)]
+    assert np.array_equal(images, drawn(command_line, tmp_path, *words))
+    assert not np.array_equal(model.sample(3, labels=labels, seed=5), images)
+
+    np.savez(tmp_path / "x.npz", x=images, y=np.array([7, 1, 4]))
+    known = np.zeros((28, 28), bool)
+    known[:KNOWN_ROWS] = True
+    words = ["complete", "x.npz", "-m", path, "--rows", KNOWN_ROWS, "-n", 2, "-s", 6, "-o", "out.npz"]
+    done = command_line(*words)
+    assert done.returncode == 0, done.stderr
+    filled = model.complete(images, known, labels=labels, n=2, seed=6)
+    assert np.array_equal(filled.reshape(6, 28, 28, 3), np.load(tmp_path / "out.npz")["arr_0"])
+    assert not np.array_equal(filled[:, 0], filled[:, 1])
+
+    done = command_line("classify", "x.npz", "-m", path, "--scores", "nats.npy")
+    assert done.returncode == 0, done.stderr
+    nats = np.stack([model.log_prob(images, k) for k in range(10)], axis=1)
+    np.testing.assert_allclose(nats, np.load(tmp_path / "nats.npy"), rtol=1e-13)
+
+    done = command_line("eval", "x.npz", "-m", path, "--json")
+    assert done.returncode == 0, done.stderr
+    bits = [image["bits_per_dim"] for image in json.loads(done.stdout)["images"]]
+    np.testing.assert_allclose(model.log_prob(images, labels) / (-np.log(2) * images[0].size), bits, rtol=1e-13)
 
 
 def test_likelihoods(mnist, command_line, tmp_path):
