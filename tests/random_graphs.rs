@@ -358,7 +358,7 @@ fn agrees_on_the_gpu(case: &mut Case) -> Result<(), TestCaseError> {
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn the_gpu_is_the_reference() {
-    try_cases(if common::is_slow() { 3 } else { 10 }, |plan| agrees_on_the_gpu(&mut Case::new(plan)));
+    try_cases(if common::is_slow() { 3 } else { 16 }, |plan| agrees_on_the_gpu(&mut Case::new(plan)));
 }
 
 /// Whether the parameters of a pixel are seen to depend on it or on one after it: changes all pixels from one on.
