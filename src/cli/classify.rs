@@ -218,7 +218,7 @@ fn describe(
     if let Some(confusion) = confusion {
         let known: usize = confusion.counts.iter().flatten().sum();
         let right = 100.0 * confusion.accuracy();
-        writeln!(text, "\n{right:.1} % of {} are taken for what they are", super::counted(known))?;
+        writeln!(text, "\n{right:.1} % of {} are classified correctly", super::counted(known))?;
         text.push('\n');
         text.push_str(&super::table(&confusion.table()));
     } else {

@@ -3,9 +3,11 @@
 //!
 //! Two stacks: a vertical one, `v`, which sees the rows above, and a horizontal one, `h`, which sees the row and `v`. A layer is
 //!
-//!     s  = vconv(v)                                 v' = tanh(s_a) · σ(s_b)
-//!     t  = hconv(h) + W·s                           g  = tanh(t_a) · σ(t_b)
-//!     h' = h + R·g                                  logits = W₂·relu(W₁·relu(Σ S·g))
+//! ```text
+//! s  = vconv(v)                                 v' = tanh(s_a) · σ(s_b)
+//! t  = hconv(h) + W·s                           g  = tanh(t_a) · σ(t_b)
+//! h' = h + R·g                                  logits = W₂·relu(W₁·relu(Σ S·g))
+//! ```
 //!
 //! with 1×1 convolutions W, R, S (the skip connection of each layer). The first layer has 7×7 kernels with mask A and no
 //! residual; the others have 3×3 kernels with mask B: `vconv` reads 2×3 pixels of `v`, `hconv` 1×2 of `h`.

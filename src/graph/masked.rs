@@ -1,7 +1,9 @@
 //! The plain masked PixelCNN (van den Oord et al. 2016, *Pixel Recurrent Neural Networks*), as most projects have it: masked
 //! 7×7 convolutions with ReLU, the first with mask A, and a softmax over shades of grey.
 //!
-//!     x₁ = relu(conv_A[7×7](x)),   xᵢ₊₁ = relu(conv_B[7×7](xᵢ)),   logits = conv[1×1](x_N)
+//! ```text
+//! x₁ = relu(conv_A[7×7](x)),   xᵢ₊₁ = relu(conv_B[7×7](xᵢ)),   logits = conv[1×1](x_N)
+//! ```
 //!
 //! There is one stream: a value sees all pixels before its own in three rows above and its own row. Weights that a mask would
 //! zero are not there.

@@ -97,7 +97,7 @@ fn no_picture_to_a_terminal() {
     match output {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stdout);
-            assert!(said.contains("error: -o -: stdout is a terminal"), "{said}");
+            assert!(said.contains("-o -: stdout is a terminal"), "{said}");
         }
         Err(_) => eprintln!("skipped: there is no `script` here"),
     }

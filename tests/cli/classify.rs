@@ -144,11 +144,11 @@ fn tables_and_pictures_are_written() {
     let line =
         "classify -m grey.safetensors pictures --labels labels.csv --device cpu --csv out.csv --plot";
     let said = shell.ok(&format!("{line} out.png")).stdout;
-    assert!(said.contains("of 2 images are taken for what they are"), "{said}");
+    assert!(said.contains("of 2 images are classified correctly"), "{said}");
     let picture = image::open(shell.path("out.png")).unwrap().into_rgb8();
     assert!(picture.width() > 400 && picture.pixels().any(|p| p.0 != [255; 3]));
     shell.ok(&format!("{line} out.svg"));
-    assert!(fs::read_to_string(shell.path("out.svg")).unwrap().contains("taken for"));
+    assert!(fs::read_to_string(shell.path("out.svg")).unwrap().contains("predicted classes"));
     let mut table = csv::Reader::from_path(shell.path("out.csv")).unwrap();
     let mut paths: Vec<_> = table.records().map(|row| row.unwrap()[0].to_owned()).collect();
     paths.sort();

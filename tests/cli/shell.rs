@@ -103,6 +103,7 @@ impl Shell {
 }
 
 /// Waits until a program has said some words on standard error, and reads no further.
+#[allow(clippy::unbuffered_bytes, reason = "a buffer would hold what comes next")]
 pub fn wait_for_words(child: &mut Child, words: &str) {
     let mut said = Vec::new();
     for byte in child.stderr.as_mut().unwrap().bytes() {
