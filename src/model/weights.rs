@@ -135,15 +135,15 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
-/// The built-in models, by name.
+/// The built-in models, by name. Of a constant, the program would hold several copies.
 #[cfg(feature = "builtin-models")]
-const SHIPPED: &[(&str, &[u8])] = &[
+static SHIPPED: &[(&str, &[u8])] = &[
     (Model::DEFAULT, include_bytes!("../../weights/avatars.safetensors")),
     ("mnist", include_bytes!("../../weights/mnist.safetensors")),
     ("cifar10", include_bytes!("../../weights/cifar10.safetensors")),
 ];
 #[cfg(not(feature = "builtin-models"))]
-const SHIPPED: &[(&str, &[u8])] = &[];
+static SHIPPED: &[(&str, &[u8])] = &[];
 
 /// The precision of the weights of blocks and between levels, most of all bytes. Sums are always taken in 32
 /// bits.

@@ -84,6 +84,15 @@ fn built_in_models_are_listed() {
     assert_eq!(devices["devices"][0]["device"], "cpu");
 }
 
+/// They are most of its size.
+#[test]
+fn the_program_holds_each_model_once() {
+    let program = fs::read(env!("CARGO_BIN_EXE_pixelcnn")).unwrap();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/cifar10.safetensors");
+    let part = &fs::read(model).unwrap()[100_000..100_064];
+    assert_eq!(program.windows(part.len()).filter(|bytes| *bytes == part).count(), 1);
+}
+
 #[test]
 fn errors_are_coloured_where_that_is_wanted() {
     let said = |variables: &[(&'static str, &str)]| {
