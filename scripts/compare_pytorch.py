@@ -207,7 +207,7 @@ def compiled(pixels: int, count: int = 16, size: int = 28) -> None:
 
 
 def ran(words: list[str | Path]) -> tuple[str, float]:
-    """What the program prints, and the user time that it takes."""
+    """The output of the program, and the user time that it takes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = subprocess.run([find_program(), *map(str, words)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -216,7 +216,7 @@ def ran(words: list[str | Path]) -> tuple[str, float]:
 
 
 def bench(words: list[str | Path]) -> dict:
-    """What `pixelcnn bench` says of a network, and of one thread."""
+    """The report of `pixelcnn bench` on a network, with one thread."""
     words = ["bench", *words, "-b", "1", "--engine", "cached", "--rows", "1", "--repeat", "1", "--threads", "1"]
     return json.loads(ran([*words, "--device", "cpu", "--json", "-"])[0])
 

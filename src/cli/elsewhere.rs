@@ -1,4 +1,4 @@
-//! `pixelcnn convert` and `pixelcnn train`: what Python does, and where to find it.
+//! `pixelcnn convert` and `pixelcnn train`: errors that say where Python does these.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::text::quoted;
 
-// What Python's parsers read. No doc comment: it would stand in the help of both commands.
+// The arguments of Python's parsers. No doc comment: it would stand in the help of both commands.
 #[derive(clap::Args)]
 pub struct ElsewhereArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]

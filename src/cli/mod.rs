@@ -202,7 +202,7 @@ impl ModelArgs {
     }
 
     fn load(&self) -> Result<Model> {
-        self.with_precision(self.load_as_stored()?)
+        self.with_precision(load_model(self.model.as_deref())?)
     }
 
     fn with_precision(&self, model: Model) -> Result<Model> {
@@ -210,10 +210,6 @@ impl ModelArgs {
             Precision::F32 => model,
             Precision::F16 => model.with_precision(model::Precision::F16)?,
         })
-    }
-
-    fn load_as_stored(&self) -> Result<Model> {
-        load_model(self.model.as_deref())
     }
 }
 

@@ -39,7 +39,7 @@ pub fn detail(line: &str) {
     }
 }
 
-/// How much is said on stderr.
+/// The verbosity of messages on stderr.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Verbosity {

@@ -1,4 +1,4 @@
-//! What builders of graphs share: [`gated`](super::gated) and [`masked`](super::masked) networks, which differ in their layers
+//! The parts that builders of graphs share: [`gated`](super::gated) and [`masked`](super::masked) networks, which differ in their layers
 //! alone.
 
 use std::collections::BTreeMap;

@@ -206,7 +206,7 @@ pub fn probabilities(parameters: &[f32], channels: usize, before: &[u16], probab
     probabilities.iter_mut().for_each(|p| *p /= total);
 }
 
-/// What is less likely than this is left out.
+/// Smaller probabilities are left out.
 const NOTHING: f64 = 1e-40;
 
 /// Adds a share of the mass of the bins of one logistic: what [`log_bin`] says, but for [`NOTHING`].

@@ -1,4 +1,4 @@
-//! Which classes are taken for which: as a table and as a picture.
+//! Confusion matrices: how often images of each class were predicted to be of each, as a table and as a picture.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -36,7 +36,7 @@ impl Confusion {
         any.then_some(Self { model, names, counts })
     }
 
-    /// The share of images that were taken for what they are.
+    /// The share of images that were classified correctly.
     pub fn accuracy(&self) -> f64 {
         let right: usize = (0..self.names.len()).map(|class| self.counts[class][class]).sum();
         right as f64 / self.counts.iter().flatten().sum::<usize>() as f64

@@ -5,4 +5,4 @@
 
 
 class TrainingError(Exception):
-    """What was wrong, where, what was expected and found, and what to do."""
+    """An error that says what was wrong, where, what was expected and found, and what to do."""

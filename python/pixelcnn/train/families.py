@@ -27,7 +27,7 @@ def gated(graph: Graph, filters: int, dilations: list[int]) -> str:
         else:
             above = taps(f"v{i - 1}", [-dilation, 0], [-dilation, 0, dilation])
             left = taps(f"h{i - 1}", [0], [-dilation, 0])
-        # What h reads of v is the sum before the gate. The last gate would be read by nothing.
+        # h reads the sum of v before its gate. Nothing would read the last gate.
         graph.node(f"sum{i}", 2 * filters)
         is_last = i == len(dilations)
         if is_last:

@@ -94,7 +94,7 @@ class PlusPlus:
         return self.palette.with_constants(tensors) if self.palette else tensors
 
     def metadata(self) -> dict[str, Any]:
-        """What the model file says of the architecture."""
+        """The architecture, as the model file holds it."""
         return {
             "format": "pixelcnn-1",
             "family": "pixelcnn++",

@@ -15,7 +15,7 @@ from ..convert.model_file import LIMITS, beyond_limits
 
 from . import TrainingError, checkpoint
 
-# What makes a training run what it is: kept in the checkpoint, and not to be changed on the way.
+# The settings that define a run: the checkpoint keeps them, and they do not change on the way.
 RUN = {
     "size": None,
     "grey": False,
@@ -139,7 +139,7 @@ def refuse_others(family: str, told: dict[str, Any]) -> None:
 
 
 def dilations_of(run: dict[str, Any]) -> int:
-    """How many there are: one a block, of PixelCNN++ one a block of the down pass."""
+    """The number of dilations: one a block; of PixelCNN++, one a block of the down pass."""
     return run["blocks"] + (run["family"] == DEFAULT)
 
 
@@ -157,7 +157,7 @@ def check_architecture(path: Path | None, run: dict[str, Any]) -> None:
 
 
 def settings_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    """What a model file says of the settings that made it."""
+    """The settings that made a model file, from its metadata."""
     family = metadata.get("family", "")
     expected = "pixelcnn-1" if family == DEFAULT else "pixelcnn-2"
     if family not in FAMILIES or metadata.get("format") != expected:
@@ -203,7 +203,7 @@ def agree(path: Path, told: dict[str, Any], stored: dict[str, Any]) -> None:
 
 
 def flipped_classes(flip: str | None, classes: list[str]) -> np.ndarray | bool:
-    """Whether images may be mirrored: all, none, or by class."""
+    """The images that may be mirrored: all, none, or those of some classes."""
     if flip is None or flip == "all":
         return flip == "all"
     # Accents can be spelled in two ways that look the same.

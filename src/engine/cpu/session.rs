@@ -93,7 +93,7 @@ impl Session {
             .then(|| [pixel / self.shape.width, pixel % self.shape.width, self.given % channels])
     }
 
-    /// What the next level of every image is drawn from: the parameters of its step, `[N, P]`; see
+    /// The parameters of the step that draws the next level of every image, `[N, P]`; see
     /// [`Head::parameters_of`](crate::head::Head::parameters_of).
     ///
     /// # Errors

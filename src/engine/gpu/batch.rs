@@ -14,7 +14,7 @@ use super::units::{QUAD, Region, depth, half_width, outputs, quads};
 use super::weights::Weights;
 use super::{EngineError, Gpu, Request};
 use crate::engine::work::Terms;
-use crate::graph::network::{CHANNEL_ALIGN, padded};
+use crate::graph::network::{CHANNEL_ALIGN, Layer, padded};
 use crate::graph::{IMAGE, Network};
 use crate::head::HeadKind;
 
@@ -38,7 +38,7 @@ pub struct Batch {
     /// `Health` in `shaders/shared/arena.wgsl`.
     health: wgpu::Buffer,
     job: wgpu::Buffer,
-    /// What the layers of a graph are made of, and `lists` in WGSL; nothing of a PixelCNN++.
+    /// The parts of a graph's layers, which are `lists` in WGSL; a PixelCNN++ has none.
     lists: Option<(Lists, wgpu::Buffer)>,
     /// The plan's dispatches, those that have been asked for.
     works: ByDispatch<Option<BoundDispatch>>,
@@ -164,6 +164,14 @@ impl Batch {
         [region.arena as u32, region.start as u32]
     }
 
+    /// The ring of what is added to a layer's result; its target's, if nothing is.
+    fn residual(&self, gpu: &Gpu, layer: &Layer) -> RingUniform {
+        match layer.residual {
+            Some((node, form)) => self.ring(gpu, node, offset(&gpu.network, node, form)),
+            None => self.ring(gpu, layer.target, 0),
+        }
+    }
+
     /// A dispatch's layer as its kernel knows it; its matrix begins `start` quads into the weights.
     fn layer_bytes(&self, gpu: &Gpu, dispatch: &Dispatch, start: usize) -> Vec<u8> {
         match &self.lists {
@@ -185,8 +193,6 @@ impl Batch {
         };
         let (network, layer, when) = (&gpu.network, &gpu.network.layers[l], dispatch.when);
         let columns = if whole_row { network.width >> layer.grid } else { 1 };
-        let (residual, form) =
-            layer.residual.map_or((layer.target, 0), |(node, form)| (node, offset(network, node, form)));
         let [context_arena, context_base] = self.context(l);
         let width = outputs(layer);
         let early = if terms == Terms::Late { depth(&layer.taps[..layer.early]) } else { 0 };
@@ -194,7 +200,7 @@ impl Batch {
         let [(gate_f, slope_f), (gate_g, slope_g)] = gate.unwrap_or([(graph_layout::NONE, 0.0); 2]);
         let mut uniform = graph_layout::LayerUniform {
             target_node: lists.target(network, layer, self.ring(gpu, layer.target, 0)),
-            residual: self.ring(gpu, residual, form),
+            residual: self.residual(gpu, layer),
             tap_count: terms.taps(layer).len() as u32,
             weights: start as u32 + CHANNEL_ALIGN as u32 * early * width,
             width: half_width(layer),
@@ -226,7 +232,7 @@ impl Batch {
         uniform
     }
 
-    /// What a dispatch's layer is, of a PixelCNN++.
+    /// A layer of a PixelCNN++.
     fn layer_uniform(&self, gpu: &Gpu, dispatch: &Dispatch, start: usize) -> LayerUniform {
         let Operation::Conv { layer: l, terms, whole_row, epilogue, .. } = dispatch.operation else {
             unreachable!("only convolutions are layers")
@@ -238,14 +244,12 @@ impl Batch {
             *uniform = TapUniform::new(tap, source);
         }
         let columns = if whole_row { network.width >> layer.grid } else { 1 };
-        let (residual, form) =
-            layer.residual.map_or((layer.target, 0), |(node, form)| (node, offset(network, node, form)));
         let [context_arena, context_base] = self.context(l);
         let outputs = outputs(layer);
         LayerUniform {
             taps,
             target_node: self.target(gpu, layer.target),
-            residual: self.ring(gpu, residual, form),
+            residual: self.residual(gpu, layer),
             addition: gpu.weights.of_layers[l][0],
             tap_count: terms.taps(layer).len() as u32,
             weights: start as u32 + terms.first_input(layer) as u32 * outputs,
@@ -275,7 +279,7 @@ impl Batch {
         }
     }
 
-    /// What a job is to the kernels of a PixelCNN++.
+    /// The job of a request, for the kernels of a PixelCNN++.
     fn job(&self, gpu: &Gpu, request: &Request) -> JobUniform {
         let (network, shape) = (&gpu.network, request.shape());
         let HeadKind::LogisticMixture { mixtures } = shape.head.kind() else {
@@ -314,7 +318,7 @@ impl Batch {
         }
     }
 
-    /// What a job is to the kernels of any graph.
+    /// The same for the kernels of any graph.
     fn graph_job(&self, gpu: &Gpu, lists: &Lists, request: &Request) -> graph_layout::JobUniform {
         let (network, shape, draw) = (&gpu.network, request.shape(), request.draw());
         let head = shape.head;

@@ -162,7 +162,7 @@ pub fn activation_words(activation: Activation) -> (u32, f32) {
 /// A part of a list: where it begins, and how many entries it has.
 type Part = (u32, u32);
 
-/// Where the lists of a layer are.
+/// The lists of a layer, by where they begin.
 #[derive(Clone, Copy, Default)]
 struct OfLayer {
     taps: u32,
@@ -171,14 +171,14 @@ struct OfLayer {
     tables: Part,
 }
 
-/// What the layers and nodes of a network are made of, in a batch.
+/// The parts of a network's layers and nodes, in a batch.
 #[derive(Default)]
 pub struct Lists {
     /// `lists` in WGSL.
     pub words: Vec<[u32; 4]>,
     layers: Vec<OfLayer>,
     forms: Vec<Part>,
-    /// How the image is stored.
+    /// The encodings of the image.
     pub encodings: Part,
 }
 

@@ -59,11 +59,11 @@ pub type Step = (Id, usize, usize);
 /// The dispatches of a layer, those that there are.
 #[derive(Clone, Copy, Debug)]
 struct LayerDispatches {
-    /// What a row begins with.
+    /// Begins a row.
     row: Option<Id>,
-    /// What a pixel takes.
+    /// Computes a pixel.
     pixel: Option<Id>,
-    /// What is left of a row whose pixels are known, all pixels at once.
+    /// Completes a row whose pixels are known, all pixels at once.
     whole_row: Option<Id>,
 }
 
@@ -85,7 +85,7 @@ pub struct Plan {
     lag: usize,
     dispatches: Vec<Dispatch>,
     layers: Vec<LayerDispatches>,
-    /// What ends each step of a pixel.
+    /// The ends of the steps of a pixel.
     draws: Vec<Id>,
     show_row: Id,
     likelihood: Id,
@@ -196,12 +196,12 @@ impl Plan {
         Some((id, row, self[id].when.column(column, self.width)?))
     }
 
-    /// How many pixels after its own a layer makes one.
+    /// A layer makes a pixel so many pixels after its own.
     fn late(&self, layer: &LayerDispatches) -> isize {
         layer.pixel.map_or(0, |id| self[id].when.late)
     }
 
-    /// What begins a row of the image, or with the first of them the rows outside that lie ahead of it.
+    /// The steps that begin a row of the image; those of the first row begin the rows above the image too.
     pub fn row(&self, row: usize) -> impl Iterator<Item = Step> {
         let row = row as isize;
         let first = if row == 0 { self.first_row } else { row };
@@ -216,12 +216,12 @@ impl Plan {
         })
     }
 
-    /// What is left of a row that has begun and whose pixels are known, all of it.
+    /// The steps that complete a row which has begun and whose pixels are known.
     fn late_of_row(&self, row: isize) -> impl Iterator<Item = Step> {
         self.layers.iter().filter_map(move |layer| self.on_row(layer.whole_row, row))
     }
 
-    /// What is left of a row whose pixels have been computed one by one: values that lag behind them.
+    /// The steps that complete a row whose pixels have been computed one by one: values that lag behind them.
     pub fn end_of_row(&self, row: usize) -> impl Iterator<Item = Step> {
         let width = self.width as isize;
         self.layers.iter().flat_map(move |layer| {

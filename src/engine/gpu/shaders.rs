@@ -44,7 +44,7 @@ pub fn anchors() -> Vec<i32> {
     (0..ANCHORS).map(|k| anchor(k).round() as i32).collect()
 }
 
-/// What a network is to the kernels: parts of them are made for PixelCNN++, whose epilogues are few and known beforehand;
+/// A family of networks, each with its own parts of kernels: those for PixelCNN++ know its few epilogues beforehand;
 /// the others read what a layer is made of from lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -54,7 +54,7 @@ pub enum Family {
     Graph,
 }
 
-/// What the pixels of a graph are drawn from.
+/// The distribution that the pixels of a graph are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DrawnFrom {
     /// A mixture of logistics.

@@ -111,7 +111,7 @@ fn is_image_plain(network: &Network) -> bool {
         && encoding.table.iter().enumerate().all(is_plain)
 }
 
-/// What the pixels of a network are drawn from.
+/// The distribution that the pixels of a network are drawn from.
 pub fn drawn_from(network: &Network) -> DrawnFrom {
     match network.head.kind() {
         HeadKind::LogisticMixture { .. } => DrawnFrom::Mixture,
