@@ -15,7 +15,7 @@ from ..convert.files import write_whole
 
 from . import TrainingError
 
-BUILT = Path(__file__).parents[2] / "target" / "release" / "pixelcnn"
+BUILT = Path(__file__).parents[3] / "target" / "release" / "pixelcnn"
 GRID = 100  # samples
 
 
