@@ -1,5 +1,5 @@
 //! What a GPU's own compiler makes of the kernels: counted by Mesa's driver for AMD cards, which compiles without a
-//! card. `docs/performance.md` has the table; a kernel that grows is noticed.
+//! card. `docs/gpu.md` has the table; a kernel that grows is noticed.
 //!
 //!     cargo test --release --test kernels -- --nocapture
 //!
@@ -96,9 +96,9 @@ fn numbers(statistics: &Statistics) -> Vec<u64> {
     COLUMNS.iter().map(|column| statistics.get(*column).copied().unwrap_or(0)).collect()
 }
 
-/// The table in `docs/performance.md`: by kernel, its numbers.
+/// The table in `docs/gpu.md`: by kernel, its numbers.
 fn recorded() -> BTreeMap<String, Vec<u64>> {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md"));
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gpu.md"));
     let page = page.unwrap();
     let heading = format!("| kernel | {} |", COLUMNS.join(" | ").to_lowercase());
     let rows =
