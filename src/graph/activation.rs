@@ -30,7 +30,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All that need no slope, and one that has.
+    /// All activations; the one with a slope has an example value.
     pub const ALL: [Self; 12] = [
         Self::Raw,
         Self::Relu,

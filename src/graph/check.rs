@@ -1,4 +1,4 @@
-//! Whether a graph is one that engines can run: shapes, references, causality. Everything that engines rely on.
+//! Checks of a graph: shapes, references, causality, limits. Engines rely on them.
 
 use super::schedule::{NotCausal, Times, offset};
 use super::table::axes_of;
@@ -12,7 +12,7 @@ pub enum GraphError {
     Node {
         /// The node.
         node: String,
-        /// What was expected, and what was found.
+        /// The expected and the found value.
         what: String,
     },
     /// Something of a layer does not fit.
@@ -20,7 +20,7 @@ pub enum GraphError {
     Layer {
         /// The layer.
         layer: String,
-        /// What was expected, and what was found.
+        /// The expected and the found value.
         what: String,
     },
     /// Something of the whole does not fit.
@@ -31,7 +31,7 @@ pub enum GraphError {
     NotCausal(#[from] NotCausal),
 }
 
-/// Bounds on what a graph may be, so that a hostile one cannot ask for absurd work. All limits of graphs are here.
+/// Limits of a graph, so that a hostile one cannot ask for absurd work. All limits of graphs are here.
 pub mod limits {
     /// Rows and columns of an image.
     pub const SIDE: usize = 8192;
@@ -213,7 +213,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Whether a tensor can be added for every class and place of a level; for each half if it has half the width.
+    /// Checks that a tensor has a value for every class and place of a level; one of half the width applies
+    /// to each half.
     fn check_table(
         &self,
         name: &str,

@@ -44,7 +44,7 @@ fn build(sizes: &Sizes, mut net: Builder) -> Graph {
         let taps = net.kernel(&vertical, v, above, 2 * filters);
         let sum = net.node(&format!("{vertical}.sum"), 2 * filters, Activation::Raw);
         if is_last {
-            // Nothing reads what its gate would make.
+            // The output of its gate is not read.
             net.layer(&vertical, sum, taps, None);
         } else {
             v = net.node(&vertical, filters, Activation::Raw);

@@ -1,9 +1,8 @@
 //! Graphs: a causal convolutional network as plain data.
-//!
-//! A graph has *nodes*, values at every pixel, and *layers* that make them. Every layer is the same operation: a sum
-//! over *taps* (which node, in which form, at which pixel relative to this one, times which weights), then an
-//! epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`], [`gated`], [`masked`]), a model
-//! file may hold one; [`Network`] is what engines make of it, with its schedule.
+//! A graph has *nodes*, values at every pixel, and *layers* that compute them. Every layer is the same
+//! operation: a sum over *taps* (a node, one of its forms, an offset from the pixel, a slice of a weight),
+//! then an epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`],
+//! [`gated`], [`masked`]); a model file may hold one. [`Network`] is its compiled form with the schedule.
 
 pub mod activation;
 mod build;
@@ -46,7 +45,7 @@ pub struct Graph {
     pub width: usize,
     /// Number of classes; 0 for an unconditional network.
     pub classes: usize,
-    /// How taps read the levels of a pixel: the forms of the image.
+    /// Encodings of a pixel's levels, the forms of the image that taps read.
     pub encodings: Vec<Encoding>,
     /// The image, then every value that a layer makes.
     pub nodes: Vec<NodeSpec>,
@@ -60,12 +59,12 @@ pub struct Graph {
     pub tensors: BTreeMap<String, Vec<usize>>,
 }
 
-/// Numbers that stand for the level of a channel, and numbers that are the same at every pixel.
+/// A table of numbers for each level of a channel, and constants that are the same at every pixel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoding {
-    /// `[levels, width]`: what each level stands for.
+    /// `[levels, width]`: the numbers of each level.
     pub table: Vec<f64>,
-    /// Numbers a level stands for.
+    /// Numbers per level.
     pub width: usize,
     /// The channel that is encoded; all of them, one after another, if it is not named.
     pub channel: Option<usize>,
@@ -91,16 +90,16 @@ impl Encoding {
     }
 }
 
-/// In what form a value is stored, and read by taps: `activation(±(scale · value + shift))`.
+/// A form in which a value is stored, and read by taps: `activation(±(scale · value + shift))`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Form {
     /// Applied last.
     pub activation: Activation,
-    /// Whether its argument changes sign.
+    /// Negates the argument.
     pub negate: bool,
     /// A tensor `[F]`, `[K, F]` or `[K, H, W, F]`; axes other than F may have length 1.
     pub scale: Option<String>,
-    /// As [`Self::scale`].
+    /// Like [`Self::scale`].
     pub shift: Option<String>,
 }
 
@@ -125,7 +124,7 @@ pub struct NodeSpec {
     pub level: usize,
     /// Channels before any activation.
     pub channels: usize,
-    /// The forms that taps and residuals read. Those of the image are [`Graph::encodings`] instead.
+    /// The forms that taps and residuals read. The image has [`Graph::encodings`] instead.
     pub forms: Vec<Form>,
 }
 
@@ -140,8 +139,8 @@ pub struct TapSpec {
     pub row: isize,
     /// Δcolumn, in pixels of the source.
     pub column: isize,
-    /// For a source one level coarser than the target, the remainders by 2 of the target's row and column at which
-    /// the tap counts.
+    /// For a source one level coarser than the target: the tap counts only at rows and columns of the
+    /// target with these remainders by 2.
     pub phase: Option<[usize; 2]>,
     /// The term that the numbers make.
     pub term: Term,
@@ -154,7 +153,7 @@ pub enum Term {
     Product(Slice),
     /// Some of the numbers, as they are, to the outputs from `outputs` on.
     Select {
-        /// Which numbers of the form.
+        /// Numbers of the form.
         channels: Range<usize>,
         /// The output to which the first is added.
         outputs: usize,
@@ -168,8 +167,8 @@ pub struct Slice {
     pub tensor: String,
     /// Position within a tensor of four axes.
     pub kernel: [usize; 2],
-    /// For each group of the form's channels that is read (`concat_elu` makes two), its first row among the tensor's
-    /// inputs.
+    /// For each group of the form's channels that is read (`concat_elu` has two), its first row among the
+    /// tensor's inputs.
     pub groups: Vec<usize>,
     /// A tensor added to the weights of the last number that is read, which then must be 1.
     pub bias: Option<String>,
@@ -234,7 +233,7 @@ pub enum LayerKind {
 }
 
 impl LayerKind {
-    /// For tables.
+    /// Name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -289,8 +288,8 @@ impl Graph {
         of_forms.chain(self.layers.iter().flat_map(|layer| &layer.additions))
     }
 
-    /// Whether it works on images of this size in pixels: unless something that it adds is a map over the image, on all
-    /// that its levels divide.
+    /// True if the network works on images of this size in pixels. A map over the image in an added table
+    /// fixes the size; otherwise the size must be a multiple of `size_multiple`.
     pub fn takes_size(&self, width: usize, height: usize, tensors: &Tensors) -> bool {
         let is_map = |name: &String| matches!(tensors[name].shape[..], [_, rows, columns, _] if rows > 1 || columns > 1);
         let multiple = self.size_multiple();
@@ -299,7 +298,7 @@ impl Graph {
             || (fits(width) && fits(height) && !self.tables().any(is_map))
     }
 
-    /// What height and width must be multiples of.
+    /// Divisor of height and width.
     pub fn size_multiple(&self) -> usize {
         1 << self.nodes.iter().map(|node| node.level).max().unwrap_or(0)
     }

@@ -1,7 +1,7 @@
-//! Any graph on whole images, with direct loops and in 64 bits: what the engines are measured by.
-//!
-//! No caches, no schedule, no packed weights: it shares nothing with the engines but the graph as it is declared. Slow, and
-//! meant to be read.
+//! The reference: any graph on whole images, with direct loops and in 64 bits. Engines are compared with
+//! it.
+//! No caches, no schedule, no packed weights: it shares nothing with the engines but the declared graph.
+//! Slow, and meant to be read.
 
 use super::table::axes_of;
 use super::{Activation, Form, Graph, IMAGE, LayerSpec, TapSpec, Tensors, Term};

@@ -1,7 +1,7 @@
-//! Networks whose channels are drawn one after another: hidden channels in the order in which they are made.
-//!
-//! Masks within a pixel leave channels of one node for different steps, often in turns. Their order means nothing, so it is
-//! changed: what is made in one step then lies together, and is made by a range of outputs.
+//! Networks whose channels are drawn one after another: hidden channels sorted by the step in which they
+//! are computed.
+//! Masks within a pixel leave channels of one node for different steps, often in turns. Their order has no
+//! meaning, so it is changed: the channels of one step then are contiguous, a range of outputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -54,7 +54,7 @@ pub fn order_channels(graph: &mut Graph, tensors: &mut Tensors) -> Result<(), Gr
     Ok(())
 }
 
-/// Of every old place, the new one.
+/// The inverse permutation.
 fn inverse(order: &Order) -> Order {
     let mut places = vec![0; order.len()];
     order.iter().enumerate().for_each(|(new, old)| places[*old] = new);
@@ -79,8 +79,8 @@ fn orders(graph: &Graph, times: &Times) -> Vec<Order> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     group.iter().enumerate().for_each(|(node, group)| members.entry(*group).or_default().push(node));
 
-    // What keeps the sum of a gate has its halves in the order of the target. Where it takes part in another order, or where
-    // that may not change, neither does.
+    // A node that keeps the sum of a gate has its halves in the order of the target. If it belongs to
+    // another order, or its order may not change, neither changes.
     let halved =
         |layer: &LayerSpec| layer.pre.filter(|_| layer.gate.is_some()).map(|pre| (layer.target, pre));
     let halved: Vec<_> = graph.layers.iter().filter_map(halved).collect();
@@ -128,7 +128,7 @@ struct Rewriter<'a> {
     /// Their inverses.
     places: Vec<Order>,
     tensors: &'a mut Tensors,
-    /// What was made of a tensor, by its name and the orders of its rows and columns.
+    /// Tensors already reordered, by name and the orders of rows and columns.
     made: BTreeMap<(String, Order, Order), String>,
     /// Numbers that may still be made.
     room: usize,
@@ -202,7 +202,7 @@ impl Rewriter<'_> {
                     let places = &self.places[node];
                     old / places.len() * places.len() + places[old % places.len()]
                 };
-                // Of every output, in its new place, the new place of the number that it takes.
+                // For every output, in its new place, the new place of the number that it takes.
                 let mut pairs: Vec<_> = (*outputs..)
                     .zip(channels.clone())
                     .map(|(output, number)| {

@@ -1,4 +1,4 @@
-//! A network whose layers each make one node: for engines that store no sum beside what they make of it.
+//! Splits layers so that each has one target, for engines that do not store a sum beside its target.
 
 use super::network::{Layer, Network, Selection, Tap, padded};
 use super::{Activation, Form};

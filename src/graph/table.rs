@@ -38,7 +38,7 @@ impl Table {
         &self.data[start..start + self.width]
     }
 
-    /// Whether they differ from pixel to pixel.
+    /// True if the numbers differ from pixel to pixel.
     pub fn is_map(&self) -> bool {
         self.axes[1] > 1 || self.axes[2] > 1
     }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(sums.iter().map(|t| t.axes).collect::<Vec<_>>(), [[3, 1, 1], [1, 5, 1], [1, 1, 7]]);
         let at = |tables: &[Table]| tables.iter().map(|t| t.at(2, 4, 6)[0]).sum::<f32>();
         assert_eq!(at(&sums), 1.0 + 3.0 + 5.0 + 7.0);
-        // A map takes what it covers.
+        // A map absorbs the tables that it covers.
         let sums = Table::sums(vec![bias, column, table([1, 5, 7])], 1);
         assert_eq!(sums.len(), 1);
         assert_eq!(at(&sums), 1.0 + 7.0 + 35.0);

@@ -1,7 +1,6 @@
-//! Heads: the distributions of a pixel, given the parameters that a network makes for it.
-//!
-//! A head says how many parameters a pixel takes, draws levels from them, and tells how likely levels are. What is
-//! particular to a kind of head is in its own file, and its WGSL fragment in `shaders/shared`.
+//! Heads: the distributions of a pixel, given its parameters.
+//! A head states its number of parameters, draws levels from them, and gives the likelihood of levels. Each
+//! kind of head has its own file, and its WGSL fragment in `shaders/shared`.
 
 mod bernoulli;
 pub mod fast_likelihood;
@@ -28,7 +27,7 @@ pub struct Head {
     kind: HeadKind,
     channels: usize,
     levels: usize,
-    /// Whether a channel's parameters depend on the channels before it.
+    /// True if a channel's parameters depend on the channels before it.
     in_steps: bool,
 }
 
@@ -52,10 +51,10 @@ pub enum HeadKind {
 pub struct Draw {
     /// `T`: logits are divided by T, and the noise of a logistic is multiplied by T. At 0 the likeliest is drawn.
     pub temperature: f32,
-    /// Of the levels of a softmax, only that many of the likeliest are drawn; all, if 0. Levels as likely as the last of them
-    /// are drawn too.
+    /// Draw from the `top_k` likeliest levels of a softmax only; from all, if 0. Levels tied with the last
+    /// of them count too.
     pub top_k: usize,
-    /// What is less than this many times as likely as the likeliest, at this temperature, is left out.
+    /// Drop components or levels less than `min_p` times as likely as the likeliest, at this temperature.
     pub min_p: f32,
     /// `P`: the uniform number `u` of a logistic draw becomes `P/2 + (1 − P)·u`, which cuts its tails.
     pub truncation: f32,
@@ -70,7 +69,7 @@ impl Default for Draw {
 }
 
 impl Draw {
-    /// How far below the largest logit that of another may lie.
+    /// Largest distance of a logit below the largest one at which it is kept.
     pub fn reach(&self) -> f32 {
         if self.min_p > 0.0 { -self.temperature * self.min_p.ln() } else { f32::MAX }
     }
@@ -167,7 +166,7 @@ impl Head {
         if self.in_steps { self.channels } else { 1 }
     }
 
-    /// Refuses what cannot be drawn.
+    /// Refuses a draw that this head cannot do.
     ///
     /// # Errors
     /// [`DrawError`]
@@ -213,8 +212,8 @@ impl Head {
         }
     }
 
-    /// Draws the channels of a step from a pixel's parameters and the noise of its place. `values` are what an unrounded
-    /// draw gives, where the head has such a thing.
+    /// Draws the channels of a step from a pixel's parameters and the noise of its place. `values` receives
+    /// the values of an unrounded draw, for heads that have one.
     pub fn draw(
         &self,
         step: usize,
@@ -243,8 +242,9 @@ impl Head {
         }
     }
 
-    /// The probability of every level of a channel, `[L]`, given the levels of the channels before it. Components of a mixture
-    /// are weighed by how likely those are under them. Those below 1e-37 may be 0.
+    /// The probability of every level of a channel, `[L]`, given the levels of the channels before it.
+    /// Components of a mixture are weighted by the likelihood of those levels. Probabilities below 1e-37
+    /// may be 0.
     pub fn probabilities(
         &self,
         parameters: &[f32],

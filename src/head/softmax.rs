@@ -38,15 +38,15 @@ pub fn draw(logits: &[f32], noise: PixelNoise, channel: usize, how: &Draw) -> u1
 struct Weights<'a> {
     logits: &'a [f32],
     largest: f64,
-    /// How far below the largest logit that of a level may lie.
+    /// Largest distance of a logit below the largest one at which its level is kept.
     reach: f64,
-    /// What a logit must be at least.
+    /// Smallest logit that is kept.
     cut: f64,
     temperature: f64,
 }
 
 impl Weights<'_> {
-    /// Those of the levels from `first` on; 0 beyond the last.
+    /// Logits of the levels from `first` on; 0 beyond the last.
     #[inline(always)]
     fn lanes(&self, first: usize) -> [f64; LANES] {
         let mut logits = [f32::NEG_INFINITY; LANES];
@@ -152,7 +152,7 @@ fn largest(logits: &[f32]) -> (usize, f32) {
     best
 }
 
-/// What a logit must be at least to be among the `k` largest; 0 takes all.
+/// Smallest logit among the `k` largest; 0 takes all.
 fn cut(logits: &[f32], k: usize) -> f64 {
     if k == 0 || k >= logits.len() {
         return f64::NEG_INFINITY;
