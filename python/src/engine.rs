@@ -27,7 +27,7 @@ pub struct Engine {
     name: String,
     #[pyo3(get)]
     is_gpu: bool,
-    /// Whether each is a warning, and its text.
+    /// Text of each note, with true if it is a warning.
     #[pyo3(get)]
     notes: Vec<(bool, String)>,
 }

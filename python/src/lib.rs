@@ -1,7 +1,7 @@
-//! `pixelcnn._pixelcnn`, what is compiled of the Python package: models, engines, pictures and the command line.
-//!
-//! Arrays cross as bytes in the machine's order, so that nothing here depends on a version of NumPy; the package makes
-//! arrays of them without a copy. Arguments that no user sees are checked by the library alone.
+//! `pixelcnn._pixelcnn`, the compiled part of the Python package: models, engines, pictures and the command
+//! line.
+//! Arrays cross as bytes in the machine's order, so that nothing here depends on a version of NumPy; the
+//! package wraps them without a copy. Arguments that no user sees are checked by the library only.
 
 mod device;
 mod engine;

@@ -102,7 +102,7 @@ impl Model {
         model.map(|model| Self(Arc::new(model))).map_err(|error| error::of_model(py, &error))
     }
 
-    /// What runs it.
+    /// Its engine on a device.
     fn engine(
         &self,
         py: Python,

@@ -36,7 +36,7 @@ impl Session {
         Ok(PyBytes::new(py, bytemuck::cast_slice(&told)))
     }
 
-    /// Gives the next level of every image, `[N]`, and computes what follows from them.
+    /// Gives the next level of every image, `[N]`, and computes the values that depend on it.
     fn give(&self, py: Python, levels: Vec<u16>) -> PyResult<()> {
         py.detach(|| self.lock().give(&levels)).map_err(|error| error::of_engine(py, &error))
     }

@@ -1,6 +1,6 @@
-//! What a run costs, from the architecture alone: products, dispatches, numbers read and written.
-//!
-//! Engines count what they issue, and these are the sums of what they plan to issue. The two agree.
+//! Cost of a run, from the architecture only: products, dispatches, numbers read and written.
+//! Engines count the work that they issue; these are the sums of the work that they plan to issue. The two
+//! agree.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{Counts, Method, work};
 use crate::graph::Network;
 use crate::graph::network::{Layer, depth};
 
-/// Predicts what runs cost on a device.
+/// Predicts the cost of runs on a device.
 #[derive(Clone)]
 pub struct Predictor(Arc<Predict>);
 
@@ -28,7 +28,7 @@ impl Predictor {
         })
     }
 
-    /// What the first `pixels` pixels of each of `batch` images cost.
+    /// Cost of the first `pixels` pixels of each of `batch` images.
     pub fn counts(&self, network: &Network, method: Method, batch: usize, pixels: usize) -> Counts {
         (self.0)(network, method, batch, pixels)
     }

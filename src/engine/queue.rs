@@ -1,5 +1,5 @@
-//! A queue of images that any number of engines take batches from. What an engine leaves undone that fails, the others take
-//! over; results come in order where that is wanted, and few wait for earlier ones.
+//! A queue of images from which any number of engines take batches. If an engine fails, the others take
+//! over its images. Results come in order if wanted, and few wait for earlier ones.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -16,13 +16,13 @@ pub struct Worker {
     pub batch: usize,
 }
 
-/// What is to be computed.
+/// Images to compute.
 pub struct QueuedWork<'a> {
     /// Indices of the images, ascending.
     pub todo: &'a [Range<u64>],
     /// The request for images of some indices.
     pub request: &'a (dyn Fn(&[u64]) -> Result<Request, RequestError> + Sync),
-    /// Whether images are to come in order.
+    /// True if images must come in order.
     pub in_order: bool,
     /// Images that may wait for an earlier one.
     pub most_waiting: usize,
@@ -30,26 +30,25 @@ pub struct QueuedWork<'a> {
     pub progress: &'a (dyn Fn(i64) + Sync),
 }
 
-/// An image, with what was wanted of it.
+/// A finished image, with the results that were wanted.
 #[derive(Default)]
 pub struct Done {
     /// Its index.
     pub index: u64,
     /// `[H, W, C]`
     pub levels: Vec<u16>,
-    /// Of each pixel.
+    /// Per pixel.
     pub log_likelihood: Vec<f64>,
-    /// Of each pixel, `[H, W, P]`.
+    /// Per pixel, `[H, W, P]`.
     pub parameters: Vec<f32>,
     /// The number of the worker that computed it.
     pub by: usize,
 }
 
-/// Computes all images, and gives each to `put`. `lost` is told of each worker that fails before the last; what it leaves
-/// undone, the others take over.
-///
+/// Computes all images, and passes each to `put`. `lost` is called for each worker that fails before the
+/// last; the others take over its images.
 /// # Errors
-/// That of `put`, which ends it all, or that of the last worker.
+/// That of `put`, which stops everything, or that of the last worker.
 pub fn drive<E: From<EngineError>>(
     workers: &mut [Worker],
     work: &QueuedWork,
@@ -115,7 +114,7 @@ pub fn drive<E: From<EngineError>>(
             let (queue, sender) = (&queue, sender.clone());
             let run = move || {
                 worker.work(number, queue, work, &mut |event| {
-                    // If nobody listens any more, an error has ended it all.
+                    // A closed channel means that an error has stopped everything.
                     let _ = sender.send(event);
                 });
             };
@@ -174,7 +173,7 @@ impl Worker {
     }
 }
 
-/// What belongs to image `i` of `count`.
+/// The part of image `i` of `count`.
 fn part<T: Copy>(of_all: &[T], i: usize, count: usize) -> Vec<T> {
     let of_one = of_all.len() / count;
     of_all[i * of_one..][..of_one].to_vec()
@@ -205,7 +204,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next images, at most so many; none if all are drawn, or it is over.
+    /// The next images, at most `batch`; none if all are drawn, or the queue is stopped.
     fn next(&self, batch: usize) -> Option<Vec<u64>> {
         let mut state = self.lock();
         loop {

@@ -58,11 +58,11 @@ pub enum RequestError {
     Canvas {
         /// Index of the image.
         image: u64,
-        /// What was counted.
+        /// What was counted, in words.
         what: &'static str,
-        /// How many there should be.
+        /// Expected number.
         expected: usize,
-        /// How many there are.
+        /// Found number.
         found: usize,
     },
     /// A given level is none of the model's.
@@ -105,7 +105,7 @@ fn expected_classes(classes: usize) -> String {
     }
 }
 
-/// Images to compute at once; made by constructors that refuse what does not fit the model.
+/// Images to compute at once. Constructors refuse requests that do not fit the model.
 #[derive(Clone, Debug)]
 pub struct Request {
     shape: Shape,
@@ -168,7 +168,7 @@ impl Canvas {
         self.0.as_ref().is_some_and(|given| given.mask.is_empty())
     }
 
-    /// How many pixels are given before the first that is not, in raster order, of `pixels`.
+    /// Number of given pixels before the first unknown one, in raster order, of `pixels`.
     fn given_first(&self, pixels: usize) -> usize {
         match &self.0 {
             None => 0,
@@ -232,7 +232,7 @@ pub struct Outcome {
     pub log_likelihood: Vec<f64>,
     /// Parameters of every pixel's distribution given the pixels before it, `[N, H, W, P]`.
     pub parameters: Vec<f32>,
-    /// Of the first lane.
+    /// Trace of the first lane.
     pub trace: Trace,
 }
 
@@ -241,7 +241,7 @@ pub struct Outcome {
 pub type Trace = Vec<(String, Vec<f32>)>;
 
 impl Outcome {
-    /// Room for what a request wants of a network.
+    /// Memory for the results that a request wants.
     pub(super) fn new(network: &Network, request: &Request) -> Self {
         let (shape, want) = (&request.shape, request.want);
         let pixels = request.lanes.len() * shape.pixels();
@@ -293,8 +293,8 @@ impl Request {
         Self::new(shape, seed, images.into_iter().map(lane).collect())
     }
 
-    /// Computes what `want` says of images whose pixels are all given, `[N, H, W, C]`, with a class each or none at all.
-    ///
+    /// Computes the results `want` for images whose pixels are all given, `[N, H, W, C]`, with a class each
+    /// or none at all.
     /// # Errors
     /// [`RequestError`]
     pub fn evaluate(
@@ -341,8 +341,7 @@ impl Request {
         Self { stop: Some(stop), ..self }
     }
 
-    /// Whether its results are still wanted.
-    ///
+    /// Checks that its results are still wanted.
     /// # Errors
     /// [`EngineError::Stopped`] if they are not.
     pub(super) fn go_on(&self) -> Result<(), EngineError> {
@@ -367,7 +366,7 @@ impl Request {
         &self.lanes
     }
 
-    /// How levels are drawn.
+    /// The way in which levels are drawn.
     pub fn draw(&self) -> &Draw {
         &self.draw
     }
@@ -387,15 +386,14 @@ impl Request {
         self.pixels
     }
 
-    /// Whether it was made for images of a shape.
-    ///
+    /// Checks that it was made for images of a shape.
     /// # Errors
     /// [`EngineError::OtherModel`] if it was not.
     pub(super) fn check(&self, shape: &Shape) -> Result<(), EngineError> {
         if self.shape == *shape { Ok(()) } else { Err(EngineError::OtherModel) }
     }
 
-    /// Whether all pixels of all images are given.
+    /// True if all pixels of all images are given.
     pub fn is_evaluation(&self) -> bool {
         self.lanes.iter().all(|lane| lane.canvas.is_full())
     }
@@ -470,7 +468,7 @@ mod tests {
             ask(shape(3, 0), None, Canvas::full(wrong.clone())),
             "image 7: level 256 at row 1, column 2; expected a number below 256",
         );
-        // What is not given means nothing.
+        // Levels of unknown pixels have no meaning.
         let mask = vec![true, true, true, true, true, false];
         assert_eq!(ask(shape(3, 0), None, Canvas::partial(wrong, mask)), Ok(()));
     }

@@ -6,9 +6,8 @@ use crate::model::Model;
 
 use super::{Engine, EngineError, Request, Room};
 
-/// The batch that is fastest in a short trial, and what ended it, in words: the first rows of 1, 2, 4, … images, up to
-/// what is of use.
-///
+/// The fastest batch in a short trial, and in words what ended the trial: the first rows of 1, 2, 4, …
+/// images, as far as larger ones can help.
 /// # Errors
 /// The engine's.
 pub fn fastest_batch(
@@ -29,7 +28,7 @@ pub fn fastest_batch(
             Ok(seconds) if seconds < 0.95 * least => (best, least) = (batch, seconds),
             other => _ = other?,
         }
-        // Where twice as many are no faster, four times as many may be.
+        // If twice as many are no faster, four times as many may be.
         if batch == largest || batch > 2 * best {
             break format!("the fastest in a trial of 1 to {batch}");
         }

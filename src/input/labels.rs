@@ -95,8 +95,7 @@ impl Labels {
         Some(&self.rows[row].class)
     }
 
-    /// How many rows match none of the images, and of how many.
-    ///
+    /// Number of rows that match no image, and number of rows.
     /// # Errors
     /// [`InputError::Arrays`] if there is no row, or none matches any image.
     pub fn unmatched(&self, items: &[Item]) -> Result<(usize, usize), InputError> {
@@ -126,12 +125,13 @@ impl Labels {
             .iter()
             .take(LOOKED_AT)
             .flat_map(|row| items.iter().take(LOOKED_AT).map(move |item| (row, item.name())));
-        // Of several, the first.
+        // The first of several.
         pairs.rev().max_by_key(|(row, item)| common(&row.path, item))
     }
 }
 
-/// What a path of a table names, if it is there: a file, or with `#` and an index an image of an array.
+/// The place that a path of a table names, if it exists: a file, or with `#` and an index an image of an
+/// array.
 fn place(path: &Path) -> Option<Place> {
     let of_array = || {
         let (file, index) = path.to_str()?.rsplit_once('#')?;

@@ -1,4 +1,4 @@
-//! Folders: what counts as an image, what is left out, and what cannot be read.
+//! Walks folders: finds images, ignores other entries, names unreadable ones.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::{Found, InputError, Item};
 
-/// How names of images end, whatever the case.
+/// Endings of image names, in any case.
 pub const SUFFIXES: [&str; 12] =
     ["bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"];
 
@@ -103,7 +103,7 @@ fn why(path: &Path, error: walkdir::Error) -> InputError {
     why_unreadable(path, error.into_io_error().expect("what is no loop is an error of the system"))
 }
 
-/// What the system says of a path; a link that leads nowhere is named as such.
+/// The system's reason for an unreadable path; a link to nowhere is named as such.
 pub fn why_unreadable(path: &Path, error: io::Error) -> InputError {
     match fs::read_link(path) {
         Ok(target) if error.kind() == io::ErrorKind::NotFound => InputError::DanglingLink(target),

@@ -1,6 +1,5 @@
-//! PixelCNN++ on whole images, written from Salimans et al. 2017 with direct loops: what both engines are
-//! measured by.
-//!
+//! PixelCNN++ on whole images, written from Salimans et al. 2017 with direct loops: the yardstick of both
+//! engines.
 //! No caches, no taps, no packed weights: it shares nothing with the engines but the model file, so that a
 //! mistake in one does not hide in the other. Slow, and meant to be read.
 
@@ -232,7 +231,8 @@ impl Network<'_> {
         self.keep("output", self.add_class(self.nin(&elu, "output"), "output"))
     }
 
-    /// `x` with what the class adds at a place, `[K, channels]` or `[K, H, W, channels]`, if it adds anything there.
+    /// Adds the class table of a place to `x`, `[K, channels]` or `[K, H, W, channels]`, if the place has
+    /// one.
     fn add_class(&self, mut x: FeatureMap, place: &str) -> FeatureMap {
         let tensor = self.model.tensors.get(&format!("{place}.class.weight"));
         let (Some(class), Some(tensor)) = (self.class, tensor) else { return x };

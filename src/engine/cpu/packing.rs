@@ -33,17 +33,17 @@ pub struct Packing {
     pub additions: Vec<Vec<Table>>,
     /// The modulations of each node.
     pub modulations: Vec<Vec<Modulation>>,
-    /// For each form of each node, which of its modulations it has.
+    /// For each form of each node, its index among the node's modulations, if it has one.
     pub modulated: Vec<Vec<Option<usize>>>,
     /// The numbers of each encoding, by level.
     pub encodings: Vec<Vec<f32>>,
     /// Zeros, as many as a layer reads of a pixel at once: rows outside the image.
     pub padding: Vec<f32>,
-    /// Whether any numbers differ from row to row.
+    /// True if any table differs from row to row.
     pub has_maps: bool,
     /// Threads that may share an image.
     pub team: usize,
-    /// Whether values that have not been made are NaN, which a test would see.
+    /// True if values not computed yet are NaN, which a test would see.
     pub poisoned: bool,
 }
 

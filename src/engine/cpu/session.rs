@@ -14,11 +14,10 @@ use crate::model::Model;
 /// Multiply-adds of a pixel that pay for starting a thread.
 const MACS_A_THREAD: usize = 1 << 20;
 
-/// Images that are made level by level: pixel after pixel in raster order, and channel after channel.
-///
-/// For each channel the caller reads the probabilities of its levels, or the parameters that they come from, and gives the
-/// level of every image. What is read depends on the model, the class, and the levels that were given before. The same
-/// program on the same processor computes the same bits, at any number of images and threads.
+/// Images computed level by level: pixel after pixel in raster order, and channel after channel.
+/// For each channel the caller reads the probabilities of its levels, or the parameters behind them, and
+/// gives the level of every image. These depend on the model, the class, and the levels given before. The
+/// same program on the same processor computes the same bits, at any number of images and threads.
 pub struct Session {
     shape: Shape,
     packing: Packing,
@@ -115,12 +114,10 @@ impl Session {
         parts.map(|parts| parts.concat())
     }
 
-    /// The probabilities of the next level of every image, `[N, L]`. Each image's add up to 1 but for rounding; those below
-    /// 1e-37 may be 0.
-    ///
+    /// The probabilities of the next level of every image, `[N, L]`. Those of an image add up to 1, except
+    /// for rounding; those below 1e-37 may be 0.
     /// # Errors
-    /// As [`Self::parameters`].
-    ///
+    /// As for [`Self::parameters`].
     /// # Panics
     /// If the images are complete.
     pub fn probabilities(&mut self) -> Result<Vec<f64>, EngineError> {
@@ -138,11 +135,9 @@ impl Session {
         parts.map(|parts| parts.concat())
     }
 
-    /// Gives the next level of every image, `[N]`, and computes what follows from them.
-    ///
+    /// Gives the next level of every image, `[N]`, and computes the values that depend on it.
     /// # Errors
-    /// [`RequestError`] if a level is none of the model's, or there are too few or too many.
-    ///
+    /// [`RequestError`] if a level is out of range, or their number is wrong.
     /// # Panics
     /// If the images are complete.
     pub fn give(&mut self, levels: &[u16]) -> Result<(), EngineError> {
@@ -220,7 +215,7 @@ impl Session {
                 }
             };
             thread::scope(|scope| {
-                // Where no thread can be started, those that are there do its work.
+                // If no thread can be started, the existing ones do its work.
                 let _ = (0..others)
                     .try_for_each(|_| thread::Builder::new().spawn_scoped(scope, work).map(drop));
                 work();

@@ -15,10 +15,10 @@ use crate::graph::network::{Network, Selection, padded};
 /// Positions that go through product and epilogue together: their results stay in the cache.
 const BLOCK: usize = 96;
 
-/// A thread of a team takes whole positions if it gets so many, else some of the outputs.
+/// A thread of a team computes whole positions if it gets this many, else some of the outputs.
 const POSITIONS_A_MEMBER: usize = 8;
 
-/// A thread's room for what is between a product and its epilogue.
+/// A thread's memory between a product and its epilogue.
 #[derive(Default)]
 pub struct Scratch {
     /// Results of a product on their way to the epilogue.
@@ -40,7 +40,7 @@ impl Scratch {
 pub enum Pixel<'a> {
     /// The levels of its first channels.
     Levels(&'a [u16]),
-    /// Values between levels, of all channels, each instead of what its level stands for.
+    /// Values between levels, of all channels, instead of encoded levels.
     Values(&'a [f32]),
 }
 
@@ -109,8 +109,7 @@ impl<'a> CacheView<'a> {
         }
     }
 
-    /// As [`Self::alone`], for something that may fail: then all must break off.
-    ///
+    /// Like [`Self::alone`], for a closure that may fail: then all threads stop.
     /// # Errors
     /// Those of `turn` for the first thread; none, for the others, if it had any.
     pub fn try_alone<E>(&mut self, turn: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), Option<E>> {
@@ -134,7 +133,7 @@ impl<'a> CacheView<'a> {
         }
     }
 
-    /// Begins a row of the image: all that does not depend on its pixels.
+    /// Begins a row of the image: all work that does not depend on its pixels.
     pub fn begin_row(&mut self, row: usize) {
         if self.team.size() > 1 {
             let active = (self.member == 0).then(|| self.pace.next(self.team));
@@ -174,7 +173,7 @@ impl<'a> CacheView<'a> {
         }
     }
 
-    /// Ends a row that was computed by [`Self::step`]: what lags behind its pixels.
+    /// Ends a row that was computed by [`Self::step`]: nodes that lag behind its pixels.
     pub fn end_row(&mut self, row: usize) {
         for work in work::of_end(&self.packing.network, row as isize) {
             self.run(work, row as isize);
@@ -242,7 +241,7 @@ impl<'a> CacheView<'a> {
         &self.ring(network.head_node)[at..at + network.head.parameters()]
     }
 
-    /// Whether a value of an image was not finite.
+    /// True if a value of an image was not finite.
     pub fn is_broken(&self, image: usize) -> bool {
         self.memory.broken[image].load(Ordering::Relaxed)
     }
@@ -378,7 +377,7 @@ impl<'a> CacheView<'a> {
             arch: *arch,
             broken: &memory.broken,
         });
-        // What goes straight into the context needs no blocks.
+        // Terms that go straight into the context need no blocks.
         let at_once = if is_early { positions.len().max(1) } else { BLOCK };
         for start in positions.clone().step_by(at_once) {
             let positions = start..positions.end.min(start + at_once);

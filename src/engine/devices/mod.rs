@@ -1,5 +1,5 @@
-//! Devices by name, for front ends: the command line's `--device`, Python's `device=`. What is to be said of a choice is
-//! data, for each front end has its own words for flags.
+//! Devices by name, for front ends: the command line's `--device`, Python's `device=`. Notes about a choice
+//! are data, because each front end has its own words for flags.
 
 use crate::model::Model;
 
@@ -11,17 +11,17 @@ pub mod gpu;
 
 use gpu::{Adapter, ChoiceError, Pick};
 
-/// What the dispatches of a kernel that begin rows, or that are steps of pixels, took at a level.
+/// Total time of a kernel's dispatches at a level, either of those that begin rows or of those of pixels.
 pub struct KernelTotal {
     /// The kernel's name.
     pub kernel: &'static str,
-    /// Whether they begin rows.
+    /// True if they begin rows.
     pub is_row_work: bool,
     /// They work at 1/2^level of the image's size.
     pub level: usize,
-    /// How many there were.
+    /// Their number.
     pub dispatches: u64,
-    /// What they took together.
+    /// Their total time.
     pub nanoseconds: f64,
 }
 
@@ -30,7 +30,7 @@ pub struct KernelTotal {
 pub enum Notice {
     /// The device that one would expect.
     Expected {
-        /// Which, in words.
+        /// Name of the device.
         device: String,
         /// Why, in words.
         reason: String,
@@ -39,12 +39,12 @@ pub enum Notice {
     Cpu {
         /// Why, in words.
         reason: String,
-        /// Whether there is a GPU that could be asked for.
+        /// True if there is a GPU that the user could name.
         leaves_gpu: bool,
     },
     /// A device is tried after one that cannot be opened.
     Next {
-        /// Which, in words.
+        /// Name of the next one.
         next: &'static str,
         /// Why the one before cannot be.
         error: EngineError,
@@ -68,22 +68,22 @@ impl Notice {
     }
 }
 
-/// Takes what is to be said.
+/// Receives notes.
 pub type Say<'a> = dyn FnMut(Notice) + 'a;
 
 /// Devices to run on, of which one does.
 pub struct Devices {
     /// The first is tried first; the CPU engine if there is none.
     adapters: Vec<Adapter>,
-    /// Whether the next is tried where one cannot be opened.
+    /// True if the next device is tried if one cannot be opened.
     is_auto: bool,
     threads: usize,
 }
 
 impl Devices {
-    /// What `device` means for so many images of a model: `auto`, `cpu`, `gpu`, or the index or a part of the name of an
-    /// adapter. `threads` are those that the CPU engine gets, and `all_threads` those that it could have.
-    ///
+    /// Resolves `device` for this many images of a model: `auto`, `cpu`, `gpu`, or the index or a part of
+    /// the name of an adapter. `threads` are those of the CPU engine, and `all_threads` those that it could
+    /// have.
     /// # Errors
     /// There is no such device.
     pub fn choose(
@@ -108,8 +108,7 @@ impl Devices {
         Ok(Self { adapters, is_auto, threads })
     }
 
-    /// All hardware GPUs, each by itself.
-    ///
+    /// All hardware GPUs, as separate devices.
     /// # Errors
     /// There is none.
     pub fn all_gpus(threads: usize, say: &mut Say) -> Result<Vec<Self>, ChoiceError> {
@@ -157,7 +156,7 @@ impl Devices {
     }
 }
 
-/// As many threads as the machine runs at once.
+/// Number of threads that the machine runs at once.
 pub fn machine_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,4 +1,4 @@
-//! What stands for `gpu.rs` in a program that was built without the feature `gpu`: the CPU engine alone.
+//! Replaces `gpu.rs` in a program built without the feature `gpu`: the CPU engine only.
 
 use serde_json::Value;
 
@@ -115,7 +115,7 @@ pub fn has_timestamps(adapter: &Adapter) -> bool {
     match adapter.0 {}
 }
 
-/// Dispatches are what kernels of a GPU take: without them, nothing is known.
+/// Dispatches belong to GPU kernels: without them, nothing is known.
 pub fn dispatches(_: &Network, _: Method) -> Option<u64> {
     None
 }
