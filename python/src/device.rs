@@ -1,4 +1,4 @@
-//! The device that runs a model, as `--device` of the command line has it.
+//! The device that runs a model, by the names of the command line's `--device`.
 
 use pixelcnn::internals::engine::devices::{Devices, Notice, machine_threads};
 use pixelcnn::{Engine, Model};
@@ -13,6 +13,7 @@ pub struct Chosen {
 
 /// An engine on the device named `device`, for this many images; without a number of threads, on as many as
 /// the machine runs at once.
+///
 /// # Errors
 /// In words: there is no such device, or it cannot run the model.
 pub fn choose(
@@ -33,7 +34,7 @@ pub fn choose(
     Ok(Chosen { engine, is_gpu: devices.adapter().is_some(), notes })
 }
 
-/// An error, and the one that it stands before.
+/// An error and its source.
 fn in_words(error: &dyn std::error::Error) -> String {
     let (text, source) = (error.to_string(), error.source().map(ToString::to_string));
     match source.filter(|source| !text.ends_with(source)) {

@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 
 use crate::error;
 
-/// Images that are made level by level, on the CPU.
+/// Images computed level by level, on the CPU.
 #[pyclass(frozen, module = "pixelcnn._pixelcnn")]
 pub struct Session(Mutex<pixelcnn::Session>);
 

@@ -48,7 +48,7 @@ impl Counts {
     }
 }
 
-/// Why an engine gave up. No image is made from a batch that failed.
+/// The reason why an engine gave up. A failed batch returns no image.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The network gave NaN or infinity.
@@ -69,7 +69,7 @@ pub enum EngineError {
         Largest(*.largest)
     )]
     BatchTooLarge {
-        /// The batch asked for.
+        /// The requested batch.
         batch: usize,
         /// Memory needed.
         needed: String,
@@ -122,7 +122,7 @@ impl fmt::Display for Largest {
 /// Number of images to allocate memory for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// So many, or it is an error.
+    /// Exactly this many, or it is an error.
     For(usize),
     /// As many as fit and help, up to this number.
     UpTo(usize),
@@ -135,6 +135,7 @@ pub trait Engine: Send {
 
     /// Allocates memory for requests of this many images, and frees what larger ones took; returns the
     /// number.
+    ///
     /// # Errors
     /// [`EngineError::BatchTooLarge`], before anything is allocated if that can be known.
     fn prepare(&mut self, room: Room) -> Result<usize, EngineError>;
@@ -145,6 +146,7 @@ pub trait Engine: Send {
     /// Computes a request; allocates memory first if it has more lanes than before. `watch` is called from
     /// time to time with the number of finished pixels of each image. Those come first in raster order, so
     /// `watch` needs no pixels: the finished images show any earlier state.
+    ///
     /// # Errors
     /// Any [`EngineError`].
     fn run(&mut self, request: &Request, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError>;
@@ -159,7 +161,7 @@ pub trait Engine: Send {
     fn bytes(&self) -> u64;
 }
 
-/// The largest number up to `most` of which `fits` holds, which holds of all below it too.
+/// The largest number up to `most` for which `fits` is true; it is true for all below, too.
 fn largest(most: usize, fits: impl Fn(usize) -> bool) -> usize {
     let (mut good, mut too_large) = (0, most + 1);
     while too_large - good > 1 {
@@ -173,7 +175,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// The rows of a node that are made on a row of the image, and on no row before it.
+/// The rows of a node that are computed on this row of the image.
 fn rows_made(network: &Network, node: &Node, row: usize) -> Range<usize> {
     let made =
         |row: isize| node.newest(row).map_or(0, |newest| newest + 1).min(network.height >> node.level);

@@ -8,7 +8,7 @@ use std::thread;
 
 use super::{Engine, EngineError, Request, RequestError};
 
-/// An engine, and how many images it computes at once.
+/// An engine, and its batch.
 pub struct Worker {
     /// The engine.
     pub engine: Box<dyn Engine>,
@@ -26,7 +26,7 @@ pub struct QueuedWork<'a> {
     pub in_order: bool,
     /// Images that may wait for an earlier one.
     pub most_waiting: usize,
-    /// Told how many pixels more, or fewer, are computed.
+    /// Called with the number of pixels computed since, or taken back.
     pub progress: &'a (dyn Fn(i64) + Sync),
 }
 
@@ -47,6 +47,7 @@ pub struct Done {
 
 /// Computes all images, and passes each to `put`. `lost` is called for each worker that fails before the
 /// last; the others take over its images.
+///
 /// # Errors
 /// That of `put`, which stops everything, or that of the last worker.
 pub fn drive<E: From<EngineError>>(
@@ -188,13 +189,13 @@ struct Queue {
 
 struct QueueState {
     todo: VecDeque<Range<u64>>,
-    /// Batches of workers that failed; they come first, for others wait for them.
+    /// Batches of failed workers; they come first, because others wait for them.
     returned: Vec<Vec<u64>>,
     /// Workers that have no batch.
     idle: usize,
     /// Workers that have one, which may come back.
     working: usize,
-    /// Images that are drawn, and not put anywhere yet.
+    /// Images that are drawn, and not stored yet.
     waiting: usize,
     is_over: bool,
 }
@@ -236,7 +237,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// An image has been put where it belongs.
+    /// Counts an image as stored.
     fn taken(&self) {
         self.lock().waiting -= 1;
         self.changed.notify_all();
@@ -260,7 +261,7 @@ impl QueueState {
             }
             return Some(indices);
         }
-        // The last images are shared by all, lest one draws them alone.
+        // All workers share the last images, so that no worker draws them alone.
         let left: u64 = self.todo.iter().map(|range| range.end - range.start).sum();
         let share = left.div_ceil((self.idle + self.working) as u64);
         let mut indices = Vec::new();

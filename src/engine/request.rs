@@ -65,7 +65,7 @@ pub enum RequestError {
         /// Found number.
         found: usize,
     },
-    /// A given level is none of the model's.
+    /// A given level is out of range.
     #[error("image {image}: level {level} at row {row}, column {column}; expected a number below {levels}")]
     Level {
         /// Index of the image.
@@ -236,7 +236,7 @@ pub struct Outcome {
     pub trace: Trace,
 }
 
-/// Every value that a network makes on the way, for debugging: the layer's name, and its value at every pixel of
+/// Every intermediate value of a network, for debugging: the layer's name, and its value at every pixel of
 /// its level, `[H, W, channels]`, in the form that [`crate::graph::network::Node::shown`] names.
 pub type Trace = Vec<(String, Vec<f32>)>;
 
@@ -259,10 +259,10 @@ impl Outcome {
 }
 
 impl Request {
-    /// Asks for some lanes.
+    /// A request for these lanes.
     ///
     /// # Errors
-    /// [`RequestError`] if a lane is none of the model's.
+    /// [`RequestError`] if a lane does not fit the model.
     pub fn new(shape: Shape, seed: u64, lanes: Vec<Lane>) -> Result<Self, RequestError> {
         for Lane { index: image, class, canvas } in &lanes {
             RequestError::check_class(*image, *class, shape.classes)?;
@@ -295,6 +295,7 @@ impl Request {
 
     /// Computes the results `want` for images whose pixels are all given, `[N, H, W, C]`, with a class each
     /// or none at all.
+    ///
     /// # Errors
     /// [`RequestError`]
     pub fn evaluate(
@@ -312,7 +313,7 @@ impl Request {
         Ok(Self::new(shape, 0, lanes)?.wanting(want))
     }
 
-    /// The same, its levels drawn otherwise.
+    /// The same with other settings of the draw.
     ///
     /// # Errors
     /// [`RequestError::Draw`]
@@ -321,27 +322,29 @@ impl Request {
         Ok(Self { draw, ..self })
     }
 
-    /// The same, with more to be told.
+    /// The same with further results.
     pub fn wanting(self, want: Want) -> Self {
         Self { want, ..self }
     }
 
-    /// The same, in other steps.
+    /// The same by another method.
     pub fn by(self, method: Method) -> Self {
         Self { method, ..self }
     }
 
-    /// The same, but only that many pixels of each image, in raster order; the levels of the others mean nothing.
+    /// The same for the first pixels of each image only, in raster order; the levels of the others have no
+    /// meaning.
     pub fn first(self, pixels: usize) -> Self {
         Self { pixels: pixels.min(self.shape.pixels()), ..self }
     }
 
-    /// The same, given up with [`EngineError::Stopped`] soon after another thread sets `stop`.
+    /// The same, stopped with [`EngineError::Stopped`] soon after another thread sets `stop`.
     pub fn until(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop: Some(stop), ..self }
     }
 
     /// Checks that its results are still wanted.
+    ///
     /// # Errors
     /// [`EngineError::Stopped`] if they are not.
     pub(super) fn go_on(&self) -> Result<(), EngineError> {
@@ -376,7 +379,7 @@ impl Request {
         self.want
     }
 
-    /// In which steps.
+    /// The method.
     pub fn method(&self) -> Method {
         self.method
     }
@@ -387,6 +390,7 @@ impl Request {
     }
 
     /// Checks that it was made for images of a shape.
+    ///
     /// # Errors
     /// [`EngineError::OtherModel`] if it was not.
     pub(super) fn check(&self, shape: &Shape) -> Result<(), EngineError> {
@@ -398,7 +402,7 @@ impl Request {
         self.lanes.iter().all(|lane| lane.canvas.is_full())
     }
 
-    /// Rows at the top that are computed as rows: those that are given in all lanes.
+    /// Number of leading rows given in all lanes, which are computed as rows.
     pub(super) fn rows_given(&self) -> usize {
         if self.method != Method::Cached {
             return 0;

@@ -1,4 +1,4 @@
-//! The batch that a short trial finds fastest.
+//! Finds the fastest batch in a short trial.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use super::{Engine, EngineError, Request, Room};
 
 /// The fastest batch in a short trial, and in words what ended the trial: the first rows of 1, 2, 4, …
 /// images, as far as larger ones can help.
+///
 /// # Errors
 /// The engine's.
 pub fn fastest_batch(
@@ -43,7 +44,7 @@ pub fn fastest_batch(
     Ok((best, why))
 }
 
-/// Seconds an image that the first pixels of a batch take, best of a few if they are few.
+/// Seconds per image for the first pixels of a batch, best of a few if they are few.
 fn first_rows(
     engine: &mut dyn Engine,
     model: &Model,
@@ -52,7 +53,7 @@ fn first_rows(
 ) -> Result<f64, EngineError> {
     let class = (!model.classes().is_empty()).then_some(0);
     let request = Request::sample(engine.shape(), 0, (0..batch as u64).map(|i| (i, class)))?;
-    // Makes room and kernels.
+    // Allocates memory and compiles kernels.
     engine.prepare(Room::For(batch))?;
     engine.run(&request.clone().first(0), &mut |_| {})?;
     let request = request.first(pixels);
@@ -66,5 +67,5 @@ fn first_rows(
     Ok(least / batch as f64)
 }
 
-/// After so long, a trial goes no further; it may have taken twice as long by then.
+/// After this time, a trial tries no larger batch; it may take twice as long in all.
 const TRIAL: Duration = Duration::from_secs(2);

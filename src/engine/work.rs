@@ -90,7 +90,7 @@ pub fn of_row(network: &Network, row: isize) -> impl Iterator<Item = LayerWork> 
     layers(network, row, |_| true).flat_map(move |(layer, spec)| {
         let columns = spec.columns(0..network.width);
         let whole = terms_of_row(spec).map(|terms| LayerWork { layer, terms, columns });
-        // Pixels that are made before their own.
+        // Pixels that are computed ahead of their own.
         let is_ahead = !spec.is_row_work() && spec.late < 0;
         let ahead = is_ahead.then(|| late(network, layer, 0..-spec.late)).flatten();
         [whole, ahead].into_iter().flatten()

@@ -46,7 +46,7 @@ impl Activation {
         Self::Exp,
     ];
 
-    /// The number of channels that it makes of one.
+    /// Channels per channel of its argument.
     pub fn groups(self) -> usize {
         if self == Self::ConcatElu { 2 } else { 1 }
     }

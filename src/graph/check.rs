@@ -7,7 +7,7 @@ use super::{Activation, Graph, IMAGE, LayerSpec, TapSpec, Tensors, Term};
 /// A refused graph, and the reason.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GraphError {
-    /// Something of a node does not fit.
+    /// A refused node.
     #[error("node \"{node}\": {what}")]
     Node {
         /// The node.
@@ -15,7 +15,7 @@ pub enum GraphError {
         /// The expected and the found value.
         what: String,
     },
-    /// Something of a layer does not fit.
+    /// A refused layer.
     #[error("layer \"{layer}\": {what}")]
     Layer {
         /// The layer.
@@ -23,7 +23,7 @@ pub enum GraphError {
         /// The expected and the found value.
         what: String,
     },
-    /// Something of the whole does not fit.
+    /// A fault of the whole graph.
     #[error("{0}")]
     Whole(String),
     /// A pixel's parameters depend on it or on one after it.
@@ -59,7 +59,7 @@ pub mod limits {
     pub const NAME: usize = 256;
     /// Orders of channels in which tensors are kept, on average.
     pub const ORDERS: usize = 4;
-    /// Numbers that a pixel takes without products: selections and forms.
+    /// Numbers of a pixel without products: selections and forms.
     pub const NUMBERS: usize = 1 << 23;
     /// Products of a pixel.
     pub const PRODUCTS: usize = 1 << 30;

@@ -37,7 +37,7 @@ impl Network {
     /// Widens every node's ring to the region that its readers see.
     pub(super) fn make_room(&mut self) {
         for layer in &self.layers {
-            // Any row on which it runs: sources go on by as many rows as it does.
+            // Any row on which it runs: its sources advance by as many rows.
             let at = layer.lag + (layer.row_parity.unwrap_or(0) << layer.level) as isize;
             for Read { source, row, column, scale, .. } in layer.reads() {
                 let node = &mut self.nodes[source];
@@ -68,7 +68,7 @@ struct Compiler<'a> {
     times: &'a Times,
 }
 
-/// The part of a layer that makes the rows and columns of a parity, and some channels.
+/// The part of a layer that computes the rows and columns of a parity, and some channels.
 #[derive(Clone)]
 struct ParityPart {
     /// One level coarser than the target for a parity.
@@ -112,8 +112,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// The parts of a layer: by row parity and column parity, where it reads a coarser level, and by channels that are
-    /// made at different times.
+    /// The parts of a layer: by row and column parity, if it reads a coarser level, and by the time at
+    /// which channels are computed.
     fn parts(&self, layer: &LayerSpec) -> Vec<Layer> {
         let level = self.graph.nodes[layer.target].level;
         let channels = self.graph.nodes[layer.target].channels;
@@ -283,7 +283,8 @@ impl Compiler<'_> {
         (tap.row + parity(part.row_parity), tap.column + parity(part.column_parity), scale)
     }
 
-    /// The products of a tap in a part of a layer; `both` is the tap's phase where the part makes both columns.
+    /// The products of a tap in a part of a layer; `both` is the tap's phase if the part computes both
+    /// columns.
     fn taps(
         &self,
         layer: &LayerSpec,
@@ -358,7 +359,8 @@ impl Compiler<'_> {
         runs.into_iter().map(tap).collect()
     }
 
-    /// A selection in a part of a layer: split where its numbers come from two groups of a form, or go to two halves.
+    /// A selection in a part of a layer: split if its numbers come from two groups of a form, or go to two
+    /// halves.
     fn selections(
         &self,
         layer: &LayerSpec,

@@ -1,4 +1,5 @@
 //! Graphs: a causal convolutional network as plain data.
+//!
 //! A graph has *nodes*, values at every pixel, and *layers* that compute them. Every layer is the same
 //! operation: a sum over *taps* (a node, one of its forms, an offset from the pixel, a slice of a weight),
 //! then an epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`],
@@ -36,7 +37,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// Index of the image among a graph's nodes.
 pub const IMAGE: usize = 0;
 
-/// A network as it is declared: nothing in it says when anything is computed.
+/// A declared network, without a schedule.
 #[derive(Clone, Debug)]
 pub struct Graph {
     /// Image height in pixels.
@@ -47,7 +48,7 @@ pub struct Graph {
     pub classes: usize,
     /// Encodings of a pixel's levels, the forms of the image that taps read.
     pub encodings: Vec<Encoding>,
-    /// The image, then every value that a layer makes.
+    /// The image, then every value that a layer computes.
     pub nodes: Vec<NodeSpec>,
     /// The layers. Sources come before the layers that read them.
     pub layers: Vec<LayerSpec>,
@@ -66,7 +67,7 @@ pub struct Encoding {
     pub table: Vec<f64>,
     /// Numbers per level.
     pub width: usize,
-    /// The channel that is encoded; all of them, one after another, if it is not named.
+    /// The channel that is encoded; none: all of them, one after another.
     pub channel: Option<usize>,
     /// Follow the encoded channels at every pixel of the image, but not in its padding.
     pub constants: Vec<f64>,
@@ -104,7 +105,7 @@ pub struct Form {
 }
 
 impl Form {
-    /// The activation of the value as it is.
+    /// The activation of the value itself.
     pub fn of(activation: Activation) -> Self {
         Self { activation, negate: false, scale: None, shift: None }
     }
@@ -142,7 +143,7 @@ pub struct TapSpec {
     /// For a source one level coarser than the target: the tap counts only at rows and columns of the
     /// target with these remainders by 2.
     pub phase: Option<[usize; 2]>,
-    /// The term that the numbers make.
+    /// The term of the numbers.
     pub term: Term,
 }
 
@@ -151,7 +152,7 @@ pub struct TapSpec {
 pub enum Term {
     /// The numbers that are read times a slice of a tensor.
     Product(Slice),
-    /// Some of the numbers, as they are, to the outputs from `outputs` on.
+    /// Some of the numbers, unchanged, to the outputs from `outputs` on.
     Select {
         /// Numbers of the form.
         channels: Range<usize>,
@@ -183,22 +184,23 @@ pub struct LayerSpec {
     pub name: String,
     /// Its kind, for people.
     pub kind: LayerKind,
-    /// The node it makes.
+    /// The node that it computes.
     pub target: usize,
     /// The terms.
     pub taps: Vec<TapSpec>,
-    /// Tensors added to the sum, each `[F]`, `[K, F]` or `[K, H, W, F]`; one of half the outputs counts for each half.
+    /// Tensors added to the sum, each `[F]`, `[K, F]` or `[K, H, W, F]`; one of half the outputs applies to
+    /// each half.
     pub additions: Vec<String>,
     /// `[f, g]`.
     pub gate: Option<[Activation; 2]>,
     /// A node and the index of its form.
     pub residual: Option<(usize, usize)>,
-    /// A node that keeps the sum as it is before the gate.
+    /// A node that keeps the sum before the gate.
     pub pre: Option<usize>,
 }
 
 impl LayerSpec {
-    /// The nodes that it makes.
+    /// The nodes that it computes.
     fn makes(&self) -> impl Iterator<Item = usize> {
         [Some(self.target), self.pre].into_iter().flatten()
     }
@@ -226,7 +228,7 @@ pub enum LayerKind {
     Strided,
     /// Transposed convolution with stride 2.
     Transposed,
-    /// Makes the parameters of the head.
+    /// Computes the parameters of the head.
     Output,
     /// Any other.
     Convolution,
@@ -248,12 +250,12 @@ impl LayerKind {
 }
 
 impl Graph {
-    /// Forms that a node can be read in.
+    /// Number of forms of a node.
     pub fn forms(&self, node: usize) -> usize {
         if node == IMAGE { self.encodings.len() } else { self.nodes[node].forms.len() }
     }
 
-    /// Groups of channels of a form: `concat_elu` makes two.
+    /// Groups of channels of a form: `concat_elu` has two.
     pub fn groups(&self, node: usize, form: usize) -> usize {
         if node == IMAGE { 1 } else { self.nodes[node].forms[form].activation.groups() }
     }
@@ -281,7 +283,7 @@ impl Graph {
         self.tables().chain(self.layers.iter().flat_map(LayerSpec::weights)).map(|name| &name[..])
     }
 
-    /// The tensors that are added, or scale and shift.
+    /// Tensors of additions, scales and shifts.
     fn tables(&self) -> impl Iterator<Item = &String> {
         let forms = self.nodes.iter().flat_map(|node| &node.forms);
         let of_forms = forms.flat_map(|form| form.scale.iter().chain(&form.shift));

@@ -29,7 +29,7 @@ pub struct Network {
     pub head_node: usize,
     /// Encodings of the image, its forms.
     pub encodings: Vec<Encoding>,
-    /// The values that layers make and read; the first is the image.
+    /// The values that layers compute and read; the first is the image.
     pub nodes: Vec<Node>,
     /// The layers.
     pub layers: Vec<Layer>,
@@ -38,10 +38,11 @@ pub struct Network {
 }
 
 /// A value at every pixel of a level, kept in a ring buffer.
+///
 /// Engines keep `rows` rows of it as a ring, laid out `[rows, left + width + right, batch, record]`.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// The layer that makes it, or `image`.
+    /// The layer that computes it, or `image`.
     pub name: String,
     /// Time at which its values are computed.
     pub when: When,
@@ -51,7 +52,7 @@ pub struct Node {
     pub width: usize,
     /// Channels before any activation.
     pub channels: usize,
-    /// Rows that readers look back on, and this one; a power of two.
+    /// Rows that readers look back, and this one; a power of two.
     pub rows: usize,
     /// Zero columns on the left.
     pub left: usize,
@@ -68,7 +69,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The form that a trace shows: the value as it is, or else the first that is stored.
+    /// The form that a trace shows: the raw value, or else the first that is stored.
     pub fn shown(&self) -> usize {
         let plain = |form: &Form| *form == Form::of(Activation::Raw);
         self.forms.iter().position(plain).unwrap_or(0)
@@ -89,7 +90,7 @@ impl Node {
         self.forms.iter().any(|form| form.scale.is_some() || form.shift.is_some())
     }
 
-    /// The row that is made last when a row of the image begins, or while it is drawn; none before the first.
+    /// The last row computed when a row of the image begins, or while it is drawn; none before the first.
     pub fn newest(&self, row: isize) -> Option<usize> {
         usize::try_from((row - self.when.lag()) >> self.level).ok()
     }
@@ -102,7 +103,7 @@ impl Node {
 pub struct Tap {
     /// Index of the node that is read.
     pub source: usize,
-    /// In which form.
+    /// Index of the form.
     pub form: usize,
     /// Offset of the row.
     pub row: isize,
@@ -126,12 +127,12 @@ pub fn depth(taps: &[Tap]) -> usize {
     taps.iter().map(|tap| tap.depth).sum()
 }
 
-/// Numbers of a node that are added to a layer's sum as they are.
+/// Numbers of a node that are added to a layer's sum unchanged.
 #[derive(Clone, Debug)]
 pub struct Selection {
     /// Index of the node that is read.
     pub source: usize,
-    /// In which form.
+    /// Index of the form.
     pub form: usize,
     /// See [`Tap::row`].
     pub row: isize,
@@ -156,7 +157,7 @@ pub struct Selection {
 pub struct Read {
     /// Index of the node.
     pub source: usize,
-    /// In which form.
+    /// Index of the form.
     pub form: usize,
     /// Offset of the numbers within the form.
     pub first: usize,
@@ -197,7 +198,7 @@ pub struct Layer {
     pub selections: Vec<Selection>,
     /// Output channels of one half.
     pub channels: usize,
-    /// The channel of the target that the first of them makes.
+    /// The channel of the target that the first of them computes.
     pub first_channel: usize,
     /// Halves of the output: `[a, b]` of a gate, two columns of a transposed convolution, or 1.
     pub halves: usize,
@@ -211,9 +212,9 @@ pub struct Layer {
     pub run_every: usize,
     /// True if the residual is known for a whole row when the row begins, or there is none.
     pub residual_is_early: bool,
-    /// A row is made with the row of the image that many rows below it; see [`When`].
+    /// A row is computed with the row of the image this many rows below it; see [`When`].
     pub lag: isize,
-    /// Pixels by which it runs after the pixel that it makes a value of; negative if before.
+    /// Pixels by which it runs after the pixel whose value it computes; negative if before.
     pub late: isize,
     /// The step within a pixel at which it runs.
     pub step: usize,
@@ -276,6 +277,7 @@ impl Layer {
     }
 
     /// True if it has work when this row of the image begins, or on it.
+    ///
     /// The odd rows of a transposed convolution could be computed along with the even ones. They wait until
     /// they are read, when they are known as a whole.
     pub fn runs_on_row(&self, row: isize) -> bool {
@@ -291,7 +293,7 @@ impl Layer {
         position(columns.start)..position(columns.end)
     }
 
-    /// The column of the target that a half of a position makes.
+    /// The column of the target that a half of a position computes.
     pub fn target_column(&self, position: usize, half: usize) -> usize {
         (position << (self.grid - self.level)) + self.column_parity.unwrap_or(0) + half
     }
@@ -347,8 +349,8 @@ impl Layer {
         self.additions.len()
     }
 
-    /// The precision of its weights in a model of that precision. Layers that read the image or make parameters are small,
-    /// and the former have biases among their weights: they stay in 32 bits.
+    /// The precision of its weights in a model of that precision. Layers that read the image or compute
+    /// parameters are small, and the former have biases among their weights: they stay in 32 bits.
     pub fn precision(&self, of_model: Precision) -> Precision {
         if self.may_be_halved { of_model } else { Precision::F32 }
     }
@@ -360,7 +362,7 @@ impl Layer {
 }
 
 impl Network {
-    /// Multiplications with additions that an image takes, padding included.
+    /// Multiplications with additions per image, padding included.
     pub fn macs_per_image(&self) -> usize {
         let macs = |layer: &Layer| {
             let positions = (self.width / layer.run_every) * (self.height / layer.run_every);
@@ -374,7 +376,7 @@ impl Network {
         self.height * self.width * self.head.channels()
     }
 
-    /// Numbers of a form without padding, in groups: how many groups, and of how many numbers.
+    /// Shape of a form without padding: number of groups, numbers per group.
     pub fn form_shape(&self, node: usize, form: usize) -> [usize; 2] {
         match node {
             IMAGE => [1, self.encodings[form].len(self.head.channels())],
@@ -400,13 +402,13 @@ impl Network {
         values
     }
 
-    /// Rows that the slowest node is behind the image.
+    /// Rows by which the slowest node lags behind the image.
     pub fn largest_lag(&self) -> usize {
         self.layers.iter().map(|layer| layer.lag.max(0) as usize).max().unwrap_or(0)
     }
 
-    /// The rows that begin with a row of the image: before the first come those, outside the image, with which values are made
-    /// that lie ahead of it.
+    /// The rows that begin with a row of the image. Before the first row come rows outside the image, for
+    /// nodes that are computed ahead of it.
     pub fn rows_begun_with(&self, row: usize) -> RangeInclusive<isize> {
         let ahead = self.layers.iter().map(|layer| layer.lag).min().unwrap_or(0).min(0);
         let row = row as isize;

@@ -1,11 +1,13 @@
 //! The step at which each node runs, from one rule: a node runs at the first step at which all its inputs
 //! exist (Ramachandran et al. 2017, *Fast Generation for Convolutional Autoregressive Models*).
+//!
 //! [`Times`] follows the rule through a graph, relative to a pixel. [`first_steps`] follows it along one
 //! axis, step by step, as the paper's figure does; tests compare the two.
 
 use super::{Graph, IMAGE, LayerSpec, Network, TapSpec, Tensors, Term};
 
-/// The time at which the values of a node are made. Lags are in rows of the image, and negative where rows are made before their own.
+/// The time at which the values of a node are computed. Lags are in rows of the image, and negative if rows
+/// are computed before their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
     /// A whole row at once, when the image row `lag` rows below its own begins.
@@ -29,7 +31,7 @@ impl When {
         matches!(self, Self::Row { .. })
     }
 
-    /// Rows of the image from a row to the one with which it is made.
+    /// Rows of the image from a row to the one with which it is computed.
     pub fn lag(&self) -> isize {
         match self {
             Self::Row { lag } | Self::Pixel { lag, .. } => *lag,
@@ -46,6 +48,7 @@ impl When {
 type Latest = (isize, isize);
 
 /// The latest pixels that a node depends on.
+///
 /// Earlier ones do not matter: they are known once the latest is, by whatever path they are seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Reach {
@@ -108,7 +111,7 @@ fn shortened(path: &[String]) -> String {
     }
 }
 
-/// The times at which the nodes of a graph are made.
+/// The times at which the nodes of a graph are computed.
 #[derive(Clone, Debug)]
 pub struct Times {
     /// By node.
@@ -125,7 +128,7 @@ pub fn offset(graph: &Graph, layer: &LayerSpec, tap: &TapSpec, axis: usize) -> i
     }
 }
 
-/// Everything that a layer reads: its taps, and its residual as one more.
+/// All reads of a layer: its taps, and its residual as one more.
 fn reads<'a>(graph: &'a Graph, layer: &'a LayerSpec) -> impl Iterator<Item = TapSpec> + 'a {
     let residual = layer.residual.map(|(source, form)| {
         let term = Term::Select { channels: 0..graph.nodes[layer.target].channels, outputs: 0 };
@@ -228,7 +231,7 @@ impl Search<'_> {
     fn reaches(&self) -> Vec<Reach> {
         let graph = self.graph;
         let mut reaches = vec![Reach::default(); graph.nodes.len()];
-        // Without steps, all channels of a pixel are known once it is.
+        // Without steps, all channels of a pixel are known at once.
         let channels = (0..self.steps).map(|step| Some((0, step))).collect();
         reaches[IMAGE] = Reach { row: Some(0), channels };
         for layer in &graph.layers {
@@ -387,7 +390,7 @@ pub fn first_steps(
     steps
 }
 
-/// The schedule along one axis, for people to look at.
+/// The schedule along one axis, for people.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     /// The inputs of each node; node 0 is the input.

@@ -1,5 +1,6 @@
 //! Networks whose channels are drawn one after another: hidden channels sorted by the step in which they
 //! are computed.
+//!
 //! Masks within a pixel leave channels of one node for different steps, often in turns. Their order has no
 //! meaning, so it is changed: the channels of one step then are contiguous, a range of outputs.
 
@@ -14,10 +15,12 @@ use crate::model::weights::Tensor;
 /// The new order of a node's channels: `order[new] = old`.
 type Order = Vec<usize>;
 
-/// Orders the channels of all nodes by when they are made. Changes nothing in a network without steps.
+/// Orders the channels of all nodes by the step that computes them. Changes nothing in a network without
+/// steps.
 ///
 /// # Errors
-/// [`GraphError::NotCausal`]; and [`GraphError::Whole`] where tensors are shared by layers that want them in many orders.
+/// [`GraphError::NotCausal`]; and [`GraphError::Whole`] if layers share tensors that they need in many
+/// orders.
 pub fn order_channels(graph: &mut Graph, tensors: &mut Tensors) -> Result<(), GraphError> {
     if graph.head.steps() == 1 {
         return Ok(());
@@ -130,7 +133,7 @@ struct Rewriter<'a> {
     tensors: &'a mut Tensors,
     /// Tensors already reordered, by name and the orders of rows and columns.
     made: BTreeMap<(String, Order, Order), String>,
-    /// Numbers that may still be made.
+    /// Numbers that may still be allocated.
     room: usize,
 }
 
@@ -169,12 +172,12 @@ impl Rewriter<'_> {
         (0..halves).flat_map(|half| order.iter().map(move |old| half * order.len() + old)).collect()
     }
 
-    /// Something that is added to, or multiplied with, the channels of a node.
+    /// A table that is added to, or multiplied with, the channels of a node.
     fn table(&mut self, name: &str, node: usize, halves: usize) -> Result<String, GraphError> {
         let shape = &self.tensors[name].shape;
         let width = shape[shape.len() - 1];
         let places: usize = shape[..shape.len() - 1].iter().product();
-        // One of half the width counts for each half.
+        // A table of half the width applies to each half.
         let halves = if width == self.orders[node].len() { 1 } else { halves };
         let columns = self.columns(node, halves);
         self.reordered(name, (0..places).collect(), columns)

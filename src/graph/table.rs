@@ -1,8 +1,8 @@
-//! Numbers that are added to sums, or scale and shift values, by class and place.
+//! Tables by class and place: numbers that are added to sums, or scale and shift values.
 
 use crate::model::weights::Tensor;
 
-/// Numbers `[classes, rows, columns, width]`: axes along which they do not differ have length 1.
+/// Numbers `[classes, rows, columns, width]`; an axis along which they are constant has length 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// Lengths of the axes: classes, rows, columns.
@@ -24,7 +24,7 @@ impl Table {
         Self { axes, width, data: tensor.data.clone() }
     }
 
-    /// From one class, row and column to the next, in numbers; 0 along axes of length 1.
+    /// Strides from one class, row and column to the next; 0 along axes of length 1.
     pub fn strides(&self) -> [usize; 3] {
         let [classes, rows, columns] = self.axes;
         let lengths = [rows * columns * self.width, columns * self.width, self.width];
@@ -60,7 +60,8 @@ impl Table {
         Self { width: halves * range.len(), data, ..*self }
     }
 
-    /// Adds another table, whose axes must be as long as this one's or 1; one of half the width counts for each half.
+    /// Adds another table, whose axes must be as long as this one's or 1; one of half the width applies to
+    /// each half.
     fn add(&mut self, other: &Self) {
         let [_, rows, columns] = self.axes;
         for (place, to) in self.data.chunks_mut(self.width).enumerate() {

@@ -91,6 +91,7 @@ const GUMBEL_REACH: f32 = 14.0;
 
 /// Draws a pixel: the component by Gumbel-max from the uniform numbers 0 to M − 1, then each channel from
 /// the next; `noise(b)` gives numbers 4b to 4b + 3. Noise of components that cannot win is not requested.
+///
 /// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next. At
 /// temperature 1, truncation 0 and min-p 0 no operation on them changes a bit.
 pub fn draw(parameters: &[f32], noise: impl Fn(u32) -> [f32; 4], how: Draw, pixel: &mut [f32]) {
@@ -202,7 +203,7 @@ pub fn probabilities(parameters: &[f32], channels: usize, before: &[u16], probab
             add_bins(share, mean(channel, i), scale(channel, i), probabilities);
         }
     }
-    // Bins that are told by the density at their middle do not add up to 1 exactly.
+    // Bins computed from the density at their middle do not add up to 1 exactly.
     let total: f64 = probabilities.iter().sum();
     probabilities.iter_mut().for_each(|p| *p /= total);
 }
@@ -216,7 +217,7 @@ fn add_bins(share: f64, mean: f64, log_scale: f64, bins: &mut [f64]) {
     let scale = log_scale.exp();
     let (half, density) = (1.0 / 255.0 / scale, 1.0 / (127.5 * scale));
     let last = bins.len() - 1;
-    // The outermost bins go on without an end.
+    // The outermost bins extend to infinity.
     let (middle, reach) = (mean.clamp(-1.0, 1.0), -NOTHING.ln() * scale);
     let level = |x: f64| (127.5 * x + 127.5).clamp(0.0, last as f64);
     let (begin, end) = (level(middle - reach).floor() as usize, level(middle + reach).ceil() as usize);

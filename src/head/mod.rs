@@ -1,4 +1,5 @@
 //! Heads: the distributions of a pixel, given its parameters.
+//!
 //! A head states its number of parameters, draws levels from them, and gives the likelihood of levels. Each
 //! kind of head has its own file, and its WGSL fragment in `shaders/shared`.
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sampling::random::PixelNoise;
 
-/// The instructions that there are; to ask takes as long as a pixel.
+/// The machine's instructions; to ask for them takes as long as a pixel.
 static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
 /// Channels of a pixel, at most.
@@ -75,7 +76,7 @@ impl Draw {
     }
 }
 
-/// Why a [`Draw`] cannot be had from a head.
+/// The reason why a head cannot do a [`Draw`].
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum DrawError {
     /// A number is out of its range.
@@ -88,7 +89,7 @@ pub enum DrawError {
         /// The number.
         found: f32,
     },
-    /// The head has no such thing.
+    /// The head has no such setting.
     #[error("{setting}: this model draws from {head}, which has no such thing")]
     Other {
         /// The setting.
@@ -143,7 +144,7 @@ impl Head {
         self.levels
     }
 
-    /// Numbers that the network gives a pixel.
+    /// Parameters of a pixel.
     pub fn parameters(&self) -> usize {
         match self.kind {
             HeadKind::LogisticMixture { mixtures } => logistic_mixture::parameters(self.channels, mixtures),
@@ -152,7 +153,7 @@ impl Head {
         }
     }
 
-    /// Parameters of like meaning that follow one another, and so are of like size.
+    /// Length of a run of parameters of the same meaning, and so of similar size.
     pub fn group(&self) -> usize {
         match self.kind {
             HeadKind::LogisticMixture { mixtures } => mixtures,
@@ -161,7 +162,7 @@ impl Head {
         }
     }
 
-    /// Steps of a pixel: in each, the network makes parameters anew.
+    /// Steps of a pixel: in each, the network computes new parameters.
     pub fn steps(&self) -> usize {
         if self.in_steps { self.channels } else { 1 }
     }
@@ -281,7 +282,7 @@ impl Head {
         }
     }
 
-    /// The same in the time that drawing has to spare: within 1e-4 bits per dimension.
+    /// The same, faster, while drawing: within 1e-4 bits per dimension.
     pub fn fast_log_likelihood(&self, parameters: &[f32], levels: &[u16]) -> f64 {
         match self.kind {
             HeadKind::LogisticMixture { .. } => fast_likelihood::log_likelihood(parameters, levels),

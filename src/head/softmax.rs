@@ -34,7 +34,7 @@ pub fn draw(logits: &[f32], noise: PixelNoise, channel: usize, how: &Draw) -> u1
     ARCH.dispatch(Chosen { weights, u, likeliest }) as u16
 }
 
-/// The weights of levels: how likely each is, as a share of the likeliest.
+/// The weights of levels: the probability of each, as a share of the likeliest.
 struct Weights<'a> {
     logits: &'a [f32],
     largest: f64,
@@ -126,7 +126,7 @@ impl WithSimd for Chosen<'_> {
                 }
             }
         }
-        // Past the end by rounding alone.
+        // Past the end by rounding only.
         last
     }
 }

@@ -1,4 +1,5 @@
 //! Images in NumPy's files: `.npy`, one array, and `.npz`, a zip file of them.
+//!
 //! Images are uint8 `[N, H, W]` or `[N, H, W, C]`. In an `.npz` the labels of `x…` are `y…`, those of
 //! `arr_0` are `arr_1`, and `classes` holds the names of the classes, or this program's metadata of images
 //! that it drew.
@@ -127,8 +128,8 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
     ImageArray::new(header, pixels, levels, labels, names)
 }
 
-/// The array with the labels of an array of images: as people name them, or as evaluators and this program do. Without names
-/// an array beside the images can be anything, such as scores.
+/// The array with the labels of an array of images, by the names that people use, or evaluators and this
+/// program. Without names an array beside the images can be anything, such as scores.
 fn labels_of(images: &str, headers: &BTreeMap<String, Header>) -> Option<String> {
     match images {
         "arr_0" => {
@@ -338,7 +339,7 @@ impl Header {
         format!("{kind} {:?}", self.shape)
     }
 
-    /// The bytes of the array. A length that is not there takes no memory.
+    /// The bytes of the array. A false length allocates no memory.
     fn values(&self, reader: &mut impl Read) -> Result<Vec<u8>, InputError> {
         let expected = self.bytes().ok_or_else(|| InputError::Arrays(format!("is {}", self.shown())))?;
         let mut values = Vec::new();

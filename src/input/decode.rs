@@ -47,6 +47,7 @@ impl Pixels {
 
 /// Decodes a file of any of the formats, whatever its name; the first frame of an animation. Transparent
 /// pixels lie on white.
+///
 /// # Errors
 /// A defect of the file.
 pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {

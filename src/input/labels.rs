@@ -61,7 +61,7 @@ impl Labels {
             let mut places: Vec<_> =
                 [&folder.join(&file), &file].into_iter().filter_map(|path| place(path)).collect();
             if places.is_empty() {
-                // No image has it, but it is not to be there twice with two classes either.
+                // No image has this path, but it may not occur twice with two classes either.
                 places.push((file.clone(), None));
             }
             labels.add(Row { line, path: shown(&file), class, places })?;
@@ -80,7 +80,7 @@ impl Labels {
                             first.line, first.path, first.class, row.line, row.path, row.class
                         )));
                     }
-                    // The same once more, or this row's own.
+                    // The same class again, or this row's own entry.
                     _ => {}
                 },
             }
@@ -96,6 +96,7 @@ impl Labels {
     }
 
     /// Number of rows that match no image, and number of rows.
+    ///
     /// # Errors
     /// [`InputError::Arrays`] if there is no row, or none matches any image.
     pub fn unmatched(&self, items: &[Item]) -> Result<(usize, usize), InputError> {

@@ -1,4 +1,5 @@
 //! Input images: their files, classes and pixels.
+//!
 //! [`find`] turns arguments (images, folders, arrays) into an ordered list of [`Item`]s, and gives the
 //! reason for everything that it passes over. Pixels are decoded on demand. Training in Python follows the
 //! same rules; a test gives both the same files.
@@ -47,7 +48,7 @@ pub struct Found {
     pub left_out: LeftOut,
 }
 
-/// Something that cannot be used, and why.
+/// An unusable file, and the reason.
 #[derive(Debug)]
 pub struct PassedOver {
     /// See [`Item::name`].
@@ -114,15 +115,15 @@ pub enum InputError {
     /// Width and height.
     #[error("is {0}x{1}, which is more than {max} pixels", max = decode::MOST_PIXELS)]
     Large(u32, u32),
-    /// An `.npz` with several arrays of images, of which none was asked for: their names.
+    /// An `.npz` with several arrays of images, none of them requested: their names.
     #[error("holds several arrays of images: {}", .0.join(", "))]
     SeveralArrays(Vec<String>),
-    /// Something is wrong with an `.npz`, an `.npy`, or a table of labels.
+    /// A fault of an `.npz`, an `.npy`, or a table of labels.
     #[error("{0}")]
     Arrays(String),
 }
 
-/// Finds the images that are asked for.
+/// Finds the requested images.
 pub fn find(request: &Request) -> Found {
     let mut found = Found::default();
     for (root, path) in request.paths.iter().enumerate() {
@@ -170,13 +171,14 @@ impl Item {
         }
     }
 
-    /// The file that it is, or that it is in.
+    /// Its file, or that of its array.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Index of its class in `classes`, by the label beside its array, or by the outermost sub-folder with
     /// the name of a class; `None` if neither tells.
+    ///
     /// # Errors
     /// [`InputError::Arrays`] if its label is none of `classes`.
     pub fn class(&self, classes: &[String]) -> Result<Option<usize>, InputError> {
@@ -192,6 +194,7 @@ impl Item {
     }
 
     /// Its pixels, upright.
+    ///
     /// # Errors
     /// A defect of the file.
     pub fn pixels(&self) -> Result<Pixels, InputError> {

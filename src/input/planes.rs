@@ -12,6 +12,7 @@ pub fn is_luma_coarse(frame: &FrameHeader) -> bool {
 }
 
 /// `[H, W, 3]`, of a file with three components.
+///
 /// # Errors
 /// A defect of the file. Sizes of components that are no multiples of each other are not supported.
 pub fn decode_rgb(decoder: Decoder) -> Result<Vec<u8>, JpegError> {

@@ -1,4 +1,5 @@
 //! Sampling importance resampling: candidates are drawn and weighted, and one is chosen by the weights.
+//!
 //! Raster order does not see the known pixels that come after an unknown one. Candidates weighted by the
 //! likelihood of these pixels follow, in the limit of many, the distribution of the unknown given all that
 //! is known.

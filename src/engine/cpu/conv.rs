@@ -1,4 +1,5 @@
 //! The one convolution of the CPU engine: `out = init + Σ taps · weights`, for positions of one row.
+//!
 //! A sum follows the order of the weight matrix's rows, whatever the number of positions. So results are
 //! the same bit for bit at any batch size and for any range of columns, and a sum may be computed in two
 //! parts. General matrix libraries do not promise that.

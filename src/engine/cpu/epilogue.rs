@@ -21,7 +21,7 @@ pub fn address(node: &Node, row: isize, column: isize, batch: usize) -> usize {
     (row * node.columns() + column) * batch * node.record
 }
 
-/// A row of a node that values are stored in.
+/// A row of a node, to store values in.
 pub struct TargetRow<'a> {
     pub node: &'a Node,
     pub ring: &'a Buffer,
@@ -150,7 +150,7 @@ impl<'a> Store<'a> {
         Spot { record, column, image, channel: channel + self.channels.start }
     }
 
-    /// Remembers an image with a value that is not finite.
+    /// Marks an image with a value that is not finite.
     #[inline(always)]
     fn check(&self, image: usize, value: &[f32]) {
         if !all_finite(value) {
@@ -159,6 +159,7 @@ impl<'a> Store<'a> {
     }
 
     /// The same for rare cases: a copy of the code beside the hot loop would slow that down.
+    ///
     /// # Safety
     /// As for [`Self::store`].
     #[inline(never)]

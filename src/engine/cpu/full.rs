@@ -1,5 +1,6 @@
 //! PixelCNN++ on whole images, written from Salimans et al. 2017 with direct loops: the yardstick of both
 //! engines.
+//!
 //! No caches, no taps, no packed weights: it shares nothing with the engines but the model file, so that a
 //! mistake in one does not hide in the other. Slow, and meant to be read.
 
@@ -53,7 +54,7 @@ pub fn parameters(
     out
 }
 
-/// Every value on the way to the output, for one image, before any activation.
+/// Every intermediate value for one image, before any activation.
 pub fn trace(model: &Model, width: usize, height: usize, image: &[u16], class: Option<usize>) -> Trace {
     let Some(config) = model.config() else {
         let graph = model.graph(width, height);
@@ -172,7 +173,7 @@ struct Network<'a> {
     model: &'a Model,
     config: &'a Config,
     class: Option<usize>,
-    /// Kept if it was asked for.
+    /// Kept if requested.
     trace: Option<RefCell<Trace>>,
 }
 
@@ -191,7 +192,7 @@ impl Network<'_> {
         let mut u = self.keep("input.vertical", self.add_class(u, "input.vertical"));
         let mut ul = self.keep("input.horizontal", self.add_class(above.add(&left), "input.horizontal"));
 
-        // With the place at which each pair was made.
+        // With the place at which each pair was computed.
         let mut remembered = vec![("input".to_owned(), u.clone(), ul.clone())];
         for level in 0..config.levels {
             for i in 0..config.blocks {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-/// Bytes that may still be taken; none where there is no limit.
+/// Bytes that may still be allocated; none if there is no limit.
 pub fn free_memory() -> Option<u64> {
     let read = |name: &str| fs::read_to_string(Path::new("/proc/self").join(name)).unwrap_or_default();
     let of_groups = free_in(Path::new("/sys/fs/cgroup"), &read("cgroup"));
@@ -62,7 +62,7 @@ impl Files {
         let stat = read("memory.stat").unwrap_or_default();
         let of_stat =
             |name| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-        // The first version also says the least limit of the groups around, which a container does not see.
+        // The first version also has the least limit of the groups around, which a container does not see.
         let limit = limit.min(of_stat("hierarchical_memory_limit ").unwrap_or(u64::MAX));
         Some(limit.saturating_sub(used.saturating_sub(of_stat(self.reclaimable).unwrap_or(0))))
     }

@@ -114,8 +114,8 @@ fn each(from: &[f32], to: &mut [f32], f: impl Fn(f32) -> f32) {
     }
 }
 
-/// An activation of one group, value by value. In a context of wide vectors, the frequent ones are made of them here; the others
-/// in a function of their own, which would only slow those down.
+/// An activation of one group, value by value. In a context of wide vectors, the frequent ones are compiled
+/// here; the others in a function of their own, because their code would slow those down.
 #[inline(always)]
 pub fn apply(arch: Arch, activation: Activation, from: &[f32], to: &mut [f32]) {
     match activation {

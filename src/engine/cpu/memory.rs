@@ -28,7 +28,7 @@ impl Gathered {
         [longest(2), if longest(0) > 1 { batch } else { 1 }]
     }
 
-    /// Numbers that it takes for a batch.
+    /// Number of floats for a batch.
     pub fn len(tables: &[Table], batch: usize) -> usize {
         Self::extent(tables, batch).iter().product::<usize>()
             * tables.first().map_or(0, |table| table.width)
@@ -131,7 +131,7 @@ impl Place {
     }
 }
 
-/// The numbers of a batch, kept from one batch to the next to save allocations.
+/// The memory of a batch, kept from one batch to the next to save allocations.
 #[derive(Default)]
 pub struct Memory {
     pub batch: usize,
@@ -139,7 +139,7 @@ pub struct Memory {
     pub nodes: Vec<Buffer>,
     /// `[columns, batch, stride]` for every layer with a row context.
     pub contexts: Vec<Buffer>,
-    /// The numbers that layers add to their sums.
+    /// The tables that layers add to their sums.
     pub additions: Vec<Gathered>,
     /// The scales and shifts of nodes, as [`Packing::modulations`].
     pub modulations: Vec<Vec<GatheredPair>>,
@@ -194,7 +194,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Gives back all memory.
+    /// Frees all memory.
     pub fn release(&mut self) {
         *self = Self { macs: AtomicU64::new(self.macs()), ..Self::default() };
     }
@@ -205,7 +205,7 @@ impl Memory {
         self.nodes.iter().chain(&self.contexts).chain(gathered)
     }
 
-    /// Bytes that it takes.
+    /// Bytes in use.
     pub fn bytes(&self) -> usize {
         self.buffers().map(Buffer::bytes).sum()
     }

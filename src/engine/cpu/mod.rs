@@ -1,4 +1,5 @@
 //! The CPU engine: the yardstick of the GPU engine, and the engine of machines without a GPU.
+//!
 //! Threads own images; with more threads than images, a team shares each. An image is the same bit for bit
 //! at any batch size, with any number of threads, and its parameters evaluated by row or by pixel.
 
@@ -114,7 +115,7 @@ impl CpuEngine {
         self.memories.iter().map(Memory::bytes).sum()
     }
 
-    /// Bytes that a batch may take: those that are free, and those that are held already.
+    /// Bytes available to a batch: free ones, and those already held.
     fn available(&self) -> usize {
         available_memory().saturating_add(self.held())
     }
@@ -161,7 +162,7 @@ pub fn startable_threads(wanted: usize) -> usize {
     })
 }
 
-/// Computes a team's images, on as many threads as the team has, or on this one where no other can be started.
+/// Computes a team's images, on the team's threads, or on this one if no other can be started.
 fn compute_in_team(
     packing: &Packing,
     memory: &Memory,
@@ -201,6 +202,7 @@ fn compute_in_team(
 
 /// Computes images in the steps that the request names; calls `report` for every finished pixel. All
 /// threads of a team do it; the first has the images.
+///
 /// # Errors
 /// Those of the first thread; none, for the others, if it had any.
 fn compute<'a>(
@@ -339,7 +341,7 @@ impl<'a> Images<'a> {
         (image * height + row) * width + column
     }
 
-    /// Shows the network a pixel, up to channel `known`: as it is given, or as it has been drawn.
+    /// Shows the network a pixel, given or drawn, up to channel `known`.
     fn show_pixel(&self, state: &mut CacheView, image: usize, [row, column]: [usize; 2], known: usize) {
         let (shape, at) = (self.request.shape(), self.place(image, row, column));
         let channels = shape.head.channels();
@@ -352,7 +354,7 @@ impl<'a> Images<'a> {
         state.set_pixel(row, column, image, pixel);
     }
 
-    /// Lets the network see the pixels of a row: those that are given, and those that have been drawn.
+    /// Shows the network the pixels of a row, given or drawn.
     #[allow(clippy::unnecessary_wraps, reason = "a turn may fail")]
     fn show(
         &mut self,
@@ -446,7 +448,7 @@ impl<'a> Images<'a> {
     }
 }
 
-/// Bytes of memory that are free to be used; no limit where the system does not tell.
+/// Bytes of free memory; no limit if the system does not tell.
 fn available_memory() -> usize {
     let Ok(mut system) = sysinfo::System::new() else { return usize::MAX };
     system.refresh_memory();

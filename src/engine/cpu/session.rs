@@ -1,4 +1,5 @@
-//! Images that are made level by level, each level chosen by the caller: for coders, which know the level or decode it.
+//! Images computed level by level, each level chosen by the caller: for coders, which know the level or
+//! decode it.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -15,6 +16,7 @@ use crate::model::Model;
 const MACS_A_THREAD: usize = 1 << 20;
 
 /// Images computed level by level: pixel after pixel in raster order, and channel after channel.
+///
 /// For each channel the caller reads the probabilities of its levels, or the parameters behind them, and
 /// gives the level of every image. These depend on the model, the class, and the levels given before. The
 /// same program on the same processor computes the same bits, at any number of images and threads.
@@ -32,7 +34,7 @@ struct Share {
     memory: Memory,
     team: Team,
     scratch: Scratch,
-    /// `[N, C]`: the levels of the pixel that is made.
+    /// `[N, C]`: the levels of the current pixel.
     levels: Vec<u16>,
 }
 
@@ -84,7 +86,7 @@ impl Session {
         &self.shape
     }
 
-    /// Row, column and channel of the level that is to be given; none when the images are complete.
+    /// Row, column and channel of the next level; none when the images are complete.
     pub fn place(&self) -> Option<[usize; 3]> {
         let channels = self.shape.head.channels();
         let pixel = self.given / channels;
@@ -116,8 +118,10 @@ impl Session {
 
     /// The probabilities of the next level of every image, `[N, L]`. Those of an image add up to 1, except
     /// for rounding; those below 1e-37 may be 0.
+    ///
     /// # Errors
     /// As for [`Self::parameters`].
+    ///
     /// # Panics
     /// If the images are complete.
     pub fn probabilities(&mut self) -> Result<Vec<f64>, EngineError> {
@@ -136,8 +140,10 @@ impl Session {
     }
 
     /// Gives the next level of every image, `[N]`, and computes the values that depend on it.
+    ///
     /// # Errors
     /// [`RequestError`] if a level is out of range, or their number is wrong.
+    ///
     /// # Panics
     /// If the images are complete.
     pub fn give(&mut self, levels: &[u16]) -> Result<(), EngineError> {

@@ -1,5 +1,5 @@
-//! Threads that share the caches of some images: memory that all of them write, and the barrier that keeps
-//! them apart.
+//! Threads that share the ring buffers of some images: shared memory, and the barrier that orders their
+//! accesses.
 
 use std::cell::UnsafeCell;
 use std::collections::TryReserveError;
@@ -63,6 +63,7 @@ impl Buffer {
 }
 
 /// Threads that execute the same steps on the same images.
+///
 /// Within a row they wait for each other after every layer, with a spinning barrier, which is fast as long
 /// as each has a core of its own. If one is kept from its core, that gets slow. So at every row they meet,
 /// and agree whether to share it or to leave it to the first of them.
@@ -70,7 +71,7 @@ pub struct Team {
     size: usize,
     arrived: AtomicUsize,
     turn: AtomicUsize,
-    /// Nanoseconds that threads have waited for others, all together, since they were last asked for.
+    /// Total nanoseconds that threads have waited for others, since the last reading.
     lost: AtomicU64,
     stopped: AtomicBool,
     broken: AtomicBool,
@@ -106,6 +107,7 @@ impl Team {
     }
 
     /// Waits until all threads have arrived. Their earlier writes are then visible to all.
+    ///
     /// # Panics
     /// If another thread of the team has panicked.
     pub fn wait(&self) {
@@ -133,8 +135,8 @@ impl Team {
         }
     }
 
-    /// Waits, asleep, until all threads have come here; returns how many are to work from here on, which the
-    /// first thread says.
+    /// Waits, asleep, until all threads have arrived; returns the number of threads for the next row, which
+    /// the first thread sets.
     ///
     /// # Panics
     /// If another thread of the team has panicked.
@@ -155,7 +157,7 @@ impl Team {
         active
     }
 
-    /// Nanoseconds that threads have waited for others, all together, since this was last asked.
+    /// Total nanoseconds that threads have waited for others, since the last call.
     pub fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
     }
@@ -181,7 +183,7 @@ impl Team {
         self.met.notify_all();
     }
 
-    /// Something to hold while working: tells the others if the thread that holds it panics.
+    /// A guard to hold while working: tells the others if its thread panics.
     pub fn member(&self) -> impl Drop + '_ {
         Member(self)
     }

@@ -1,4 +1,4 @@
-//! One thread's view of a batch, and the steps that move it on: a row begins, pixels of it are computed, it ends.
+//! One thread's view of a batch, and its steps: begin a row, compute its pixels, end it.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -84,7 +84,7 @@ impl<'a> CacheView<'a> {
         Self { packing, memory, team, member, active: 1, pace, scratch, runs, macs: 0 }
     }
 
-    /// The room that it was given, to be used again.
+    /// Its scratch memory, for reuse.
     pub fn take_scratch(&mut self) -> Scratch {
         std::mem::take(&mut self.scratch)
     }
@@ -110,6 +110,7 @@ impl<'a> CacheView<'a> {
     }
 
     /// Like [`Self::alone`], for a closure that may fail: then all threads stop.
+    ///
     /// # Errors
     /// Those of `turn` for the first thread; none, for the others, if it had any.
     pub fn try_alone<E>(&mut self, turn: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), Option<E>> {
@@ -180,7 +181,7 @@ impl<'a> CacheView<'a> {
         }
     }
 
-    /// Takes the numbers of a row that are added and that differ from row to row. To be called [`Self::alone`].
+    /// Gathers the tables of a row that differ from row to row. To be called [`Self::alone`].
     fn take_additions_of(&mut self, row: isize) {
         let Packing { network, additions, modulations, .. } = self.packing;
         let (memory, classes) = (self.memory, &self.memory.classes);
@@ -210,8 +211,8 @@ impl<'a> CacheView<'a> {
         }
     }
 
-    /// Makes NaN of the rows that are made from now on, so that what is read before it is made is noticed. To be called
-    /// [`Self::alone`].
+    /// Fills the rows that are computed next with NaN, so that reading a value too early is noticed. To be
+    /// called [`Self::alone`].
     fn poison(&mut self, row: isize) {
         let (batch, height) = (self.memory.batch, self.packing.network.height);
         for (index, (cache, node)) in self.memory.nodes.iter().zip(&self.packing.network.nodes).enumerate()
@@ -423,7 +424,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Adds numbers of a node as they are, to some channels of a half.
+    /// Adds numbers of a node unchanged to some channels of a half.
     ///
     /// # Safety
     /// `out` must be valid for all positions, and no other thread may access these channels of them.

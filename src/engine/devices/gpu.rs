@@ -1,5 +1,5 @@
-//! GPUs, as front ends use them; `no_gpu.rs` has the same names for a program without them. The environment is read here:
-//! `PIXELCNN_SHADERS`, and the variables of wgpu.
+//! GPUs for front ends; `no_gpu.rs` has the same names for a program without them. It reads the
+//! environment: `PIXELCNN_SHADERS`, and the variables of wgpu.
 
 use std::env;
 
@@ -18,13 +18,13 @@ use super::{KernelTotal, Notice, Say};
 
 pub use crate::engine::gpu::adapter::{Adapter, Pick};
 
-/// Why no device is chosen.
+/// The reason why no device is chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum ChoiceError {
     /// There is no such device.
     #[error("{0}")]
     Device(#[from] DeviceError),
-    /// There would be one without a variable of wgpu.
+    /// A variable of wgpu excludes all devices.
     #[error("{variables}")]
     Variables {
         /// The variables and the adapters that they leave, in words.
@@ -89,6 +89,7 @@ fn warn(say: &mut Say) {
 }
 
 /// The same for `auto`, for drawing this many images with this many threads on the CPU.
+///
 /// # Errors
 /// [`ChoiceError`].
 pub fn choose_for(
@@ -113,6 +114,7 @@ pub fn all(say: &mut Say) -> Result<Vec<Adapter>, ChoiceError> {
 }
 
 /// All adapters, and the one that `auto` takes.
+///
 /// # Errors
 /// [`ChoiceError`].
 pub fn list(say: &mut Say) -> Result<(Vec<Adapter>, Pick), ChoiceError> {
@@ -162,7 +164,7 @@ pub fn driver(adapter: &Adapter) -> String {
     adapter.description().driver.clone()
 }
 
-/// The device that means it.
+/// The `--device` argument for it.
 pub fn argument(adapter: &Adapter) -> String {
     adapter.description().to_string()
 }
@@ -180,6 +182,7 @@ pub fn dispatches(network: &Network, method: Method) -> Option<u64> {
 }
 
 /// Profile of each request, in its first `rows` rows.
+///
 /// # Errors
 /// It cannot be opened, or not run the model.
 pub fn profile(

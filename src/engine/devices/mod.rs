@@ -17,7 +17,7 @@ pub struct KernelTotal {
     pub kernel: &'static str,
     /// True if they begin rows.
     pub is_row_work: bool,
-    /// They work at 1/2^level of the image's size.
+    /// Resolution: 1/2^level of the image's size.
     pub level: usize,
     /// Their number.
     pub dispatches: u64,
@@ -25,19 +25,19 @@ pub struct KernelTotal {
     pub nanoseconds: f64,
 }
 
-/// Something that a user wants to know of a choice.
+/// A note about a choice.
 #[derive(Debug)]
 pub enum Notice {
     /// The device that one would expect.
     Expected {
         /// Name of the device.
         device: String,
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
     },
     /// The CPU engine runs where a GPU might be expected.
     Cpu {
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
         /// True if there is a GPU that the user could name.
         leaves_gpu: bool,
@@ -46,15 +46,15 @@ pub enum Notice {
     Next {
         /// Name of the next one.
         next: &'static str,
-        /// Why the one before cannot be.
+        /// The error of the one before.
         error: EngineError,
     },
-    /// Anything that a warning is for, in words.
+    /// A warning, in words.
     Warning(String),
 }
 
 impl Notice {
-    /// In words; `gpu` is how the user asks for a GPU, such as `--device gpu`.
+    /// The note in words; `gpu` is the user's way to ask for a GPU, such as `--device gpu`.
     pub fn text(&self, gpu: &str) -> String {
         match self {
             Self::Expected { device, reason } => format!("using {device}: {reason}"),
@@ -71,7 +71,7 @@ impl Notice {
 /// Receives notes.
 pub type Say<'a> = dyn FnMut(Notice) + 'a;
 
-/// Devices to run on, of which one does.
+/// Devices to try, one of which is used.
 pub struct Devices {
     /// The first is tried first; the CPU engine if there is none.
     adapters: Vec<Adapter>,
@@ -84,6 +84,7 @@ impl Devices {
     /// Resolves `device` for this many images of a model: `auto`, `cpu`, `gpu`, or the index or a part of
     /// the name of an adapter. `threads` are those of the CPU engine, and `all_threads` those that it could
     /// have.
+    ///
     /// # Errors
     /// There is no such device.
     pub fn choose(
@@ -109,6 +110,7 @@ impl Devices {
     }
 
     /// All hardware GPUs, as separate devices.
+    ///
     /// # Errors
     /// There is none.
     pub fn all_gpus(threads: usize, say: &mut Say) -> Result<Vec<Self>, ChoiceError> {
@@ -121,7 +123,7 @@ impl Devices {
         self.adapters.first()
     }
 
-    /// The device that means the same.
+    /// The `--device` argument for the same device.
     pub fn argument(&self) -> String {
         self.adapter().map_or("cpu".to_owned(), gpu::argument)
     }
