@@ -66,7 +66,7 @@ fn variants() -> Vec<Variant> {
     all.filter(|variant| seen.insert(variant.clone())).collect()
 }
 
-/// Those of any other graph.
+/// Variants for any other graph.
 fn variants_of_graphs() -> Vec<Variant> {
     let mut variants = vec![Variant::of_row(Kernel::ShowRow(Family::Graph))];
     for shape in SHAPES.into_iter().chain(SHAPES_IN_SOFTWARE) {
@@ -162,7 +162,7 @@ fn all_variants_translate_to_spirv_msl_and_hlsl() {
     }
 }
 
-/// What Khronos's validator says of SPIR-V that Vulkan 1.2 is to take, if anything.
+/// The message of Khronos's validator about SPIR-V for Vulkan 1.2, if any.
 fn fault(words: &[u32], file: &Path) -> Option<String> {
     std::fs::write(file, bytemuck::cast_slice(words)).unwrap();
     let output = Command::new("spirv-val").args(["--target-env", "vulkan1.2"]).arg(file).output().unwrap();
@@ -211,7 +211,7 @@ fn coherent_variables(words: &[u32]) -> usize {
     count
 }
 
-/// What invocations hand to each other through buffers, they are promised to see.
+/// Values that invocations hand to each other through buffers lie in coherent ones.
 #[test]
 fn what_invocations_hand_to_each_other_is_coherent() {
     let count = |variant: Variant| {

@@ -1,4 +1,5 @@
-"""Training of the families that are graphs: the network in PyTorch is the program's, and what does not fit is refused."""
+"""Training of the families that are graphs: the network in PyTorch equals the program's, and unsuitable input is
+refused."""
 
 from __future__ import annotations
 
@@ -87,7 +88,7 @@ built = families.network(canvas=tuple(there["canvas"]), classes=there["classes"]
 assert json.loads(json.dumps(built.document())) == there
 network = graph.Network(built)
 network.take(tensors)
-read = data.load(source, data.Wishes(None, False, run["classes"], None, 12, False, run["codes"]))
+read = data.load(source, data.DataOptions(None, False, run["classes"], None, 12, False, run["codes"]))
 part = trainer.in_levels(read, run["levels"], run["codes"])[0].held_out
 with torch.no_grad():
     h = None if part.y is None else torch.from_numpy(part.y)

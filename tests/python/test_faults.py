@@ -1,5 +1,5 @@
-"""Kills and signals at any moment of training: what is there is whole, and going on gives the model that an
-undisturbed run gives."""
+"""Kills and signals at any moment of training: files are whole, and a resumed run gives the model of an undisturbed
+one."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def loaded(script: str, arguments: tuple[object, ...], *more: object):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """Images, and the model that comes of them."""
+    """Images, and the model trained on them without a disturbance."""
     folder = tmp_path_factory.mktemp("undisturbed")
     images = save_npz(folder / "images.npz", 1, count=40)
     trained(images, "-o", folder / "m.safetensors", *RUN)

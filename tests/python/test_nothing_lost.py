@@ -1,4 +1,5 @@
-"""What takes hours is neither replaced, nor lost, nor refused at the end. Each test stands for a kind of fault."""
+"""The result of hours of work is neither replaced, nor lost, nor refused at the end. Each test stands for a kind of
+fault."""
 
 from __future__ import annotations
 
@@ -284,7 +285,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_the_old_file(tmp_path, monkeypa
     begin_file = files.begin
 
     class Full:
-        """A file on a disk with room for so many writes."""
+        """A file on a disk with room for a number of writes."""
 
         def __init__(self, file, room: int):
             self.file, self.room = file, room

@@ -1,4 +1,4 @@
-"""Training: it agrees with the program, survives kills, repeats itself, and says what is wrong with data."""
+"""Training: it agrees with the program, survives kills, repeats itself, and reports faults of data."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def models(tmp_path_factory):
 
 
 def has_pillow() -> bool:
-    """Whether the interpreter with PyTorch can write images."""
+    """True if the interpreter with PyTorch can write images."""
     return TORCH is not None and run_torch("-c", "import PIL").code == 0
 
 
 def held_out_of(folder, classes: bool) -> data.Part:
-    return data.load(folder / "images.npz", wishes(classes=classes, held_out=12)).held_out
+    return data.load(folder / "images.npz", data_options(classes=classes, held_out=12)).held_out
 
 
 # Two components that are both wider than all colours, and a white pixel. Plain gradients, as small as they are.
@@ -403,7 +403,7 @@ def test_palette_has_the_colours_of_the_images(channels, tmp_path):
     assert ((means[3] > colours[3]) & (means[3] < colours[4])).all()
     assert (scales[3] > 2 * scales[0]).all() and (scales[3] < 1).all()
 
-    # It goes on with the same colours, and where a model has others, from those that are nearest.
+    # It continues with the same colours; if a model has others, from the nearest ones.
     again, *_ = mixture("again", "--init", tmp_path / "trained.safetensors", "--minutes", 0)
     assert again == bits
     other, means, _ = mixture("other", "--init", tmp_path / "four.safetensors", "--minutes", 0)
@@ -477,14 +477,14 @@ def test_what_contradicts_a_checkpoint_or_model_is_refused(models, tmp_path):
 # Data
 
 
-def wishes(**changed) -> data.Wishes:
+def data_options(**changed) -> data.DataOptions:
     default = dict(size=None, grey=False, classes=False, leave_out=None, held_out=None, strict=False)
-    return data.Wishes(**{**default, **changed})
+    return data.DataOptions(**{**default, **changed})
 
 
 def refusal(path, **changed) -> str:
     with pytest.raises(TrainingError) as error:
-        data.load(path, wishes(**changed))
+        data.load(path, data_options(**changed))
     return str(error.value)
 
 
@@ -499,11 +499,11 @@ def folder(tmp_path):
 
 
 def test_folder_with_classes(folder):
-    read = data.load(folder, wishes(size=8, classes=True, held_out=3))
+    read = data.load(folder, data_options(size=8, classes=True, held_out=3))
     assert read.classes == ["class0", "class1"]
     assert read.train.x.shape == (5, 3, 8, 8) and read.held_out.x.shape == (3, 3, 8, 8)
     assert sorted([*read.train.y, *read.held_out.y]) == [0] * 4 + [1] * 4
-    again = data.load(folder, wishes(size=10, held_out=3, grey=True))
+    again = data.load(folder, data_options(size=10, held_out=3, grey=True))
     assert again.train.x.shape == (5, 1, 10, 10) and again.train.y is None and again.classes == []
 
 
@@ -512,7 +512,7 @@ def test_folder_with_train_and_test(folder):
         (folder.parent / "both" / part).mkdir(parents=True)
     (folder / "class0").rename(folder.parent / "both" / "test" / "a")
     (folder / "class1").rename(folder.parent / "both" / "train" / "b")
-    read = data.load(folder.parent / "both", wishes(size=8))
+    read = data.load(folder.parent / "both", data_options(size=8))
     assert len(read.train) == 4 and len(read.held_out) == 4
     assert "one class" in refusal(folder.parent / "both", size=8, classes=True)
 
@@ -522,7 +522,7 @@ def test_images_that_cannot_be_used_are_named(folder, capsys):
     Image.new("RGB", (7, 20)).save(folder / "class1" / "small.jpg")
     Image.fromarray(np.zeros((12, 12), np.uint16)).save(folder / "class1" / "deep.png")
     Image.new("RGB", (12, 12)).save(folder / "astray.png")
-    read = data.load(folder, wishes(size=8, classes=True))
+    read = data.load(folder, data_options(size=8, classes=True))
     assert len(read.train) + len(read.held_out) == 8
     said = capsys.readouterr().err
     for name, reason in {
@@ -548,20 +548,20 @@ def test_folders_that_hold_nothing_to_train_on(folder, tmp_path):
 def test_transparent_is_white(tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / name)
-    assert (data.load(tmp_path, wishes(size=8)).train.x == 255).all()
+    assert (data.load(tmp_path, data_options(size=8)).train.x == 255).all()
 
 
 def test_npz(tmp_path):
     path = save_npz(tmp_path / "images.npz", 3)
-    read = data.load(path, wishes(classes=True, leave_out="odd", held_out=8))
+    read = data.load(path, data_options(classes=True, leave_out="odd", held_out=8))
     assert len(read.train) == 40 and read.classes == ["lying", "upright"]
     assert "expected an array of that name" in refusal(path, leave_out="tone")
     assert "smaller than 9x9" in refusal(path, size=9)
-    assert data.load(path, wishes(size=4, grey=True)).train.x.shape[1:] == (1, 4, 4)
+    assert data.load(path, data_options(size=4, grey=True)).train.x.shape[1:] == (1, 4, 4)
 
     x, y = pictures(6, 8, 1)
     np.savez(tmp_path / "test.npz", x_train=x[..., 0], y_train=y, x_test=x[:2, ..., 0], y_test=y[:2])
-    read = data.load(tmp_path / "test.npz", wishes(classes=True))
+    read = data.load(tmp_path / "test.npz", data_options(classes=True))
     assert (len(read.train), len(read.held_out), read.classes) == (6, 2, ["0", "1"])
 
     for arrays, reason in (
@@ -593,7 +593,7 @@ def test_mnist_files_as_published(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(y)))
     (tmp_path / "t10k-images.idx3-ubyte").write_bytes(idx(x[:3]))
     (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(idx(y[:3]))
-    read = data.load(tmp_path, wishes(classes=True))
+    read = data.load(tmp_path, data_options(classes=True))
     np.testing.assert_array_equal(read.train.x[:, 0], x)
     np.testing.assert_array_equal(read.held_out.y, y[:3])
 
@@ -619,7 +619,7 @@ def test_cifar_batches_as_published(tmp_path):
     ):
         write(name, {b"data": x[part].reshape(-1, 3072), b"labels": [0, 1], b"filenames": [b"a", b"b"]})
     write("batches.meta", {b"label_names": [b"plane", b"car"]})
-    read = data.load(tmp_path, wishes(classes=True))
+    read = data.load(tmp_path, data_options(classes=True))
     np.testing.assert_array_equal(read.train.x, x[:4])
     np.testing.assert_array_equal(read.held_out.x, x[4:])
     assert list(read.train.y) == [0, 1, 0, 1] and read.classes == ["plane", "car"]
