@@ -8,9 +8,8 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import run
 from PIL import Image
-from test_torch import TORCH, needs_torch
+from pytorch import needs_torch, run_torch
 from test_train import SCRIPT, TINY, data_options, idx, pictures, refusal
 from pixelcnn.train import data
 
@@ -244,5 +243,5 @@ def test_each_is_one_line_of_the_script(tmp_path, case):
         os.mkfifo(path)
     else:
         path.write_bytes({"empty.npz": b"", "cut.npz": whole[:-30], "no y_test": whole}[case])
-    result = run(TORCH, SCRIPT, path, "-o", tmp_path / "m.safetensors", *TINY, "--classes", timeout=60)
+    result = run_torch(SCRIPT, path, "-o", tmp_path / "m.safetensors", *TINY, "--classes")
     assert result.code == 1 and result.err.startswith("error: ") and result.err.count("\n") == 1, result.err

@@ -10,9 +10,9 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import PACKAGE, run
+from conftest import PACKAGE
 from safetensors.numpy import load_file
-from test_torch import TORCH, needs_torch
+from pytorch import needs_torch, run_torch
 from test_train import TINY, metadata, reference_metadata, save_npz, step_of, trained
 from pixelcnn.train import checkpoint
 
@@ -109,7 +109,7 @@ def loaded(script: str, arguments: tuple[object, ...], *more: object):
     # PyTorch may be another interpreter's, with modules of its own.
     script = "".join(map(inspect.getsource, (step_of, reference_metadata))) + script
     words = json.dumps([str(a) for a in (*arguments, *TINY)])
-    return run(TORCH, "-c", LOADED + script, PACKAGE, words, *more)
+    return run_torch("-c", LOADED + script, PACKAGE, words, *more)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from pixelcnn.convert import ConversionError, console, files
 from pixelcnn.convert.model_file import LIMITS, beyond_limits, write_model
 from PIL import Image
 from safetensors.numpy import save_file
-from test_torch import TORCH, needs_torch
+from pytorch import TORCH, needs_torch
 from test_train import SCRIPT, TINY, begin, metadata, save_npz, step_of, train, trained, wait_for_step
 from pixelcnn.train import TrainingError, checkpoint
 from pixelcnn.train.settings import flipped_classes

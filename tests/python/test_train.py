@@ -14,10 +14,10 @@ import time
 import numpy as np
 import pytest
 import reference
-from conftest import PACKAGE, PIXELCNN, ROOT, SCRIPTS, needs_pixelcnn, run, run_pixelcnn
+from conftest import PACKAGE, PIXELCNN, ROOT, needs_pixelcnn, run_pixelcnn
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from test_torch import TORCH, needs_torch
+from pytorch import TORCH, needs_torch, run_torch
 from pixelcnn.train import TrainingError, data
 
 SCRIPT = ROOT / "scripts" / "train.py"
@@ -40,7 +40,7 @@ def save_npz(path, channels: int, count: int = 64, size: int = 8):
 
 
 def train(*arguments: object, **options: object):
-    return run(TORCH, SCRIPT, *arguments, *TINY, **options)
+    return run_torch(SCRIPT, *arguments, *TINY, **options)
 
 
 def trained(*arguments: object, **options: object):
@@ -86,7 +86,7 @@ def models(tmp_path_factory):
 
 def has_pillow() -> bool:
     """True if the interpreter with PyTorch can write images."""
-    return TORCH is not None and run(TORCH, "-c", "import PIL").code == 0
+    return TORCH is not None and run_torch("-c", "import PIL").code == 0
 
 
 def held_out_of(folder, classes: bool) -> data.Part:
@@ -118,7 +118,7 @@ for channels, numbers, log_scales in (1, 6, [4, 5]), (3, 20, [4, 5, 10, 11, 16, 
 
 @needs_torch
 def test_a_scale_wider_than_all_colours_is_found_back_from():
-    result = run(TORCH, "-c", WIDE, PACKAGE)
+    result = run_torch("-c", WIDE, PACKAGE)
     assert result.code == 0, result.err
     grey, grey_without, rgb, rgb_without = map(float, result.out.split())
     assert max(grey, rgb) < 0.2, "as good as certain"
@@ -258,7 +258,7 @@ def on_path(program) -> dict[str, str]:
 
 @needs_torch
 @pytest.mark.skipif(
-    TORCH is None or run(TORCH, "-c", "import matplotlib").code != 0, reason="needs matplotlib beside PyTorch"
+    TORCH is None or run_torch("-c", "import matplotlib").code != 0, reason="needs matplotlib beside PyTorch"
 )
 def test_the_plot_follows_the_log(tmp_path):
     source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
@@ -274,7 +274,7 @@ def test_a_plot_without_matplotlib_is_refused_before_training(tmp_path):
     source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
     hidden = "import sys; sys.modules['matplotlib'] = None; sys.path.insert(0, sys.argv.pop(1))"
     code = f"{hidden}; from pixelcnn.train import command; sys.exit(command.main())"
-    result = run(TORCH, "-c", code, PACKAGE, source, "-o", model, "--plot", *TINY)
+    result = run_torch("-c", code, PACKAGE, source, "-o", model, "--plot", *TINY)
     assert "pip install matplotlib" in result.err and result.code == 1, result.err
     assert not model.with_suffix(".ckpt").exists()
 
@@ -342,13 +342,13 @@ def test_init_goes_on_with_more_filters(name, models, tmp_path):
     folder, model = models[name], tmp_path / "m.safetensors"
     begin = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--init", folder / "m.safetensors")
     begin += ("--palette", "--mixtures", 2) if "palette" in name else ()
-    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--filters", 10)
+    result = run_torch(SCRIPT, folder / "images.npz", *begin, "--filters", 10)
     assert result.code == 0, result.err
     before, after = metadata(folder / "m.safetensors"), metadata(model)
     assert (before["filters"], after["filters"]) == ("6", "10")
     assert before["bits_per_dim"] == after["bits_per_dim"]
 
-    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--filters", 4)
+    result = run_torch(SCRIPT, folder / "images.npz", *begin, "--filters", 4)
     assert result.code == 1 and "--filters 4" in result.err and "made with 6" in result.err
 
 
@@ -356,11 +356,11 @@ def test_init_goes_on_with_more_filters(name, models, tmp_path):
 def test_init_goes_on_with_other_dilations(models, tmp_path):
     folder, model = models["grey, classes"], tmp_path / "m.safetensors"
     begin = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--init", folder / "m.safetensors")
-    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--dilations", "2,1")
+    result = run_torch(SCRIPT, folder / "images.npz", *begin, "--dilations", "2,1")
     assert result.code == 0, result.err
     before, after = load_file(folder / "m.safetensors"), load_file(model)
     assert before.keys() == after.keys() and metadata(model)["dilations"] == "[2, 1]"
-    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--dilations", "1,2,1", "--overwrite")
+    result = run_torch(SCRIPT, folder / "images.npz", *begin, "--dilations", "1,2,1", "--overwrite")
     assert result.code == 1 and "expected blocks + 1 = 2" in result.err
 
 
@@ -380,7 +380,7 @@ def test_palette_has_the_colours_of_the_images(channels, tmp_path):
     def mixture(name: str, *more: object) -> tuple[float, np.ndarray, np.ndarray]:
         """Bits per dimension, means [M, C] as levels, scales [M, C] in levels."""
         path = tmp_path / f"{name}.safetensors"
-        result = run(TORCH, SCRIPT, tmp_path / "images.npz", "-o", path, *flags, *more)
+        result = run_torch(SCRIPT, tmp_path / "images.npz", "-o", path, *flags, *more)
         assert result.code == 0, result.err
         tensors, bits = load_file(path), float(metadata(path)["bits_per_dim"])
         parameters = tensors["output.bias"].reshape(1 + channels * (3 if channels == 3 else 2), -1)
@@ -431,7 +431,7 @@ print(float(levels[800:].mean()), float((levels[800:] - 102).abs().mean()), floa
 
 @needs_torch
 def test_colours_of_groups_are_seen_as_they_are_drawn():
-    result = run(TORCH, "-c", GROUPED, PACKAGE)
+    result = run_torch("-c", GROUPED, PACKAGE)
     assert result.code == 0, result.err
     said, numbers = result.out.splitlines()
     assert said == "components at 2 of 4 colours, and 1 group of the others (20 % of all pixels);0.0;200.0"
