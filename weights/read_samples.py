@@ -3,7 +3,7 @@
 # requires-python = ">=3.10"
 # dependencies = ["torch>=1.13", "numpy", "pillow"]
 # ///
-"""How many samples does a classifier read as the class they were drawn for, and how many are copies?
+"""Count samples that a classifier reads as their own class, and copies of training images.
 
     pixelcnn sample -m mnist -n 1000 --each digits
     uv run weights/read_samples.py mnist.npz digits
