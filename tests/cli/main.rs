@@ -4,6 +4,7 @@
 
 use std::process::{Command, Stdio};
 
+use pixelcnn::internals::model::Model;
 use shell::{Shell, check_snapshot};
 
 mod arrays;
