@@ -17,6 +17,7 @@ use crate::model::{Architecture, Config, Model};
 use crate::output::{figure, file};
 
 use super::architecture::ArchitectureArgs;
+use super::preview::Preview;
 use super::{Files, images, picture};
 
 /// Show a model's architecture, size and provenance; or how a picture was drawn
@@ -31,6 +32,10 @@ pub struct InspectArgs {
     /// another name or is elsewhere
     #[arg(long, requires = "picture", conflicts_with = "json")]
     redraw: bool,
+
+    /// Show the picture on the terminal too: with the graphics of kitty, iTerm2 or sixels, else as half blocks
+    #[arg(long, requires = "picture", conflicts_with = "json")]
+    show: bool,
 
     /// With --redraw: the device to draw on, instead of the one it was drawn on
     #[arg(long, value_name = "DEVICE", requires = "redraw")]
@@ -62,6 +67,9 @@ pub struct InspectArgs {
 }
 
 pub fn run(args: &InspectArgs) -> Result<ExitCode> {
+    if let Some((path, preview)) = args.picture.as_ref().zip(Preview::wanted(args.show, false)) {
+        picture::show(path, preview)?;
+    }
     match &args.picture {
         Some(path) if args.redraw => {
             return picture::redraw(path, args.model.path(), args.device.as_deref());

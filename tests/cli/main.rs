@@ -29,6 +29,8 @@ mod messages;
 mod models;
 #[cfg(unix)]
 mod outputs;
+#[cfg(unix)]
+mod preview;
 mod random;
 mod reading;
 #[cfg(unix)]
