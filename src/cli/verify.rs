@@ -14,8 +14,8 @@ use crate::head::MOST_CHANNELS;
 use crate::model::Model;
 use crate::sampling::random::Noise;
 
-use super::EngineArgs;
 use super::architecture::ArchitectureArgs;
+use super::{EngineArgs, images};
 
 /// Check that the cached engines agree with the whole network on this machine
 ///
@@ -30,6 +30,10 @@ pub struct VerifyArgs {
 
     #[command(flatten)]
     engine: EngineArgs,
+
+    /// The largest batch on a GPU: smaller ones take less time, and leave out the kernels of larger ones
+    #[arg(long, value_name = "N", default_value_t = LARGEST_GPU_BATCH, value_parser = images)]
+    largest_batch: usize,
 
     /// Print the result as JSON
     #[arg(long)]
@@ -114,7 +118,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     };
     let gpu = adapter
         .as_ref()
-        .map(|adapter| gpu::start_to_verify(&model, width, height, adapter, LARGEST_GPU_BATCH));
+        .map(|adapter| gpu::start_to_verify(&model, width, height, adapter, args.largest_batch));
     let gpu = gpu.transpose()?;
 
     let mut cpu = CpuEngine::new(&model, width, height, threads);
