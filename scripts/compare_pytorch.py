@@ -397,7 +397,7 @@ def main() -> None:
                 theirs = statistics.median(classifying_seconds(net, x, flags.classes, batch) for _ in range(3))
                 print(f"PyTorch in batches of {batch}: {theirs:.2f} s, {theirs / ours:.1f} times as long")
         else:
-            ours = our_seconds(["sample", "-m", model, "-n", str(flags.count), "-o", Path(folder) / "grid.png"])
+            ours = our_seconds(["sample", "-m", model, "-n", str(flags.count), "--scale", "1", "-o", Path(folder) / "grid.png"])
             pixel = statistics.median(naive_seconds(net, flags))
             naive = pixel * flags.size**2
             print(f"pixelcnn sample: {ours:.2f} s")

@@ -17,7 +17,7 @@ from .convert.files import put_whole
 class Grid:
     """Images side by side; a notebook shows it as a picture."""
 
-    def __init__(self, images: npt.NDArray[np.uint8], columns: int | None, scale: int):
+    def __init__(self, images: npt.NDArray[np.uint8], columns: int | None, scale: int | None):
         self._images, self._columns, self._scale = images, columns, scale
 
     def __repr__(self) -> str:
@@ -48,7 +48,8 @@ def grid(images: Any, *, columns: int | None = None, scale: int | None = None, l
     images: levels [N, H, W, C] or [N, C, H, W] with 1 or 3 channels, [N, H, W], or completions [N, n, H, W, C], with
         one row per image.
     columns: images in a row; by default as many as make the picture about as wide as high.
-    scale: pixels of the picture per pixel of an image; by default such that it is about 400 wide.
+    scale: pixels of the picture per pixel of an image; by default 1, or for images up to 64×64 such that the short
+        side of the picture has at least 512 pixels.
     levels: number of levels of the model; fewer than 256 are stretched.
 
     >>> import numpy, pixelcnn
@@ -72,10 +73,8 @@ def grid(images: Any, *, columns: int | None = None, scale: int | None = None, l
     if array.min() < 0 or array.max() >= levels:
         raise ValueError(f"images: expected levels from 0 to {levels - 1}, found {array.min()} to {array.max()}")
     array = (array.astype(np.uint32) * 255 // (levels - 1)).astype(np.uint8)
-    count, height, width, _ = array.shape
     if columns is not None:
-        columns = min(whole("columns", columns, 1, 2**20), count)
-    if scale is None:
-        across = columns or max(1, round((count * (height + 1) / (width + 1)) ** 0.5))
-        scale = max(1, 400 // (across * (width + 1)))
-    return Grid(np.ascontiguousarray(array), columns, whole("scale", scale, 1, 1024))
+        columns = min(whole("columns", columns, 1, 2**20), len(array))
+    if scale is not None:
+        scale = whole("scale", scale, 1, 1024)
+    return Grid(np.ascontiguousarray(array), columns, scale)

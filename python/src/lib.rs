@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use pixelcnn::internals::output::grid::Grid;
+use pixelcnn::internals::output::grid::{Grid, GridShape};
 use pixelcnn::internals::output::png;
 use pixelcnn::internals::sampling::random::Noise;
 use pixelcnn::internals::sampling::resampling;
@@ -35,7 +35,8 @@ fn main(py: Python, arguments: Vec<OsString>) -> u8 {
     (0..u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(u8::MAX)
 }
 
-/// A PNG file of a grid of images, uint8 `[N, height, width, channels]`; every pixel is a square of `scale` pixels.
+/// A PNG file of a grid of images, uint8 `[N, height, width, channels]`; every pixel is a square of `scale` pixels, by default
+/// as on the command line.
 #[pyfunction]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 fn grid_png<'py>(
@@ -46,14 +47,15 @@ fn grid_png<'py>(
     height: usize,
     channels: usize,
     columns: Option<usize>,
-    scale: usize,
+    scale: Option<usize>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = py.detach(|| {
-        let grid = match columns {
-            Some(columns) => Grid::with_columns(columns, count, width, height, channels),
-            None => Grid::new(count, 1, width, height, channels),
+        let shape = match columns {
+            Some(columns) => GridShape::with_columns(columns, count, width, height),
+            None => GridShape::new(count, 1, width, height),
         };
-        let mut grid = grid.ok_or("the grid would take more than 1 GiB")?;
+        let scale = scale.unwrap_or_else(|| shape.default_scale());
+        let mut grid = Grid::new(shape, channels).ok_or("the grid would take more than 1 GiB")?;
         let images = levels.chunks(width * height * channels);
         images.enumerate().for_each(|(position, image)| grid.place(position, image));
         let mut file = Vec::new();

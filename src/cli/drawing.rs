@@ -4,12 +4,16 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::heading;
 use crate::engine::Draw;
 use crate::output::animation;
+use crate::output::frame::Frame;
 use crate::output::grid::{Drawing, Grid};
 use crate::output::{OutputError, file};
+
+use super::sink::Series;
 
 /// The seed of the noise.
 #[derive(Clone, Copy)]
@@ -115,27 +119,95 @@ impl DrawArgs {
 /// How the grid is shown.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::OUTPUT)]
-pub struct ShowArgs {
-    /// Make every pixel of the grid, and of the animation, a square of NxN
-    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_scale)]
-    pub scale: usize,
+pub struct FrameArgs {
+    /// Enlarge each pixel of the grid to NxN
+    ///
+    /// Animations are enlarged too. 1 leaves pixels as they are. [default: for images up to 64x64, so that the short side of
+    /// the grid has at least 512 pixels; else 1]
+    #[arg(long, value_name = "N", value_parser = parse_scale)]
+    pub scale: Option<usize>,
 
-    /// Also write the grid as it is drawn, as a GIF (at most 255 new colours a frame), or as an animated PNG (all
-    /// colours) if the name ends in .png
+    /// Label rows with their class, and columns of completions
+    ///
+    /// auto labels if the scale leaves room.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "auto|always|never",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub captions: Captions,
+}
+
+/// How the grid is shown, and how it comes to be.
+#[derive(clap::Args)]
+#[command(next_help_heading = heading::OUTPUT)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub frame: FrameArgs,
+
+    /// Also write an animation of the grid as it is drawn
+    ///
+    /// A GIF has at most 255 new colours per frame; an animated PNG has all colours.
     #[arg(long, value_name = "OUT.gif|OUT.png")]
     pub animate: Option<PathBuf>,
+
+    /// Also show the grid on the terminal
+    ///
+    /// It uses the graphics of kitty, iTerm2 or sixels, else half blocks. [default: if -o is left out and the terminal is known
+    /// to have such graphics]
+    #[arg(long, conflicts_with = "each")]
+    pub show: bool,
 }
 
 fn parse_scale(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(n @ 1..=64) => Ok(n),
-        _ => Err("expected a whole number from 1 to 64".to_owned()),
+        Ok(n @ 1..=512) => Ok(n),
+        _ => Err("expected a whole number from 1 to 512".to_owned()),
+    }
+}
+
+/// Whether a grid is labelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Captions {
+    /// If there is room.
+    Auto,
+    Always,
+    /// As grids were before there were any.
+    #[default]
+    Never,
+}
+
+impl Captions {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+}
+
+impl FrameArgs {
+    /// How the grid of a series is shown; says what stands for names that the font lacks.
+    pub fn frame(&self, series: &Series) -> Result<Frame> {
+        let frame = series.frame(self.scale, self.captions)?;
+        let replaced = series.replaced();
+        if frame.has_captions() && !replaced.is_empty() {
+            super::note(&format!(
+                "note: the font of grids lacks some names; there is {}",
+                replaced.join(", ")
+            ));
+        }
+        Ok(frame)
     }
 }
 
 impl ShowArgs {
     /// Checks that there is a way to make the animation, if one is asked for, of a grid that there is memory for.
-    pub fn begin(&self, grid: impl FnOnce() -> Option<Grid>) -> Result<Option<Drawing>> {
+    pub fn begin(&self, grid: impl FnOnce() -> Option<Grid>, frame: &Frame) -> Result<Option<Drawing>> {
         let Some(path) = &self.animate else { return Ok(None) };
         if animation::AnimationKind::of(path).is_none() {
             let path = path.clone();
@@ -143,20 +215,25 @@ impl ShowArgs {
         }
         file::prove_writable(path)?;
         let grid = grid();
-        let size = grid.as_ref().map(|grid| (grid.image().width, grid.image().height));
-        let fits = size.is_some_and(|(width, height)| animation::takes(width, height, self.scale));
+        let size = grid.as_ref().and_then(|grid| frame.size((grid.image().width, grid.image().height)));
+        let fits = size.is_some_and(|(width, height)| animation::takes(width, height));
         ensure!(
             fits,
             "--animate: the grid{} would be too large to animate (fewer images, or a smaller --scale)",
-            size.map_or(String::new(), |(w, h)| format!(", {w}x{h} times {},", self.scale))
+            size.map_or(String::new(), |(w, h)| format!(", {w}x{h} pixels,"))
         );
         Ok(grid.map(Drawing::new))
     }
 
     /// Writes the animation.
-    pub fn finish(&self, drawing: Option<&Drawing>, texts: &[(impl AsRef<str>, String)]) -> Result<()> {
+    pub fn finish(
+        &self,
+        drawing: Option<&Drawing>,
+        frame: &Frame,
+        texts: &[(impl AsRef<str>, String)],
+    ) -> Result<()> {
         if let (Some(path), Some(drawing)) = (&self.animate, drawing) {
-            drawing.animation(self.scale).write(path, texts)?;
+            drawing.animation(frame).write(path, texts)?;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use crate::output::{figure, file};
 
 use super::architecture::ArchitectureArgs;
 use super::heading;
+use super::preview::Preview;
 use super::{Files, images, picture};
 
 /// Show a model's architecture, size and provenance, or how a picture was made
@@ -37,6 +38,13 @@ pub struct InspectArgs {
     #[arg(help_heading = heading::IMAGES)]
     #[arg(long, requires = "picture", conflicts_with = "json")]
     redraw: bool,
+
+    /// Show the picture on the terminal
+    ///
+    /// It uses the graphics of kitty, iTerm2 or sixels, else half blocks.
+    #[arg(help_heading = heading::OUTPUT)]
+    #[arg(long, requires = "picture", conflicts_with = "json")]
+    show: bool,
 
     /// Print the description as JSON
     #[arg(help_heading = heading::OUTPUT)]
@@ -78,6 +86,9 @@ Examples:
   pixelcnn inspect --architecture published --schedule --plot schedule.svg";
 
 pub fn run(args: &InspectArgs) -> Result<ExitCode> {
+    if let Some((path, preview)) = args.picture.as_ref().zip(Preview::wanted(args.show, false)) {
+        picture::show(path, preview)?;
+    }
     match &args.picture {
         Some(path) if args.redraw => {
             return picture::redraw(path, args.model.path(), args.device.as_deref());

@@ -38,6 +38,7 @@ mod likelihood;
 mod merge;
 mod models;
 mod picture;
+mod preview;
 mod progress;
 mod recipe;
 mod sample;

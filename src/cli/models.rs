@@ -1,18 +1,31 @@
 //! `pixelcnn models`: the built-in models.
 
-use anyhow::{Result, ensure};
+use std::num::NonZero;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use crate::engine::Engine;
+use crate::engine::cpu::CpuEngine;
+use crate::engine::{Request, Room};
 use crate::model::Model;
+use crate::output::grid::{Grid, GridShape};
+use crate::output::{Image, shades};
 
 use super::NO_BUILT_IN;
+use super::preview::Preview;
 
 /// List the built-in models
 #[derive(clap::Args)]
 pub struct ModelsArgs {
     /// Print the list as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "show")]
     json: bool,
+
+    /// Also draw images from each, and show them on the terminal
+    #[arg(long)]
+    show: bool,
 }
 
 pub fn run(args: &ModelsArgs) -> Result<()> {
@@ -50,9 +63,34 @@ pub fn run(args: &ModelsArgs) -> Result<()> {
             or_none(said(model, "data")),
         ]
     }));
+    if let Some(preview) = Preview::wanted(args.show, false) {
+        for model in &models {
+            super::print(&format!("{}\n", model.name))?;
+            preview.show(&examples(model)?)?;
+        }
+    }
     super::print(&format!(
         "{}\n-m NAME takes one; without -m, {} is taken. `pixelcnn inspect -m NAME` says more of it.\n",
         super::table(&rows),
         Model::DEFAULT
     ))
+}
+
+/// Images of a model that are shown.
+const EXAMPLES: usize = 10;
+
+/// A row of images, of its classes in turn.
+fn examples(model: &Model) -> Result<Image> {
+    let ((width, height), classes) = (model.size(), model.classes().len());
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut engine = CpuEngine::new(model, width, height, threads);
+    engine.prepare(Room::UpTo(EXAMPLES))?;
+    let images = (0..EXAMPLES).map(|i| (i as u64, i.checked_rem(classes)));
+    let drawn = engine.run(&Request::sample(engine.shape(), 0, images)?, &mut |_| {})?;
+    let channels = model.head().channels();
+    let mut grid = Grid::new(GridShape::with_columns(EXAMPLES, EXAMPLES, width, height), channels)
+        .context("the images are too large")?;
+    let shades = shades(&drawn.levels, model.head().levels());
+    shades.chunks(width * height * channels).enumerate().for_each(|(i, image)| grid.place(i, image));
+    Ok(grid.image().enlarged(grid.shape().default_scale().min(4)))
 }

@@ -9,6 +9,7 @@ use clap::Parser;
 use crate::model::Model;
 use crate::output::{Image, png};
 
+use super::preview::Preview;
 use super::recipe::{self, Recipe, Run};
 use super::sample::{self, Picture};
 use super::sink::{Item, Texts, text};
@@ -27,6 +28,13 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
         format!("{}  {}\n", super::printable(&format!("{key:width$}")), super::printable(text))
     });
     super::print(&lines.collect::<String>())
+}
+
+/// Shows it on the terminal.
+pub fn show(path: &Path, preview: Preview) -> Result<()> {
+    let (image, _) = read(path)?;
+    ensure!(!image.levels.is_empty(), "{}: --show takes pictures of 8 bits, grey or RGB", path.display());
+    preview.show(&image)
 }
 
 /// Draws it again, and says whether it is the same.

@@ -10,6 +10,7 @@ use crate::engine::Draw;
 use crate::model::{Model, Precision};
 use crate::output::software;
 
+use super::drawing::Captions;
 use super::sample::Shard;
 use super::sink::{Texts, text};
 use super::{class_argument, quoted};
@@ -96,6 +97,7 @@ pub struct Run {
     pub animate: Option<String>,
     /// Pixels of the grid are squares of so many by so many.
     pub scale: usize,
+    pub captions: Captions,
 }
 
 /// Keywords of the texts that hold them.
@@ -163,6 +165,12 @@ impl Run {
         run.context("its run is none of this version")
     }
 
+    /// Whether it makes a picture of all images.
+    fn has_grid(&self) -> bool {
+        let is_array = |name: &str| name.ends_with(".npz") || name.ends_with(".npy");
+        self.animate.is_some() || self.output.as_ref().is_some_and(|name| !is_array(name))
+    }
+
     /// The command line that makes the same again, for people.
     fn command(&self, recipe: &Recipe, model: &Model) -> String {
         let mut words = vec!["pixelcnn".to_owned()];
@@ -181,6 +189,7 @@ impl Run {
         let completion = recipe.completion.as_ref();
         let (known, value) = completion.and_then(|c| c.known.split_once(' ')).unzip();
         let known = format!("--{}", known.unwrap_or_default());
+        let captions = Some(self.captions).filter(|when| *when != Captions::Auto);
         let options = [
             ("-m", self.model.clone()),
             ("--array", self.array.clone()),
@@ -204,7 +213,8 @@ impl Run {
             ("--truncate", unless(0.0, truncation)),
             ("--min-p", unless(0.0, min_p)),
             ("--top-k", (top_k > 0).then(|| top_k.to_string())),
-            ("--scale", (self.scale > 1).then(|| self.scale.to_string())),
+            ("--scale", Some(self.scale.to_string()).filter(|_| self.has_grid())),
+            ("--captions", captions.filter(|_| self.has_grid()).map(|when| when.name().to_owned())),
             ("--animate", self.animate.clone()),
         ];
         options.into_iter().for_each(|(flag, value)| _ = value.map(|value| add(flag, value)));
@@ -235,6 +245,15 @@ pub fn texts(
         ("command", run.command(recipe, model)),
     ];
     texts.map(|(key, text)| (key.to_owned(), text)).into()
+}
+
+/// Has texts of a run say how its grid is shown.
+pub fn tell_frame(texts: &mut [(String, String)], scale: usize, captions: Captions) {
+    for (_, text) in texts.iter_mut().filter(|(key, _)| key == RUN) {
+        if let Ok(run) = serde_json::from_str::<Run>(text) {
+            *text = json(&Run { scale, captions, ..run });
+        }
+    }
 }
 
 /// A size as `--size` takes it.
@@ -339,11 +358,13 @@ mod tests {
             classes: Some(vec![0, 1]),
             device: "cpu".to_owned(),
             output: Some("-o.png".to_owned()),
+            scale: 3,
+            captions: Captions::Auto,
             ..Run::default()
         };
         let command = run.command(&recipe(), &model());
         let expected = "pixelcnn sample '-m=-m model' -n 5 --size 8x6 -o=-o.png -s 1 '--class=-x,a b' --device cpu \
-            --temperature 0.9";
+            --temperature 0.9 --scale 3";
         assert_eq!(command, expected);
         let completion =
             Completion { known: "rows 3".to_owned(), mask_sha256: None, completions: 2, particles: 1 };
@@ -354,6 +375,6 @@ mod tests {
             command.starts_with("pixelcnn complete '-m=-m model' --labels l.csv --rows 3 -n 2"),
             "{command}"
         );
-        assert!(command.ends_with(" --temperature 0.9 -- -in.png"), "{command}");
+        assert!(command.ends_with(" --temperature 0.9 --scale 3 -- -in.png"), "{command}");
     }
 }

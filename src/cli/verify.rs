@@ -14,9 +14,9 @@ use crate::head::MOST_CHANNELS;
 use crate::model::Model;
 use crate::sampling::random::Noise;
 
-use super::EngineArgs;
 use super::architecture::ArchitectureArgs;
 use super::heading;
+use super::{EngineArgs, images};
 
 /// Check the cached engines against the full network on this machine
 ///
@@ -28,6 +28,11 @@ use super::heading;
 pub struct VerifyArgs {
     #[command(flatten)]
     model: ArchitectureArgs,
+
+    /// Largest batch on a GPU; smaller ones test fewer kernels in less time
+    #[arg(help_heading = heading::DEVICE)]
+    #[arg(long, value_name = "N", default_value_t = LARGEST_GPU_BATCH, value_parser = images)]
+    largest_batch: usize,
 
     /// Print the result as JSON
     #[arg(help_heading = heading::OUTPUT)]
@@ -121,7 +126,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     };
     let gpu = adapter
         .as_ref()
-        .map(|adapter| gpu::start_to_verify(&model, width, height, adapter, LARGEST_GPU_BATCH));
+        .map(|adapter| gpu::start_to_verify(&model, width, height, adapter, args.largest_batch));
     let gpu = gpu.transpose()?;
 
     let mut cpu = CpuEngine::new(&model, width, height, threads);

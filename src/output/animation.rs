@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use color_quant::NeuQuant;
 
+use super::frame::Frame;
 use super::{Image, OutputError, file};
 
 /// Pictures of more pixels are not animated.
@@ -29,25 +31,24 @@ impl AnimationKind {
 }
 
 /// An animation to be written.
-pub struct Animation<F> {
-    /// How many frames it has, at least one.
+pub struct Animation<'a, F> {
+    /// How many moments it shows, at least one.
     pub count: usize,
-    /// A frame; all are of one size and number of channels.
-    pub frame: F,
-    /// Every pixel becomes a square of so many by so many.
-    pub scale: usize,
-    /// Hundredths of a second that a frame is shown, and the last one.
+    /// The picture of a moment; all are of one size and number of channels.
+    pub show: F,
+    /// How each picture is shown.
+    pub frame: &'a Frame,
+    /// Hundredths of a second that a moment is shown, and the last one.
     pub delays: [u16; 2],
 }
 
-/// Whether a picture of a size, enlarged, can be animated.
-pub fn takes(width: usize, height: usize, scale: usize) -> bool {
-    let side = |length: usize| length.checked_mul(scale).filter(|&side| side <= usize::from(u16::MAX));
-    let pixels = side(width).and_then(|w| w.checked_mul(side(height)?));
-    pixels.is_some_and(|pixels| pixels <= MOST_PIXELS)
+/// Whether a picture of a size can be animated.
+pub fn takes(width: usize, height: usize) -> bool {
+    let most = usize::from(u16::MAX);
+    width.max(height) <= most && width * height <= MOST_PIXELS
 }
 
-impl<F: Fn(usize) -> Image> Animation<F> {
+impl<F: Fn(usize) -> Image> Animation<'_, F> {
     /// Writes it with text (keyword, text), which a GIF has as its comment.
     ///
     /// # Errors
@@ -63,15 +64,23 @@ impl<F: Fn(usize) -> Image> Animation<F> {
         }
     }
 
-    /// What every frame changes, with its delay.
-    fn changes(&self) -> impl Iterator<Item = (Change, u16)> {
-        let mut before = None;
-        (0..self.count).map(move |k| {
-            let now = (self.frame)(k);
-            let change = Change::between(before.as_ref(), &now).enlarged(self.scale);
-            before = Some(now);
-            (change, self.delays[usize::from(k + 1 == self.count)])
-        })
+    /// The first picture, and what each further one changes.
+    fn changes(&self) -> (Image, impl Iterator<Item = Change>) {
+        let first = (self.show)(0);
+        let picture = self.frame.picture(&first);
+        let mut before = first;
+        let later = (1..self.count).map(move |k| {
+            let now = (self.show)(k);
+            let change = Change::between(Some(&before), &now).within(self.frame);
+            before = now;
+            change
+        });
+        (picture, later)
+    }
+
+    /// How long the picture of a moment is shown.
+    fn delay(&self, k: usize) -> u16 {
+        self.delays[usize::from(k + 1 == self.count)]
     }
 
     fn gif(
@@ -79,7 +88,7 @@ impl<F: Fn(usize) -> Image> Animation<F> {
         writer: impl Write,
         texts: &[(impl AsRef<str>, String)],
     ) -> Result<(), gif::EncodingError> {
-        let first = (self.frame)(0).enlarged(self.scale);
+        let (first, later) = self.changes();
         let mut encoder = gif::Encoder::new(writer, first.width as u16, first.height as u16, &[])?;
         encoder.set_repeat(gif::Repeat::Infinite)?;
         let comment = texts
@@ -87,10 +96,10 @@ impl<F: Fn(usize) -> Image> Animation<F> {
             .map(|(keyword, text)| format!("{}: {text}\n", keyword.as_ref()))
             .collect::<String>();
         encoder.write_raw_extension(gif::Extension::Comment.into(), &[comment.as_bytes()])?;
-        for (k, (change, delay)) in self.changes().enumerate() {
+        for (k, change) in iter::once(Change::between(None, &first)).chain(later).enumerate() {
             let (palette, indices) = change.indexed();
             encoder.write_frame(&gif::Frame {
-                delay,
+                delay: self.delay(k),
                 dispose: gif::DisposalMethod::Keep,
                 // Pillow takes a transparent colour of the first frame for an alpha channel of all others.
                 transparent: (k > 0).then_some(TRANSPARENT),
@@ -111,18 +120,18 @@ impl<F: Fn(usize) -> Image> Animation<F> {
         writer: impl Write,
         texts: &[(impl AsRef<str>, String)],
     ) -> Result<(), png::EncodingError> {
-        let first = (self.frame)(0).enlarged(self.scale);
+        let (first, later) = self.changes();
         let mut encoder = super::png::encoder(writer, &first, texts)?;
         encoder.set_color(png::ColorType::Rgba);
         encoder.set_animated(self.count as u32, 0)?;
         encoder.set_blend_op(png::BlendOp::Over)?;
         let mut writer = encoder.write_header()?;
-        for (change, delay) in self.changes() {
+        for (k, change) in iter::once(Change::between(None, &first)).chain(later).enumerate() {
             // What lies within the picture at every moment: the frame before may stand anywhere.
             writer.set_frame_position(0, 0)?;
             writer.set_frame_dimension(change.width as u32, change.height as u32)?;
             writer.set_frame_position(change.left as u32, change.top as u32)?;
-            writer.set_frame_delay(delay, 100)?;
+            writer.set_frame_delay(self.delay(k), 100)?;
             writer.write_image_data(&change.rgba)?;
         }
         writer.finish()
@@ -167,35 +176,40 @@ impl Change {
         Self { left, top, width: right + 1 - left, height: bottom + 1 - top, rgba }
     }
 
-    fn enlarged(self, scale: usize) -> Self {
+    /// The same of the picture in its frame.
+    fn within(self, frame: &Frame) -> Self {
         let Self { left, top, width, height, rgba: levels } = self;
         let Image { width, height, levels: rgba, .. } =
-            Image { width, height, channels: 4, levels }.enlarged(scale);
-        Self { left: scale * left, top: scale * top, width, height, rgba }
+            Image { width, height, channels: 4, levels }.enlarged(frame.scale());
+        let (left, top) = frame.place((left, top));
+        Self { left, top, width, height, rgba }
     }
 
-    /// A palette of at most 255 colours, and the index of every pixel in it.
+    /// A palette of 256 colours, of which the last is transparent, and the index of every pixel in it.
     fn indexed(&self) -> (Vec<u8>, Vec<u8>) {
-        let (pixels, _) = self.rgba.as_chunks::<4>();
-        let is_opaque = |pixel: &&[u8; 4]| pixel[3] > 0;
-        let colours: BTreeMap<_, _> = pixels.iter().filter(is_opaque).map(|pixel| (*pixel, 0)).collect();
-        let most = usize::from(TRANSPARENT);
-        let (palette, of_colour): (Vec<_>, BTreeMap<_, _>) = if colours.len() <= most {
-            let palette = colours.keys().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-            (palette, colours.into_keys().zip(0u8..).collect())
-        } else {
-            // Every pixel is looked at (1 of 1); a frame has few.
-            let opaque: Vec<u8> = pixels.iter().filter(is_opaque).copied().flatten().collect();
-            let quantised = NeuQuant::new(1, most, &opaque);
-            let indices = colours.into_keys().map(|pixel| (pixel, quantised.index_of(&pixel) as u8));
-            (quantised.color_map_rgb(), indices.collect())
-        };
-        let index = |pixel: &[u8; 4]| of_colour.get(pixel).copied().unwrap_or(TRANSPARENT);
-        let mut palette = palette;
-        // The transparent one is the last of all.
-        palette.resize(3 * (most + 1), 0);
-        (palette, pixels.iter().map(index).collect())
+        let (mut palette, indices) = palette(self.rgba.as_chunks::<4>().0);
+        palette.resize(3 * (usize::from(TRANSPARENT) + 1), 0);
+        (palette, indices)
     }
+}
+
+/// A palette of at most 255 colours, and the index of every pixel in it; [`TRANSPARENT`] where a pixel is.
+pub(super) fn palette(pixels: &[[u8; 4]]) -> (Vec<u8>, Vec<u8>) {
+    let is_opaque = |pixel: &&[u8; 4]| pixel[3] > 0;
+    let colours: BTreeMap<_, _> = pixels.iter().filter(is_opaque).map(|pixel| (*pixel, 0)).collect();
+    let most = usize::from(TRANSPARENT);
+    let (palette, of_colour): (Vec<_>, BTreeMap<_, _>) = if colours.len() <= most {
+        let palette = colours.keys().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        (palette, colours.into_keys().zip(0u8..).collect())
+    } else {
+        // Every pixel is looked at (1 of 1); a frame has few.
+        let opaque: Vec<u8> = pixels.iter().filter(is_opaque).copied().flatten().collect();
+        let quantised = NeuQuant::new(1, most, &opaque);
+        let indices = colours.into_keys().map(|pixel| (pixel, quantised.index_of(&pixel) as u8));
+        (quantised.color_map_rgb(), indices.collect())
+    };
+    let index = |pixel: &[u8; 4]| of_colour.get(pixel).copied().unwrap_or(TRANSPARENT);
+    (palette, pixels.iter().map(index).collect())
 }
 
 #[cfg(test)]
@@ -212,7 +226,7 @@ mod tests {
     fn a_frame_holds_what_it_changes() {
         let first = Change::between(None, &frame(0));
         assert_eq!((first.left, first.width, first.rgba), (0, 3, [0, 0, 0, 255].repeat(3)));
-        let next = Change::between(Some(&frame(1)), &frame(3)).enlarged(2);
+        let next = Change::between(Some(&frame(1)), &frame(3)).within(&Frame::new(2));
         assert_eq!((next.left, next.top, next.width, next.height), (2, 0, 4, 2));
         assert_eq!(next.rgba[4..12], [20, 20, 20, 255, 30, 30, 30, 255]);
         let none = Change::between(Some(&frame(1)), &frame(1));
@@ -243,7 +257,7 @@ mod tests {
 
     #[test]
     fn sizes_have_limits() {
-        assert!(takes(65_535, 1, 1) && !takes(65_535, 1, 2) && takes(100, 100, 8));
-        assert!(!takes(10_000, 10_000, 1) && !takes(usize::MAX, 2, 2));
+        assert!(takes(65_535, 1) && !takes(65_536, 1) && takes(800, 800));
+        assert!(!takes(10_000, 10_000) && !takes(usize::MAX, 2));
     }
 }

@@ -11,6 +11,7 @@ use crate::graph::schedule::Timeline;
 
 use super::animation::{Animation, AnimationKind};
 use super::chart::{self, Area, Chart, Drawn};
+use super::frame::Frame;
 use super::software;
 
 const NOW: RGBColor = RGBColor(232, 119, 34);
@@ -71,8 +72,8 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<Vec<Strin
         (0..STEPS).map(|step| chart::pixels(&figure(step..step + 1))).collect::<Result<Vec<_>>>()?;
     let animation = Animation {
         count: frames.len(),
-        frame: |k: usize| frames[k].clone(),
-        scale: 1,
+        show: |k: usize| frames[k].clone(),
+        frame: &Frame::new(1),
         delays: [100, 100],
     };
     animation.write(path, &[software()])?;

@@ -2,15 +2,16 @@
 
 use super::Image;
 use super::animation::Animation;
+use super::frame::Frame;
 
 /// Level of the gaps: neither the black of most backgrounds nor the white of most strokes.
-const GAP: u8 = 96;
+pub const GAP: u8 = 96;
 
 /// A picture of at most this many bytes is made; more belongs into files of their own.
 const LIMIT: usize = 1 << 30;
 
-/// Pixels that are not drawn yet: a colour that no grey image has.
-const UNDRAWN: [u8; 3] = [38, 60, 110];
+/// What is unknown, or not drawn yet: a colour that no grey image has.
+pub const UNKNOWN: [u8; 3] = [38, 60, 110];
 
 /// Frames of an animation, about, beside the first.
 const FRAMES: usize = 100;
@@ -18,78 +19,132 @@ const FRAMES: usize = 100;
 /// Hundredths of a second that a frame is shown, and the last one.
 const DELAYS: [u16; 2] = [5, 300];
 
-/// A grid that fills up image by image.
-#[derive(Clone, Debug)]
-pub struct Grid {
+/// Images of at most this many pixels a side are enlarged.
+const SMALL: usize = 64;
+
+/// The short side of a grid of such images, at least, in pixels.
+const SHORT: usize = 512;
+
+/// The long side of a grid that is enlarged without being asked to, at most: viewers show no larger ones.
+const LONGEST: usize = 1 << 14;
+
+/// How images of one size lie in a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GridShape {
     rows: usize,
     columns: usize,
     /// Whether positions count along the columns.
     by_column: bool,
+    /// Of an image, in pixels.
     width: usize,
     height: usize,
-    image: Image,
 }
 
-impl Grid {
-    /// An empty grid for `count` images of a size, about as wide as high, or nothing if the picture would be over
-    /// 1 GiB. Images of `turns` kinds that take turns have a row a kind, one or more times, if there are enough of
-    /// them: positions count along the columns then, and else along the rows.
-    pub fn new(count: usize, turns: usize, width: usize, height: usize, channels: usize) -> Option<Self> {
-        let (cell_width, cell_height) = (width + 1, height + 1);
+impl GridShape {
+    /// For `count` images, about as wide as high. Images of `turns` kinds that take turns have a row a kind, one or more
+    /// times, if there are enough of them: positions count along the columns then, and else along the rows.
+    pub fn new(count: usize, turns: usize, width: usize, height: usize) -> Self {
+        let (count, cell_width, cell_height) = (count.max(1), width + 1, height + 1);
         // As many columns as make the picture, not the count, as wide as high.
         let columns = (count as f64 * cell_height as f64 / cell_width as f64).sqrt().ceil() as usize;
         let columns = columns.clamp(1, count);
         let rows = count.div_ceil(columns);
         if turns < 2 || turns > rows + rows / 4 {
-            return Self::with_columns(columns, count, width, height, channels);
+            return Self::with_columns(columns, count, width, height);
         }
         let rows = (rows / turns).max(1) * turns;
-        let grid = Self::empty(rows, count.div_ceil(rows), width, height, channels)?;
-        Some(Self { by_column: true, ..grid })
+        Self { rows, columns: count.div_ceil(rows), by_column: true, width, height }
     }
 
     /// With so many columns; positions count along the rows.
-    pub fn with_columns(
-        columns: usize,
-        count: usize,
-        width: usize,
-        height: usize,
-        channels: usize,
-    ) -> Option<Self> {
-        Self::empty(count.div_ceil(columns), columns, width, height, channels)
+    pub fn with_columns(columns: usize, count: usize, width: usize, height: usize) -> Self {
+        Self { rows: count.div_ceil(columns), columns, by_column: false, width, height }
     }
 
-    fn empty(rows: usize, columns: usize, width: usize, height: usize, channels: usize) -> Option<Self> {
-        let full_width = columns.checked_mul(width + 1)? - 1;
-        let full_height = rows.checked_mul(height + 1)? - 1;
-        let bytes = full_width.checked_mul(full_height)?.checked_mul(channels)?;
-        let levels = (bytes <= LIMIT).then(|| vec![GAP; bytes])?;
-        let image = Image { width: full_width, height: full_height, channels, levels };
-        Some(Self { rows, columns, by_column: false, width, height, image })
+    /// Width and height of the picture in pixels; nothing if these are no numbers.
+    pub fn size(&self) -> Option<(usize, usize)> {
+        let side = |count: usize, length: usize| Some(count.checked_mul(length + 1)? - 1);
+        Some((side(self.columns, self.width)?, side(self.rows, self.height)?))
     }
 
-    /// Puts the image of a position in its place: `[height, width, channels]`.
-    pub fn place(&mut self, position: usize, levels: &[u8]) {
-        self.place_smaller(position, self.width, levels);
+    /// How many rows have images of one kind each, which begin anew after the last kind; nothing if kinds lie elsewhere.
+    pub fn rows_of_kinds(&self) -> Option<usize> {
+        self.by_column.then_some(self.rows)
     }
 
-    /// The same for an image that is `width` pixels wide, at the top left of its cell.
-    pub fn place_smaller(&mut self, position: usize, width: usize, levels: &[u8]) {
-        let channels = self.image.channels;
-        for (row, levels) in levels.chunks(width * channels).enumerate() {
-            let start = self.pixel(position, row, 0) * channels;
-            self.image.levels[start..start + levels.len()].copy_from_slice(levels);
+    /// Columns and rows of images.
+    pub fn cells(&self) -> (usize, usize) {
+        (self.columns, self.rows)
+    }
+
+    /// Width and height of an image.
+    pub fn cell(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
+    /// How large the squares are that pixels become, if nothing else is asked for: small images are hard to see.
+    pub fn default_scale(&self) -> usize {
+        match self.size() {
+            Some((width, height)) if self.is_small() => {
+                SHORT.div_ceil(width.min(height)).min(LONGEST / width.max(height)).max(1)
+            }
+            _ => 1,
         }
     }
 
-    /// The pixel of the picture where the one of an image is.
-    fn pixel(&self, position: usize, row: usize, column: usize) -> usize {
+    /// Whether images are so small that they are enlarged.
+    pub fn is_small(&self) -> bool {
+        self.width.max(self.height) <= SMALL
+    }
+
+    /// The pixel of the picture where the one of an image is: its column and row.
+    pub fn pixel(&self, position: usize, row: usize, column: usize) -> (usize, usize) {
         let (down, across) = match self.by_column {
             true => (position % self.rows, position / self.rows),
             false => (position / self.columns, position % self.columns),
         };
-        let (top, left) = (down * (self.height + 1), across * (self.width + 1));
-        (top + row) * self.image.width + left + column
+        (across * (self.width + 1) + column, down * (self.height + 1) + row)
+    }
+}
+
+/// A grid that fills up image by image.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    shape: GridShape,
+    image: Image,
+}
+
+impl Grid {
+    /// An empty grid, or nothing if the picture would be over 1 GiB.
+    pub fn new(shape: GridShape, channels: usize) -> Option<Self> {
+        let (width, height) = shape.size()?;
+        let bytes = width.checked_mul(height)?.checked_mul(channels)?;
+        let levels = (bytes <= LIMIT).then(|| vec![GAP; bytes])?;
+        Some(Self { shape, image: Image { width, height, channels, levels } })
+    }
+
+    /// Puts the image of a position in its place: `[height, width, channels]`.
+    pub fn place(&mut self, position: usize, levels: &[u8]) {
+        self.place_smaller(position, self.shape.width, self.image.channels, levels);
+    }
+
+    /// The same for an image that is `width` pixels wide, at the top left of its cell. It may be grey where the grid is not.
+    pub fn place_smaller(&mut self, position: usize, width: usize, channels: usize, levels: &[u8]) {
+        for (pixel, levels) in levels.chunks(channels).enumerate() {
+            let start = self.pixel(position, pixel / width, pixel % width) * self.image.channels;
+            let place = &mut self.image.levels[start..start + self.image.channels];
+            if let [grey] = levels { place.fill(*grey) } else { place.copy_from_slice(levels) }
+        }
+    }
+
+    fn pixel(&self, position: usize, row: usize, column: usize) -> usize {
+        let (x, y) = self.shape.pixel(position, row, column);
+        y * self.image.width + x
+    }
+
+    /// How it is laid out.
+    pub fn shape(&self) -> &GridShape {
+        &self.shape
     }
 
     /// The picture.
@@ -114,27 +169,34 @@ impl Drawing {
 
     /// Puts an image in its place, as [`Grid::place_smaller`]; `step` says when its pixels, in raster order, were
     /// drawn: 0 from the start.
-    pub fn place(&mut self, position: usize, width: usize, levels: &[u8], step: impl Fn(usize) -> usize) {
-        self.grid.place_smaller(position, width, levels);
-        for pixel in 0..levels.len() / self.grid.image.channels {
+    pub fn place(
+        &mut self,
+        position: usize,
+        width: usize,
+        channels: usize,
+        levels: &[u8],
+        step: impl Fn(usize) -> usize,
+    ) {
+        self.grid.place_smaller(position, width, channels, levels);
+        for pixel in 0..levels.len() / channels {
             let place = self.grid.pixel(position, pixel / width, pixel % width);
             self.steps[place] = step(pixel);
         }
     }
 
     /// From nothing drawn to the whole picture.
-    pub fn animation(&self, scale: usize) -> Animation<impl Fn(usize) -> Image> {
+    pub fn animation<'a>(&'a self, frame: &'a Frame) -> Animation<'a, impl Fn(usize) -> Image> {
         let mut moments: Vec<_> = self.steps.iter().copied().filter(|&step| step > 0).collect();
         moments.sort_unstable();
         moments.dedup();
         let frames = moments.len().min(FRAMES);
-        let frame = move |k: usize| {
+        let show = move |k: usize| {
             // The last step that frame k shows.
             let until =
                 (k * moments.len()).checked_div(frames).filter(|&n| n > 0).map_or(0, |n| moments[n - 1]);
             self.until(until)
         };
-        Animation { count: frames + 1, frame, scale, delays: DELAYS }
+        Animation { count: frames + 1, show, frame, delays: DELAYS }
     }
 
     fn until(&self, step: usize) -> Image {
@@ -142,7 +204,7 @@ impl Drawing {
         let pixels = levels.chunks(channels).zip(&self.steps);
         let levels = pixels.flat_map(|(pixel, &drawn)| match drawn <= step {
             true => [pixel[0], pixel[1.min(channels - 1)], pixel[2.min(channels - 1)]],
-            false => UNDRAWN,
+            false => UNKNOWN,
         });
         Image { width, height, channels: 3, levels: levels.collect() }
     }
@@ -155,8 +217,10 @@ mod tests {
     #[test]
     fn grids_are_near_square() {
         let size = |count, width, height| {
-            let grid = Grid::new(count, 0, width, height, 1).unwrap();
-            (grid.image().width, grid.image().height)
+            let size = GridShape::new(count, 0, width, height).size().unwrap();
+            let grid = Grid::new(GridShape::new(count, 0, width, height), 1).unwrap();
+            assert_eq!(size, (grid.image().width, grid.image().height));
+            size
         };
         assert_eq!(size(1, 28, 28), (28, 28));
         assert_eq!(size(2, 28, 28), (57, 28));
@@ -164,20 +228,40 @@ mod tests {
         assert_eq!(size(64, 28, 28), (8 * 29 - 1, 8 * 29 - 1));
         // Images twice as wide as high: fewer columns than rows.
         assert_eq!(size(8, 31, 15), (2 * 32 - 1, 4 * 16 - 1));
-        assert!(Grid::new(usize::MAX, 0, 28, 28, 3).is_none());
-        assert!(Grid::new(5_000_000, 4, 28, 28, 1).is_none());
+        assert!(Grid::new(GridShape::new(usize::MAX, 0, 28, 28), 3).is_none());
+        assert!(Grid::new(GridShape::new(5_000_000, 4, 28, 28), 1).is_none());
+    }
+
+    #[test]
+    fn small_images_are_enlarged() {
+        for (shape, scale) in [
+            (GridShape::new(64, 4, 24, 24), 3),
+            (GridShape::new(1, 0, 64, 64), 8),
+            (GridShape::new(1, 0, 1, 1), 512),
+            (GridShape::new(1, 0, 65, 32), 1),
+            (GridShape::new(4000, 0, 28, 28), 1),
+            (GridShape::with_columns(10, 40, 28, 28), 5),
+            // Long ones only so far.
+            (GridShape::with_columns(10, 10_000, 28, 28), 1),
+            (GridShape::new(1, 0, 1, 64), 256),
+            (GridShape::new(usize::MAX, 0, 28, 28), 1),
+        ] {
+            assert_eq!(shape.default_scale(), scale, "{shape:?}");
+            let short = shape.size().map(|(width, height)| width.min(height) * scale);
+            assert!(scale == 1 || short.is_some_and(|short| short >= 512 || shape.cell() == (1, 64)));
+        }
     }
 
     #[test]
     fn kinds_that_take_turns_have_rows_of_their_own() {
         // Of images of one pixel, the places of the positions, and how many rows and columns there are.
         let places = |count, turns| {
-            let grid = Grid::new(count, turns, 1, 1, 1).unwrap();
+            let shape = GridShape::new(count, turns, 1, 1);
             let place = |position| {
-                let pixel = grid.pixel(position, 0, 0);
-                (pixel / grid.image.width / 2, pixel % grid.image.width / 2)
+                let (x, y) = shape.pixel(position, 0, 0);
+                (y / 2, x / 2)
             };
-            (grid.rows, grid.columns, (0..count).map(place).collect::<Vec<_>>())
+            (shape.rows, shape.columns, (0..count).map(place).collect::<Vec<_>>())
         };
         assert_eq!(places(6, 2), (2, 3, vec![(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]));
         for (count, turns, rows, columns) in
@@ -195,7 +279,7 @@ mod tests {
 
     #[test]
     fn images_stand_in_their_cells() {
-        let mut grid = Grid::new(3, 0, 2, 1, 1).unwrap();
+        let mut grid = Grid::new(GridShape::new(3, 0, 2, 1), 1).unwrap();
         for (position, levels) in [[1, 2], [3, 4], [5, 6]].iter().enumerate() {
             grid.place(position, levels);
         }
@@ -203,31 +287,39 @@ mod tests {
         let expected = [1, 2, g, 3, 4, g, g, g, g, g, 5, 6, g, g, g];
         assert_eq!(grid.image().levels, expected);
 
-        let mut grid = Grid::with_columns(2, 2, 2, 2, 1).unwrap();
-        grid.place_smaller(1, 1, &[7]);
+        let mut grid = Grid::new(GridShape::with_columns(2, 2, 2, 2), 1).unwrap();
+        grid.place_smaller(1, 1, 1, &[7]);
         assert_eq!(grid.image().levels, [g, g, g, 7, g, g, g, g, g, g]);
+
+        // A grey image in a grid of colours.
+        let mut grid = Grid::new(GridShape::with_columns(1, 1, 1, 2), 3).unwrap();
+        grid.place_smaller(0, 1, 1, &[7, 8]);
+        assert_eq!(grid.image().levels, [7, 7, 7, 8, 8, 8]);
+        grid.place(0, &[1, 2, 3, 4, 5, 6]);
+        assert_eq!(grid.image().levels, [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]
     fn frames_show_pixels_as_they_were_drawn() {
-        let mut drawing = Drawing::new(Grid::with_columns(2, 2, 2, 1, 1).unwrap());
-        drawing.place(0, 2, &[1, 2], |pixel| pixel + 1);
+        let mut drawing = Drawing::new(Grid::new(GridShape::with_columns(2, 2, 2, 1), 1).unwrap());
+        drawing.place(0, 2, 1, &[1, 2], |pixel| pixel + 1);
         // Its first pixel was given.
-        drawing.place(1, 2, &[3, 4], |pixel| 3 * pixel);
-        let animation = drawing.animation(1);
-        let rgb = |levels: [Option<u8>; 5]| levels.map(|l| l.map_or(UNDRAWN, |l| [l; 3])).concat();
+        drawing.place(1, 2, 1, &[3, 4], |pixel| 3 * pixel);
+        let frame = Frame::new(1);
+        let animation = drawing.animation(&frame);
+        let rgb = |levels: [Option<u8>; 5]| levels.map(|l| l.map_or(UNKNOWN, |l| [l; 3])).concat();
         assert_eq!(animation.count, 4);
         let g = Some(GAP);
-        assert_eq!((animation.frame)(0).levels, rgb([None, None, g, Some(3), None]));
-        assert_eq!((animation.frame)(1).levels, rgb([Some(1), None, g, Some(3), None]));
-        assert_eq!((animation.frame)(2).levels, rgb([Some(1), Some(2), g, Some(3), None]));
-        assert_eq!((animation.frame)(3).levels, rgb([Some(1), Some(2), g, Some(3), Some(4)]));
+        assert_eq!((animation.show)(0).levels, rgb([None, None, g, Some(3), None]));
+        assert_eq!((animation.show)(1).levels, rgb([Some(1), None, g, Some(3), None]));
+        assert_eq!((animation.show)(2).levels, rgb([Some(1), Some(2), g, Some(3), None]));
+        assert_eq!((animation.show)(3).levels, rgb([Some(1), Some(2), g, Some(3), Some(4)]));
         // Nothing to draw.
-        let given = Drawing::new(Grid::new(1, 0, 2, 1, 1).unwrap());
-        assert_eq!(given.animation(1).count, 1);
+        let given = Drawing::new(Grid::new(GridShape::new(1, 0, 2, 1), 1).unwrap());
+        assert_eq!(given.animation(&frame).count, 1);
         // Many pixels.
-        let mut large = Drawing::new(Grid::new(1, 0, 50, 20, 1).unwrap());
-        large.place(0, 50, &[0; 1000], |pixel| pixel + 1);
-        assert_eq!(large.animation(1).count, FRAMES + 1);
+        let mut large = Drawing::new(Grid::new(GridShape::new(1, 0, 50, 20), 1).unwrap());
+        large.place(0, 50, 1, &[0; 1000], |pixel| pixel + 1);
+        assert_eq!(large.animation(&frame).count, FRAMES + 1);
     }
 }

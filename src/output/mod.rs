@@ -6,12 +6,14 @@ pub mod chart;
 pub mod confusion;
 pub mod figure;
 pub mod file;
+pub mod frame;
 pub mod grid;
 pub mod histogram;
 pub mod npy;
 pub mod npz;
 pub mod png;
 pub mod stdout;
+pub mod terminal;
 
 pub use file::{NewFile, OutputError, check};
 

@@ -8,6 +8,9 @@ use image::{AnimationDecoder, GrayImage, Luma, RgbImage};
 
 use crate::shell::{Shell, read_png};
 
+/// What is unknown, or not drawn yet.
+const UNKNOWN: image::Rgb<u8> = image::Rgb([38, 60, 110]);
+
 /// The cell of a picture's grid.
 fn cell(picture: &RgbImage, column: u32, row: u32, width: u32, height: u32) -> RgbImage {
     image::imageops::crop_imm(picture, column * (width + 1), row * (height + 1), width, height).to_image()
@@ -78,9 +81,9 @@ fn rows_of_the_picture_are_images_and_their_completions() {
     let shell = Shell::new();
     shell.ok("sample -m rgb.safetensors -n 2 --size 8x8 --device cpu --each inputs");
     // Another size.
-    shell.ok("sample -m rgb.safetensors -n 1 --size 12x4 --device cpu -o inputs/wide.png");
+    shell.ok("sample -m rgb.safetensors -n 1 --size 12x4 --scale 1 --device cpu -o inputs/wide.png");
     let line = "complete inputs -m rgb.safetensors --box 2,1,3x2 -n 2 -b 2 -s 9 --device cpu";
-    let said = shell.ok(&format!("{line} -o a.png")).stderr;
+    let said = shell.ok(&format!("{line} --scale 1 -o a.png")).stderr;
     assert!(said.contains("note: known pixels that come after unknown ones"), "{said}");
     assert!(said.contains("6 completions of 3 images (model rgb) on CPU"), "{said}");
     let (picture, texts) = read_png(&shell.path("a.png"));
@@ -92,8 +95,7 @@ fn rows_of_the_picture_are_images_and_their_completions() {
         let input = pixels(&shell.path(&format!("inputs/{name}.png")));
         let cells: Vec<_> = (0..4).map(|column| cell(&picture, column, row as u32, 12, 8)).collect();
         for (x, y, pixel) in input.enumerate_pixels() {
-            let grey = image::Rgb([128; 3]);
-            assert_eq!(cells[0][(x, y)], if is_known(x, y) { *pixel } else { grey });
+            assert_eq!(cells[0][(x, y)], if is_known(x, y) { *pixel } else { UNKNOWN });
             assert!(!is_known(x, y) || cells[1][(x, y)] == *pixel && cells[2][(x, y)] == *pixel);
             assert_eq!(cells[3][(x, y)], *pixel);
         }
@@ -198,7 +200,7 @@ fn particles_are_chosen_by_what_comes_after_them() {
 fn a_run_of_completions_goes_on_where_it_stopped() {
     let shell = Shell::new();
     shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
-    shell.ok("sample -m grey.safetensors -n 1 --size 12x8 --device cpu -o inputs/large.png");
+    shell.ok("sample -m grey.safetensors -n 1 --size 12x8 --scale 1 --device cpu -o inputs/large.png");
     let line = "complete inputs -m grey.safetensors --device cpu -n 3 --box 2,1,4x3 --particles 2 --each";
     shell.ok(&format!("{line} whole"));
     shell.ok(&format!("{line} out"));
@@ -263,7 +265,7 @@ fn completions_are_arrays_with_their_images_and_masks() {
     assert_eq!(array("arr_1", 128).iter().step_by(8).copied().collect::<Vec<_>>(), [1, 0, 1, 0]);
     // A mask goes back in.
     shell.ok(&format!("{} --mask out/000001-mask.png -o again.npz", line.replace(" --rows 4", "")));
-    shell.ok("sample -m grey.safetensors -n 1 --size 12x8 --device cpu -o inputs/large.png");
+    shell.ok("sample -m grey.safetensors -n 1 --size 12x8 --scale 1 --device cpu -o inputs/large.png");
     let said = shell.error(&format!("{line} -o d.npz"));
     assert!(
         said.contains("an array takes images of one size, but 000000.png is 8x6, and large.png is 12x8"),
@@ -276,8 +278,8 @@ fn sheets_are_drawn_again() {
     let shell = Shell::new();
     shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
     fs::create_dir(shell.path("colour")).unwrap();
-    shell.ok("sample -m rgb.safetensors -n 1 --size 8x8 --device cpu -o colour/a.png");
-    shell.ok("sample -m rgb.safetensors -n 1 --size 12x4 --device cpu -o colour/b.png");
+    shell.ok("sample -m rgb.safetensors -n 1 --size 8x8 --scale 1 --device cpu -o colour/a.png");
+    shell.ok("sample -m rgb.safetensors -n 1 --size 12x4 --scale 1 --device cpu -o colour/b.png");
     GrayImage::from_fn(8, 6, |x, y| Luma([if (3 * x + y) % 4 == 1 { 255 } else { 0 }]))
         .save(shell.path("mask.png"))
         .unwrap();
@@ -288,6 +290,8 @@ fn sheets_are_drawn_again() {
     ] {
         shell.ok(&format!("complete {line} --device cpu -o sheet.png"));
         // It contains everything that it needs beside the model.
+        let picture = pixels(&shell.path("sheet.png"));
+        assert!(line.contains("--scale") || picture.width().min(picture.height()) >= 512);
         fs::rename(shell.path("sheet.png"), shell.path("moved.png")).unwrap();
         let model = line.split(' ').nth(2).unwrap();
         let said = shell.ok(&format!("inspect moved.png --redraw -m {model}")).stdout;
@@ -314,12 +318,12 @@ fn draws_are_steered_and_drawn_again() {
     for flags in steering {
         shell.ok(&format!("{line} {flags} -o steered.png"));
         let steered = read_png(&shell.path("steered.png"));
-        assert!(steered.0 != plain.0 && steered.1["command"].ends_with(flags), "{:?}", steered.1);
+        assert!(steered.0 != plain.0 && steered.1["command"].contains(flags), "{:?}", steered.1);
         shell.ok(steered.1["command"].strip_prefix("pixelcnn ").unwrap());
         assert!(read_png(&shell.path("steered.png")) == steered);
     }
     // The same in completions.
-    shell.ok("sample -m rgb.safetensors -n 1 --device cpu -o one.png");
+    shell.ok("sample -m rgb.safetensors -n 1 --scale 1 --device cpu -o one.png");
     shell.ok("complete one.png -m rgb.safetensors --device cpu --rows 0 -n 1 --temperature 0.7 -o c.png");
     assert_eq!(read_png(&shell.path("c.png")).1["temperature"], "0.7");
 }
@@ -339,15 +343,49 @@ fn frames(path: &Path) -> Vec<(RgbImage, u32)> {
 }
 
 #[test]
+fn columns_of_a_sheet_are_labelled() {
+    let shell = Shell::new();
+    shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
+    let line = "complete inputs -m grey.safetensors --rows 3 -n 3 --class 0 --device cpu";
+    shell.ok(&format!("{line} --scale 1 -o raw.png"));
+    shell.ok(&format!("{line} -o sheet.png --animate moving.png"));
+    shell.ok(&format!("{line} --captions never -o plain.png"));
+    let [raw, sheet, plain] =
+        ["raw", "sheet", "plain"].map(|name| pixels(&shell.path(&format!("{name}.png"))));
+    assert_eq!(raw.dimensions(), (5 * 9 - 1, 2 * 7 - 1));
+    let scale = 512_u32.div_ceil(13);
+    assert_eq!(plain.dimensions(), (scale * raw.width(), scale * raw.height()));
+    // Labels lie above, of every column, and nothing else has changed.
+    let top = sheet.height() - plain.height();
+    assert!(top > 16 && sheet.width() == plain.width());
+    assert!(image::imageops::crop_imm(&sheet, 0, top, plain.width(), plain.height()).to_image() == plain);
+    let label =
+        |column: u32| image::imageops::crop_imm(&sheet, column * 9 * scale, 0, 8 * scale, top).to_image();
+    let labels: Vec<_> = (0..5).map(label).collect();
+    let ink = |label: &RgbImage| label.pixels().filter(|pixel| pixel.0[0] > 200).count();
+    assert!(labels.iter().all(|label| ink(label) > 20));
+    assert!(ink(&labels[4]) > ink(&labels[1]) && labels[1] != labels[2]);
+    assert!(frames(&shell.path("moving.png")).last().unwrap().0 == sheet);
+    // The images are read from it to draw it again.
+    let said = shell.ok("inspect sheet.png --redraw --quiet").stdout;
+    assert!(said.ends_with("every pixel is the same\n"), "{said}");
+    // Cells of 48 pixels have no room for "original".
+    let small = shell.error(&format!("{line} --scale 6 --captions always"));
+    assert!(small.contains("--captions always: --scale 6 leaves no room for captions"), "{small}");
+}
+
+#[test]
 fn animations_end_with_the_picture() {
     let shell = Shell::new();
-    let undrawn = image::Rgb([38, 60, 110]);
-    let count = |picture: &RgbImage| picture.pixels().filter(|pixel| **pixel == undrawn).count();
+    let count = |picture: &RgbImage| picture.pixels().filter(|pixel| **pixel == UNKNOWN).count();
     shell.ok("sample -m grey.safetensors -n 4 --size 8x6 --device cpu --each inputs");
     for (line, drawn) in [
         ("sample -m grey.safetensors -n 5 -b 2 --scale 2 --device cpu", 5 * 140 * 4),
         ("sample -m rgb.safetensors -n 3 --scale 3 --device cpu", 3 * 96 * 9),
-        ("complete inputs -m grey.safetensors --box 1,2,4x3 -n 2 -b 3 --device cpu", 8 * 12),
+        (
+            "complete inputs -m grey.safetensors --box 1,2,4x3 -n 2 -b 3 --scale 1 --device cpu",
+            (8 + 4) * 12,
+        ),
     ] {
         for kind in ["gif", "png"] {
             shell.ok(&format!("{line} -o still.png --animate moving.{kind}"));
@@ -363,7 +401,7 @@ fn animations_end_with_the_picture() {
             // A drawn pixel has its last value.
             for (frame, _) in others {
                 let mut pairs = frame.pixels().zip(still.pixels());
-                assert!(pairs.all(|(shown, last)| *shown == undrawn || shown == last), "{line}, {kind}");
+                assert!(pairs.all(|(shown, last)| *shown == UNKNOWN || shown == last), "{line}, {kind}");
             }
         }
         // As a program without support for animated PNG shows it.
@@ -375,7 +413,7 @@ fn animations_end_with_the_picture() {
 #[test]
 fn flags_that_make_no_sense() {
     let shell = Shell::new();
-    shell.ok("sample -m grey.safetensors -n 1 --size 8x6 --device cpu -o image.png");
+    shell.ok("sample -m grey.safetensors -n 1 --size 8x6 --scale 1 --device cpu -o image.png");
     fs::write(shell.path("text.png"), "no image").unwrap();
     shell.errors(
         "errors-complete",

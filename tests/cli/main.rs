@@ -30,6 +30,8 @@ mod messages;
 mod models;
 #[cfg(unix)]
 mod outputs;
+#[cfg(unix)]
+mod preview;
 mod random;
 mod reading;
 #[cfg(unix)]
@@ -74,7 +76,10 @@ fn verify_says_what_it_compared() {
         assert_eq!(report["not_made"].as_array().unwrap().len(), 1);
     }
     for model in Model::shipped_names() {
-        assert!(shell.ok(&format!("verify -m {model} --device cpu")).stdout.ends_with("passed\n"), "{model}");
+        assert!(
+            shell.ok(&format!("verify -m {model} --device cpu")).stdout.ends_with("passed\n"),
+            "{model}"
+        );
     }
     let made_up = shell.ok("verify --architecture 4x1,grey,classes=2,everywhere --device cpu").stdout;
     assert!(made_up.starts_with("model synthetic 4x1, 4 images of 32x32") && made_up.ends_with("passed\n"));

@@ -112,8 +112,12 @@ fn names_of_classes_do_not_steer_the_terminal() {
     let json = shell.ok("eval -m evil.safetensors black.png --class 0 --device cpu --json").stdout;
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(!steers(&json) && report["images"][0]["class"] == names[0]);
-    // Nor do they keep a picture from being written.
+    // Nor do they keep a picture from being written, whose font lacks one of them.
     shell.ok("sample -m evil.safetensors -n 2 --class 0 --device cpu");
+    let said =
+        shell.ok("sample -m evil.safetensors -n 4 --class 0,1 --device cpu --captions always").stderr;
+    let expected = r"there is 0 for red\u001b[31m\u009b";
+    assert!(!steers(&said) && said.contains(expected), "{said}");
 }
 
 #[test]

@@ -9,8 +9,9 @@ use crate::shell::{GREY, Shell, read_png};
 fn a_grid_says_how_to_draw_it_again() {
     let shell = Shell::new();
     fs::write(shell.path("grid.png"), "old").unwrap();
-    let said =
-        shell.ok("sample -m grey.safetensors -n 5 -s 7 --class 1,0 --size 8x6 --device cpu -o grid.png");
+    let said = shell.ok(
+        "sample -m grey.safetensors -n 5 -s 7 --class 1,0 --size 8x6 --scale 1 --device cpu -o grid.png",
+    );
     assert_eq!(said.stdout, "");
     assert!(said.stderr.starts_with("drawing 5 images (8x6, model grey) on CPU"), "{}", said.stderr);
     assert_eq!(shell.files(), ["grey.safetensors", "grid.png", "rgb.safetensors"]);
@@ -42,10 +43,64 @@ fn a_grid_says_how_to_draw_it_again() {
 }
 
 #[test]
+fn grids_are_large_enough_to_be_looked_at_and_rows_have_names() {
+    let shell = Shell::new();
+    let line = "sample -m mnist -n 20 --class 3,7 --device cpu";
+    shell.ok(&format!("{line} --scale 1 -o raw.png"));
+    shell.ok(&format!("{line} --animate moving.png"));
+    let [(raw, _), (grid, texts), (moving, _)] =
+        ["raw", "samples", "moving"].map(|name| read_png(&shell.path(&format!("{name}.png"))));
+    // Rows of threes and sevens in turn.
+    assert_eq!(raw.dimensions(), (5 * 29 - 1, 4 * 29 - 1));
+    let scale = 512_u32.div_ceil(4 * 29 - 1);
+    assert_eq!(grid.height(), scale * raw.height());
+    let left = grid.width() - scale * raw.width();
+    assert!((16..100).contains(&left), "{left}");
+    assert!(
+        raw.enumerate_pixels().all(|(x, y, pixel)| grid[(left + scale * x + 1, scale * y + 1)] == *pixel)
+    );
+    let label =
+        |row: u32| image::imageops::crop_imm(&grid, 0, row * 29 * scale, left, 28 * scale).to_image();
+    let ink = |label: &image::RgbImage| label.pixels().filter(|pixel| pixel.0[0] > 200).count();
+    assert!((0..4).all(|row| ink(&label(row)) > 20));
+    assert!(label(0) == label(2) && label(1) == label(3) && label(0) != label(1));
+    // The animation is of the same size, and begins with the names.
+    assert_eq!(moving.dimensions(), grid.dimensions());
+    assert!(image::imageops::crop_imm(&moving, 0, 0, left, 28 * scale).to_image() == label(0));
+    assert!(texts["command"].contains(&format!(" --scale {scale} ")), "{}", texts["command"]);
+    for picture in ["raw", "samples"] {
+        let said = shell.ok(&format!("inspect {picture}.png --redraw --quiet")).stdout;
+        assert!(said.ends_with("every pixel is the same\n"), "{said}");
+    }
+    fs::rename(shell.path("samples.png"), shell.path("before.png")).unwrap();
+    shell.ok(texts["command"].strip_prefix("pixelcnn ").unwrap());
+    assert!(read_png(&shell.path("samples.png")).0 == grid);
+
+    shell.ok(&format!("{line} --captions never -o plain.png"));
+    assert_eq!(read_png(&shell.path("plain.png")).0.width(), scale * raw.width());
+    shell.ok(&format!("{line} --scale 1 --captions always -o raw.png"));
+    assert!(read_png(&shell.path("raw.png")).0.width() > raw.width());
+    let said = shell.error("sample -m mnist -n 20 --class 3 --device cpu --captions always");
+    assert!(said.contains("--captions always: rows of this grid have no class of their own"), "{said}");
+
+    // An image alone; larger ones stay as they are, and each in a file is what the model drew.
+    shell.ok("sample -m rgb.safetensors -n 1 --device cpu --each one");
+    let (one, _) = read_png(&shell.path("one/000000.png"));
+    shell.ok("sample -m rgb.safetensors -n 1 --device cpu -o one.png");
+    let scale = 512_u32.div_ceil(one.width().min(one.height()));
+    assert_eq!(
+        read_png(&shell.path("one.png")).0.dimensions(),
+        (scale * one.width(), scale * one.height())
+    );
+    shell.ok("sample -m rgb.safetensors -n 1 --size 68x32 --device cpu -o large.png");
+    assert_eq!(read_png(&shell.path("large.png")).0.dimensions(), (68, 32));
+}
+
+#[test]
 fn images_are_the_same_one_by_one_and_in_any_batch() {
     let shell = Shell::new();
     let line = "sample -m rgb.safetensors -n 5 --device cpu";
-    shell.ok(&format!("{line} -o grid.png"));
+    shell.ok(&format!("{line} --scale 1 -o grid.png"));
     shell.ok(&format!("{line} -b 2 --threads 1 --each new/pictures"));
     let (grid, _) = read_png(&shell.path("grid.png"));
     for i in 0..5 {
@@ -59,7 +114,7 @@ fn images_are_the_same_one_by_one_and_in_any_batch() {
         assert!(cell == image, "image {i}");
     }
     assert_eq!(fs::read_dir(shell.path("new/pictures")).unwrap().count(), 5);
-    shell.ok(&format!("{line} -s 1 -o other.png"));
+    shell.ok(&format!("{line} --scale 1 -s 1 -o other.png"));
     assert!(read_png(&shell.path("other.png")).0 != grid, "another seed gives other images");
     shell.ok(&format!("{line} --continuous -o continuous.png"));
     assert_eq!(read_png(&shell.path("continuous.png")).1["continuous"], "true");

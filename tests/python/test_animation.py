@@ -55,7 +55,7 @@ def test_frames_draw_pixel_after_pixel(tmp_path: Path, kind: str, model: Path, f
 def test_many_colours_are_close_in_a_gif(tmp_path: Path) -> None:
     """A frame of a GIF has 255 colours; an animated PNG has all of them."""
     files = [tmp_path / name for name in ("still.png", "moving.gif", "moving.png")]
-    size = ["--size", "64x64", "-n", "16", "--device", "cpu"]
+    size = ["--size", "64x64", "-n", "16", "--scale", "1", "--device", "cpu"]
     for moving in files[1:]:
         run_pixelcnn("sample", "-m", RGB, *size, "-o", files[0], "--animate", moving)
     last = np.asarray(Image.open(files[0]).convert("RGB"), dtype=int)

@@ -9,11 +9,12 @@ use anyhow::{Result, ensure};
 use crate::engine::devices::Devices;
 use crate::engine::{Canvas, Lane, Request, Want};
 use crate::model::Model;
+use crate::output::grid::UNKNOWN;
 use crate::output::{Image, shades};
 use crate::sampling::random::Noise;
 use crate::sampling::resampling::{choose, effective_sample_size};
 
-use super::{UNKNOWN, completions};
+use super::completions;
 use crate::cli::counted;
 use crate::cli::driver::{self, Batch, Driver, QueuedWork};
 use crate::cli::progress::Progress;
@@ -144,7 +145,8 @@ impl CompletionPlan {
             height: largest(&|task| task.height),
             channels: self.model.head().channels(),
             levels: self.model.head().levels(),
-            turns: usize::from(!self.model.classes().is_empty()),
+            has_classes: !self.model.classes().is_empty(),
+            turns: Vec::new(),
             completions: Some(self.count),
         }
     }
@@ -176,20 +178,23 @@ impl CompletionPlan {
     }
 
     /// Shows what is known of each image in the first cell of its row, and the image in the last; `place` takes the
-    /// position of a cell, a width and shades.
+    /// position of a cell, a width and colours `[H, W, 3]`.
     pub fn show(&self, place: &mut dyn FnMut(usize, usize, &[u8])) {
         if self.model.head().levels() > 256 {
             return;
         }
         let (channels, columns) = (self.model.head().channels(), self.count + 2);
         for task in &self.tasks {
-            let image = shades(&task.levels, self.model.head().levels());
-            let known = image.chunks(channels).zip(&task.known).flat_map(|(pixel, &is_known)| {
-                pixel.iter().map(move |shade| if is_known { *shade } else { UNKNOWN })
-            });
+            let shades = shades(&task.levels, self.model.head().levels());
+            let colour = |pixel: &[u8]| if let [r, g, b] = *pixel { [r, g, b] } else { [pixel[0]; 3] };
+            let image: Vec<_> = shades.chunks(channels).map(colour).collect();
+            let known = image
+                .iter()
+                .zip(&task.known)
+                .map(|(pixel, &is_known)| if is_known { *pixel } else { UNKNOWN });
             let first = task.number * columns;
-            place(first, task.width, &known.collect::<Vec<_>>());
-            place(first + columns - 1, task.width, &image);
+            place(first, task.width, known.collect::<Vec<_>>().as_flattened());
+            place(first + columns - 1, task.width, image.as_flattened());
         }
     }
 

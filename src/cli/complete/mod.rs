@@ -26,7 +26,7 @@ mod redraw;
 
 /// Complete partly known images
 ///
-/// A row of the sheet shows an image with its unknown part marked, its completions, and the original. Pixels are
+/// A row of the sheet shows an image with its unknown part in dark blue, its completions, and the original. Pixels are
 /// drawn in raster order, each given those before it; only --particles considers known pixels that come later. With
 /// nothing known, completion k of image i equals image i·K + k of `sample` with the same seed.
 #[derive(clap::Args)]
@@ -83,9 +83,6 @@ Examples:
 /// The file of all completions where none is named, and the names of files for each.
 const DEFAULTS: [&str; 2] = ["completions.png", "{image:06}-{completion}.png"];
 
-/// Level of what is unknown.
-const UNKNOWN: u8 = 128;
-
 pub fn run(args: &CompleteArgs) -> Result<ExitCode> {
     let model = args.model.load()?;
     model.head().check(&args.draw.draw())?;
@@ -97,14 +94,17 @@ pub fn run(args: &CompleteArgs) -> Result<ExitCode> {
     if args.input.list {
         return inputs.list(&model, false);
     }
-    let plan = plan(args, model, &inputs, &known)?;
+    let mut plan = plan(args, model, &inputs, &known)?;
     let series = plan.series();
+    let frame = args.output.frame(&args.show, &series)?;
+    plan.run.scale = frame.scale();
     let item = |index: u64| plan.item(index);
     let items = Items {
         whole: &series.indices,
         series: &series,
         recipe: &plan.recipe,
         item: &item,
+        frame: &frame,
         defaults: DEFAULTS,
         word: "completions",
     };
@@ -114,7 +114,7 @@ pub fn run(args: &CompleteArgs) -> Result<ExitCode> {
     if let Sink::Array(array) = &mut outputs.sink {
         plan.add_beside(array)?;
     }
-    plan.show(&mut |position, width, shades| outputs.show(position, width, shades));
+    plan.show(&mut |position, width, colours| outputs.show(position, width, colours));
 
     let start = Instant::now();
     let mut told = plan.told();
@@ -187,7 +187,7 @@ fn plan(
         each: name(each),
         name: names.name.as_ref().map(|template| template.as_str().to_owned()),
         animate: name(&args.show.animate),
-        scale: args.show.scale,
+        captions: args.show.frame.captions,
         ..Run::default()
     };
     args.input.tell(&mut run);

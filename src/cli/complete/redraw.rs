@@ -13,7 +13,7 @@ use super::known::Known;
 use crate::cli::EngineArgs;
 use crate::cli::driver::Batch;
 use crate::cli::recipe::{Recipe, Run, parse_size};
-use crate::cli::sink::Sheet;
+use crate::cli::sink::{Series, Sheet};
 
 /// Draws it again, and says on what. The images that were completed stand at the ends of its rows.
 pub fn draw_again(
@@ -29,31 +29,37 @@ pub fn draw_again(
         "it does not say which images were completed (sheets of `pixelcnn complete -o` do, and can be drawn again)"
     );
     let known = Known::parse(&completion.known, run.mask.as_ref())?;
-    let (scale, columns, channels) =
-        (run.scale.max(1), completion.completions + 2, model.head().channels());
+    let (columns, channels) = (completion.completions + 2, model.head().channels());
     let sizes = run.completed.iter().map(|of| parse_size(&of.size).map_err(anyhow::Error::msg));
     let sizes = sizes.collect::<Result<Vec<_>>>()?;
-    let largest = |of: &dyn Fn(&(usize, usize)) -> usize| sizes.iter().map(of).max().unwrap_or(0) + 1;
-    let (across, down) = (largest(&|size| size.0), largest(&|size| size.1));
-    let expected = (scale * (columns * across - 1), scale * (sizes.len() * down - 1), channels);
+    let largest = |of: &dyn Fn(&(usize, usize)) -> usize| sizes.iter().map(of).max().unwrap_or(0);
+    let series = Series {
+        indices: 0..(sizes.len() * completion.completions) as u64,
+        width: largest(&|size| size.0),
+        height: largest(&|size| size.1),
+        channels,
+        levels: model.head().levels(),
+        has_classes: !model.classes().is_empty(),
+        turns: Vec::new(),
+        completions: Some(completion.completions),
+    };
+    let (shape, frame) = (series.shape(), series.frame(Some(run.scale.max(1)), run.captions)?);
+    let (width, height) = shape.size().and_then(|size| frame.size(size)).context("it is too large")?;
     ensure!(
-        (image.width, image.height, image.channels) == expected,
-        "it is {}x{} with {} channels, and says that it is {}x{} with {}",
+        (image.width, image.height, image.channels) == (width, height, 3),
+        "it is {}x{} with {} channels, and says that it is {width}x{height} with 3",
         image.width,
         image.height,
         image.channels,
-        expected.0,
-        expected.1,
-        expected.2
     );
     let mut tasks = Vec::new();
     for (row, (of, &(width, height))) in run.completed.iter().zip(&sizes).enumerate() {
         ensure!(model.takes_size(width, height), "model {} takes no images of {}", model.name, of.size);
-        let (left, top) = ((columns - 1) * across, row * down);
+        let last = (row + 1) * columns - 1;
         let shade = |at: usize| {
             let (pixel, channel) = (at / channels, at % channels);
-            let (x, y) = (left + pixel % width, top + pixel / width);
-            image.levels[(scale * y * image.width + scale * x) * channels + channel]
+            let (x, y) = frame.place(shape.pixel(last, pixel / width, pixel % width));
+            image.levels[3 * (y * image.width + x) + channel]
         };
         let all: Range<usize> = 0..width * height * channels;
         tasks.push(Task {
@@ -70,9 +76,8 @@ pub fn draw_again(
     let batch = run.batch.map(Batch::Images);
     let engine = EngineArgs::on(device.unwrap_or(&run.device));
     let plan = CompletionPlan::new(model, recipe, run, tasks, None);
-    let series = plan.series();
-    let mut sheet = Sheet::new(&series, scale)?;
-    plan.show(&mut |position, width, shades| sheet.place(position, width, shades));
+    let mut sheet = Sheet::new(&series, &frame)?;
+    plan.show(&mut |position, width, colours| sheet.place(position, width, 3, colours));
     let mut told = plan.told();
     let mut devices = engine.choose(&plan.model, series.count() * plan.particles)?;
     plan.draw(

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
+use super::drawing::FrameArgs;
 use super::heading;
+use super::recipe;
 use super::sink::{Folder, Item, NameArgs, Series, Sink, text, turns};
 use super::{Files, counted, note};
 use part::{Look, MergePart};
@@ -31,6 +33,9 @@ pub struct MergeArgs {
 
     #[command(flatten)]
     names: NameArgs,
+
+    #[command(flatten)]
+    frame: FrameArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -47,13 +52,16 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let Some(look) = whole.look.take() else { bail!("there are no images in what is to be merged") };
     let indices = whole.indices()?;
     let Some(range) = indices else { bail!("there are no images in what is to be merged") };
+    let classes = whole.classes();
+    let turns = turns(&classes.iter().map(|(class, _)| *class).collect::<Vec<_>>()).len();
     let series = Series {
         indices: range.clone(),
         width: look.width,
         height: look.height,
         channels: look.channels,
         levels: look.recipe.levels,
-        turns: turns(&whole.classes()),
+        has_classes: !classes.is_empty(),
+        turns: classes[..turns].to_vec(),
         completions: None,
     };
     let mut sink = open(args, &series, &whole, &look)?;
@@ -72,6 +80,9 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     about.push(("first_index".to_owned(), range.start.to_string()));
     about.push(("count".to_owned(), series.count().to_string()));
     about.push(("channels".to_owned(), series.channels.to_string()));
+    if let Sink::Sheet(_, sheet) = &sink {
+        recipe::tell_frame(&mut about, sheet.scale(), args.frame.captions);
+    }
     let place = sink.finish(&about)?;
     note(&format!("{}, {} to {}: {place}", counted(series.count()), range.start, range.end - 1));
     Ok(())
@@ -91,7 +102,7 @@ fn open(args: &MergeArgs, series: &Series, whole: &Whole, look: &Look) -> Result
     if !is_folder {
         files.writes("-o", Some(path));
         files.check()?;
-        return Sink::file(path, series, 1);
+        return Sink::file(path, series, &args.frame.frame(series)?);
     }
     let indices = &series.indices;
     files.writes_each("-o", path, |name| template.makes(name, path, indices.clone(), &item));
@@ -149,9 +160,9 @@ impl Whole {
     }
 
     /// The classes of the images in order.
-    fn classes(&self) -> Vec<usize> {
+    fn classes(&self) -> Vec<(usize, String)> {
         let items = self.parts.iter().flat_map(|part| &part.items);
-        items.filter_map(|item| Some(item.class.as_ref()?.0)).collect()
+        items.filter_map(|item| item.class.clone()).collect()
     }
 
     /// The indices of all images, of which none may be missing or twice.

@@ -10,7 +10,7 @@ use crate::head;
 use crate::model::Model;
 use crate::output::Image;
 
-use super::drawing::{DrawArgs, Seed, ShowArgs};
+use super::drawing::{Captions, DrawArgs, Seed, ShowArgs};
 use super::driver::{self, Batch, BatchArgs, Driver};
 use super::heading;
 use super::recipe::{Recipe, Run, file_name, parse_size, size_text};
@@ -95,8 +95,10 @@ const DEFAULTS: [&str; 2] = ["samples.png", "{index:06}.png"];
 
 pub fn run(args: &SampleArgs) -> Result<()> {
     refuse_random_parts(args)?;
-    let plan = plan(args, args.model.load()?)?;
+    let mut plan = plan(args, args.model.load()?)?;
     let series = plan.series();
+    let frame = args.output.frame(&args.show, &series)?;
+    plan.run.scale = frame.scale();
     let count = series.count();
     if count == 0 && !args.output.is_array() {
         let all = plan.whole.end - plan.whole.start;
@@ -109,6 +111,7 @@ pub fn run(args: &SampleArgs) -> Result<()> {
         series: &series,
         recipe: &plan.recipe,
         item: &item,
+        frame: &frame,
         defaults: DEFAULTS,
         word: "images",
     };
@@ -202,16 +205,18 @@ pub fn draw_again(
     let engine = EngineArgs::on(device.unwrap_or(&run.device));
     let batch = run.batch.map(Batch::Images);
     let run = match *picture {
-        Picture::Image(first, count) => Run { first, count, shard: None, scale: 1, ..run },
+        Picture::Image(first, count) => {
+            Run { first, count, shard: None, scale: 1, captions: Captions::Never, ..run }
+        }
         Picture::Grid => run,
     };
-    let (shard, scale) = (run.shard, run.scale);
+    let (shard, scale, captions) = (run.shard, run.scale, run.captions);
     let plan = SamplePlan::new(model, recipe, Run { scores: None, ..run }, shard)?;
     let mut series = plan.series();
     if let Picture::Image(index, _) = picture {
         series.indices.end = index + 1;
     }
-    let mut sheet = Sheet::new(&series, scale)?;
+    let mut sheet = Sheet::new(&series, &series.frame(Some(scale), captions)?)?;
     let (mut driver, _) = start(&engine, batch, &plan, images_of(slice::from_ref(&plan.indices)))?;
     plan.draw(slice::from_ref(&plan.indices), &mut driver, false, &mut |done| {
         if series.indices.contains(&done.index) {
@@ -248,7 +253,7 @@ fn plan(args: &SampleArgs, model: Model) -> Result<SamplePlan> {
             .map(str::to_owned),
         scores: name(&args.scores),
         animate: name(&args.show.animate),
-        scale: args.show.scale,
+        captions: args.show.frame.captions,
         ..Run::default()
     };
     SamplePlan::new(model, recipe, run, args.shard)
@@ -261,7 +266,9 @@ pub fn older(mut args: SampleArgs, model: Option<&Path>) -> Result<(Model, Recip
     }
     let SamplePlan { model, recipe, run, .. } = plan(&args, args.model.load()?)?;
     let batch = if let Some(Batch::Images(batch)) = args.batch.batch { Some(batch) } else { None };
-    Ok((model, recipe, Run { device: args.engine.device, batch, ..run }))
+    // Its grids were as large as they are, and not labelled.
+    let (scale, captions) = (args.show.frame.scale.unwrap_or(1), Captions::Never);
+    Ok((model, recipe, Run { device: args.engine.device, batch, scale, captions, ..run }))
 }
 
 /// Engines on the devices that are asked for, ready to draw `count` images together; and the run, with what it comes to.

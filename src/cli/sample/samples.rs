@@ -88,9 +88,16 @@ impl SamplePlan {
             height: self.height,
             channels: self.model.head().channels(),
             levels: self.model.head().levels(),
-            turns: turns(&self.classes),
+            has_classes: !self.classes.is_empty(),
+            turns: self.turns(),
             completions: None,
         }
+    }
+
+    /// The classes that take turns, from the first image on.
+    fn turns(&self) -> Vec<(usize, String)> {
+        let count = turns(&self.classes).len() as u64;
+        (0..count).filter_map(|i| self.item(self.indices.start.checked_add(i)?).class).collect()
     }
 
     /// Draws images of these indices.

@@ -49,7 +49,7 @@ impl ArraySink {
     /// Begins the file, with all the room it will take.
     pub fn begin(path: &Path, kind: &str, series: &Series) -> Result<Self> {
         let count = series.count();
-        let Series { width, height, channels, turns, levels, .. } = *series;
+        let Series { width, height, channels, has_classes, levels, .. } = *series;
         let numbers = series.numbers();
         let mut file = NewFile::create(path)?;
         let cannot = || format!("cannot write {}", path.display());
@@ -70,7 +70,7 @@ impl ArraySink {
         Ok(Self {
             path: path.to_owned(),
             file,
-            has_classes: turns > 0,
+            has_classes,
             labels: Vec::new(),
             nths: Vec::new(),
             names: BTreeMap::new(),

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
+use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::output::grid::Grid;
+use crate::cli::drawing::Captions;
+use crate::output::frame::{Frame, can_show};
+use crate::output::grid::{Grid, GridShape};
 use crate::output::npy::Type;
 use crate::output::{self, png};
 
@@ -36,8 +39,10 @@ pub struct Series {
     pub channels: usize,
     /// Levels of a channel.
     pub levels: usize,
-    /// How many classes take turns, as [`turns`] counts them.
-    pub turns: usize,
+    /// Whether they have classes.
+    pub has_classes: bool,
+    /// The classes that take turns, as [`turns`] lists them.
+    pub turns: Vec<(usize, String)>,
     /// How many completions each image has, if they are completions.
     pub completions: Option<usize>,
 }
@@ -65,18 +70,63 @@ impl Series {
         Ok(())
     }
 
-    /// A grid for them, or nothing if it would be too large. An image that is completed has a row: what is known of
-    /// it, its completions, and itself.
-    pub fn grid(&self) -> Option<Grid> {
-        let &Self { width, height, channels, turns, .. } = self;
+    /// How they lie in a grid. An image that is completed has a row: what is known of it, its completions, and itself.
+    pub fn shape(&self) -> GridShape {
         match self.completions {
             Some(of_one) => {
-                let columns = of_one + 2;
-                let cells = (self.count() / of_one).checked_mul(columns)?;
-                Grid::with_columns(columns, cells, width, height, channels)
+                let cells = (self.count() / of_one).saturating_mul(of_one + 2);
+                GridShape::with_columns(of_one + 2, cells, self.width, self.height)
             }
-            None => Grid::new(self.count(), turns, width, height, channels),
+            None => GridShape::new(self.count(), self.turns.len(), self.width, self.height),
         }
+    }
+
+    /// A grid for them, or nothing if it would be too large. What is unknown of an image has a colour.
+    pub fn grid(&self) -> Option<Grid> {
+        Grid::new(self.shape(), if self.completions.is_some() { 3 } else { self.channels })
+    }
+
+    /// How their grid is shown, at the default scale where none is given.
+    pub fn frame(&self, scale: Option<usize>, captions: Captions) -> Result<Frame> {
+        let shape = self.shape();
+        let plain = Frame::new(scale.unwrap_or_else(|| shape.default_scale()));
+        // Small images whose pixels are left as they are are meant for programs.
+        let is_raw = shape.is_small() && plain.scale() == 1;
+        if captions == Captions::Never || captions == Captions::Auto && is_raw {
+            return Ok(plain);
+        }
+        let framed = match (self.completions, shape.rows_of_kinds()) {
+            (Some(of_one), _) => {
+                let numbers = (1..=of_one).map(|number| number.to_string());
+                let names = iter::once("known".to_owned()).chain(numbers).chain(["original".to_owned()]);
+                plain.clone().with_columns(&shape, names.collect())
+            }
+            (None, Some(rows)) => {
+                let names =
+                    self.turns.iter().map(|(class, name)| match can_show(name) && !name.is_empty() {
+                        true => name.clone(),
+                        false => class.to_string(),
+                    });
+                let names: Vec<_> = names.collect();
+                plain.clone().with_rows(&shape, names.into_iter().cycle().take(rows).collect())
+            }
+            (None, None) if captions == Captions::Always => {
+                bail!("--captions always: rows of this grid have no class of their own")
+            }
+            (None, None) => None,
+        };
+        match framed {
+            None if captions == Captions::Always => {
+                bail!("--captions always: --scale {} leaves no room for captions", plain.scale())
+            }
+            framed => Ok(framed.unwrap_or(plain)),
+        }
+    }
+
+    /// What stands in the captions of a grid for names that their font lacks: "3 for …".
+    pub fn replaced(&self) -> Vec<String> {
+        let lacking = self.turns.iter().filter(|(_, name)| !can_show(name));
+        lacking.map(|(class, name)| format!("{class} for {name}")).collect()
     }
 
     /// The grid's position of an image.
@@ -91,11 +141,11 @@ impl Series {
     }
 }
 
-/// How many classes take turns in a series: 0 if it has none, 1 if they come in another order.
-pub fn turns(classes: &[usize]) -> usize {
+/// The classes that take turns in a series; none if they come in another order.
+pub fn turns(classes: &[usize]) -> &[usize] {
     let different = classes.iter().collect::<HashSet<_>>().len();
     let in_turn = classes.iter().skip(different).eq(&classes[..classes.len() - different]);
-    if in_turn { different } else { 1 }
+    if in_turn { &classes[..different] } else { &[] }
 }
 
 /// Where images go. Files have their names only once they are whole.
@@ -109,7 +159,7 @@ pub enum Sink {
 
 impl Sink {
     /// A picture, or an array, as the name of the file says. Checks all that can be checked before there is an image.
-    pub fn file(path: &Path, series: &Series, scale: usize) -> Result<Self> {
+    pub fn file(path: &Path, series: &Series, frame: &Frame) -> Result<Self> {
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         let is_folder = path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/');
         let kind = ["png", "npz", "npy"].into_iter().find(|kind| extension == *kind);
@@ -140,7 +190,7 @@ impl Sink {
                 path.display()
             ),
         };
-        Ok(Self::Sheet(path, Sheet::new(series, scale)?))
+        Ok(Self::Sheet(path, Sheet::new(series, frame)?))
     }
 
     /// Whether images must come in the order of their indices.
@@ -203,12 +253,12 @@ mod tests {
     #[test]
     fn classes_that_take_turns_are_told_from_others() {
         for (classes, expected) in [
-            (&[][..], 0),
-            (&[2, 2, 2], 1),
-            (&[0, 1, 2, 0, 1, 2, 0], 3),
-            (&[3, 1], 2),
-            (&[0, 0, 1, 0, 0, 1], 1),
-            (&[0, 1, 2, 0, 2, 1], 1),
+            (&[][..], &[][..]),
+            (&[2, 2, 2], &[2]),
+            (&[0, 1, 2, 0, 1, 2, 0], &[0, 1, 2]),
+            (&[3, 1], &[3, 1]),
+            (&[0, 0, 1, 0, 0, 1], &[]),
+            (&[0, 1, 2, 0, 2, 1], &[]),
         ] {
             assert_eq!(turns(classes), expected, "{classes:?}");
         }

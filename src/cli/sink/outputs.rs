@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
+use crate::output::frame::Frame;
 use crate::output::grid::Drawing;
 use crate::output::shades;
 
 use super::super::heading;
 use super::{Folder, Item, Series, Sink, Template, Texts};
 use crate::cli::drawing::ShowArgs;
+use crate::cli::preview::Preview;
 use crate::cli::recipe::Recipe;
 use crate::cli::{Files, note, say};
 
@@ -79,6 +81,8 @@ pub struct Items<'a> {
     pub recipe: &'a Recipe,
     /// What an index stands for.
     pub item: &'a dyn Fn(u64) -> Item,
+    /// How their grid is shown.
+    pub frame: &'a Frame,
     /// The file of all images, where none is named, and the names of files for each.
     pub defaults: [&'a str; 2],
     /// What they are, in plural.
@@ -99,6 +103,14 @@ impl OutputArgs {
         self.each.is_none().then(|| self.output.clone().unwrap_or_else(|| default.into()))
     }
 
+    /// How the grid is shown, if there is one.
+    pub fn frame(&self, show: &ShowArgs, series: &Series) -> Result<Frame> {
+        if show.animate.is_none() && (self.each.is_some() || self.is_array()) {
+            return Ok(Frame::new(1));
+        }
+        show.frame.frame(series)
+    }
+
     /// Whether images go into an array.
     pub fn is_array(&self) -> bool {
         let extension = self.output.as_deref().and_then(Path::extension);
@@ -115,6 +127,10 @@ impl OutputArgs {
                 "{flag}: is about files in a folder (add --each DIR)"
             );
         }
+        ensure!(
+            !show.show || !self.is_array(),
+            "--show: shows a grid, and an array has none (name a .png file)"
+        );
         let (file, template) = (self.file(items.defaults[0]), self.names.template(items.defaults[1]));
         let mut files = files;
         match &self.each {
@@ -135,6 +151,8 @@ pub struct Outputs<'a> {
     pub sink: Sink,
     items: Items<'a>,
     show: &'a ShowArgs,
+    /// Where the grid is shown.
+    preview: Option<Preview>,
     drawing: Option<Drawing>,
     /// Images that are where they belong.
     done: usize,
@@ -149,7 +167,7 @@ impl<'a> Outputs<'a> {
         items: Items<'a>,
         own: &[PathBuf],
     ) -> Result<(Self, Vec<Range<u64>>)> {
-        let Items { whole, series, recipe, item, defaults, word } = items;
+        let Items { whole, series, recipe, item, frame, defaults, word } = items;
         if show.animate.is_some() {
             series.check_picture()?;
         }
@@ -162,10 +180,10 @@ impl<'a> Outputs<'a> {
                 folder.make_for(own.iter().copied())?;
                 Sink::Each(folder)
             }
-            (None, Some(path)) => Sink::file(&path, series, show.scale)?,
+            (None, Some(path)) => Sink::file(&path, series, frame)?,
             (None, None) => unreachable!("images go into a file or a folder"),
         };
-        let drawing = show.begin(|| series.grid())?;
+        let drawing = show.begin(|| series.grid(), frame)?;
         let mut missing = vec![series.indices.clone()];
         let mut done = 0;
         if let Sink::Each(folder) = &sink {
@@ -180,7 +198,9 @@ impl<'a> Outputs<'a> {
                 folder.refuse_others(whole, item, &own, "--resume goes on with a run; ")?;
             }
         }
-        Ok((Self { sink, items, show, drawing, done }, missing))
+        let is_seen = matches!(sink, Sink::Sheet(Some(_), _));
+        let preview = Preview::wanted(show.show, args.output.is_none()).filter(|_| is_seen);
+        Ok((Self { sink, items, show, preview, drawing, done }, missing))
     }
 
     /// Takes an image, `[H, W, C]` levels, with the settings it was drawn with; `step` says when each of its pixels was,
@@ -195,20 +215,20 @@ impl<'a> Outputs<'a> {
         if let Some(drawing) = &mut self.drawing {
             let series = self.items.series;
             let shades = shades(levels, series.levels);
-            drawing.place(series.position(item.index), item.size.0, &shades, step);
+            drawing.place(series.position(item.index), item.size.0, series.channels, &shades, step);
         }
         let path = self.sink.put(item, levels, settings)?;
         self.done += 1;
         Ok(path)
     }
 
-    /// Puts shades `[H, W, C]` that are no image of the series into the cell of a position, where there is one.
-    pub fn show(&mut self, position: usize, width: usize, shades: &[u8]) {
+    /// Puts colours `[H, W, 3]` that are no image of the series into the cell of a position, where there is one.
+    pub fn show(&mut self, position: usize, width: usize, colours: &[u8]) {
         if let Some(drawing) = &mut self.drawing {
-            drawing.place(position, width, shades, |_| 0);
+            drawing.place(position, width, 3, colours, |_| 0);
         }
         if let Sink::Sheet(_, sheet) = &mut self.sink {
-            sheet.place(position, width, shades);
+            sheet.place(position, width, 3, colours);
         }
     }
 
@@ -252,10 +272,17 @@ impl<'a> Outputs<'a> {
     /// Writes what is not written yet, and says where the images are. `about` tells of all of them.
     pub fn finish(self, about: &Texts) -> Result<String> {
         let mut place = String::new();
+        let shown = match (&self.sink, self.preview) {
+            (Sink::Sheet(_, sheet), Some(preview)) => Some((preview, sheet.image())),
+            _ => None,
+        };
         crate::cli::all([
             self.sink.finish(about).map(|at| place = at),
-            self.show.finish(self.drawing.as_ref(), about),
+            self.show.finish(self.drawing.as_ref(), self.items.frame, about),
         ])?;
+        if let Some((preview, image)) = shown {
+            preview.show(&image)?;
+        }
         Ok(place)
     }
 }

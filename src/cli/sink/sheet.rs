@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use crate::output::frame::Frame;
 use crate::output::grid::Grid;
 use crate::output::{Image, shades};
 
@@ -14,34 +15,45 @@ const LIMIT: usize = 1 << 30;
 pub struct Sheet {
     grid: Grid,
     series: Series,
-    /// Pixels become squares of so many by so many.
-    scale: usize,
+    frame: Frame,
 }
 
 impl Sheet {
     /// An empty sheet; fails where it would take too much memory.
-    pub fn new(series: &Series, scale: usize) -> Result<Self> {
+    pub fn new(series: &Series, frame: &Frame) -> Result<Self> {
         series.check_picture()?;
-        let bytes = |grid: &Grid| grid.image().levels.len().saturating_mul(scale * scale);
-        let grid = series.grid().filter(|grid| bytes(grid) <= LIMIT).with_context(|| {
+        let size = series.shape().size().and_then(|size| frame.size(size));
+        let bytes =
+            size.map(|(width, height)| width.saturating_mul(height).saturating_mul(series.channels));
+        let fits = bytes.is_some_and(|bytes| bytes <= LIMIT);
+        let grid = fits.then(|| series.grid()).flatten().with_context(|| {
             let count = series.count();
-            format!("a grid of {count} images would take more than 1 GiB (use --each DIR, or -o FILE.npz)")
+            let smaller = if frame.scale() > 1 { "a smaller --scale, " } else { "" };
+            format!(
+                "a grid of {count} images would take more than 1 GiB (use {smaller}--each DIR, or -o FILE.npz)"
+            )
         })?;
-        Ok(Self { grid, series: series.clone(), scale })
+        Ok(Self { grid, series: series.clone(), frame: frame.clone() })
     }
 
     /// Takes an image, `[H, W, C]` levels.
     pub fn put(&mut self, item: &Item, levels: &[u16]) {
-        self.place(self.series.position(item.index), item.size.0, &shades(levels, self.series.levels));
+        let shades = shades(levels, self.series.levels);
+        self.place(self.series.position(item.index), item.size.0, self.series.channels, &shades);
     }
 
     /// Puts shades `[H, W, C]` into the cell of a position.
-    pub fn place(&mut self, position: usize, width: usize, shades: &[u8]) {
-        self.grid.place_smaller(position, width, shades);
+    pub fn place(&mut self, position: usize, width: usize, channels: usize, shades: &[u8]) {
+        self.grid.place_smaller(position, width, channels, shades);
+    }
+
+    /// See [`Frame::scale`].
+    pub fn scale(&self) -> usize {
+        self.frame.scale()
     }
 
     /// The picture of all.
     pub fn image(&self) -> Image {
-        self.grid.image().enlarged(self.scale)
+        self.frame.picture(self.grid.image())
     }
 }

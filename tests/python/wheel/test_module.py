@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import struct
 import subprocess
 import sys
 
@@ -205,6 +206,8 @@ def test_grid(avatars, tmp_path):
     grid = pixelcnn.grid(images, columns=2, scale=3)
     png = grid._repr_png_()
     assert png.startswith(b"\x89PNG") and png[16:24] == bytes([0, 0, 0, 3 * 33, 0, 0, 0, 3 * 50])
+    # The short side is 512 pixels or more: 2 rows of 33 pixels, 16 times; 3 columns.
+    assert pixelcnn.grid(images).to_png()[16:24] == struct.pack(">II", 16 * 50, 16 * 33)
     grid.save(tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes() == png and len(list(tmp_path.iterdir())) == 1
     assert pixelcnn.grid(np.moveaxis(images, -1, 1), columns=2, scale=3).to_png() == png
