@@ -74,35 +74,35 @@ def parse_flags(words: list[str] | None = None, program: str | None = None) -> a
         program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     flag = parser.add_argument
-    flag("input", type=Path, metavar="INPUT", help="the checkpoint")
-    flag("-o", "--output", type=Path, metavar="OUT", required=True, help="the model file to write")
-    flag("--raw", action="store_true", help="the raw values instead of their moving averages")
-    flag("--height", type=int, help="of the images as trained [default: the input's, or else 32]")
-    flag("--width", type=int, help="of the images as trained [default: the input's, or else 32]")
-    flag("--classes", type=names, metavar="NAMES", help="comma-separated [default: the input's, or 0,1,…]")
+    flag("input", type=Path, metavar="INPUT", help="checkpoint to convert")
+    flag("-o", "--output", type=Path, metavar="OUT", required=True, help="model file to write (.safetensors)")
+    flag("--raw", action="store_true", help="take raw weights instead of their moving averages")
+    flag("--height", type=int, help="height of the images in training [default: the input's, or else 32]")
+    flag("--width", type=int, help="width of the images in training [default: the input's, or else 32]")
+    flag("--classes", type=names, metavar="NAMES", help="names of the classes, comma-separated [default: the input's, or 0,1,…]")
     flag(
         "--class-tensor",
         action="append",
         default=[],
         metavar="NAME=PLACE",
-        help=f"where a tensor beside the layers adds its class: {', '.join(PLACES)}; "
-        f"where that leaves a choice, {', '.join(exact for more in ARRANGEMENTS.values() for exact in more)}",
+        help=f"place where a tensor outside the layers adds the class: {', '.join(PLACES)}; "
+        f"if that leaves a choice, {', '.join(exact for more in ARRANGEMENTS.values() for exact in more)}",
     )
     flag(
         "--ignore",
         action="append",
         default=[],
         metavar="NAME",
-        help="a tensor that the network defines and never uses; * stands for anything",
+        help="ignore a tensor that the network never uses; * matches anything",
     )
-    flag("--state-dict", metavar="NAME", help="the network to take, where there are several")
-    flag("--dtype", choices=WEIGHT_TYPES, default="f32", help="of the weights [default: f32]")
-    flag("--nonlinearity", choices=NONLINEARITIES, help="for where the shapes do not tell [default: elu]")
+    flag("--state-dict", metavar="NAME", help="name of the network to take, if there are several")
+    flag("--dtype", choices=WEIGHT_TYPES, default="f32", help="precision of the weights [default: f32]")
+    flag("--nonlinearity", choices=NONLINEARITIES, help="nonlinearity, if shapes leave a choice [default: elu]")
     flag(
         "--dilations",
         type=integers,
         metavar="LIST",
-        help="blocks + 1 integers [default: the input's, or 1,1,…]",
+        help="dilations, blocks + 1 integers [default: the input's, or 1,1,…]",
     )
     for key in PROVENANCE:
         flag(f"--{key.replace('_', '-')}", metavar="TEXT", help="provenance, kept in the model file")

@@ -1,4 +1,4 @@
-"""Train a network on images of your own: a PixelCNN++, or one of another family.
+"""Train a model on your own images: a PixelCNN++, or a gated or masked PixelCNN.
 
     python -m pixelcnn train DATA -o MODEL.safetensors --minutes 60
     pixelcnn sample -m MODEL.safetensors
@@ -7,9 +7,9 @@ In the source tree, `uv run scripts/train.py` is the same, and brings what it ne
 
 DATA is a folder of images, an .npz with x and, for classes, y, or a folder with the files of MNIST
 (IDX) or CIFAR-10 (python batches). A checkpoint is kept beside the model: after a stop, even by a kill,
-the same command with --resume MODEL.ckpt goes on. What is exported are moving averages of the weights.
+--resume MODEL.ckpt continues. The model file holds moving averages of the weights.
 
-With --epochs, the same seed gives the same model on one machine's CPU; --minutes depends on its speed.
+With --epochs, the same --seed and --threads give the same model on one machine's CPU; --minutes depends on its speed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def parse_flags(program: str | None = None) -> argparse.Namespace:
     )
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="MODEL", required=True, help="the .safetensors to write"
+        "-o", "--output", type=Path, metavar="MODEL", required=True, help="model file to write (.safetensors)"
     )
 
     group = parser.add_argument_group("data").add_argument
@@ -50,27 +50,27 @@ def parse_flags(program: str | None = None) -> argparse.Namespace:
         "--size",
         type=at_least(1),
         metavar="N",
-        help="pixels a side [default: the data's own; 32 for a folder]",
+        help="side length of an image in pixels [default: that of the data; 32 for a folder]",
     )
-    group("--grey", action="store_true", default=None, help="drop the colours")
-    group("--classes", action="store_true", default=None, help="learn each class: sub-folders, or y")
-    group("--leave-out", metavar="NAME", help="of an .npz, images for which the array NAME is not 0")
+    group("--grey", action="store_true", default=None, help="convert images to grey")
+    group("--classes", action="store_true", default=None, help="learn classes, from subfolders or y")
+    group("--leave-out", metavar="NAME", help="leave out images of an .npz whose entry in the array NAME is not 0")
     group(
         "--held-out",
         type=at_least(1),
         metavar="N",
-        help="images to measure with [default: the test set, or 5 %%]",
+        help="number of held-out images [default: the test set, or 5 %%]",
     )
-    group("--held-out-to", type=Path, metavar="DIR", help="write those as PNG files, for pixelcnn eval")
-    group("--strict", action="store_true", help="stop at an image that cannot be used instead of skipping it")
+    group("--held-out-to", type=Path, metavar="DIR", help="write the held-out images as PNG files, for pixelcnn eval")
+    group("--strict", action="store_true", help="stop at an unusable image instead of skipping it")
     group(
         "--flip",
         nargs="?",
         const="all",
         metavar="CLASSES",
-        help="mirror images at random: all, or of these classes, comma-separated",
+        help="mirror images at random: all, or those of these classes (comma-separated)",
     )
-    group("--shift", type=at_least(0), metavar="N", help="move images at random by up to N pixels")
+    group("--shift", type=at_least(0), metavar="N", help="shift images at random by up to N pixels")
 
     group = parser.add_argument_group("network").add_argument
     group(
@@ -79,65 +79,65 @@ def parse_flags(program: str | None = None) -> argparse.Namespace:
         help="pixelcnn++; gated: two stacks of gated convolutions; masked: residual blocks of masked convolutions "
         "[default: pixelcnn++]",
     )
-    group("--filters", type=at_least(1), metavar="N", help="[default: 32]")
+    group("--filters", type=at_least(1), metavar="N", help="filters of a layer [default: 32]")
     group(
         "--blocks",
         type=at_least(1),
         metavar="N",
-        help="of pixelcnn++ at each resolution [default: 2], of other families in all [default: 6]",
+        help="blocks: per resolution for pixelcnn++ [default: 2], in all for other families [default: 6]",
     )
     group(
         "--dilations",
         type=integers,
         metavar="LIST",
-        help="an integer a block; of pixelcnn++ blocks + 1 of them [default: 1,1,…]",
+        help="dilation of each block; pixelcnn++ takes blocks + 1 of them [default: 1,1,…]",
     )
     group(
         "--mixtures",
         type=at_least(1),
         metavar="N",
-        help=f"components of the distribution [default: 10, or with --palette up to {LIMITS['mixtures']}]",
+        help=f"mixture components [default: 10, or with --palette up to {LIMITS['mixtures']}]",
     )
     group = parser.add_argument_group("network: pixelcnn++").add_argument
-    group("--resolutions", type=at_least(1), metavar="N", help="each half the one before [default: 3]")
+    group("--resolutions", type=at_least(1), metavar="N", help="number of resolutions, each half the one before [default: 3]")
     group("--nonlinearity", choices=NONLINEARITIES, help="[default: concat_elu]")
     group(
         "--palette",
         action="store_true",
         default=None,
-        help="for few flat colours: they are the components, and only which one comes where is learnt",
+        help="use the colours of the images as fixed mixture components, for few flat colours",
     )
     group = parser.add_argument_group("network: gated and masked").add_argument
     group(
         "--levels",
         type=at_least(2, 65536),
         metavar="L",
-        help="of a channel: images are rounded to so many shades [default: 256]; of codes, the largest + 1",
+        help="levels of a channel, to which images are rounded [default: 256; for codes, the largest + 1]",
     )
     group(
         "--codes",
         action="store_true",
         default=None,
-        help="a prior: DATA is an .npz whose x are whole numbers that stand for something else, as those of a VQ-VAE do",
+        help="train a prior: x of the .npz holds integer codes, such as those of a VQ-VAE",
     )
     group(
         "--head",
         choices=("softmax", "bernoulli", "logistic"),
-        help="the distribution of a channel: a softmax over its levels, one probability of 2 levels, or a mixture "
+        help="distribution of a channel: a softmax over its levels, the probability of one of 2 levels, or a mixture "
         "of logistics [default: softmax]",
     )
 
     group = parser.add_argument_group("training").add_argument
     group(
-        "--minutes", type=non_negative, metavar="N", help="stop after so long [default: 60, if no --epochs]"
+        "--minutes", type=non_negative, metavar="N", help="time limit in minutes [default: 60, if no --epochs]"
     )
-    group("--epochs", type=non_negative, metavar="N", help="stop after so many rounds over the images")
-    group("--batch", type=at_least(1), metavar="N", help="images a step [default: 16]")
+    group("--epochs", type=non_negative, metavar="N", help="number of epochs")
+    group("--batch", type=at_least(1), metavar="N", help="batch size [default: 16]")
     group(
         "--rate",
         type=positive,
         metavar="X",
-        help="learning rate at the start; it falls to 0 by a cosine [default: 0.002]",
+        help="initial learning rate; it decays to 0 by a cosine [default: 0.002]",
     )
     group(
         "--average",
@@ -145,41 +145,41 @@ def parse_flags(program: str | None = None) -> argparse.Namespace:
         metavar="X",
         help="decay of the moving average of the weights [default: 0.999]",
     )
-    group("--dropout", type=fraction, metavar="X", help="share of values dropped in a block [default: 0]")
-    group("--seed", type=at_least(0, 2**64 - 1), metavar="N", help="[default: 0]")
+    group("--dropout", type=fraction, metavar="X", help="dropout rate in blocks [default: 0]")
+    group("--seed", type=at_least(0, 2**64 - 1), metavar="N", help="random seed [default: 0]")
     group(
         "--bf16",
         action="store_true",
         default=None,
-        help="bfloat16 convolutions: faster where the hardware has it",
+        help="compute convolutions in bfloat16, which is faster on hardware that has it",
     )
-    group("--device", default="auto", help="cuda, cpu, … [default: cuda if there is one]")
-    group("--threads", type=at_least(1, 1024), metavar="N", help="of the CPU [default: all]")
+    group("--device", default="auto", help="device of PyTorch: cuda, cpu, … [default: cuda if available]")
+    group("--threads", type=at_least(1, 1024), metavar="N", help="CPU threads [default: all]")
 
-    group = parser.add_argument_group("going on").add_argument
-    group("--resume", type=Path, metavar="CKPT", help="go on from a checkpoint; its settings hold")
+    group = parser.add_argument_group("continue").add_argument
+    group("--resume", type=Path, metavar="CKPT", help="continue from a checkpoint, with its settings")
     group(
         "--init",
         type=Path,
         metavar="MODEL",
-        help="start from a model's weights, with a new optimizer; more --filters come beside the model's, "
-        "other --dilations are learnt from them",
+        help="start from a model's weights, with a new optimizer; further --filters are added to the model's, "
+        "other --dilations start from its weights",
     )
-    group("--overwrite", action="store_true", help="replace what another run left at the names of this one")
-    group("--checkpoint-minutes", type=non_negative, default=3.0, metavar="N", help="[default: 3]")
+    group("--overwrite", action="store_true", help="replace files of another run")
+    group("--checkpoint-minutes", type=non_negative, default=3.0, metavar="N", help="minutes between checkpoints [default: 3]")
 
-    group = parser.add_argument_group("to look at, renewed with every checkpoint").add_argument
+    group = parser.add_argument_group("monitoring, renewed with every checkpoint").add_argument
     group("--plot", action="store_true", help="plot bits/dim over the steps as MODEL-training.png")
-    group("--samples", type=Path, metavar="DIR", help="write a grid of samples, if pixelcnn is installed")
+    group("--samples", type=Path, metavar="DIR", help="write a grid of samples; needs the program pixelcnn")
 
     group = parser.add_argument_group("model file").add_argument
-    group("--dtype", choices=("f32", "f16"), default="f32", help="of the weights [default: f32]")
+    group("--dtype", choices=("f32", "f16"), default="f32", help="precision of the weights [default: f32]")
     group(
         "--about-data",
         metavar="TEXT",
-        help="what the images are, for the model file [default: the name of DATA]",
+        help="description of the images, for the model file [default: the name of DATA]",
     )
-    group("--license", metavar="TEXT", help="of the model, for the model file")
+    group("--license", metavar="TEXT", help="license of the model, for the model file")
     return parser.parse_args()
 
 
