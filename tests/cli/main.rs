@@ -1,6 +1,6 @@
 //! The command line as people meet it: the real program, in a temporary folder.
 //!
-//! `tests/snapshots` holds what it says; `UPDATE_SNAPSHOTS=1 cargo test` writes it anew.
+//! `tests/snapshots` holds its output; `UPDATE_SNAPSHOTS=1 cargo test` writes it anew.
 
 use std::process::{Command, Stdio};
 

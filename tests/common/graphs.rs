@@ -14,7 +14,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-/// What a random graph is like; the rest follows from its seed.
+/// The properties of a random graph; the rest follows from its seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Rows and columns of the coarsest level.
@@ -44,7 +44,7 @@ pub enum HeadPlan {
     Mixture,
 }
 
-/// What nodes may see.
+/// Pixels that nodes may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Streams {
     /// Anything.
@@ -115,7 +115,8 @@ struct Maker<'a> {
     tensors: Tensors,
     /// By node; none if it sees no pixel.
     seen: Vec<Option<Seen>>,
-    /// For nodes that see channels of their own pixel: of each channel, how many. Then they see `(0, 0)`.
+    /// For nodes that see channels of their own pixel: for each channel, their number. Then they see `(0,
+    /// 0)`.
     masks: Vec<Option<Vec<usize>>>,
     /// About how large values are.
     sizes: Vec<f32>,
@@ -267,7 +268,7 @@ impl Maker<'_> {
         Source { node, form, numbers: self.graph.form_len(node, form), size }
     }
 
-    /// What the target sees through a tap.
+    /// The pixels that the target sees through a tap.
     fn through(
         &self,
         source: usize,
@@ -305,7 +306,7 @@ impl Maker<'_> {
         let fits = |place: &[isize; 2]| self.through(source, level, *place, phase) <= Some(limit);
         places.retain(fits);
         if places.is_empty() {
-            // As far up as is needed, or in the row as far to the left.
+            // As far up as needed, or in the row as far to the left.
             for row in (-9..=1).rev() {
                 let mut columns: Vec<isize> = (-6..=2).collect();
                 self.rng.shuffle(&mut columns);
@@ -334,7 +335,7 @@ impl Maker<'_> {
         self.tensor("weight", shape, 0.0, range)
     }
 
-    /// Of the numbers of a form, how many channels of its pixel must be known.
+    /// For each number of a form, the number of channels of its pixel that must be known.
     fn needs(&self, source: Source) -> Option<Vec<usize>> {
         let of_channel: Vec<usize> = match source.node {
             IMAGE => {
@@ -562,7 +563,7 @@ impl Maker<'_> {
     }
 }
 
-/// Whether a source may be read at a place.
+/// True if a source may be read at a place.
 fn fits_in<'a>(
     maker: &'a Maker,
     source: usize,

@@ -1,9 +1,9 @@
-//! What a GPU's own compiler makes of the kernels: counted by Mesa's driver for AMD cards, which compiles without a
-//! card. `docs/performance.md` has the table; a kernel that grows is noticed.
+//! Statistics of the kernels from a GPU's own compiler: Mesa's driver for AMD cards, which compiles without
+//! a card. `docs/gpu.md` has the table; a kernel that grows fails the test.
 //!
 //!     cargo test --release --test kernels -- --nocapture
 //!
-//! With `KERNEL_STATS=1`, all that the driver tells of each kernel, and how long it takes to compile it.
+//! `KERNEL_STATS=1` prints all statistics of each kernel, and the time of its compilation.
 
 mod driver;
 #[path = "../common/spirv.rs"]
@@ -26,7 +26,7 @@ use pixelcnn::internals::model::{Config, Model};
 const CARD: &str = "navi21";
 const DRIVER: &str = "Mesa 22.3";
 
-/// What the table shows of a kernel, in the driver's words.
+/// Columns of the table, by the driver's names.
 const COLUMNS: [&str; 6] =
     ["Instructions", "VGPRs", "Scratch size", "LDS size", "Latency", "Inverse Throughput"];
 
@@ -96,9 +96,9 @@ fn numbers(statistics: &Statistics) -> Vec<u64> {
     COLUMNS.iter().map(|column| statistics.get(*column).copied().unwrap_or(0)).collect()
 }
 
-/// The table in `docs/performance.md`: by kernel, its numbers.
+/// The table in `docs/gpu.md`: by kernel, its numbers.
 fn recorded() -> BTreeMap<String, Vec<u64>> {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md"));
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gpu.md"));
     let page = page.unwrap();
     let heading = format!("| kernel | {} |", COLUMNS.join(" | ").to_lowercase());
     let rows =

@@ -1,4 +1,4 @@
-"""python3 save_torch.py GOLDEN.pth FOLDER: save a state dict in many ways, and what PyTorch reads.
+"""python3 save_torch.py GOLDEN.pth FOLDER: save a state dict in many ways, and the tensors that PyTorch reads.
 
 Run by an interpreter that has PyTorch, which need not be the one that runs the tests.
 """

@@ -94,7 +94,7 @@ def test_likelihoods(mnist, command_line, tmp_path):
 def test_completions(mnist, command_line, tmp_path, particles):
     images = mnist.sample(2, labels=[4, 9])
     np.savez(tmp_path / "x.npz", x=images, y=np.array([4, 9]))
-    # What is known is below, black in the mask: particles are weighed by it.
+    # The known part is below, black in the mask: particles are weighted by it.
     unknown = np.full((28, 28), 255, np.uint8)
     unknown[KNOWN_ROWS:] = 0
     pixelcnn.grid(unknown[None], scale=1).save(tmp_path / "mask.png")
@@ -114,7 +114,7 @@ def test_completions(mnist, command_line, tmp_path, particles):
 
 
 def read_grey(path: Path) -> bytes:
-    """Levels of a grey PNG file, whose rows are filtered in no way or in the ways that sum what was before."""
+    """Levels of a grey PNG file, whose rows are unfiltered or filtered in the ways that sum earlier bytes."""
     import struct
     import zlib
 
