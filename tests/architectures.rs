@@ -124,7 +124,7 @@ fn cached_is_full_on_the_gpu() {
     try_cases(4, |case| agrees(case, true));
 }
 
-/// A cache that holds another pixel than the image has makes a difference that is seen, wherever the pixel counts.
+/// A cache with a wrong pixel makes a visible difference, wherever the pixel matters.
 #[test]
 fn a_disturbed_cache_is_seen() {
     let (seen, all) = (std::cell::Cell::new(0), std::cell::Cell::new(0));

@@ -24,7 +24,7 @@ fn all_architectures() -> Vec<Config> {
     architectures().into_iter().chain(conditional_architectures()).collect()
 }
 
-/// A model of as many components as there may be, which are the same at every pixel: only their logits have weights.
+/// A model with the largest number of components, constant over the image: only their logits have weights.
 fn of_constant_components() -> Model {
     let mixtures = Config::limit("mixtures");
     let config = Config { mixtures, ..architectures()[0].clone() };
@@ -317,10 +317,10 @@ fn a_nan_is_an_error_on_the_gpu() {
     a_nan_is_an_error(true);
 }
 
-/// Whatever number of the model is not finite, and whatever an activation makes of it, the job that meets it is an error;
-/// the engine's next one is as ever.
+/// Any number of the model that is not finite, after any activation, makes the job an error; the engine's
+/// next job is unaffected.
 fn a_number_that_is_not_finite_is_noticed_in_every_tensor(on_gpu: bool) {
-    // Everywhere a class can be, and an activation that makes −1 of −∞.
+    // A class at every place, and an activation that maps −∞ to −1.
     let config = Config {
         width: 8,
         height: 8,

@@ -54,7 +54,7 @@ fn pictures() {
     let read = |bytes: &[u8]| {
         let mut file = bytes.to_vec();
         correct_sums(&mut file);
-        // Names of chunks are as many as there are.
+        // Names of chunks vary without limit.
         let unnamed = |error: String| error.split("ChunkType").next().unwrap_or_default().to_owned();
         png::decode(&file).map(drop).map_err(|error| unnamed(error.to_string()))
     };
@@ -317,7 +317,7 @@ fn image_files() -> Vec<Vec<u8>> {
     files
 }
 
-/// Makes the check sums of a PNG file's chunks right, which would find all damage before anything else could.
+/// Corrects the check sums of a PNG file's chunks, which would otherwise catch all damage first.
 fn correct_sums(file: &mut [u8]) {
     let mut at = 8;
     while let Some(length) = file.get(at..at + 4) {
@@ -354,7 +354,7 @@ fn picture_files() -> Vec<Vec<u8>> {
     vec![picture(1), picture(3), others]
 }
 
-/// Arrays of NumPy, alone and packed.
+/// Arrays of NumPy, single and packed.
 fn array_files() -> Vec<Vec<u8>> {
     let npy = |descr: &str, shape: &str, data: &[u8]| {
         let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");

@@ -178,7 +178,7 @@ fn change_tensor(draft: &mut Draft, rng: &mut Rng) {
         2 => draft.parts.get_mut(&name).expect("it is there").bytes.fill([0, 0xff, 0x7f][rng.usize(..3)]),
         3 => draft.parts.get_mut(&name).expect("it is there").shape.reverse(),
         _ => {
-            // Another shape of as many numbers.
+            // Another shape with the same count.
             let part = draft.parts.get_mut(&name).expect("it is there");
             let count: usize = part.shape.iter().product();
             part.shape =
@@ -206,7 +206,8 @@ fn outcome(bytes: &[u8]) -> Result<bool, String> {
     Ok(is_small)
 }
 
-/// Runs a small network in two ways: no panic, the same bits, and nothing read that has not been made.
+/// Runs a small network in two ways: no panic, the same bits, and no read of a value that is not computed
+/// yet.
 fn run(model: &Model, graph: &pixelcnn::internals::graph::Graph) -> Result<(), String> {
     let (width, height) = model.size();
     let shape = model.shape(width, height);

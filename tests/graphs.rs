@@ -138,7 +138,7 @@ impl Case {
         Request::evaluate(shape, levels, classes, want).unwrap().by(method)
     }
 
-    /// By the CPU engine, with NaN wherever something is not made yet.
+    /// The CPU engine, with NaN in every value that is not computed yet.
     fn by_engine(&self, model: &Model, method: Method, threads: usize) -> Vec<f32> {
         let (width, height) = model.size();
         let mut engine = CpuEngine::new(model, width, height, threads).poisoned();
@@ -287,8 +287,8 @@ fn draws_follow_their_parameters() {
     }
 }
 
-/// A session that is given the levels of images tells the parameters that evaluation tells, and the probabilities of the
-/// likelihood, bit for bit, whatever images are made beside them and on however many threads.
+/// A session with the levels of given images returns the parameters of evaluation, and the probabilities of
+/// the likelihood, bit for bit, with any other images and any number of threads.
 #[test]
 fn a_session_gives_what_evaluation_gives() {
     use pixelcnn::internals::engine::cpu::Session;
@@ -493,7 +493,7 @@ fn images_on_the_gpu_are_drawn_naively_too() {
     }
 }
 
-/// Numbers that are not finite are noticed on a GPU too, whatever an activation makes of them.
+/// Numbers that are not finite are detected on a GPU too, after any activation.
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn a_number_that_is_not_finite_is_noticed_on_the_gpu() {
@@ -519,7 +519,8 @@ fn a_number_that_is_not_finite_is_noticed_on_the_gpu() {
     }
 }
 
-/// A plan of a small network has a chain; one with more levels than a workgroup shares is refused, and the reason said.
+/// A plan of a small network has a chain. A network with more levels than a workgroup shares is refused
+/// with a reason.
 #[test]
 fn networks_that_kernels_do_not_run_are_refused() {
     use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;

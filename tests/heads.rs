@@ -324,7 +324,7 @@ fn probabilities_of_a_mixture_are_those_of_its_definition() {
         for level in 0..=255 {
             let expected: f64 = (0..2).map(|i| weights[i] / total * mass(i, channel, level)).sum();
             let got = probabilities[usize::from(level)];
-            // Masses below 1e-5 are told by the density in their middle.
+            // Masses below 1e-5 are computed from the density in their middle.
             assert!(
                 (got - expected).abs() < 1e-6,
                 "after {before:?}, level {level}: {got}, expected {expected}"

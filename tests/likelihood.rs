@@ -261,7 +261,7 @@ fn told_is_what_parameters_say_on_the_gpu() {
     told_is_what_parameters_say(true);
 }
 
-/// The naive method tells it too, as far as it goes.
+/// The naive method returns it too, for the pixels that it computes.
 fn the_naive_method_tells_the_same(on_gpu: bool) {
     let config = Config { height: 8, width: 12, ..architectures()[0].clone() };
     let model = Model::synthetic(config.clone(), 1);

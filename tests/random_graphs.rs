@@ -255,7 +255,7 @@ fn draws_agree(case: &Case, model: &Model) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A session tells the same parameters, level by level.
+/// A session returns the same parameters, level by level.
 fn session_agrees(case: &Case, model: &Model, expected: &[f32]) -> Result<(), TestCaseError> {
     let (width, height) = model.size();
     let head = model.head();

@@ -48,8 +48,8 @@ def grid(images: Any, *, columns: int | None = None, scale: int | None = None, l
     images: levels [N, H, W, C] or [N, C, H, W] with 1 or 3 channels, [N, H, W], or completions [N, n, H, W, C], with
         one row per image.
     columns: images in a row; by default as many as make the picture about as wide as high.
-    scale: pixels of the picture per pixel of an image; by default, for images of up to 64×64, such that its short side has 512
-        pixels or more, otherwise 1.
+    scale: pixels of the picture per pixel of an image; by default 1, or for images up to 64×64 such that the short
+        side of the picture has at least 512 pixels.
     levels: number of levels of the model; fewer than 256 are stretched.
 
     >>> import numpy, pixelcnn

@@ -51,7 +51,7 @@ class RunSettings:
 
     @property
     def device_name(self) -> str:
-        """As the command line has it."""
+        """The device by the names of the command line."""
         if self.device is None:
             return os.environ.get("PIXELCNN_DEVICE", "").strip() or "auto"
         return str(self.device)
@@ -212,7 +212,7 @@ class Bar:
         return lambda done: self.at(before + done * images)
 
     def at(self, done: int) -> None:
-        """So many pixels are done."""
+        """Shows a number of finished pixels."""
         if self._tell is not None:
             self._tell(done, self._total)
         if self._bar is not None:

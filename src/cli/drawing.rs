@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::heading;
 use crate::engine::Draw;
 use crate::output::animation;
 use crate::output::frame::Frame;
@@ -50,31 +51,39 @@ impl Seed {
 
 /// How pixels are drawn.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::DRAWING)]
 pub struct DrawArgs {
-    /// Seed of the noise: a whole number, or random (-1 is the same)
+    /// Seed: a whole number, or random
+    ///
+    /// -1 means random too.
     #[arg(short, long, default_value = "0", value_parser = parse_seed)]
     pub seed: Seed,
 
-    /// Temperature: below 1, values come out nearer to the likeliest ones; 0 takes the mean of the likeliest
-    /// component, without noise
+    /// Temperature; lower values stay closer to the most likely ones
+    ///
+    /// 0 takes the most likely level, or the mean of the most likely component, without noise.
     #[arg(long, value_name = "T", default_value = "1", value_parser = parse_temperature)]
     temperature: f32,
 
-    /// Cut the tails of each pixel's distribution, P in all, against images that collapse into noise: 0.01 to
-    /// 0.05 help models of short training
+    /// Cut probability P from the tails of each pixel's distribution
+    ///
+    /// Values of 0.01 to 0.05 keep images of briefly trained models from collapsing into noise.
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_truncation)]
     truncate: f32,
 
-    /// Leave out components of the mixture, or levels, that are less than P times as likely as the likeliest, against stray
-    /// pixels; the larger P is, the more of what is rare goes with them. 0.02 to 0.1 help
+    /// Drop levels less than P times as likely as the top one
+    ///
+    /// Removes stray pixels; higher values drop more rare content. Values of 0.02 to 0.1 help. Of a mixture, it drops components.
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_min_p)]
     min_p: f32,
 
-    /// Draw from the K likeliest levels alone, for models that draw from a softmax; 0 draws from all
+    /// Draw from the K most likely levels only; 0 means all
+    ///
+    /// For models with a softmax.
     #[arg(long, value_name = "K", default_value = "0")]
     top_k: usize,
 
-    /// Let the network see unrounded pixel values, as the published samplers do
+    /// Feed back unrounded pixel values, as the published samplers do
     #[arg(long)]
     continuous: bool,
 }
@@ -109,14 +118,18 @@ impl DrawArgs {
 
 /// How the grid is shown.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::OUTPUT)]
 pub struct FrameArgs {
-    /// Make every pixel of the grid, and of the animation, a square of NxN; 1 leaves pixels as they are [default: of images
-    /// up to 64x64, what makes the short side of the grid 512 pixels or more; else 1]
+    /// Enlarge each pixel of the grid to NxN
+    ///
+    /// Animations are enlarged too. 1 leaves pixels as they are. [default: for images up to 64x64, so that the short side of
+    /// the grid has at least 512 pixels; else 1]
     #[arg(long, value_name = "N", value_parser = parse_scale)]
     pub scale: Option<usize>,
 
-    /// Label the grid: the class beside each row of one class, and over the columns of completions which these are.
-    /// auto does where the scale leaves room
+    /// Label rows with their class, and columns of completions
+    ///
+    /// auto labels if the scale leaves room.
     #[arg(
         long,
         value_enum,
@@ -129,17 +142,21 @@ pub struct FrameArgs {
 
 /// How the grid is shown, and how it comes to be.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::OUTPUT)]
 pub struct ShowArgs {
     #[command(flatten)]
     pub frame: FrameArgs,
 
-    /// Also write the grid as it is drawn, as a GIF (at most 255 new colours a frame), or as an animated PNG (all
-    /// colours) if the name ends in .png
+    /// Also write an animation of the grid as it is drawn
+    ///
+    /// A GIF has at most 255 new colours per frame; an animated PNG has all colours.
     #[arg(long, value_name = "OUT.gif|OUT.png")]
     pub animate: Option<PathBuf>,
 
-    /// Also show the grid on the terminal: with the graphics of kitty, iTerm2 or sixels, else as half blocks
-    /// [default: with -o left out, where a terminal is known to have such graphics]
+    /// Also show the grid on the terminal
+    ///
+    /// It uses the graphics of kitty, iTerm2 or sixels, else half blocks. [default: if -o is left out and the terminal is known
+    /// to have such graphics]
     #[arg(long, conflicts_with = "each")]
     pub show: bool,
 }

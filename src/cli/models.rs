@@ -19,11 +19,11 @@ use super::preview::Preview;
 /// List the built-in models
 #[derive(clap::Args)]
 pub struct ModelsArgs {
-    /// Print them as JSON
+    /// Print the list as JSON
     #[arg(long, conflicts_with = "show")]
     json: bool,
 
-    /// Also draw images from each and show them on the terminal
+    /// Also draw images from each, and show them on the terminal
     #[arg(long)]
     show: bool,
 }

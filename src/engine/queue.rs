@@ -49,7 +49,7 @@ pub struct Done {
 /// last; the others take over its images.
 ///
 /// # Errors
-/// That of `put`, which stops everything, or that of the last worker.
+/// The error of `put`, which stops everything, or of the last worker.
 pub fn drive<E: From<EngineError>>(
     workers: &mut [Worker],
     work: &QueuedWork,

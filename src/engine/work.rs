@@ -1,5 +1,5 @@
-//! The order of the work: the layers that a row begins with, those that wait for pixels, and those that lag behind them. Both
-//! engines take these steps, and costs are their sum.
+//! The steps of the work in order: layers that begin a row, layers that wait for pixels, layers that lag
+//! behind them. Both engines execute these steps, and costs are their sum.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Two levels a channel, independent of each other: a logit for each.
+//! The Bernoulli head: two levels per channel, independent of each other, with a logit each.
 //!
 //! Parameters of a pixel are `[C]`; a channel is 1 with probability `σ(z)`.
 

@@ -1,4 +1,4 @@
-//! The architecture of a model, as its file's metadata describes it.
+//! The architecture of a PixelCNN++, read from its file's metadata.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -139,6 +139,7 @@ pub struct Tensor {
 #[cfg(feature = "builtin-models")]
 static SHIPPED: &[(&str, &[u8])] = &[
     (Model::DEFAULT, include_bytes!("../../weights/avatars.safetensors")),
+    ("avatars-gated", include_bytes!("../../weights/avatars-gated.safetensors")),
     ("mnist", include_bytes!("../../weights/mnist.safetensors")),
     ("cifar10", include_bytes!("../../weights/cifar10.safetensors")),
 ];

@@ -289,9 +289,9 @@ fn sheets_are_drawn_again() {
         "colour -m rgb.safetensors --box 1,1,2x2 -n 1 -s 5",
     ] {
         shell.ok(&format!("complete {line} --device cpu -o sheet.png"));
+        // It contains everything that it needs beside the model.
         let picture = pixels(&shell.path("sheet.png"));
         assert!(line.contains("--scale") || picture.width().min(picture.height()) >= 512);
-        // It contains everything that it needs beside the model.
         fs::rename(shell.path("sheet.png"), shell.path("moved.png")).unwrap();
         let model = line.split(' ').nth(2).unwrap();
         let said = shell.ok(&format!("inspect moved.png --redraw -m {model}")).stdout;

@@ -37,7 +37,7 @@ fn shells_are_offered_commands_flags_models_devices_and_classes() {
     }
     assert_eq!(offered(&shell, "sam"), ["sample"]);
     assert!(offered(&shell, "sample --over").contains(&"--overwrite".to_owned()));
-    assert_eq!(offered(&shell, "sample -m ava"), ["avatars"]);
+    assert_eq!(offered(&shell, "sample -m ava"), ["avatars", "avatars-gated"]);
     assert!(offered(&shell, "sample -m gr").contains(&"grey.safetensors".to_owned()));
     assert_eq!(offered(&shell, "sample --device au"), ["auto"]);
     assert_eq!(offered(&shell, "sample --device cpu,c"), ["cpu,cpu"]);

@@ -1,4 +1,4 @@
-//! `pixelcnn sample` in parts: shares of the images, names, and going on where a run was stopped.
+//! `pixelcnn sample` in parts: shares of the images, names, and continuing a stopped run.
 
 use std::collections::BTreeMap;
 use std::fs;

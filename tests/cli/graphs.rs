@@ -1,4 +1,4 @@
-//! Models that hold a graph: drawn, completed, measured and read back, whatever their levels are.
+//! Models that hold a graph: drawn, completed, measured and read back, with any number of levels.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! `pixelcnn merge`: shares become one; and pictures that are drawn again.
+//! `pixelcnn merge`: merged shares; and `inspect --redraw`.
 
 use std::fs;
 

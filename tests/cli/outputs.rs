@@ -1,4 +1,4 @@
-//! No output is a file that is read, or another output; no folder gets images of two runs.
+//! No output is an input or another output; no folder gets images of two runs.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -14,8 +14,9 @@ use crate::shell::{Shell, read_png};
 /// A terminal of 80 columns and 24 rows: our end, and that of a program.
 fn terminal() -> (File, OwnedFd) {
     let (mut ours, mut theirs) = (0, 0);
-    // Some systems have its parameter mutable.
-    let size = ptr::from_mut(&mut libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 });
+    let mut size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    // Some systems want a pointer to what may change.
+    let size = ptr::from_mut(&mut size);
     // SAFETY: it writes two descriptors, which are nobody else's.
     unsafe {
         assert_eq!(libc::openpty(&mut ours, &mut theirs, ptr::null_mut(), ptr::null_mut(), size), 0);

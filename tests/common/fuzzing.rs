@@ -19,7 +19,7 @@ pub fn seed() -> u64 {
     seconds().map_or(0, |_| fastrand::u64(..))
 }
 
-/// So many rounds, or as many as there is time for.
+/// Runs `count` rounds, or as many as the time allows.
 pub fn rounds(count: u64) -> impl Iterator<Item = u64> {
     let (start, seconds) = (Instant::now(), seconds());
     (0..).take_while(move |round| match seconds {

@@ -1,4 +1,4 @@
-//! Graphs at random, causal by construction, and the files that hold them.
+//! Random graphs, causal by construction, and their files.
 
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
@@ -21,7 +21,7 @@ pub struct Plan {
     pub units: [usize; 2],
     /// Resolutions.
     pub levels: usize,
-    /// Layers before the one that makes the head.
+    /// Layers before the one of the head.
     pub layers: usize,
     /// Channels of a node, at most.
     pub widest: usize,
@@ -197,7 +197,7 @@ impl Maker<'_> {
         self.sizes.push(1.0);
     }
 
-    /// An activation that does not make numbers of this size too large.
+    /// An activation that keeps numbers of this size moderate.
     fn activation(&mut self, size: f32) -> Activation {
         loop {
             let activation = match Activation::ALL[self.rng.usize(..Activation::ALL.len())] {
@@ -394,7 +394,7 @@ impl Maker<'_> {
         taps
     }
 
-    /// A tap at the same pixel, of channels that are known when the target's are made.
+    /// A tap at the same pixel, of channels that are known when the target's are computed.
     fn masked_tap(&mut self, source: Source, outputs: usize, mask: &[usize], taps: &mut Vec<TapSpec>) {
         let Some(needs) = self.needs(source) else { return };
         let fits = |number: usize, output: usize| needs[number] <= mask[output % mask.len()];
@@ -419,7 +419,7 @@ impl Maker<'_> {
         taps.push(tap(product(name)));
     }
 
-    /// A layer that makes a node, and perhaps another.
+    /// A layer that computes a node, and perhaps another.
     fn layer(&mut self) {
         let reached = self.graph.nodes.iter().map(|node| node.level).max().unwrap_or(0) + 2;
         let level = self.rng.usize(..self.plan.levels.min(reached));
@@ -528,7 +528,7 @@ impl Maker<'_> {
         self.graph.layers.push(layer);
     }
 
-    /// A form of as many numbers as there are channels, of which a layer may see its own pixel.
+    /// A form with one number per channel, of which a layer may see its own pixel.
     fn residual(
         &mut self,
         level: usize,
@@ -641,7 +641,7 @@ impl Made {
             }
             entry
         };
-        // A gate's functions are names alone.
+        // A gate's functions are names without parameters.
         let layer = |layer: &LayerSpec| {
             let taps: Vec<_> = layer.taps.iter().map(tap).collect();
             let mut entry = json!({"name": layer.name, "target": name(layer.target), "taps": taps});

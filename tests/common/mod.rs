@@ -86,7 +86,7 @@ impl Golden {
         (parameters, of_images.map(|told| bits_per_dim(told, config.channels)).collect())
     }
 
-    /// The network's output for them alone.
+    /// The network's output for these images only.
     pub fn parameters_of(&self, engine: &mut dyn Engine, method: Method) -> Vec<f32> {
         self.outcome_of(engine, method).0
     }

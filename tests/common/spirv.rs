@@ -1,4 +1,4 @@
-//! Kernels as a Vulkan driver gets them.
+//! Kernels as SPIR-V, in the form that a Vulkan driver gets.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};

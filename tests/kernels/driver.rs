@@ -21,7 +21,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Opens it; nothing if there is none.
+    /// Opens the driver; none if there is none.
     pub fn open() -> Option<Self> {
         // SAFETY: Vulkan as its specification wants it: one thread, handles that live until the process ends, and
         // structures that outlive the calls that they are given to.

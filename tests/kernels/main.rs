@@ -22,7 +22,7 @@ use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Network, pixelcnn_pp};
 use pixelcnn::internals::model::{Config, Model};
 
-/// The card that is compiled for, and the version of the driver that the table was made with: others count otherwise.
+/// The target card, and the driver's version behind the table: other versions count differently.
 const CARD: &str = "navi21";
 const DRIVER: &str = "Mesa 22.3";
 
@@ -138,7 +138,7 @@ fn growth_is_noticed() {
     assert_eq!(grown(&recorded, &spilled).len(), 1);
 }
 
-/// Compiles in a process of its own, in which Vulkan finds that driver alone.
+/// Compiles in a separate process, in which Vulkan finds only that driver.
 #[test]
 fn kernels_have_not_grown() {
     let driver = ["/usr/share", "/etc", "/usr/local/share"].into_iter().find_map(|folder| {

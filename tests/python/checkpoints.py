@@ -19,7 +19,7 @@ Tensors = dict[str, np.ndarray]
 
 
 def save_tensorflow(path: Path, tensors: Tensors, version: int) -> None:
-    """As tf.train.Saver does, in its V1 or V2 format."""
+    """Saves like tf.train.Saver, in its V1 or V2 format."""
     import tensorflow as tf
 
     if version == 1:

@@ -31,7 +31,7 @@ def save_and_read(name, state, legacy=False):
 
 
 def parametrized(name):
-    """As newer PyTorch names the parts of a weight norm."""
+    """Renames the parts of a weight norm like newer PyTorch."""
     return name.replace("weight_g", "parametrizations.weight.original0").replace(
         "weight_v", "parametrizations.weight.original1"
     )

@@ -114,7 +114,7 @@ def test_shipped_digits_model():
     assert "MNIST" in found["data"] and found["source"] and found["license"]
 
 
-@pytest.mark.parametrize("name", ["mnist", "avatars", "cifar10"])
+@pytest.mark.parametrize("name", ["mnist", "avatars", "avatars-gated", "cifar10"])
 def test_shipped_models(name):
     """Their output is tested in Rust; here their metadata, and that their cards agree."""
     found = metadata(ROOT / "weights" / f"{name}.safetensors")

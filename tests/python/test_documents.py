@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PIXELCNN, ROOT, needs_pixelcnn
-from test_torch import TORCH
+from pytorch import TORCH
 
 LOG = sorted((ROOT / "docs" / "log").glob("*.md"))  # of earlier versions, whose commands may differ
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]

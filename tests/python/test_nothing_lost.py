@@ -262,7 +262,7 @@ def test_links_stay_and_what_they_lead_to_keeps_its_mode(tmp_path):
 
 @on_unix
 def test_a_file_that_cannot_be_renamed_over_is_written_in_place(tmp_path, monkeypatch):
-    """As a mount point cannot."""
+    """Fails like a mount point."""
     path = tmp_path / "mounted"
     path.write_bytes(b"the old one, which is longer")
     number = path.stat().st_ino

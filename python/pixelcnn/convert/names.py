@@ -23,7 +23,7 @@ TORCH_PARTS = {
 
 
 class Layout(NamedTuple):
-    """How a weight is stored: transposed from ours, and with a gain along one axis of ours, over
+    """Storage of a weight: transposed from ours, and with a gain along one axis of ours, over
     all others of which its norm is taken."""
 
     axes: tuple[int, ...]

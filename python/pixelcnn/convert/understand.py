@@ -1,4 +1,4 @@
-"""Whose names a checkpoint has, and which of its tensors are the layers', beside them, or left out."""
+"""The convention of a checkpoint's names, and its tensors: those of layers, those beside them, ignored ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TORCH_COUNTER = re.compile(
 
 
 def understand(source: Source, flags: argparse.Namespace) -> Checkpoint:
-    """Whose names these are, and the place of every tensor that is not to be ignored."""
+    """The convention of these names, and the place of every tensor that is not ignored."""
     if any(TENSORFLOW_NAME.fullmatch(name) for name in source.shapes):
         for flag, given in (("--class-tensor", flags.class_tensor), ("--state-dict", flags.state_dict)):
             if given:
@@ -149,7 +149,7 @@ def networks_in(source: Source) -> dict[str, str]:
 
 
 def owner(name: str, networks: dict[str, str]) -> str | None:
-    """Which of several networks a tensor belongs to, if to any."""
+    """The network, of several, to which a tensor belongs, if any."""
     if len(networks) < 2:
         return None
     inside = [key for key in networks if name.startswith(f"{key}.")]

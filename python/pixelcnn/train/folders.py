@@ -21,7 +21,7 @@ HELD_OUT = ("test", "val", "valid", "validation")
 
 
 class Images(NamedTuple):
-    """Those of a folder that can be used, and the sub-folder that each lies in."""
+    """The usable images of a folder, and the sub-folder of each."""
 
     x: np.ndarray
     folders: list[str]

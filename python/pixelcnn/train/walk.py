@@ -98,6 +98,6 @@ def shown(path: Path | str) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """As one line; the first ones, if there are many."""
+    """Names as one line; the first ones, if there are many."""
     names = [shown(name) for name in names]
     return ", ".join(names[:50]) + (f", and {len(names) - 50} more" if len(names) > 50 else "")

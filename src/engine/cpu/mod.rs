@@ -204,7 +204,7 @@ fn compute_in_team(
 /// threads of a team do it; the first has the images.
 ///
 /// # Errors
-/// Those of the first thread; none, for the others, if it had any.
+/// Errors of the first thread; the others return none if it had any.
 fn compute<'a>(
     state: &mut CacheView,
     request: &Request,

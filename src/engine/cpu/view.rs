@@ -112,7 +112,7 @@ impl<'a> CacheView<'a> {
     /// Like [`Self::alone`], for a closure that may fail: then all threads stop.
     ///
     /// # Errors
-    /// Those of `turn` for the first thread; none, for the others, if it had any.
+    /// Errors of `turn` in the first thread; the others return none if it had any.
     pub fn try_alone<E>(&mut self, turn: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), Option<E>> {
         let mut result = Ok(());
         self.alone(|state| {

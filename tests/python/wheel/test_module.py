@@ -16,7 +16,7 @@ from conftest import GRAPHS
 
 
 class Tensor:
-    """As much of a tensor of PyTorch as is asked for, on a device that NumPy cannot read."""
+    """The used part of a PyTorch tensor's interface, on a device that NumPy cannot read."""
 
     def __init__(self, array: np.ndarray, is_here: bool = False):
         self.array, self.is_here = array, is_here

@@ -113,7 +113,7 @@ def caveat_for_twins(option: Option, options: list[Option]) -> None:
 
 
 def option_of(a: Architecture, unit: Unit, classes: int, size: Size, every: list[Unit]) -> Option:
-    """As a map of the one-hot class: an embedding, a Linear, and only where that fits nothing a Linear
+    """A unit as a map of the one-hot class: an embedding, a Linear, and only if that fits nothing a Linear
     without a bias, whose shape is an embedding's the other way round."""
     for transposed in (False, True):
         affine = unit.first.affine(transposed)
