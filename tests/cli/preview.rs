@@ -15,9 +15,11 @@ use crate::shell::{Shell, read_png};
 fn terminal() -> (File, OwnedFd) {
     let (mut ours, mut theirs) = (0, 0);
     let mut size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    // Some systems want a pointer to what may change.
+    let size = ptr::from_mut(&mut size);
     // SAFETY: it writes two descriptors, which are nobody else's.
     unsafe {
-        assert_eq!(libc::openpty(&mut ours, &mut theirs, ptr::null_mut(), ptr::null_mut(), &mut size), 0);
+        assert_eq!(libc::openpty(&mut ours, &mut theirs, ptr::null_mut(), ptr::null_mut(), size), 0);
         (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs))
     }
 }
