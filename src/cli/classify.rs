@@ -18,9 +18,9 @@ use super::{EngineArgs, Files, ModelArgs};
 
 /// Classify images by the likelihood under each class
 ///
-/// Probabilities of the classes follow by Bayes' rule. They are compared with the true classes if those are known:
-/// from subfolders named after the classes, from y in an .npz file, or from --labels. An unusable image is named and
-/// skipped, and the exit code is 1.
+/// Class probabilities follow by Bayes' rule. They are compared with the true classes if those are known: from
+/// subfolders named after the classes, from y in an .npz file, or from --labels. Unusable images are reported and
+/// skipped, and the exit code is then 1.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct ClassifyArgs {
@@ -32,7 +32,7 @@ pub struct ClassifyArgs {
 
     /// Prior of each class, in the model's order [default: uniform]
     ///
-    /// Values are divided by their sum.
+    /// Values are normalised.
     #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_share)]
     prior: Option<Vec<f64>>,

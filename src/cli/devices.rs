@@ -9,7 +9,7 @@ use crate::engine::devices::{gpu, machine_threads};
 
 use super::engine::tell;
 
-/// List GPU adapters, and the device that auto takes
+/// List GPU adapters, and the device that auto would choose
 #[derive(clap::Args)]
 pub struct DevicesArgs {
     /// Print the list as JSON

@@ -53,37 +53,36 @@ impl Seed {
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::DRAWING)]
 pub struct DrawArgs {
-    /// Seed: a whole number, or random
-    ///
-    /// -1 means random too.
+    /// Random seed: a whole number, or random
     #[arg(short, long, default_value = "0", value_parser = parse_seed)]
     pub seed: Seed,
 
-    /// Temperature; lower values stay closer to the most likely ones
+    /// Temperature: below 1, closer to the most likely values
     ///
     /// 0 takes the most likely level, or the mean of the most likely component, without noise.
     #[arg(long, value_name = "T", default_value = "1", value_parser = parse_temperature)]
     temperature: f32,
 
-    /// Cut probability P from the tails of each pixel's distribution
+    /// Cut tails of total probability P from each pixel's distribution
     ///
-    /// Values of 0.01 to 0.05 keep images of briefly trained models from collapsing into noise.
+    /// For a briefly trained model, 0.01 to 0.05 stops images from dissolving into noise.
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_truncation)]
     truncate: f32,
 
-    /// Drop levels less than P times as likely as the top one
+    /// Drop levels less than P times as likely as the most likely one
     ///
-    /// Removes stray pixels; higher values drop more rare content. Values of 0.02 to 0.1 help. Of a mixture, it drops components.
+    /// 0.02 to 0.1 removes stray pixels; higher values also remove rare content. Of a mixture, components are
+    /// dropped.
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_min_p)]
     min_p: f32,
 
     /// Draw from the K most likely levels only; 0 means all
     ///
-    /// For models with a softmax.
+    /// Only for models with a softmax, such as gated ones.
     #[arg(long, value_name = "K", default_value = "0")]
     top_k: usize,
 
-    /// Feed back unrounded pixel values, as the published samplers do
+    /// Condition on unrounded values, as the published samplers do
     #[arg(long)]
     continuous: bool,
 }
@@ -120,16 +119,17 @@ impl DrawArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::OUTPUT)]
 pub struct FrameArgs {
-    /// Enlarge each pixel of the grid to NxN
+    /// Enlarge each pixel to NxN [default: automatic]
     ///
-    /// Animations are enlarged too. 1 leaves pixels as they are. [default: for images up to 64x64, so that the short side of
-    /// the grid has at least 512 pixels; else 1]
+    /// Animations are enlarged too. For images up to 64x64, automatic is the smallest scale at which the short side
+    /// of the grid has at least 512 pixels; otherwise it is 1.
     #[arg(long, value_name = "N", value_parser = parse_scale)]
     pub scale: Option<usize>,
 
-    /// Label rows with their class, and columns of completions
+    /// Label the grid with classes or numbers of completions
     ///
-    /// auto labels if the scale leaves room.
+    /// Classes stand beside rows of one class, numbers above the columns of completions. auto labels if the scale
+    /// leaves room.
     #[arg(
         long,
         value_enum,

@@ -25,9 +25,9 @@ pub enum Batch {
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::DEVICE)]
 pub struct BatchArgs {
-    /// Images per batch, or auto for the fastest in a short trial
+    /// Batch size; auto tries several and keeps the fastest
     ///
-    /// [default: all images, up to what fits into memory and helps]
+    /// [default: all images, as far as memory allows and it helps]
     #[arg(short, long, value_name = "N|auto", value_parser = parse_batch)]
     pub batch: Option<Batch>,
 }

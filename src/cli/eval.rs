@@ -18,9 +18,9 @@ use super::{EngineArgs, Files, ModelArgs, shell};
 
 /// Measure the likelihood of images, in bits per dimension
 ///
-/// Images may have any size that the network accepts. EXIF rotation is applied, and transparent pixels are put on
-/// white. RGB models accept grey images; grey models accept colour images only if all their pixels are grey. An
-/// unusable image is named and skipped, and the exit code is 1.
+/// Images may have any size that the network accepts. EXIF rotation is applied, and transparency is flattened onto
+/// white. RGB models accept grey images; grey models accept colour images only if all their pixels are grey. Unusable
+/// images are reported and skipped, and the exit code is then 1.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct EvalArgs {

@@ -37,7 +37,7 @@ pub struct InputArgs {
     #[arg(long, value_name = "NAME")]
     array: Option<String>,
 
-    /// Table of classes, with the columns path and class
+    /// CSV file of classes, with the columns path and class
     #[arg(long, value_name = "FILE.csv")]
     labels: Option<PathBuf>,
 
@@ -47,7 +47,7 @@ pub struct InputArgs {
 
     /// List the images and exit
     ///
-    /// Prints the sizes, the classes, and the SHA-256 of the pixels.
+    /// Prints size, class, and SHA-256 of the pixels.
     #[arg(long)]
     pub list: bool,
 }

@@ -25,7 +25,7 @@ use super::{Files, images, picture};
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct InspectArgs {
-    /// Picture made by this program, instead of a model
+    /// Picture made by this program, to show how it was made
     #[arg(value_name = "IMAGE.png", conflicts_with_all = ["schedule", "plot", "batch"])]
     picture: Option<PathBuf>,
 
@@ -34,7 +34,7 @@ pub struct InspectArgs {
 
     /// Draw the picture again and compare every pixel
     ///
-    /// -m names the model if its file has moved or has another name.
+    /// Use -m if the model file has moved or been renamed.
     #[arg(help_heading = heading::IMAGES)]
     #[arg(long, requires = "picture", conflicts_with = "json")]
     redraw: bool,
@@ -56,14 +56,14 @@ pub struct InspectArgs {
     #[arg(long, group = "drawn")]
     schedule: bool,
 
-    /// Plot the values computed at each step along a row (SVG, PNG or GIF)
+    /// Plot which values are computed at each step of a row (SVG, PNG or GIF)
     #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "FILE.svg|.png|.gif", requires = "drawn")]
     plot: Option<PathBuf>,
 
-    /// Plot the figure of Ramachandran et al. 2017 instead of the model
+    /// Plot the example of Ramachandran et al. 2017 instead of the model
     ///
-    /// It has two strided and two transposed convolutions.
+    /// It has two strided and two transposed convolutions. Needs --plot.
     #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, requires = "plot", group = "drawn")]
     figure: bool,
@@ -73,7 +73,7 @@ pub struct InspectArgs {
     #[arg(long, value_name = "DEVICE", requires = "redraw")]
     device: Option<String>,
 
-    /// Batch size, for the memory of the caches
+    /// Batch size assumed for the memory of the caches
     #[arg(help_heading = heading::DEVICE)]
     #[arg(short, long, default_value_t = 1, value_parser = images)]
     batch: usize,

@@ -54,11 +54,11 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Print results, warnings and errors only
+    /// Print only results, warnings and errors
     #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
 
-    /// Print the reason for the choice of a device
+    /// Print why a device was chosen
     #[arg(short, long, global = true, conflicts_with = "quiet", display_order = 901)]
     verbose: bool,
 }
@@ -68,10 +68,10 @@ Examples:
   pixelcnn sample --scale 5                64 pixel-art faces, as samples.png
   pixelcnn sample -m mnist -n 10 --class 7 -s random
   pixelcnn sample -m model.safetensors -n 1000 --each pictures
-  pixelcnn complete -m model.safetensors pictures --rows 16
+  pixelcnn complete -m model.safetensors photos --rows 16
   pixelcnn eval -m model.safetensors pictures
   pixelcnn classify -m mnist digits --plot confusion.png
-  pixelcnn bench --plot bench.png          how fast this machine draws";
+  pixelcnn bench --plot bench.png          the speed of this machine";
 
 /// Groups of flags, the same in all commands.
 mod heading {
@@ -95,10 +95,10 @@ enum Command {
     #[command(alias = "list")]
     Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
-    /// Convert a checkpoint to a model file (in Python)
+    /// Convert a checkpoint to a model file (needs Python)
     #[command(disable_help_flag = true)]
     Convert(elsewhere::ElsewhereArgs),
-    /// Train a network on your own images (in Python)
+    /// Train a network on your own images (needs Python)
     #[command(disable_help_flag = true)]
     Train(elsewhere::ElsewhereArgs),
     Completions(shell::CompletionsArgs),
@@ -289,7 +289,7 @@ fn model_help() -> (String, String) {
         names => format!(
             "{short}
 
-Built-in models are {names}. A file of such a name wins."
+Built-in models are {names}. A file with one of these names takes precedence."
         ),
     };
     (short, long)

@@ -18,11 +18,11 @@ use super::architecture::ArchitectureArgs;
 use super::heading;
 use super::{EngineArgs, images};
 
-/// Check the cached engines against the full network on this machine
+/// Check cached sampling against the full network on this machine
 ///
-/// Random images run through the full network, without caches, and through the sampling engines; all outputs are
-/// compared. On a GPU this covers the kernels for all batch sizes up to 1024, long rows, and the drawn images. The
-/// exit code is 1 if a difference exceeds rounding.
+/// Runs random images through the full network, without caches, and through the sampling engines, and compares all
+/// outputs. On a GPU this covers the kernels for all batch sizes up to 1024, long rows, and drawn images. The exit
+/// code is 1 if a difference is larger than rounding.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {

@@ -42,14 +42,14 @@ pub struct BenchArgs {
     #[arg(default_value = "cached,naive")]
     methods: Vec<Method>,
 
-    /// Seconds per run before it is cut short and extrapolated
+    /// Stop and extrapolate a run after about S seconds
     ///
-    /// A naive run computes at least one pixel, a cached run at least two groups of 2^(levels-1) rows.
+    /// A naive run computes at least one pixel, a cached run at least two groups of 2^(resolutions-1) rows.
     #[arg(help_heading = heading::DRAWING)]
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = parse_seconds)]
     seconds: f64,
 
-    /// Cut cached runs after N rows past the first group, in whole groups
+    /// Stop cached runs N rows after the first group, in whole groups
     #[arg(help_heading = heading::DRAWING)]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rows: Option<u16>,
@@ -78,12 +78,12 @@ pub struct BenchArgs {
 
     /// Plot speed-up and images/s against batch size
     ///
-    /// The published speed-up is drawn beside them.
+    /// The speed-up published by Ramachandran et al. 2017 is shown for comparison.
     #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.png|OUT.svg")]
     plot: Option<PathBuf>,
 
-    /// Also time every dispatch, by kernel and level (GPUs with timestamps)
+    /// Also time each GPU kernel (needs GPU timestamps)
     #[arg(help_heading = heading::OUTPUT)]
     #[arg(long)]
     profile: bool,

@@ -22,12 +22,12 @@ pub struct KnownArgs {
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
 
-    /// Redraw a box only, with its top left pixel at X,Y
+    /// Redraw only the W by H box with top left corner X,Y
     #[arg(help_heading = heading::IMAGES)]
     #[arg(long = "box", value_name = "X,Y,WxH", value_parser = parse_hole)]
     hole: Option<Hole>,
 
-    /// Mask of the size of the images: white is unknown, black is known
+    /// Mask of the same size as the images: white = redraw, black = keep
     #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "MASK.png")]
     mask: Option<PathBuf>,

@@ -24,11 +24,12 @@ mod completions;
 mod known;
 mod redraw;
 
-/// Complete partly known images
+/// Fill in the unknown part of images
 ///
-/// A row of the sheet shows an image with its unknown part in dark blue, its completions, and the original. Pixels are
-/// drawn in raster order, each given those before it; only --particles considers known pixels that come later. With
-/// nothing known, completion k of image i equals image i·K + k of `sample` with the same seed.
+/// Each row of the grid shows one image with its unknown part in dark blue, its completions, and the original. Pixels
+/// are drawn left to right, top to bottom, each given those before it: known pixels further down have no influence
+/// without --particles. If no pixel is known, completion k of image i is image i·K + k of `sample` with the same seed
+/// (K = --count).
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct CompleteArgs {
@@ -53,7 +54,9 @@ pub struct CompleteArgs {
     #[arg(long, value_name = "LIST", conflicts_with = "labels", add = shell::class())]
     class: Option<String>,
 
-    /// Choose each completion among P by the likelihood of later known pixels
+    /// Draw P candidates, resampled by the likelihood of later known pixels
+    ///
+    /// Takes P times as long.
     #[arg(help_heading = heading::DRAWING)]
     #[arg(long, value_name = "P", default_value_t = 1, value_parser = images)]
     particles: usize,
@@ -76,8 +79,8 @@ pub struct CompleteArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  pixelcnn complete pictures --rows 8                  below the first 8 rows, in 8 ways
-  pixelcnn complete photo.png --box 4,4,8x8 -n 20 --particles 16
+  pixelcnn complete -m mnist digits --rows 14          keep the top half
+  pixelcnn complete -m mnist 7.png --box 8,8,12x12 -n 20 --particles 16
   pixelcnn complete -m mnist digits --mask mask.png --each completed";
 
 /// The file of all completions where none is named, and the names of files for each.

@@ -17,12 +17,11 @@ mod part;
 
 /// Merge shards into one output
 ///
-/// All shards must come from the same model, seed and settings. None may be missing or given twice. Every file is
-/// read whole.
+/// All shards must come from the same model, seed and settings, and each image must be present exactly once.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct MergeArgs {
-    /// Folders of `sample --each`, or .npz files of `sample -o`
+    /// Folders from `sample --each`, or .npz files from `sample -o`
     #[arg(required = true, value_name = "DIR|FILE.npz")]
     parts: Vec<PathBuf>,
 

@@ -28,8 +28,8 @@ mod scores;
 /// Sample images from a model
 ///
 /// The output is a PNG grid, a NumPy array, or with --each one PNG file per image. PNG files record in text chunks
-/// how they were made, .npz files in an array. An image depends only on the model, the seed and its index. More
-/// images or other batch sizes do not change it, except for rounding on a GPU, which depends on --batch.
+/// how they were made; .npz files do so in an array. An image depends only on the model, the settings, the seed and
+/// its index. More images or another --batch do not change it, except for rounding on a GPU.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct SampleArgs {
@@ -51,7 +51,7 @@ pub struct SampleArgs {
     #[arg(long, value_name = "I/N", value_parser = parse_shard, allow_hyphen_values = true)]
     shard: Option<Shard>,
 
-    /// Classes by name or index, cycled over the images [default: all]
+    /// Classes to draw, by name or index, in turn [default: all]
     #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "LIST", add = shell::class())]
     class: Option<String>,

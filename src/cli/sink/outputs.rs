@@ -23,9 +23,9 @@ use crate::cli::{Files, note, say};
 pub struct OutputArgs {
     /// Output file: .png (a grid), .npz, .npy, or - for a PNG on stdout
     ///
-    /// An existing file is replaced. A grid has rows of one class if there are enough images; a row shows the
-    /// completions of one image. .npz holds arr_0 [N, H, W, 3], which evaluators of generated images read, with arr_1
-    /// [N] for classes; completions come with their images and masks. .npy holds [N, H, W, channels].
+    /// An existing file is replaced. A row of the grid shows one class if there are enough images; a row of
+    /// completions shows one image. .npz holds arr_0 [N, H, W, 3], as evaluators of generated images read it, arr_1
+    /// [N] (classes), and for completions the images and masks. .npy holds [N, H, W, channels].
     ///
     /// [default: samples.png, or completions.png]
     #[arg(short, long, value_name = "OUT", conflicts_with = "each")]
@@ -33,7 +33,7 @@ pub struct OutputArgs {
 
     /// Output folder, with one PNG file per image
     ///
-    /// It is created if it does not exist. Completions come with their masks.
+    /// It is created if it does not exist. For completions, masks are saved too.
     #[arg(long, value_name = "DIR")]
     pub each: Option<PathBuf>,
 
@@ -51,14 +51,14 @@ pub struct OutputArgs {
 pub struct NameArgs {
     /// Template of file names in a folder, such as {class}_{nth:02}.png
     ///
-    /// Fields are {index}, {class}, {class_index}, and {nth}, the 1-based index within its class; of completions also
-    /// {image} and {completion}. A width pads numbers with zeros: {nth:02}.
+    /// Fields are {index}, {class}, {class_index}, and {nth}, which counts from 1 within a class; for completions
+    /// also {image} and {completion}. A width pads numbers with zeros: {nth:02}.
     ///
-    /// [default: {index:06}.png, of completions {image:06}-{completion}.png]
+    /// [default: {index:06}.png; for completions {image:06}-{completion}.png]
     #[arg(long, value_name = "TEMPLATE", value_parser = Template::parse)]
     pub name: Option<Template>,
 
-    /// Write into a folder with other images, replacing files of the same name
+    /// Write into a folder of other images, replacing same-named files
     #[arg(long)]
     pub overwrite: bool,
 }
