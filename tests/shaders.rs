@@ -45,8 +45,9 @@ fn variants() -> Vec<Variant> {
             }
         }
         for coherent in [false, true] {
-            variants.push(Variant::sample(DRAWN, nonlinearity, coherent));
             for speed in [Speed::DISCRETE, Speed::SOFTWARE] {
+                let team = speed.team_of_pixel();
+                variants.push(Variant::sample(team, DRAWN, nonlinearity, coherent));
                 let teams = [1, 200, 1000].map(|batch| speed.team(batch));
                 variants.extend(teams.map(|team| Variant::chain(team, DRAWN, nonlinearity, coherent)));
             }
@@ -215,7 +216,8 @@ fn what_invocations_hand_to_each_other_is_coherent() {
         coherent_variables(&spirv::words(&spirv::resolved(&variant), false))
     };
     for (coherent, arenas) in [(true, 3), (false, 0)] {
-        assert_eq!(count(Variant::sample(DRAWN, Activation::Elu, coherent)), arenas);
+        let team = Speed::DISCRETE.team_of_pixel();
+        assert_eq!(count(Variant::sample(team, DRAWN, Activation::Elu, coherent)), arenas);
         let team = Speed::DISCRETE.team(1);
         assert_eq!(count(Variant::chain(team, DRAWN, Activation::Elu, coherent)), arenas);
     }
