@@ -136,7 +136,7 @@ class GatedLayer(nn.Module):
 
 
 class Masked(nn.Conv2d):
-    """A convolution that sees the rows above and what is left; `centre`: the row or the pixel itself too."""
+    """A convolution that sees the rows above and the pixels to the left; `centre`: also the row or the pixel itself."""
 
     def __init__(self, inputs: int, outputs: int, size: tuple[int, int], dilation: int = 1, centre: bool = True):
         padding = tuple(dilation * (side // 2) for side in size)

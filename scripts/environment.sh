@@ -7,9 +7,9 @@ environment() {
     wanted="$("$python" -VV) $*"
     if [ "$(cat "$place/made-from" 2>/dev/null || true)" != "$wanted" ]; then
         rm -rf "$place"
-        "$python" -m venv "$place"
-        "$place/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
-        printf '%s\n' "$wanted" > "$place/made-from"
+        "$python" -m venv "$place" &&
+            "$place/bin/python" -m pip install --quiet --disable-pip-version-check "$@" &&
+            printf '%s\n' "$wanted" > "$place/made-from"
     fi
 }
 

@@ -69,11 +69,11 @@ pub enum Error {
 /// The inside of the library, for its own tests and tools. Nothing in it is stable.
 #[doc(hidden)]
 pub mod internals {
-    /// What runs a network.
+    /// Engines, which run a network.
     pub mod engine {
         pub use crate::engine::*;
     }
-    /// What a network is.
+    /// Networks as graphs.
     pub mod graph {
         pub use crate::graph::*;
     }
@@ -81,12 +81,12 @@ pub mod internals {
     pub mod head {
         pub use crate::head::*;
     }
-    /// Which pictures are meant, and their pixels.
+    /// Input pictures: which files, and their pixels.
     #[cfg(feature = "cli")]
     pub mod input {
         pub use crate::input::*;
     }
-    /// What a model is.
+    /// Models: architecture, weights, files.
     pub mod model {
         pub use crate::model::*;
     }

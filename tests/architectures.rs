@@ -1,5 +1,5 @@
-//! Architectures at random: whatever one is made of, the caches give what the whole network gives. `scripts/fuzz` runs
-//! this for minutes; here it runs for a moment, always with the same architectures.
+//! Random architectures: the cached result equals that of the whole network. `scripts/fuzz` runs this for
+//! minutes; here it runs for a moment, always with the same architectures.
 
 mod common;
 #[path = "common/fuzzing.rs"]
@@ -17,13 +17,13 @@ use proptest::test_runner::TestCaseError;
 /// Engines sum in other orders, in 32-bit floats, over a few hundred terms of size 1 a layer.
 const TOLERANCE: f32 = 1e-4;
 
-/// An architecture, and what of it is tried.
+/// An architecture, and how it is tested.
 #[derive(Clone, Debug)]
 struct Case {
     config: Config,
     batch: usize,
     threads: usize,
-    /// Of [`VARIANTS`].
+    /// Index into [`VARIANTS`].
     variant: usize,
     seed: u64,
 }
@@ -67,7 +67,8 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
-/// Where an engine, shown `images`, first differs from the whole network that is shown `truth`.
+/// The place at which an engine, shown `images`, first differs from the whole network that is shown
+/// `truth`.
 fn first_difference(
     case: &Case,
     images: &[u16],
@@ -83,7 +84,7 @@ fn first_difference(
         true => Box::new(gpu_with(&model, width, height, VARIANTS[*variant])),
         false => Box::new(CpuEngine::new(&model, width, height, *threads)),
     };
-    // The second meets what the first has left in the caches.
+    // The second run meets the values that the first has left in the caches.
     [Method::ByPixel, Method::Cached].into_iter().find_map(|method| {
         let got = parameters_by(method, &mut *engine, config, images, classes);
         // Written so that a NaN on either side is a difference.
@@ -106,7 +107,7 @@ fn agrees(case: &Case, on_gpu: bool) -> Result<(), TestCaseError> {
     }
 }
 
-/// Tries so many architectures, or as many as there is time for in `scripts/fuzz`.
+/// Tries `count` architectures, or in `scripts/fuzz` as many as the time allows.
 fn try_cases(count: u32, property: impl Fn(&Case) -> Result<(), TestCaseError>) {
     let config = ProptestConfig { cases: count, ..ProptestConfig::default() };
     fuzzing::try_cases(&cases(), config, property, |_| String::new());
@@ -123,7 +124,7 @@ fn cached_is_full_on_the_gpu() {
     try_cases(4, |case| agrees(case, true));
 }
 
-/// A cache that holds another pixel than the image has makes a difference that is seen, wherever the pixel counts.
+/// A cache with a wrong pixel makes a visible difference, wherever the pixel matters.
 #[test]
 fn a_disturbed_cache_is_seen() {
     let (seen, all) = (std::cell::Cell::new(0), std::cell::Cell::new(0));

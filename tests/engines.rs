@@ -24,7 +24,7 @@ fn all_architectures() -> Vec<Config> {
     architectures().into_iter().chain(conditional_architectures()).collect()
 }
 
-/// A model of as many components as there may be, which are the same at every pixel: only their logits have weights.
+/// A model with the largest number of components, constant over the image: only their logits have weights.
 fn of_constant_components() -> Model {
     let mixtures = Config::limit("mixtures");
     let config = Config { mixtures, ..architectures()[0].clone() };
@@ -180,7 +180,7 @@ fn parameters_are_the_same_bit_for_bit_by_row_and_by_pixel() {
     }
 }
 
-/// Sampling and evaluation agree: an image's pixels are what its own parameters and noise draw.
+/// Sampling and evaluation agree: an image's pixels follow from its own parameters and noise.
 fn sampling_uses_the_parameters_that_evaluation_gives(on_gpu: bool) {
     let models = chosen(on_gpu, 1, architectures()).into_iter().map(|config| Model::synthetic(config, 9));
     for model in models.chain([of_constant_components()]) {
@@ -206,8 +206,8 @@ fn sampling_uses_the_parameters_that_evaluation_gives(on_gpu: bool) {
     }
 }
 
-/// Unrounded values are what the network sees: the same pixels until a value that is rounded has had an effect, and the
-/// levels that they fall into come back.
+/// The network sees unrounded values: the same pixels until a rounded value has had an effect, and the
+/// levels of the values are returned.
 fn unrounded_values_are_seen(on_gpu: bool) {
     let config = architectures()[0].clone();
     let model = Model::synthetic(config.clone(), 9);
@@ -273,7 +273,7 @@ fn parameters_agree_at_any_batch_on_the_gpu() {
     }
 }
 
-/// Finite weights can still overflow; neither images nor likelihoods must come of it.
+/// Finite weights can still overflow; then there must be neither images nor likelihoods.
 fn a_nan_is_an_error(on_gpu: bool) {
     let mut model = Model::synthetic(architectures()[0].clone(), 1);
     for (_, tensor) in model.tensors.iter_mut().filter(|(name, _)| name.ends_with("conv_out.weight")) {
@@ -317,10 +317,10 @@ fn a_nan_is_an_error_on_the_gpu() {
     a_nan_is_an_error(true);
 }
 
-/// Whatever number of the model is not finite, and whatever an activation makes of it, the job that meets it is an error;
-/// the engine's next one is as ever.
+/// Any number of the model that is not finite, after any activation, makes the job an error; the engine's
+/// next job is unaffected.
 fn a_number_that_is_not_finite_is_noticed_in_every_tensor(on_gpu: bool) {
-    // Everywhere a class can be, and an activation that makes −1 of −∞.
+    // A class at every place, and an activation that maps −∞ to −1.
     let config = Config {
         width: 8,
         height: 8,
@@ -366,7 +366,7 @@ fn a_number_that_is_not_finite_is_noticed_in_every_tensor(on_gpu: bool) {
                     }
                 }
             }
-            // What the other classes add is finite.
+            // The tables of the other classes are finite.
             if name.contains(".class.") {
                 for request in requests(last - class) {
                     let good = self::engine(on_gpu, &model).run(&request, &mut |_| {}).unwrap();
@@ -413,8 +413,8 @@ fn a_number_that_is_not_finite_is_noticed_in_every_tensor_on_the_gpu() {
     a_number_that_is_not_finite_is_noticed_in_every_tensor(true);
 }
 
-/// Drawing with given pixels: nothing given is the sample, all given the evaluation, and what follows given pixels
-/// depends on them as in a full run. Mixed in one batch.
+/// Draws with given pixels: nothing given is the sample, all given the evaluation, and pixels after given
+/// ones depend on them as in a full run. Mixed in one batch.
 fn given_pixels_are_taken(on_gpu: bool) {
     let configs = architectures().into_iter().chain(conditional_architectures().pop()).collect();
     for config in chosen(on_gpu, 1, configs) {
@@ -442,7 +442,7 @@ fn given_pixels_are_taken(on_gpu: bool) {
         assert!(completed.parameters == drawn.parameters, "{config:?}");
         assert!(completed.log_likelihood == drawn.log_likelihood, "{config:?}");
 
-        // Where rows are given in all lanes, they are computed as rows.
+        // Rows given in all lanes are computed as rows.
         lanes[0].canvas = Canvas::partial(image(0), mask(&half));
         lanes[2].canvas = Canvas::partial(image(2), mask(&|p| half(p) || scattered(p)));
         let by_row = complete(&lanes);
@@ -457,7 +457,7 @@ fn given_pixels_are_taken(on_gpu: bool) {
             assert!(by_row.parameters == drawn.parameters && by_row.log_likelihood == drawn.log_likelihood);
         }
 
-        // Another pixel given: what comes before it stays, and not all that comes after.
+        // Another pixel given: earlier pixels stay, and not all later ones.
         let at = (pixels / 2 - 1) * config.channels;
         let mut changed = image(0);
         changed[at] = if changed[at] > 127 { 0 } else { 255 };
@@ -515,7 +515,7 @@ fn draws_can_be_steered_on_the_gpu() {
     draws_can_be_steered(true);
 }
 
-/// A class changes what its own images are, at every place that it can enter.
+/// A class changes its own images, at every place that it can enter.
 fn classes_matter_at_every_place(on_gpu: bool) {
     for config in chosen(on_gpu, 3, conditional_architectures()) {
         let model = Model::synthetic(config.clone(), 3);
@@ -558,7 +558,7 @@ fn classes_matter_at_every_place_on_the_gpu() {
     classes_matter_at_every_place(true);
 }
 
-/// What a class adds takes no dispatch and no product, wherever it is.
+/// A class adds no dispatch and no product, at any place.
 #[test]
 fn class_places_cost_nothing() {
     for config in conditional_architectures() {
@@ -625,7 +625,8 @@ fn naive_and_cached_agree_on_the_gpu() {
     naive_and_cached_agree(true);
 }
 
-/// What is counted at every product and dispatch is what the architecture predicts, wherever a run ends.
+/// Products and dispatches counted when issued equal those predicted from the architecture, wherever a run
+/// ends.
 fn counts_are_as_predicted(on_gpu: bool) {
     for (i, config) in chosen(on_gpu, 5, all_architectures()).into_iter().enumerate() {
         let model = Model::synthetic(config.clone(), 9);
@@ -688,7 +689,7 @@ fn the_published_architecture_costs_what_was_derived() {
     // 30.375 a pixel over the 4×4 phases, and the input layer once a row.
     assert_eq!(of_pixels, 31_104 + 32);
     assert_eq!(plan.row(0).count(), 136);
-    // What each pixel's chain of dependent products takes, of 23.8 MMAC a pixel in all.
+    // Products in each pixel's chain of dependent ones, of 23.8 MMAC a pixel in all.
     let late = |layer: &Layer| -> usize {
         depth(&layer.taps[layer.early..]) * layer.outputs() / layer.run_every.pow(2)
     };
@@ -752,7 +753,7 @@ fn all_shader_variants_match_the_full_network() {
     }
 }
 
-/// Where the CPU engine keeps weights in 16 bits, it widens them to the same numbers.
+/// Weights that the CPU engine keeps in 16 bits are widened to the same numbers.
 #[test]
 fn weights_in_16_bits_give_what_their_values_give_in_32() {
     let config = Config { width: 8, height: 8, ..Config::published(72, 4) };

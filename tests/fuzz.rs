@@ -1,10 +1,10 @@
-//! Damaged files: whatever is in one, its reader says what it is or what is wrong with it; it does not panic, and
-//! takes no more memory than the file gives reason to.
+//! Damaged files: a reader returns the content or a message. It does not panic, and takes no more memory
+//! than the file gives reason to.
 //!
-//! Inputs are mutations of good files and of `tests/corpus`. Those that get an answer that none before got, digits
-//! and names aside, or that run code that none before ran, are mutated further: that leads to the checks behind the
-//! checks. `scripts/fuzz` runs this for minutes, with counters of what runs, and adds what it finds to the corpus; here it
-//! runs for a moment.
+//! Inputs are mutations of good files and of `tests/corpus`. An input is mutated further if its answer is
+//! new, digits and names aside, or if it runs new code: that leads to the checks behind the checks.
+//! `scripts/fuzz` runs this for minutes, with counters of executed code, and adds its finds to the corpus;
+//! here it runs for a moment.
 
 #[path = "common/fuzzing.rs"]
 mod fuzzing;
@@ -30,7 +30,7 @@ use safetensors::tensor::TensorView;
 
 /// Inputs of a target, where no time is given.
 const INPUTS: u64 = 3000;
-/// Only small files go into the corpus, and only so many.
+/// Only small files go into the corpus, and only this many.
 const SMALL: usize = 4096;
 const MOST_FILES: usize = 150;
 
@@ -38,7 +38,7 @@ const MOST_FILES: usize = 150;
 fn models() {
     let read =
         |bytes: &[u8]| Model::from_bytes(bytes, "fuzzed").map(drop).map_err(|error| error.to_string());
-    // Copies of a file's tensors and texts, and a list of what an architecture of any size is made of.
+    // Copies of a file's tensors and texts, and a list of the parts of an architecture of any size.
     fuzz("model", &model_files(), read, |length| 16 * length + (8 << 20));
 }
 
@@ -54,11 +54,11 @@ fn pictures() {
     let read = |bytes: &[u8]| {
         let mut file = bytes.to_vec();
         correct_sums(&mut file);
-        // Names of chunks are as many as there are.
+        // Names of chunks vary without limit.
         let unnamed = |error: String| error.split("ChunkType").next().unwrap_or_default().to_owned();
         png::decode(&file).map(drop).map_err(|error| unnamed(error.to_string()))
     };
-    // What a byte can hold, and what the decoder allows itself for texts.
+    // The most that a byte can decode to, and the decoder's own limit for texts.
     fuzz("picture", &picture_files(), read, |length| 1100 * length + (80 << 20));
 }
 
@@ -78,7 +78,7 @@ fn arrays() {
                 .try_for_each(|item| item.pixels().map(drop).map_err(|error| error.to_string())),
         }
     };
-    // What is packed can be a thousand times smaller than what it holds.
+    // Packed data can be a thousand times smaller than its content.
     fuzz("array", &array_files(), read, |length| 2048 * length + (8 << 20));
 }
 
@@ -171,7 +171,8 @@ fn fuzz(
     );
 }
 
-/// What has run, if the compiler has put counters into all that is linked: `-C instrument-coverage --cfg coverage`.
+/// Counts executed code, if the compiler has put counters into everything linked: `-C instrument-coverage
+/// --cfg coverage`.
 mod coverage {
     #[cfg(coverage)]
     unsafe extern "C" {
@@ -179,7 +180,7 @@ mod coverage {
         fn __llvm_profile_end_counters() -> *const u64;
     }
 
-    /// How many counters are not 0, of which there is one for a stretch of code or more.
+    /// Number of counters that are not 0; each counts a stretch of code.
     #[cfg(coverage)]
     pub fn reached() -> usize {
         // SAFETY: the runtime's counters lie between these addresses.
@@ -195,7 +196,7 @@ mod coverage {
     }
 }
 
-/// An answer, without what differs from file to file.
+/// An answer without the parts that differ from file to file.
 fn kind(answer: &Result<(), String>) -> String {
     let Err(error) = answer else { return "read".to_owned() };
     fuzzing::first_words(error, 8)
@@ -221,7 +222,7 @@ fn mutate(bytes: &mut Vec<u8>, pool: &[Vec<u8>], rng: &mut Rng) {
         return bytes.extend_from_slice(b"0");
     }
     let at = rng.usize(..bytes.len());
-    // Near the start more often: that is where formats say what they are.
+    // Near the start more often, where formats have their headers.
     let at = if rng.bool() { at } else { at.min(rng.usize(..512)) };
     let end = (at + 1 + rng.usize(..64)).min(bytes.len());
     match rng.u8(..9) {
@@ -316,7 +317,7 @@ fn image_files() -> Vec<Vec<u8>> {
     files
 }
 
-/// Makes the check sums of a PNG file's chunks right, which would find all damage before anything else could.
+/// Corrects the check sums of a PNG file's chunks, which would otherwise catch all damage first.
 fn correct_sums(file: &mut [u8]) {
     let mut at = 8;
     while let Some(length) = file.get(at..at + 4) {
@@ -353,7 +354,7 @@ fn picture_files() -> Vec<Vec<u8>> {
     vec![picture(1), picture(3), others]
 }
 
-/// Arrays of NumPy, alone and packed.
+/// Arrays of NumPy, single and packed.
 fn array_files() -> Vec<Vec<u8>> {
     let npy = |descr: &str, shape: &str, data: &[u8]| {
         let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");

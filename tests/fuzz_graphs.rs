@@ -1,8 +1,9 @@
-//! Damaged model files that hold a graph: whatever is in one, the reader says what is wrong with it or the engine runs it; in
-//! little time, and with no more memory than the file gives reason to.
+//! Damaged model files that hold a graph: the reader says what is wrong, or the engine runs it; in little
+//! time, and with no more memory than the file gives reason to.
 //!
-//! Graphs at random are changed: numbers, names, lists of their JSON, and bytes of the file. What gets an answer that none before
-//! got, digits and names aside, is changed further. `scripts/fuzz` runs this for minutes; here it runs for a moment.
+//! Random graphs are changed: numbers, names, lists of their JSON, and bytes of the file. A file with a new
+//! answer, digits and names aside, is changed further. `scripts/fuzz` runs this for minutes; here it runs
+//! for a moment.
 
 #[path = "common/fuzzing.rs"]
 mod fuzzing;
@@ -177,7 +178,7 @@ fn change_tensor(draft: &mut Draft, rng: &mut Rng) {
         2 => draft.parts.get_mut(&name).expect("it is there").bytes.fill([0, 0xff, 0x7f][rng.usize(..3)]),
         3 => draft.parts.get_mut(&name).expect("it is there").shape.reverse(),
         _ => {
-            // Another shape of as many numbers.
+            // Another shape with the same count.
             let part = draft.parts.get_mut(&name).expect("it is there");
             let count: usize = part.shape.iter().product();
             part.shape =
@@ -186,7 +187,7 @@ fn change_tensor(draft: &mut Draft, rng: &mut Rng) {
     }
 }
 
-/// What came of a file.
+/// The result for a file.
 fn outcome(bytes: &[u8]) -> Result<bool, String> {
     let model = Model::from_bytes(bytes, "fuzzed").map_err(|error| error.to_string())?;
     let (width, height) = model.size();
@@ -205,7 +206,8 @@ fn outcome(bytes: &[u8]) -> Result<bool, String> {
     Ok(is_small)
 }
 
-/// Runs a small network in two ways: no panic, the same bits, and nothing read that has not been made.
+/// Runs a small network in two ways: no panic, the same bits, and no read of a value that is not computed
+/// yet.
 fn run(model: &Model, graph: &pixelcnn::internals::graph::Graph) -> Result<(), String> {
     let (width, height) = model.size();
     let shape = model.shape(width, height);
@@ -266,7 +268,7 @@ fn damaged_graphs_are_read_or_refused() {
         let problem = match &answer {
             Err(_) => "it panicked".to_owned(),
             Ok(Err(error)) if error.len() > 8000 => format!("its message is {} bytes long", error.len()),
-            // Numbers in 64 bits; a tap in memory is ten times what it is in JSON at its shortest.
+            // Numbers have 64 bits; a tap in memory is ten times its shortest JSON.
             Ok(_) if taken > 64 * bytes.len() + (64 << 20) => {
                 format!("{} bytes take {taken} of memory", bytes.len())
             }
@@ -325,7 +327,7 @@ fn fits(part: &Part) -> bool {
     part.shape.iter().product::<usize>() * size == part.bytes.len()
 }
 
-/// An answer, without what differs from file to file.
+/// An answer without the parts that differ from file to file.
 fn kind(answer: &Result<bool, String>) -> String {
     let Err(error) = answer else { return format!("{answer:?}") };
     fuzzing::first_words(error, 12)

@@ -1,5 +1,5 @@
-//! Other people's networks, lowered to graphs, against what their own modules gave in 64 bits (`tests/graphs/convert.py`
-//! says where they come from).
+//! Other people's networks, lowered to graphs, against the output of their own modules in 64 bits
+//! (`tests/graphs/convert.py` names their origins).
 
 mod common;
 
@@ -73,8 +73,8 @@ impl Case {
         self.model.graph(width, height)
     }
 
-    /// Of an f32 engine: logits of up to 38 are off by 2e-5 (the module's own f32 is, by 1.8e-5); outputs that vary
-    /// by 1e-2 and less need more.
+    /// Tolerance of an f32 engine: logits of up to 38 are off by 2e-5 (the module's own f32 by 1.8e-5);
+    /// outputs that vary by 1e-2 and less need more.
     fn tolerance(&self) -> f64 {
         match &self.name[..] {
             "gated_mnist_real" => 2e-5,
@@ -138,7 +138,7 @@ impl Case {
         Request::evaluate(shape, levels, classes, want).unwrap().by(method)
     }
 
-    /// By the CPU engine, with NaN wherever something is not made yet.
+    /// The CPU engine, with NaN in every value that is not computed yet.
     fn by_engine(&self, model: &Model, method: Method, threads: usize) -> Vec<f32> {
         let (width, height) = model.size();
         let mut engine = CpuEngine::new(model, width, height, threads).poisoned();
@@ -254,7 +254,7 @@ fn images_are_the_same_bit_for_bit() {
     }
 }
 
-/// What is drawn is what the parameters and the noise say, and its likelihood what the parameters say.
+/// Drawn levels follow from parameters and noise, and their likelihood from the parameters.
 #[test]
 fn draws_follow_their_parameters() {
     use pixelcnn::internals::head::Draw;
@@ -287,8 +287,8 @@ fn draws_follow_their_parameters() {
     }
 }
 
-/// A session that is given the levels of images tells the parameters that evaluation tells, and the probabilities of the
-/// likelihood, bit for bit, whatever images are made beside them and on however many threads.
+/// A session with the levels of given images returns the parameters of evaluation, and the probabilities of
+/// the likelihood, bit for bit, with any other images and any number of threads.
 #[test]
 fn a_session_gives_what_evaluation_gives() {
     use pixelcnn::internals::engine::cpu::Session;
@@ -324,7 +324,7 @@ fn a_session_gives_what_evaluation_gives() {
     }
 }
 
-/// Levels that do not fit are refused, and the session goes on.
+/// Levels out of range are refused, and the session continues.
 #[test]
 fn a_session_refuses_what_does_not_fit() {
     use pixelcnn::internals::engine::cpu::Session;
@@ -344,8 +344,8 @@ fn a_session_refuses_what_does_not_fit() {
     );
 }
 
-/// In all variants of the shaders: layer by layer and as a chain. Of large images, the first rows of one: a software driver
-/// computes them.
+/// All variants of the shaders: layer by layer and as a chain. Of large images, the first rows of one,
+/// because a software driver computes them.
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn the_gpu_gives_what_the_modules_gave() {
@@ -370,7 +370,7 @@ fn the_gpu_gives_what_the_modules_gave() {
         let mut wrong = case.model.clone();
         let Architecture::Graph { graph, .. } = &mut wrong.architecture else { panic!("it is a graph") };
         **graph = moved(graph, &case.model.tensors);
-        // Where outputs hardly vary, the first rows tell too little.
+        // If outputs hardly vary, the first rows tell too little.
         let ask = case.evaluation_of(Method::Cached, count);
         let twin = gpu(&wrong, width, height).run(&ask, &mut |_| {}).unwrap();
         let twin = case.error_of(&double(&twin.parameters), count, height * width);
@@ -392,8 +392,9 @@ fn likelihoods_are_those_of(case: &Case, pixels: usize, outcome: &Outcome) {
     }
 }
 
-/// What is drawn is what the parameters and the noise say, however levels are drawn; given pixels are taken. A level may be
-/// another where a uniform number is as close to a boundary as 32-bit sums are to 64-bit ones: hardly ever.
+/// Drawn levels follow from parameters and noise, whatever the kind of draw; given pixels are taken. A
+/// level may differ if a uniform number is as close to a boundary as 32-bit sums are to 64-bit ones: hardly
+/// ever.
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn draws_on_the_gpu_follow_their_parameters() {
@@ -492,7 +493,7 @@ fn images_on_the_gpu_are_drawn_naively_too() {
     }
 }
 
-/// Numbers that are not finite are noticed on a GPU too, whatever an activation makes of them.
+/// Numbers that are not finite are detected on a GPU too, after any activation.
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn a_number_that_is_not_finite_is_noticed_on_the_gpu() {
@@ -518,7 +519,8 @@ fn a_number_that_is_not_finite_is_noticed_on_the_gpu() {
     }
 }
 
-/// A plan of a small network has a chain; one with more levels than a workgroup shares is refused, and the reason said.
+/// A plan of a small network has a chain. A network with more levels than a workgroup shares is refused
+/// with a reason.
 #[test]
 fn networks_that_kernels_do_not_run_are_refused() {
     use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;

@@ -1,5 +1,5 @@
-//! Heads without a network: what is drawn comes as often as the definition says, tails included, and likelihoods are those of
-//! the definition.
+//! Heads without a network: levels are drawn as often as the definition says, tails included, and
+//! likelihoods are those of the definition.
 
 use pixelcnn::internals::head::{Draw, Head};
 use pixelcnn::internals::sampling::random::{Noise, PixelNoise};
@@ -23,7 +23,7 @@ fn double(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|z| f64::from(*z)).collect()
 }
 
-/// How often each level of channel 0 is drawn.
+/// The number of draws of each level of channel 0.
 fn counts(head: &Head, parameters: &[f32], draws: u64, how: &Draw) -> Vec<u64> {
     let mut counts = vec![0; head.levels()];
     let mut levels = vec![0; head.channels()];
@@ -34,7 +34,7 @@ fn counts(head: &Head, parameters: &[f32], draws: u64, how: &Draw) -> Vec<u64> {
     counts
 }
 
-/// How many standard deviations χ² is above its mean; infinite if something is drawn that is never drawn.
+/// The distance of χ² above its mean, in standard deviations; infinite if an impossible level is drawn.
 fn deviation(counts: &[u64], probabilities: &[f64]) -> f64 {
     let draws = counts.iter().sum::<u64>() as f64;
     let (mut chi, mut bins) = (0.0, 0.0);
@@ -62,7 +62,7 @@ fn levels_of_a_softmax_come_as_often_as_they_should() {
     let counts = counts(&head, &TAILS, 1 << 23, &Draw::default());
     let exact = softmax(&double(&TAILS));
     assert!(deviation(&counts, &exact) < CHANCE, "{counts:?}");
-    // What a noise that is clamped would give.
+    // The result with clamped noise.
     let mut halved = exact.clone();
     for level in [0, 3, 5] {
         halved[level] /= 2.0;
@@ -122,7 +122,7 @@ fn channels_are_drawn_together() {
         assert!(deviation(&counts, &joint) < CHANCE, "{counts:?}");
         let twin: Vec<_> = (0..9).map(|i| first[i / 3] * rows(2 - i / 3)[i % 3]).collect();
         assert!(!in_steps || deviation(&counts, &twin) > CHANCE, "the condition is not noticed");
-        // The mean information of what is drawn is the entropy.
+        // The mean information of the draws is the entropy.
         let entropy = -joint.iter().map(|p| p * p.ln()).sum::<f64>();
         let mean = information / draws as f64;
         let error = ((squares / draws as f64 - mean * mean) / draws as f64).sqrt();
@@ -131,8 +131,8 @@ fn channels_are_drawn_together() {
     }
 }
 
-/// The definition: at a temperature, without what is less likely than `min_p` of the likeliest, and without what is less likely
-/// than the `k`-th.
+/// The definition: at a temperature, without levels less likely than `min_p` of the likeliest, and without
+/// levels less likely than the `k`-th.
 fn restricted(logits: &[f64], how: &Draw) -> Vec<f64> {
     let mut p = softmax(&logits.iter().map(|z| z / f64::from(how.temperature)).collect::<Vec<_>>());
     let mut sorted = p.clone();
@@ -232,7 +232,7 @@ fn many_levels_take_two_words() {
     }
 }
 
-/// What a level of one part in 65 536 of all is drawn as often as: χ² over all levels.
+/// Levels of probability 1/65 536 each are drawn evenly: χ² over all levels.
 #[test]
 fn codes_are_drawn_evenly() {
     let levels = 5000;
@@ -324,7 +324,7 @@ fn probabilities_of_a_mixture_are_those_of_its_definition() {
         for level in 0..=255 {
             let expected: f64 = (0..2).map(|i| weights[i] / total * mass(i, channel, level)).sum();
             let got = probabilities[usize::from(level)];
-            // Masses below 1e-5 are told by the density in their middle.
+            // Masses below 1e-5 are computed from the density in their middle.
             assert!(
                 (got - expected).abs() < 1e-6,
                 "after {before:?}, level {level}: {got}, expected {expected}"

@@ -120,8 +120,8 @@ impl Pixels {
         words.into_iter().map(|word| f64::from(f32::from_bits(word))).collect()
     }
 
-    /// Whether a bin of a pixel has a probability of 1e-5 to within rounding: the definition takes one of two forms there,
-    /// which differ.
+    /// True if a bin of a pixel has a probability of 1e-5 to within rounding: the definition takes one of
+    /// two forms there, which differ.
     fn is_on_the_edge(&self, parameters: &[f32], levels: &[u16]) -> bool {
         let (m, of_channel) = (self.mixtures, if self.channels == 3 { 3 } else { 2 });
         let x: Vec<f64> = levels.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();
@@ -217,8 +217,8 @@ fn the_kernel_gives_numbers_for_all_finite_parameters() {
     }
 }
 
-/// What engines tell of given images is what the definition says of the parameters that they tell, also of images whose
-/// log-likelihood is −1e5 and less.
+/// The likelihoods that engines return for given images follow from the parameters that they return, also
+/// at a log-likelihood of −1e5 and less.
 fn told_is_what_parameters_say(on_gpu: bool) {
     let all = architectures().into_iter().zip([1.0, 1e-3, 0.05, 1.0]).collect();
     for (config, factor) in chosen(on_gpu, 1, all) {
@@ -261,7 +261,7 @@ fn told_is_what_parameters_say_on_the_gpu() {
     told_is_what_parameters_say(true);
 }
 
-/// The naive method tells it too, as far as it goes.
+/// The naive method returns it too, for the pixels that it computes.
 fn the_naive_method_tells_the_same(on_gpu: bool) {
     let config = Config { height: 8, width: 12, ..architectures()[0].clone() };
     let model = Model::synthetic(config.clone(), 1);

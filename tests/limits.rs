@@ -1,4 +1,4 @@
-//! What the library takes of a model's architecture is what the Python scripts take of it.
+//! The library and the Python scripts have the same limits of a model's architecture.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Graphs at random, as model files: whatever one is made of, the engine gives what the definition gives, in every way that it
-//! can be asked; and a graph that is not causal is refused. `scripts/fuzz` runs this for minutes; here it runs for a moment,
-//! always with the same graphs.
+//! Random graphs, as model files: the engine equals the definition, by every method; a graph that is not
+//! causal is refused. `scripts/fuzz` runs this for minutes; here it runs for a moment, always with the same
+//! graphs.
 
 mod common;
 #[path = "common/fuzzing.rs"]
@@ -29,8 +29,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
 
-/// The engine sums in 32-bit floats over a few hundred terms of size 1 a layer, ten layers deep; the reference in 64 bits. Of
-/// numbers larger than 1 the error is relative to their size.
+/// The engine sums in 32-bit floats over a few hundred terms of size 1 a layer, ten layers deep; the
+/// reference in 64 bits. For numbers larger than 1 the error is relative to their size.
 const TOLERANCE: f64 = 1e-4;
 
 /// Images of a case.
@@ -121,7 +121,7 @@ impl Case {
         (0..BATCH).flat_map(of_image).collect()
     }
 
-    /// By the engine, of some images, in one way; and whether it counted what was predicted.
+    /// The engine's result for some images, by one method; and true if it counted the predicted work.
     fn by_engine(
         &self,
         model: &Model,
@@ -165,7 +165,7 @@ fn first_difference(graph: &Graph, got: &[f32], expected: &[f64]) -> Option<Stri
     ))
 }
 
-/// The engine gives what the reference gives, the same bits in every way.
+/// The engine equals the reference, with the same bits by every method.
 fn agrees(case: &Case) -> Result<(), TestCaseError> {
     let graph = &case.made.graph;
     let model = case.made.load().map_err(TestCaseError::fail)?;
@@ -255,7 +255,7 @@ fn draws_agree(case: &Case, model: &Model) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A session tells the same parameters, level by level.
+/// A session returns the same parameters, level by level.
 fn session_agrees(case: &Case, model: &Model, expected: &[f32]) -> Result<(), TestCaseError> {
     let (width, height) = model.size();
     let head = model.head();
@@ -271,7 +271,7 @@ fn session_agrees(case: &Case, model: &Model, expected: &[f32]) -> Result<(), Te
     Ok(())
 }
 
-/// Tries so many graphs, or as many as there is time for in `scripts/fuzz`.
+/// Tries `count` graphs, or in `scripts/fuzz` as many as the time allows.
 fn try_cases(count: u32, property: impl Fn(&Plan) -> Result<(), TestCaseError>) {
     let config = ProptestConfig { cases: count, max_shrink_iters: 300, ..ProptestConfig::default() };
     fuzzing::try_cases(&plans(), config, property, |plan| {
@@ -287,8 +287,8 @@ fn the_engine_is_the_reference() {
     try_cases(60, |plan| agrees(&Case::new(plan)));
 }
 
-/// A GPU gives what the reference gives, by row and by pixel, layer by layer or as a chain; its likelihoods are those of its
-/// parameters, and what it draws is what its parameters draw.
+/// A GPU equals the reference, by row and by pixel, layer by layer or as a chain; likelihoods and draws
+/// follow from its parameters.
 fn agrees_on_the_gpu(case: &mut Case) -> Result<(), TestCaseError> {
     let graph = &case.made.graph;
     let model = case.made.load().map_err(TestCaseError::fail)?;
@@ -361,7 +361,7 @@ fn the_gpu_is_the_reference() {
     try_cases(if common::is_slow() { 3 } else { 16 }, |plan| agrees_on_the_gpu(&mut Case::new(plan)));
 }
 
-/// Whether the parameters of a pixel are seen to depend on it or on one after it: changes all pixels from one on.
+/// True if the parameters of a pixel depend on it or on a later one: changes all pixels from one on.
 fn looks_ahead(case: &mut Case) -> bool {
     let Graph { width, height, head, .. } = case.made.graph;
     let (channels, per_pixel) = (head.channels(), head.parameters());
@@ -386,8 +386,8 @@ fn looks_ahead(case: &mut Case) -> bool {
     })
 }
 
-/// A graph of which a tap is moved is refused if its parameters depend on what is not known, and the error shows a path.
-/// If it is not refused, the engine gives what the reference gives.
+/// A graph with a moved tap is refused if its parameters depend on unknown pixels, and the error shows a
+/// path. If it is not refused, the engine equals the reference.
 #[test]
 fn a_tap_that_is_moved_is_refused_or_right() {
     let (refused, accepted) = (Cell::new(0), Cell::new(0));
@@ -473,7 +473,7 @@ fn a_changed_weight_is_seen() {
     assert!(3 * seen.get() > all.get(), "{} of {} weights count", seen.get(), all.get());
 }
 
-/// What a plan of any kind can lead to is there, so that all of it is tried.
+/// Every property of a plan occurs, so that all of it is tried.
 #[test]
 fn graphs_are_of_every_kind() {
     use pixelcnn::internals::graph::schedule::When;
@@ -566,8 +566,9 @@ fn graphs_are_of_every_kind() {
     assert!(found.len() >= 81, "{} kinds alone, of those that are printed above", found.len());
 }
 
-/// A graph by hand, of selections and of additions that tell channels apart: names, levels and channels of nodes; for each layer its
-/// target, its taps (source, row, column, phase, first number, first output, count), and what else it has.
+/// A graph by hand, of selections and of additions that tell channels apart: names, levels and channels of
+/// nodes; for each layer its target, its taps (source, row, column, phase, first number, first output,
+/// count), and its other properties.
 fn by_hand(head: Head, nodes: &[(&str, usize, usize)], layers: Vec<LayerSpec>) -> Case {
     let plan = Plan {
         units: [4, 4],
@@ -626,8 +627,8 @@ fn layer_by_hand(target: usize, taps: Vec<TapSpec>) -> LayerSpec {
     }
 }
 
-/// A transposed convolution of which the second column alone reads anything: it is not made with the first, when what it reads
-/// is not known yet.
+/// A transposed convolution of which only the second column reads anything: it is not computed with the
+/// first if its inputs are not known yet.
 #[test]
 fn a_second_column_is_not_made_too_early() {
     let coarse = layer_by_hand(1, vec![select_tap(IMAGE, [0, -1], 0, 0, 1)]);

@@ -16,7 +16,7 @@ use pixelcnn::internals::sampling::random::{Noise, threefry, uniform};
 use pixelcnn::internals::sampling::resampling::choose;
 use safetensors::SafeTensors;
 
-/// Pixels with given parameters and draws, and what the published sampler made of them.
+/// Pixels with given parameters and draws, and the published sampler's result.
 struct Recorded {
     name: &'static str,
     channels: usize,
@@ -266,7 +266,7 @@ fn chi_square(counts: &[u32; 256], probabilities: &[f64]) -> (f64, f64) {
         *seen += f64::from(counts[level]);
         *expected += p * draws;
     }
-    // What is left at the end goes with the bin before it.
+    // The rest at the end joins the bin before it.
     if let [.., last, rest] = &mut bins[..]
         && rest[1] < 20.0
     {
@@ -277,8 +277,8 @@ fn chi_square(counts: &[u32; 256], probabilities: &[f64]) -> (f64, f64) {
     (chi, (bins.len() as f64 - 1.0).max(1.0))
 }
 
-/// How many standard deviations χ² is above its mean, for draws of one pixel's parameters; the scales of
-/// the parameters that are drawn from are multiplied by `factor`.
+/// The distance of χ² above its mean, in standard deviations, for draws from one pixel's parameters; the
+/// scales of the parameters drawn from are multiplied by `factor`.
 fn chi_square_of_draws(parameters: &[f32], channels: usize, factor: f32) -> f64 {
     let kinds = if channels == 3 { 10 } else { 3 };
     let (m, of_channel) = (parameters.len() / kinds, if channels == 3 { 3 } else { 2 });
@@ -297,7 +297,7 @@ fn chi_square_of_draws(parameters: &[f32], channels: usize, factor: f32) -> f64 
     deviation(parameters, channels, Draw::default(), &levels)
 }
 
-/// How many standard deviations χ² is above its mean, for pixels that are said to be drawn from these parameters.
+/// The distance of χ² above its mean, in standard deviations, for pixels drawn from these parameters.
 fn deviation(parameters: &[f32], channels: usize, how: Draw, levels: &[u16]) -> f64 {
     let mut counts = vec![[0; 256]; channels];
     let first = &levels[..channels];
@@ -314,7 +314,8 @@ fn deviation(parameters: &[f32], channels: usize, how: Draw, levels: &[u16]) -> 
     deviations.fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// The likelihood that is told of images while they are drawn, within 1e-4 bits per dimension of that of its definition.
+/// The likelihood returned for images while they are drawn, within 1e-4 bits per dimension of its
+/// definition.
 fn likelihoods_of_drawn_images_are_right(on_gpu: bool) {
     let colour = Config { width: 16, height: 8, ..Config::published(8, 1) };
     let mut cases = vec![(with_scales(&Model::synthetic(colour, 1), 0.05), 3)];
@@ -359,7 +360,8 @@ fn tiny(channels: usize, seed: u64) -> Model {
     with_scales(&Model::synthetic(config, seed), 0.1)
 }
 
-/// Temperature, truncation and min-p are what they are defined to be, on either engine: the first pixel of many images.
+/// Temperature, truncation and min-p follow their definitions, on either engine: the first pixel of many
+/// images.
 fn steered_draws_follow_their_probabilities(on_gpu: bool) {
     for (channels, seed) in [(1, 1), (3, 2)] {
         let model = tiny(channels, seed);
@@ -387,7 +389,7 @@ fn steered_draws_follow_their_probabilities(on_gpu: bool) {
             let (pixels, _) = draw(how);
             let right = deviation(&parameters, channels, how, &pixels);
             assert!(right < 6.0, "{how:?}: χ² is {right:.1} standard deviations off");
-            // What the other way of drawing gives is not taken for it.
+            // The result of the other settings is not mistaken for it.
             let wrong = [
                 deviation(&parameters, channels, how, &of_model),
                 deviation(&parameters, channels, itself, &pixels),
@@ -408,8 +410,8 @@ fn steered_draws_follow_their_probabilities_on_the_gpu() {
     steered_draws_follow_their_probabilities(true);
 }
 
-/// Completions that are chosen among candidates follow the distribution of the unknown given all that is known, also
-/// what comes after it: the first pixel of a 2×2 image, of which all 256 values can be tried.
+/// Completions chosen among candidates follow the distribution of the unknown given everything known,
+/// including later pixels: the first pixel of a 2×2 image, of which all 256 values can be tried.
 #[test]
 fn particles_follow_the_exact_posterior() {
     let mut model = tiny(1, 1);

@@ -3,7 +3,7 @@
 #[path = "common/spirv.rs"]
 mod spirv;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +11,9 @@ use naga::{back, front};
 use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE};
 use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;
 use pixelcnn::internals::engine::gpu::plan::Plan;
-use pixelcnn::internals::engine::gpu::shaders::{DrawnFrom, Epilogue, Family, Kernel, Reduction, Variant};
+use pixelcnn::internals::engine::gpu::shaders::{
+    DrawnFrom, Epilogue, Family, Kernel, ROWS, Reduction, Shape, Variant,
+};
 use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Activation, Network, pixelcnn_pp};
 use pixelcnn::internals::model::{Config, Precision};
@@ -23,27 +25,31 @@ const REDUCTIONS: [Reduction; 4] =
 const DRAWN: [u32; 3] = [25, 3, 13];
 
 fn variants() -> Vec<Variant> {
+    let nonlinearities = [Activation::ConcatElu, Activation::Elu, Activation::Relu];
+    // Each combination of the others with one of them in turn: every pair is there, in a third of the time.
+    let mut in_turn = nonlinearities.into_iter().cycle();
     let mut variants = Vec::new();
-    for nonlinearity in [Activation::ConcatElu, Activation::Elu, Activation::Relu] {
-        for shape in SHAPES.into_iter().chain(SHAPES_IN_SOFTWARE) {
-            for halves in [1, 2] {
-                for (epilogue, whole_row, from_context) in [
-                    (Epilogue::Context, true, false),
-                    (Epilogue::Forms { has_class: true }, true, true),
-                    (Epilogue::Forms { has_class: false }, false, false),
-                    (Epilogue::Gate { has_class: true }, true, false),
-                    (Epilogue::Gate { has_class: false }, false, true),
-                ] {
-                    for precision in [Precision::F32, Precision::F16] {
-                        for reduction in REDUCTIONS {
-                            let variant =
-                                Variant::conv(shape, halves, epilogue, nonlinearity, precision, reduction);
-                            variants.push(variant.reading(whole_row, from_context));
-                        }
+    for shape in SHAPES.into_iter().chain(SHAPES_IN_SOFTWARE) {
+        for halves in [1, 2] {
+            for (epilogue, whole_row, from_context) in [
+                (Epilogue::Context, true, false),
+                (Epilogue::Forms { has_class: true }, true, true),
+                (Epilogue::Forms { has_class: false }, false, false),
+                (Epilogue::Gate { has_class: true }, true, false),
+                (Epilogue::Gate { has_class: false }, false, true),
+            ] {
+                for precision in [Precision::F32, Precision::F16] {
+                    for reduction in REDUCTIONS {
+                        let nonlinearity = in_turn.next().unwrap();
+                        let variant =
+                            Variant::conv(shape, halves, epilogue, nonlinearity, precision, reduction);
+                        variants.push(variant.reading(whole_row, from_context));
                     }
                 }
             }
         }
+    }
+    for nonlinearity in nonlinearities {
         for coherent in [false, true] {
             for speed in [Speed::DISCRETE, Speed::SOFTWARE] {
                 let team = speed.team_of_pixel();
@@ -63,7 +69,7 @@ fn variants() -> Vec<Variant> {
     all.filter(|variant| seen.insert(variant.clone())).collect()
 }
 
-/// Those of any other graph.
+/// Variants for any other graph.
 fn variants_of_graphs() -> Vec<Variant> {
     let mut variants = vec![Variant::of_row(Kernel::ShowRow(Family::Graph))];
     for shape in SHAPES.into_iter().chain(SHAPES_IN_SOFTWARE) {
@@ -96,6 +102,25 @@ fn variants_of_graphs() -> Vec<Variant> {
         }
     }
     variants
+}
+
+/// The invocations of a tile share the loads of a chunk evenly, in whole groups of positions, and each works on some of it.
+#[test]
+fn tiles_are_loaded_whole() {
+    let tiled = SHAPES.into_iter().filter(|shape| matches!(shape, Shape::Tiled { .. }));
+    for (shape, halves) in tiled.flat_map(|shape| [(shape, 1), (shape, 2)]) {
+        let epilogue = Epilogue::Context;
+        let (precision, reduction) = (Precision::F32, Reduction::Memory);
+        let variant = Variant::conv_of_graph(shape, halves, epilogue, precision, reduction);
+        let constants: HashMap<_, _> = variant.overrides().into_iter().collect();
+        let [x, y, parts, chunk] =
+            ["TILE_X", "TILE_Y", "PARTS", "CHUNK"].map(|name| constants[name] as u32);
+        let (threads, positions) = (x * y * parts, y * ROWS);
+        let apart = threads / chunk;
+        assert!(apart >= ROWS && apart % ROWS == 0 && positions % apart == 0, "{shape:?}, {halves}");
+        let loaders = threads / (halves * x);
+        assert!(loaders > 0 && 4 * chunk % loaders == 0 && chunk % parts == 0, "{shape:?}, {halves}");
+    }
 }
 
 /// The older of the compilers for DirectX 12 rejects a component of a vector that is stored by an index which is
@@ -159,7 +184,7 @@ fn all_variants_translate_to_spirv_msl_and_hlsl() {
     }
 }
 
-/// What Khronos's validator says of SPIR-V that Vulkan 1.2 is to take, if anything.
+/// The message of Khronos's validator about SPIR-V for Vulkan 1.2, if any.
 fn fault(words: &[u32], file: &Path) -> Option<String> {
     std::fs::write(file, bytemuck::cast_slice(words)).unwrap();
     let output = Command::new("spirv-val").args(["--target-env", "vulkan1.2"]).arg(file).output().unwrap();
@@ -208,7 +233,7 @@ fn coherent_variables(words: &[u32]) -> usize {
     count
 }
 
-/// What invocations hand to each other through buffers, they are promised to see.
+/// Values that invocations hand to each other through buffers lie in coherent ones.
 #[test]
 fn what_invocations_hand_to_each_other_is_coherent() {
     let count = |variant: Variant| {

@@ -3,7 +3,7 @@
 # requires-python = ">=3.10"
 # dependencies = ["torch>=1.13", "numpy", "pillow"]
 # ///
-"""How many samples does a classifier read as the class they were drawn for, and how many are copies?
+"""Count samples that a classifier reads as their own class, and copies of training images.
 
     pixelcnn sample -m mnist -n 1000 --each digits
     uv run weights/read_samples.py mnist.npz digits
@@ -99,10 +99,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, metavar="N", help="of the classifier [default: 2]")
     flags = parser.parse_args()
 
-    wishes = data.Wishes(
+    options = data.DataOptions(
         size=None, grey=False, classes=True, leave_out=None, held_out=flags.held_out, strict=False
     )
-    train, held_out, classes = data.load(flags.data, wishes)
+    train, held_out, classes = data.load(flags.data, options)
     torch.manual_seed(0)
     net = classifier(*train.x.shape[1:], len(classes))
     fit(net, tensor(train.x), torch.from_numpy(train.y), flags.epochs)

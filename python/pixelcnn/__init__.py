@@ -6,8 +6,8 @@
 >>> images.shape, images.dtype
 ((3, 28, 28, 1), dtype('uint8'))
 
-Images are levels, whole numbers from 0, as arrays [N, H, W, C]. Errors are `pixelcnn.Error` and its children; arguments
-that make no sense raise `ValueError` or `TypeError`. What there is to say goes to the logger "pixelcnn".
+Images are levels, whole numbers from 0, as arrays [N, H, W, C]. Errors are `pixelcnn.Error` and its children; invalid arguments
+raise `ValueError` or `TypeError`. Notes and warnings go to the logger "pixelcnn".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .picture import Grid, grid
     from .steps import Step, Steps
 
-# Without what needs PyTorch: `from pixelcnn import *` imports all of these.
+# Names that need no PyTorch: `from pixelcnn import *` imports all of these.
 __all__ = [
     "BatchTooLarge",
     "ConversionError",

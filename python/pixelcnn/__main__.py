@@ -11,16 +11,16 @@ def main() -> int:
     """Run the command line `sys.argv`; return its exit code."""
     if sys.argv[1:2] in (["convert"], ["train"]):
         return in_python(sys.argv.pop(1))
-    # Python would only take note of Ctrl-C, to act on it when the command has ended.
+    # Python would act on Ctrl-C only after the command has ended.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Alone: threads that NumPy starts would change what the command does to its environment.
+    # Imported alone: threads that NumPy starts would change the effect of the command on its environment.
     from ._pixelcnn import main as run
 
     return run(["pixelcnn", *sys.argv[1:]])
 
 
 def in_python(name: str) -> int:
-    """`pixelcnn convert …` or `pixelcnn train …`, which need nothing compiled."""
+    """Run `pixelcnn convert …` or `pixelcnn train …`, which need no compiled code."""
     from .convert import console
 
     console.prepare()

@@ -51,8 +51,8 @@ _FIRST = 2  # drawn images that are compared
 class Sampler(Model):
     """A compiled module: a model that can take new weights. `pixelcnn.compile` makes one.
 
-    input: what the module takes for a level: the name of it, or a function.
-    summary: what was found, in a line.
+    input: the module's input for a level: its name, or a function.
+    summary: the result of the checks, in a line.
 
     Pickled, it is the `Model` of its present weights.
     """
@@ -72,7 +72,7 @@ class Sampler(Model):
         return to_bytes(self._model(), {"source": "pixelcnn.compile", "input": source})
 
     def _model(self) -> graph_file.Model:
-        """The graph as the file says it, and its tensors in 64 bits."""
+        """The graph of the file, and its tensors in 64 bits."""
         return export(self._graph, self._head_node, self._head, self._names)
 
     def update(self, module: nn.Module) -> None:
@@ -125,15 +125,15 @@ def compile(
     shape: (C, H, W) of an image, or (H, W) if the module takes whole numbers [N, H, W].
     levels: L; every channel has levels 0 … L-1.
     classes: K, or K names, if the module takes labels [N] after the image.
-    input: what the module takes for level v: "unit" v/(L-1), "symmetric" 2v/(L-1)-1, "levels" v, "codes" v as a whole
-        number, or a function of a tensor of levels. By default codes if they go into an embedding or one-hot,
-        symmetric before a mixture of logistics, levels if the module scales by itself, else unit; the choice is logged.
+    input: the module's input for level v: "unit" v/(L-1), "symmetric" 2v/(L-1)-1, "levels" v, "codes" v as a whole
+        number, or a function of a tensor of levels. Default: codes if they go into an embedding or one-hot,
+        symmetric before a mixture of logistics, levels if the module scales them itself, else unit; the choice is logged.
     head: "softmax", "logistic" or "bernoulli", if the output's shape leaves more than one reading.
     output_axes: the output's axes, such as "NKCHW": K levels, C channels.
-    forward: `forward(module, image[, labels])`, for modules that want other arguments.
+    forward: `forward(module, image[, labels])`, for modules with other arguments.
     check: compare with the module itself before anything is returned: its output for random levels, in 64 bits, and the
         levels that its own distributions and the same noise give at each pixel of the first drawn images.
-    data: whole-number images, or (images, labels), on which the inputs that come into question are compared.
+    data: whole-number images, or (images, labels), on which the possible inputs are compared.
 
     Raises `pixelcnn.Refused`, in one sentence, for a module that cannot be compiled.
     """
@@ -159,9 +159,9 @@ def report(
     output_axes: str | None = None,
     forward: Forward | None = None,
 ) -> None:
-    """Write a text file about a module, for a report of one that does not compile as it should.
+    """Write a text file about a module, to report one that does not compile as it should.
 
-    It has what `compile` said, the module's operations with their shapes, names of its parts, and the lines of its source
+    It has the message of `compile`, the module's operations with their shapes, names of its parts, and the lines of its source
     that they come from; no weights and no images. Read it before you send it.
 
     path: of the file, which appears whole or not at all. For the other arguments, see `compile`.
@@ -185,7 +185,7 @@ def report(
 
 
 class _Job:
-    """One module on its way."""
+    """The compilation of one module."""
 
     def __init__(
         self,
@@ -215,17 +215,17 @@ class _Job:
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = parameter.dtype if parameter is not None else torch.float32
         self.device = parameter.device if parameter is not None else torch.device("cpu")
-        # Neither Apple's GPUs nor what is compiled by TorchScript can be made to compute in 64 bits.
+        # Neither Apple's GPUs nor modules compiled by TorchScript can compute in 64 bits.
         self.exact = self.device.type != "mps" and not any(
             isinstance(m, torch.jit.ScriptModule) for m in module.modules()
         )
         self.programs: dict[bool, Program] = {}
-        # The longest that was recorded, also where the module failed afterwards.
+        # The longest recording, even if the module failed afterwards.
         self.traced = Program()
         self.position = 0
 
     def table(self, source: Input) -> torch.Tensor:
-        """The numbers that stand for the levels, as the module takes them [L]."""
+        """The numbers [L] that the module takes for the levels."""
         every = torch.arange(self.levels)
         if isinstance(source, str):
             if source not in INPUTS:
@@ -258,7 +258,7 @@ class _Job:
             raise _failed(error) from error
 
     def compared(self, sampler: Sampler) -> str:
-        """Compare a sampler with the module itself; tells what was found."""
+        """Compare a sampler with the module itself; returns the result in words."""
         exact = self.exact
         run = partial(self.output, sampler.input)
         head = sampler._head
@@ -440,7 +440,7 @@ class _Job:
 
 
 class _ForwardFailed(Exception):
-    """The module's forward failed on one kind of input; it may not on another."""
+    """The module's forward failed on one kind of input; another kind may succeed."""
 
     def __init__(self, reason: Refused):
         super().__init__(str(reason))

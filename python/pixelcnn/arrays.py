@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def as_array(value: Any) -> npt.NDArray[Any]:
-    """An array of anything that can be one, a tensor of PyTorch on any device among it."""
+    """An array from any array-like, including a tensor of PyTorch on any device."""
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = value.detach().cpu()
     return np.asarray(value)
@@ -94,7 +94,7 @@ def as_mask(mask: Any, count: int, height: int, width: int) -> npt.NDArray[np.bo
 
 
 def as_classes(labels: Any, count: int, names: Sequence[str]) -> list[int]:
-    """A class for each of `count` images, of a label for all or one each: names or indices."""
+    """A class for each of `count` images, from one label for all or one each: names or indices."""
     if not names:
         raise ValueError("labels: the model has no classes")
     if not isinstance(labels, (str, int, list, tuple)):

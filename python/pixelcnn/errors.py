@@ -16,7 +16,7 @@ class ModelError(Error):
 
 
 class ConversionError(Error):
-    """A checkpoint is refused: what was wrong, where, what was expected and found, and what to do."""
+    """A refused checkpoint: the message says what, where, expected, found, and what to do."""
 
 
 class Refused(Error, ValueError):
@@ -28,7 +28,7 @@ class RequestError(Error, ValueError):
 
 
 class EngineError(Error):
-    """An engine gave up. No image comes of it."""
+    """An engine gave up, and returns no image."""
 
 
 class NotFinite(EngineError):

@@ -12,7 +12,7 @@ from ._pixelcnn import shipped_bytes, shipped_names
 from .errors import ConversionError, ModelError
 from .model import Model
 
-# What a TensorFlow checkpoint of one file ends with.
+# Last bytes of a TensorFlow checkpoint of one file.
 _TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 
 
@@ -38,8 +38,8 @@ def load(
     source: the name of a built-in model, the path of a model file (which wins over such a name), its bytes, or the path of
         a checkpoint of PixelCNN++: of TensorFlow, a .pth, or a safetensors file with the names of either.
     state_dict: instead, the tensors of a PixelCNN++ of PyTorch, `net.state_dict()`.
-    name: what to call it; by default the name of its file.
-    conversion: for checkpoints and state dicts, what `scripts/convert.py --help` lists: `height`, `width`, `classes`,
+    name: its name; by default that of its file.
+    conversion: for checkpoints and state dicts, the flags of `scripts/convert.py --help`: `height`, `width`, `classes`,
         `nonlinearity`, `dilations`, `raw`, `class_tensor`, `ignore`, `dtype`, and so on.
 
     Raises `pixelcnn.ModelError` for a file that is refused, `pixelcnn.ConversionError` for a checkpoint, and
@@ -91,7 +91,7 @@ def _refuse(conversion: dict[str, Any]) -> None:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a file is one to be converted, by its contents."""
+    """True if the content of a file is a checkpoint to convert."""
     if os.path.isfile(f"{path}.index"):
         return True
     if not path.is_file():

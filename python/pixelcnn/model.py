@@ -18,7 +18,7 @@ import numpy.typing as npt
 from . import _pixelcnn
 from .arrays import as_classes, as_images, as_mask, size_problem, whole
 from .convert.files import put_whole
-from .running import MOST_IMAGES, Draw, Engines, How, Lane, Progress, compute
+from .running import MOST_IMAGES, Draw, Engines, RunSettings, Lane, Progress, compute
 from .steps import Levels, Steps
 
 log = logging.getLogger("pixelcnn")
@@ -33,17 +33,17 @@ class Model:
 
     Its methods share these arguments:
 
-    batch: images at once; by default as many as fit and help. On the CPU it changes no image.
-    threads: of the CPU engine; by default as many as the machine runs at once. It changes no image.
+    batch: images drawn at once; by default as many as fit and help. On the CPU it changes no image.
+    threads: threads of the CPU engine; by default as many as the machine runs at once. It changes no image.
     device: "auto" (a hardware GPU where it is worth it, else the CPU), "cpu", "gpu", or the index or a part of the name of
-        an adapter that `pixelcnn devices` lists; by default what PIXELCNN_DEVICE says, else "auto".
-    precision: of the weights: "f32", or "f16", which takes half the memory on a GPU or with AVX-512.
-    progress: True shows a bar if tqdm is installed; a function is called with the pixels that are done and their total.
+        an adapter that `pixelcnn devices` lists; by default that of PIXELCNN_DEVICE, else "auto".
+    precision: precision of the weights: "f32", or "f16", which takes half the memory on a GPU or with AVX-512.
+    progress: True shows a bar if tqdm is installed; a function is called with the number of finished pixels and their total.
 
     Python's lock is released while an engine works, and Ctrl-C stops it within a row of pixels. Several threads may use a
     model at once. Engines stay for the next call; `release` gives their memory back.
 
-    Raises `pixelcnn.EngineError` or its children where an engine fails, `ValueError` and `TypeError` for arguments.
+    Raises `pixelcnn.EngineError` or its children if an engine fails, `ValueError` and `TypeError` for arguments.
     """
 
     def __init__(self, contents: bytes, name: str = "model"):
@@ -137,17 +137,17 @@ class Model:
     ) -> Levels:
         """Draw images: levels [n, H, W, C], uint8, or uint16 for models of more than 256 levels.
 
-        n: how many; by default one for each label.
+        n: number of images; by default one for each label.
         labels: a name or an index of a class for each image, or one for all; by default all classes take turns by index.
-        seed: an image depends on the model, `seed`, its index and its class alone, and is the one that `pixelcnn sample`
+        seed: an image depends on the model, `seed`, its index and its class only, and is the one that `pixelcnn sample`
             draws, on the CPU to the bit. None chooses a seed, and logs it.
         first: index of the first image.
         size: height and width in pixels, or one number for both; by default those that the model was trained on.
-        temperature: below 1, values come out nearer to the likeliest ones.
-        truncate: cut the tails of each pixel's distribution, so much in all (mixtures of logistics).
-        min_p: leave out what is less than so many times as likely as the likeliest.
-        top_k: draw from so many of the likeliest levels alone (softmax heads); 0 draws from all.
-        continuous: let the network see unrounded values, as the published samplers do (mixtures of logistics).
+        temperature: below 1, values are nearer to the likeliest ones.
+        truncate: cut the tails of each pixel's distribution, this probability in all (mixtures of logistics).
+        min_p: drop components or levels less than `min_p` times as likely as the likeliest.
+        top_k: draw from the `top_k` likeliest levels only (softmax heads); 0 draws from all.
+        continuous: feed unrounded values back, as the published samplers do (mixtures of logistics).
 
         For the others, see `Model`.
 
@@ -157,7 +157,7 @@ class Model:
         >>> sevens.shape
         (2, 28, 28, 1)
         """
-        how = How(batch, threads, device, precision, progress)
+        settings = RunSettings(batch, threads, device, precision, progress)
         if n is None:
             if labels is None or isinstance(labels, (str, int)):
                 raise TypeError("sample: expected n, or a label for each image")
@@ -175,7 +175,7 @@ class Model:
         lanes: list[Lane] = [(first + i, classes[i], None) for i in range(count)]
         out = self._zeros(count, height, width)
         draw = (temperature, truncate, min_p, top_k, continuous)
-        self._draw(out, lanes, how, _seed(seed), draw)
+        self._draw(out, lanes, settings, _seed(seed), draw)
         return out
 
     def log_prob(
@@ -194,7 +194,7 @@ class Model:
 
         images: levels [N, H, W, C], [N, C, H, W], or [N, H, W] for one channel; arrays and tensors of whole numbers.
         labels: a name or an index of a class for each image, or one for all; for models with classes.
-        per_pixel: tell it of each pixel.
+        per_pixel: return it for each pixel.
 
         Bits per dimension are `-nats / (H * W * C * log(2))`. For the other arguments, see `Model`.
 
@@ -205,11 +205,11 @@ class Model:
         >>> bool((nats > model.log_prob(images, "1", device="cpu")).all())
         True
         """
-        how = How(batch, threads, device, precision, progress)
+        settings = RunSettings(batch, threads, device, precision, progress)
         levels = self._images(images)
         classes = self._classes(labels, len(levels))
         lanes: list[Lane] = [(i, classes[i], i) for i in range(len(levels))]
-        return self._log_prob(levels, lanes, how, per_pixel)
+        return self._log_prob(levels, lanes, settings, per_pixel)
 
     def classify(
         self,
@@ -229,7 +229,7 @@ class Model:
 
         For the other arguments, see `Model`.
         """
-        how = How(batch, threads, device, precision, progress)
+        settings = RunSettings(batch, threads, device, precision, progress)
         names = self.classes
         if not names:
             raise ValueError(f"model {self.name} has no classes to choose from (log_prob measures likelihood)")
@@ -239,7 +239,7 @@ class Model:
         levels = self._images(images)
         # Lanes of an image follow each other, and share its pixels.
         lanes: list[Lane] = [(i, k, i) for i in range(len(levels)) for k in range(len(names))]
-        nats = self._log_prob(levels, lanes, how, False).reshape(len(levels), len(names))
+        nats = self._log_prob(levels, lanes, settings, False).reshape(len(levels), len(names))
         with np.errstate(divide="ignore"):
             joint = nats + np.log(share / share.sum())
         relative = np.exp(joint - joint.max(axis=1, keepdims=True))
@@ -266,20 +266,20 @@ class Model:
         precision: str = "f32",
         progress: Progress = False,
     ) -> Levels:
-        """Draw what is unknown of images: levels [N, H, W, C], or [N, n, H, W, C] if `n` is given.
+        """Draw the unknown part of images: levels [N, H, W, C], or [N, n, H, W, C] if `n` is given.
 
-        images: as in `log_prob`; what is not given means nothing.
+        images: as in `log_prob`; unknown pixels may have any value.
         mask: booleans [H, W] or [N, H, W]: True is given.
         labels: a name or an index of a class for each image, or one for all; by default all classes take turns over
             the `n` completions of an image.
         n: completions of each image.
-        particles: choose each completion among so many, by how likely they make what is given after the first unknown
-            pixel. Pixels are drawn in raster order, and see only those before them.
+        particles: number of candidates for each completion. One is chosen by the likelihood of the given pixels after the
+            first unknown one, because pixels are drawn in raster order and see only those before them.
 
-        For the arguments that say how to draw, see `sample`; for the others, see `Model`. Completion k of image i is the
+        For the arguments of the draw, see `sample`; for the others, see `Model`. Completion k of image i is the
         one that `pixelcnn complete` draws.
         """
-        how = How(batch, threads, device, precision, progress)
+        settings = RunSettings(batch, threads, device, precision, progress)
         levels = self._images(images)
         count, height, width, channels = levels.shape
         given = as_mask(mask, count, height, width)
@@ -305,7 +305,7 @@ class Model:
         ]
         drawn = self._zeros(len(lanes), height, width)
         draw = (temperature, truncate, min_p, top_k, continuous)
-        nats = self._draw(drawn, lanes, how, number, draw, levels, given, particles > 1)
+        nats = self._draw(drawn, lanes, settings, number, draw, levels, given, particles > 1)
         candidates = drawn.reshape(count, completions, particles, height, width, channels)
         chosen: npt.NDArray[np.intp] = np.zeros((count, completions), dtype=np.intp)
         if nats is not None:
@@ -326,20 +326,21 @@ class Model:
     ) -> Steps:
         """Make images level by level: pixel after pixel in raster order, and channel after channel.
 
-        Each step tells the probabilities of its levels, `step.probs`, float64 [n, L], and takes a level for each image,
-        `step.give(levels)`. Probabilities below 1e-37 may be 0. A coder encodes the levels of images that it has, and decodes the same levels by the same
-        probabilities. Colours of a mixture of logistics come one after the other, each given those before it.
+        Each step has the probabilities of its levels, `step.probs`, float64 [n, L], and takes a level for each image,
+        `step.give(levels)`. Probabilities below 1e-37 may be 0. A coder encodes the levels of its images, and decodes the
+        same levels by the same probabilities. Colours of a mixture of logistics come one after the other, each given those
+        before it.
 
-        n: how many images; by default as many as `images` or labels there are.
+        n: number of images; by default that of `images` or labels.
         labels: as in `log_prob`.
-        images: as in `log_prob`; their levels are taken where none are given. `step.levels` has them.
+        images: as in `log_prob`; their levels are taken if none are given. `step.levels` has them.
         size: height and width in pixels, as in `sample`; by default that of `images`.
 
         It runs on the CPU. An image's probabilities depend on the model, the precision, the image's class and the levels that
-        it was given before: to the bit, whatever images are beside it and on however many threads, with the same wheel, C
-        library and kind of processor. Other builds and processors may differ in the last bits, which a decoder does not survive.
+        it was given before: to the bit, with any other images and any number of threads, with the same wheel, C library and
+        kind of processor. Other builds and processors may differ in the last bits, which a decoder does not survive.
 
-        For the other arguments, see `Model`. Raises `RuntimeError` if the next step is asked for before levels are given.
+        For the other arguments, see `Model`. Raises `RuntimeError` if the next step is requested before levels are given.
 
         >>> import pixelcnn
         >>> model = pixelcnn.load("avatars")
@@ -349,7 +350,7 @@ class Model:
         >>> steps.images.shape
         (2, 16, 16, 3)
         """
-        how = How(threads=threads, precision=precision)
+        settings = RunSettings(threads=threads, precision=precision)
         given = None if images is None else self._images(images)
         height, width = self._size(size) if given is None or size is not None else given.shape[1:3]
         if given is not None and given.shape[1:3] != (height, width):
@@ -361,11 +362,11 @@ class Model:
         count = len(given) if n is None and given is not None else whole("n", n, 0, MOST_IMAGES)
         if given is not None and count != len(given):
             raise ValueError(f"n: expected {len(given)}, as many as there are images, found {count}")
-        session = self._engines.session(height, width, self._classes(labels, count), how)
+        session = self._engines.session(height, width, self._classes(labels, count), settings)
         return Steps(session, self._zeros(count, height, width), given, self.levels)
 
     def _choose(self, nats: npt.NDArray[np.float64], given: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.intp]:
-        """The particle of each completion, by its likelihood of what is given after the first unknown pixel."""
+        """The particle of each completion, by the likelihood of the pixels given after the first unknown one."""
         count, completions, particles, pixels = nats.shape
         later = given & np.logical_or.accumulate(~given, axis=1)
         chosen = np.empty((count, completions), dtype=np.intp)
@@ -421,23 +422,23 @@ class Model:
         self,
         out: Levels,
         lanes: Sequence[Lane],
-        how: How,
+        settings: RunSettings,
         seed: int,
         draw: Draw,
         levels: npt.NDArray[np.uint16] | None = None,
         mask: npt.NDArray[np.bool_] | None = None,
         likelihood: bool = False,
     ) -> npt.NDArray[np.float64] | None:
-        """Fill `out` [N, H, W, C] with what is drawn; returns log-likelihoods [N, H, W] if they are wanted."""
+        """Fill `out` [N, H, W, C] with drawn levels; returns log-likelihoods [N, H, W] if they are wanted."""
         count, height, width, _ = out.shape
         nats = np.empty((count, height, width)) if likelihood else None
         if count == 0:
             return nats
         start = time.perf_counter()
         given = None if levels is None else _given(levels, mask)
-        with self._engines.engine(height, width, count, how) as engine:
+        with self._engines.engine(height, width, count, settings) as engine:
             batches = compute(
-                engine, how, seed, lanes, height * width, canvases=given, draw=draw, likelihood=likelihood
+                engine, settings, seed, lanes, height * width, canvases=given, draw=draw, likelihood=likelihood
             )
             for begin, end, drawn, of_pixels in batches:
                 out[begin:end] = np.frombuffer(drawn, out.dtype).reshape(out[begin:end].shape)
@@ -450,16 +451,16 @@ class Model:
         return nats
 
     def _log_prob(
-        self, levels: npt.NDArray[np.uint16], lanes: Sequence[Lane], how: How, per_pixel: bool
+        self, levels: npt.NDArray[np.uint16], lanes: Sequence[Lane], settings: RunSettings, per_pixel: bool
     ) -> npt.NDArray[np.float64]:
         """Log-likelihoods of lanes, [N] or [N, H, W]."""
         _, height, width, _ = levels.shape
         out = np.empty((len(lanes), height, width) if per_pixel else len(lanes))
         if not lanes:
             return out
-        with self._engines.engine(height, width, len(lanes), how) as engine:
+        with self._engines.engine(height, width, len(lanes), settings) as engine:
             batches = compute(
-                engine, how, 0, lanes, height * width, canvases=_given(levels, None), likelihood=True
+                engine, settings, 0, lanes, height * width, canvases=_given(levels, None), likelihood=True
             )
             for begin, end, _, of_pixels in batches:
                 nats = np.frombuffer(of_pixels).reshape(end - begin, height, width)

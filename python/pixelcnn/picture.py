@@ -45,11 +45,11 @@ class Grid:
 def grid(images: Any, *, columns: int | None = None, scale: int | None = None, levels: int = 256) -> Grid:
     """Show images side by side, with gaps of a pixel.
 
-    images: levels [N, H, W, C] or [N, C, H, W] with 1 or 3 channels, [N, H, W], or completions [N, n, H, W, C], which have
-        a row an image.
+    images: levels [N, H, W, C] or [N, C, H, W] with 1 or 3 channels, [N, H, W], or completions [N, n, H, W, C], with
+        one row per image.
     columns: images in a row; by default as many as make the picture about as wide as high.
-    scale: pixels of the picture for one of an image; by default so many that it is about 400 wide.
-    levels: of the model that drew them, where there are fewer than 256: they are stretched.
+    scale: pixels of the picture per pixel of an image; by default such that it is about 400 wide.
+    levels: number of levels of the model; fewer than 256 are stretched.
 
     >>> import numpy, pixelcnn
     >>> pixelcnn.grid(numpy.zeros((6, 8, 8, 3), numpy.uint8), columns=3)

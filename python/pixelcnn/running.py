@@ -30,8 +30,8 @@ AS_IT_IS: Draw = (1.0, 0.0, 0.0, 0, False)
 
 
 @dataclass(frozen=True)
-class How:
-    """On what images are computed."""
+class RunSettings:
+    """Device, precision and batch of a computation."""
 
     batch: int | None = None
     threads: int | None = None
@@ -51,18 +51,19 @@ class How:
 
     @property
     def device_name(self) -> str:
-        """As the command line has it."""
+        """The device by the names of the command line."""
         if self.device is None:
             return os.environ.get("PIXELCNN_DEVICE", "").strip() or "auto"
         return str(self.device)
 
 
 class Gpus:
-    """Whether this process may use GPUs: not if it was forked from one that did, for drivers do not survive that."""
+    """Tells if this process may use GPUs: not if it was forked from one that did, because drivers do not survive that.
+    """
 
     looked_for = False
     lost = False
-    # Never freed: what belongs to a driver of another process must not be touched.
+    # Never freed: objects of a driver of another process must not be touched.
     abandoned: list[Engine] = []
 
     @classmethod
@@ -70,7 +71,7 @@ class Gpus:
         """To be called before they are looked for."""
         cls.looked_for = True
         if sys.platform == "linux" and "XDG_RUNTIME_DIR" not in os.environ:
-            # As the command line does: Mesa would look for a display to choose a GPU by, and write errors to stderr.
+            # Like the command line: Mesa would look for a display to choose a GPU by, and write errors to stderr.
             os.environ.setdefault("NODEVICE_SELECT", "1")
 
 
@@ -94,13 +95,13 @@ class Engines:
         self._process = os.getpid()
 
     @contextmanager
-    def engine(self, height: int, width: int, images: int, how: How) -> Iterator[Engine]:
+    def engine(self, height: int, width: int, images: int, settings: RunSettings) -> Iterator[Engine]:
         """An engine, which is kept afterwards unless something fails."""
         if self._process != os.getpid():
             # Locks may be held by threads that are not in this process.
             Gpus.abandoned.extend(self._free.values())
             self._lock, self._free, self._process = threading.Lock(), {}, os.getpid()
-        device = how.device_name
+        device = settings.device_name
         if Gpus.lost and device != "cpu":
             if device != "auto":
                 raise DeviceError(
@@ -109,13 +110,13 @@ class Engines:
                 )
             log.info("using the CPU engine: GPUs do not survive a fork")
             device = "cpu"
-        key = (height, width, how.precision, how.threads, device, images if device == "auto" else None)
+        key = (height, width, settings.precision, settings.threads, device, images if device == "auto" else None)
         with self._lock:
             engine = self._free.pop(key, None)
         if engine is None:
             if device != "cpu":
                 Gpus.look()
-            engine = self._native(how.precision).engine(width, height, images, device, how.threads)
+            engine = self._native(settings.precision).engine(width, height, images, device, settings.threads)
             for is_warning, text in engine.notes:
                 log.log(logging.WARNING if is_warning else logging.INFO, "%s", text)
         yield engine
@@ -127,9 +128,9 @@ class Engines:
             while len(self._free) > self.KEPT:
                 self._free.pop(next(iter(self._free)))
 
-    def session(self, height: int, width: int, classes: Sequence[int | None], how: How) -> Session:
+    def session(self, height: int, width: int, classes: Sequence[int | None], settings: RunSettings) -> Session:
         """Images that are made level by level."""
-        return self._native(how.precision).session(width, height, classes, how.threads)
+        return self._native(settings.precision).session(width, height, classes, settings.threads)
 
     def _native(self, precision: str) -> Native:
         """The model with weights of this precision."""
@@ -145,7 +146,7 @@ class Engines:
 
 def compute(
     engine: Engine,
-    how: How,
+    settings: RunSettings,
     seed: int,
     lanes: Sequence[Lane],
     pixels: int,
@@ -154,9 +155,9 @@ def compute(
     draw: Draw = AS_IT_IS,
     likelihood: bool = False,
 ) -> Iterator[tuple[int, int, bytearray, bytearray]]:
-    """For each batch of lanes its range, levels, and log-likelihoods. `canvases` makes what is given for a batch."""
-    batch = _batch(engine, how.batch, len(lanes))
-    with Bar(how.progress, len(lanes) * pixels) as bar:
+    """For each batch of lanes its range, levels, and log-likelihoods. `canvases` makes the given pixels of a batch."""
+    batch = _batch(engine, settings.batch, len(lanes))
+    with Bar(settings.progress, len(lanes) * pixels) as bar:
         for start in range(0, len(lanes), batch):
             part: list[Lane] = list(lanes[start : start + batch])
             levels = mask = None
@@ -211,7 +212,7 @@ class Bar:
         return lambda done: self.at(before + done * images)
 
     def at(self, done: int) -> None:
-        """So many pixels are done."""
+        """Shows a number of finished pixels."""
         if self._tell is not None:
             self._tell(done, self._total)
         if self._bar is not None:

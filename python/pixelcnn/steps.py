@@ -52,7 +52,7 @@ class Step:
 class Steps(Iterator[Step]):
     """An iterator over the steps of images; `Model.steps` makes one. `len` is the number of all steps.
 
-    images: the images as far as they have been made, [N, H, W, C]; what has not been given is 0.
+    images: the images so far, [N, H, W, C]; levels not given yet are 0.
     """
 
     def __init__(self, session: Session, images: Levels, given: npt.NDArray[np.uint16] | None, levels: int):

@@ -1,18 +1,18 @@
-//! The device that runs a model, as `--device` of the command line has it.
+//! The device that runs a model, by the names of the command line's `--device`.
 
 use pixelcnn::internals::engine::devices::{Devices, Notice, machine_threads};
 use pixelcnn::{Engine, Model};
 
-/// An engine, and what is to be said of the choice.
+/// An engine, and notes about its choice.
 pub struct Chosen {
     pub engine: Box<dyn Engine>,
     pub is_gpu: bool,
-    /// Whether each is a warning, and its text.
+    /// Text of each note, with true if it is a warning.
     pub notes: Vec<(bool, String)>,
 }
 
-/// An engine on the device that `device` means for so many images; on as many threads as the machine runs at once if
-/// there is no number of them.
+/// An engine on the device named `device`, for this many images; without a number of threads, on as many as
+/// the machine runs at once.
 ///
 /// # Errors
 /// In words: there is no such device, or it cannot run the model.
@@ -34,7 +34,7 @@ pub fn choose(
     Ok(Chosen { engine, is_gpu: devices.adapter().is_some(), notes })
 }
 
-/// An error, and the one that it stands before.
+/// An error and its source.
 fn in_words(error: &dyn std::error::Error) -> String {
     let (text, source) = (error.to_string(), error.source().map(ToString::to_string));
     match source.filter(|source| !text.ends_with(source)) {

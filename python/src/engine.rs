@@ -27,7 +27,7 @@ pub struct Engine {
     name: String,
     #[pyo3(get)]
     is_gpu: bool,
-    /// Whether each is a warning, and its text.
+    /// Text of each note, with true if it is a warning.
     #[pyo3(get)]
     notes: Vec<(bool, String)>,
 }
@@ -79,7 +79,8 @@ impl Engine {
 
 #[pymethods]
 impl Engine {
-    /// Makes room for exactly `batch` images, or for as many up to `most` as fit and help; returns how many.
+    /// Allocates memory for exactly `batch` images, or for as many up to `most` as fit and help; returns
+    /// the number.
     #[pyo3(signature = (batch, most))]
     fn prepare(&self, py: Python, batch: Option<usize>, most: usize) -> PyResult<usize> {
         let prepared = py.detach(|| self.lock().prepare(batch.map_or(Room::UpTo(most), Room::For)));

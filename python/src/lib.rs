@@ -1,7 +1,8 @@
-//! `pixelcnn._pixelcnn`, what is compiled of the Python package: models, engines, pictures and the command line.
+//! `pixelcnn._pixelcnn`, the compiled part of the Python package: models, engines, pictures and the command
+//! line.
 //!
-//! Arrays cross as bytes in the machine's order, so that nothing here depends on a version of NumPy; the package makes
-//! arrays of them without a copy. Arguments that no user sees are checked by the library alone.
+//! Arrays cross as bytes in the machine's order, so that nothing here depends on a version of NumPy; the
+//! package wraps them without a copy. Arguments that no user sees are checked by the library only.
 
 mod device;
 mod engine;
@@ -78,7 +79,7 @@ fn choose(log_weights: Vec<f64>, seed: u64, index: u64, pixels: usize) -> usize 
     resampling::choose(&log_weights, Noise::new(seed, index).beyond(pixels))
 }
 
-/// The number of equally weighed candidates that these are worth.
+/// Effective sample size: the number of equally weighted candidates with the same variance.
 #[pyfunction]
 fn effective_sample_size(log_weights: Vec<f64>) -> f64 {
     resampling::effective_sample_size(&log_weights)

@@ -102,7 +102,7 @@ impl Model {
         model.map(|model| Self(Arc::new(model))).map_err(|error| error::of_model(py, &error))
     }
 
-    /// What runs it.
+    /// Its engine on a device.
     fn engine(
         &self,
         py: Python,
@@ -116,7 +116,7 @@ impl Model {
         chosen.map(Engine::new).map_err(|message| error::of_device(py, &message))
     }
 
-    /// Images that are made level by level on the CPU, each of a class.
+    /// Images computed level by level on the CPU, each of a class.
     fn session(
         &self,
         py: Python,

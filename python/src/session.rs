@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 
 use crate::error;
 
-/// Images that are made level by level, on the CPU.
+/// Images computed level by level, on the CPU.
 #[pyclass(frozen, module = "pixelcnn._pixelcnn")]
 pub struct Session(Mutex<pixelcnn::Session>);
 
@@ -36,7 +36,7 @@ impl Session {
         Ok(PyBytes::new(py, bytemuck::cast_slice(&told)))
     }
 
-    /// Gives the next level of every image, `[N]`, and computes what follows from them.
+    /// Gives the next level of every image, `[N]`, and computes the values that depend on it.
     fn give(&self, py: Python, levels: Vec<u16>) -> PyResult<()> {
         py.detach(|| self.lock().give(&levels)).map_err(|error| error::of_engine(py, &error))
     }

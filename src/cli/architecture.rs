@@ -9,20 +9,25 @@ use crate::graph::Sizes;
 use crate::graph::check::limits;
 use crate::model::{ClassPlace, Config, MadeUp, Model, Nonlinearity};
 
+use super::heading;
 use super::{Files, ModelArgs};
 
 /// A model, or an architecture that stands for one where weights do not matter.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::MODEL)]
 pub struct ArchitectureArgs {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// Instead of a model, an architecture with weights made from a seed: published (32x32 RGB, 160
-    /// filters, 5 blocks), or the same with other FILTERSxBLOCKS, such as 64x2; with commas, what else is
-    /// other: grey, elu, relu, levels=N, dilated, classes=N, everywhere (where the class enters). Or
-    /// another network: gated:FILTERSxLAYERS, masked:FILTERSxLAYERS, both over 28x28 grey pixels of 256
-    /// levels, or prior:FILTERSxLAYERS, a gated one over 8x8 codes out of 512; other sizes and levels
-    /// follow as @WIDTHxHEIGHT or @WIDTHxHEIGHTkLEVELS, such as prior:64x15@16x16k1024
+    /// Network with random weights instead of a model, such as gated:64x7
+    ///
+    /// published is 32x32 RGB with 160 filters and 5 blocks; FILTERSxBLOCKS, such as 64x2, is the same with other
+    /// numbers. Options follow after commas: grey, elu, relu, levels=N, dilated, classes=N, everywhere (where the
+    /// class enters).
+    ///
+    /// gated:FILTERSxLAYERS and masked:FILTERSxLAYERS have 28x28 grey pixels of 256 levels; prior:FILTERSxLAYERS is a
+    /// gated network over 8x8 codes out of 512. Other sizes and levels follow as @WIDTHxHEIGHT or
+    /// @WIDTHxHEIGHTkLEVELS: prior:64x15@16x16k1024.
     #[arg(long, conflicts_with = "model", value_parser = parse)]
     architecture: Option<MadeUp>,
 }

@@ -11,17 +11,18 @@ use crate::model::Model;
 use crate::output::confusion::Confusion;
 use crate::output::{self, file, npy};
 
+use super::heading;
 use super::input::{Classes, InputArgs, Inputs, Others};
 use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
 use super::{EngineArgs, Files, ModelArgs};
 
-/// Say which class images belong to: the one under which they are likeliest
+/// Classify images by the likelihood under each class
 ///
-/// Every image is evaluated under every class of the model, and the probabilities of the classes follow by
-/// Bayes' rule. Where sub-folders are named by classes, an .npz has y, or --labels says them, the result is
-/// compared with them. An image that cannot be used is named and passed over, and the exit code is 1.
+/// Probabilities of the classes follow by Bayes' rule. They are compared with the true classes if those are known:
+/// from subfolders named after the classes, from y in an .npz file, or from --labels. An unusable image is named and
+/// skipped, and the exit code is 1.
 #[derive(clap::Args)]
-#[command(allow_negative_numbers = true)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct ClassifyArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -29,21 +30,29 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     input: InputArgs,
 
-    /// How likely each class is before an image is seen: a number each, in the order of the model's classes,
-    /// to be divided by their sum [default: all alike]
+    /// Prior of each class, in the model's order [default: uniform]
+    ///
+    /// Values are divided by their sum.
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_share)]
     prior: Option<Vec<f64>>,
 
     #[command(flatten)]
-    engine: EngineArgs,
-
-    #[command(flatten)]
     report: ReportArgs,
 
-    /// Also write the log-likelihoods in nats as a NumPy array [N, classes] of float64
+    /// Also write log-likelihoods in nats as .npy, float64 [N, classes]
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.npy")]
     scores: Option<PathBuf>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  pixelcnn classify -m mnist digits
+  pixelcnn classify -m mnist digits --plot confusion.png";
 
 fn parse_share(text: &str) -> Result<f64, String> {
     let number = text.trim().parse().ok().filter(|share: &f64| share.is_finite() && *share >= 0.0);

@@ -9,10 +9,10 @@ use crate::engine::devices::{gpu, machine_threads};
 
 use super::engine::tell;
 
-/// List the GPU adapters of this machine, and say which device `auto` takes and why
+/// List GPU adapters, and the device that auto takes
 #[derive(clap::Args)]
 pub struct DevicesArgs {
-    /// Print it as JSON
+    /// Print the list as JSON
     #[arg(long)]
     json: bool,
 }

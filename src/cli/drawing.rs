@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
+use super::heading;
 use crate::engine::Draw;
 use crate::output::animation;
 use crate::output::grid::{Drawing, Grid};
@@ -46,31 +47,39 @@ impl Seed {
 
 /// How pixels are drawn.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::DRAWING)]
 pub struct DrawArgs {
-    /// Seed of the noise: a whole number, or random (-1 is the same)
+    /// Seed: a whole number, or random
+    ///
+    /// -1 means random too.
     #[arg(short, long, default_value = "0", value_parser = parse_seed)]
     pub seed: Seed,
 
-    /// Temperature: below 1, values come out nearer to the likeliest ones; 0 takes the mean of the likeliest
-    /// component, without noise
+    /// Temperature; lower values stay closer to the most likely ones
+    ///
+    /// 0 takes the most likely level, or the mean of the most likely component, without noise.
     #[arg(long, value_name = "T", default_value = "1", value_parser = parse_temperature)]
     temperature: f32,
 
-    /// Cut the tails of each pixel's distribution, P in all, against images that collapse into noise: 0.01 to
-    /// 0.05 help models of short training
+    /// Cut probability P from the tails of each pixel's distribution
+    ///
+    /// Values of 0.01 to 0.05 keep images of briefly trained models from collapsing into noise.
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_truncation)]
     truncate: f32,
 
-    /// Leave out components of the mixture, or levels, that are less than P times as likely as the likeliest, against stray
-    /// pixels; the larger P is, the more of what is rare goes with them. 0.02 to 0.1 help
+    /// Drop levels less than P times as likely as the top one
+    ///
+    /// Removes stray pixels; higher values drop more rare content. Values of 0.02 to 0.1 help. Of a mixture, it drops components.
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_min_p)]
     min_p: f32,
 
-    /// Draw from the K likeliest levels alone, for models that draw from a softmax; 0 draws from all
+    /// Draw from the K most likely levels only; 0 means all
+    ///
+    /// For models with a softmax.
     #[arg(long, value_name = "K", default_value = "0")]
     top_k: usize,
 
-    /// Let the network see unrounded pixel values, as the published samplers do
+    /// Feed back unrounded pixel values, as the published samplers do
     #[arg(long)]
     continuous: bool,
 }
@@ -105,6 +114,7 @@ impl DrawArgs {
 
 /// How the grid is shown.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::OUTPUT)]
 pub struct ShowArgs {
     /// Make every pixel of the grid, and of the animation, a square of NxN
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_scale)]

@@ -9,6 +9,7 @@ use crate::engine::{EngineError, Room, trial};
 use crate::model::Model;
 
 use super::engine::tell;
+use super::heading;
 use super::{even, images, note, one_line, say};
 
 pub use crate::engine::queue::{Done, QueuedWork};
@@ -22,9 +23,11 @@ pub enum Batch {
 
 /// How many images are drawn at once.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::DEVICE)]
 pub struct BatchArgs {
-    /// Images drawn at once, or auto: what a short trial finds fastest [default: all, up to what fits and
-    /// helps]
+    /// Images per batch, or auto for the fastest in a short trial
+    ///
+    /// [default: all images, up to what fits into memory and helps]
     #[arg(short, long, value_name = "N|auto", value_parser = parse_batch)]
     pub batch: Option<Batch>,
 }

@@ -6,19 +6,23 @@ use crate::engine::devices::gpu::{self, Adapter};
 use crate::engine::devices::{Devices, Notice, machine_threads};
 use crate::model::Model;
 
+use super::heading;
 use super::shell;
 use super::text::{detail, note, say};
 
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::DEVICE)]
 pub struct EngineArgs {
-    /// What to run on: auto (a hardware GPU if there is one and it is worth it, else the CPU), cpu, gpu, or the index
-    /// or a part of the name of an adapter that `pixelcnn devices` lists; commands that go
-    /// through images take several, as a comma list, or all-gpus
+    /// Device: auto, cpu, gpu, or the index or name of an adapter
+    ///
+    /// auto takes a hardware GPU if it is faster, else the CPU. `pixelcnn devices` lists the adapters; a part of a
+    /// name is enough. sample, complete, eval and classify accept several devices as a comma list, or all-gpus. The
+    /// environment variable PIXELCNN_DEVICE changes the default.
     #[arg(long, value_name = "DEVICE", default_value = "auto", allow_negative_numbers = true)]
-    #[arg(env = DEVICE, hide_env_values = true, value_parser = parse_device, add = shell::device())]
+    #[arg(env = DEVICE, hide_env = true, value_parser = parse_device, add = shell::device())]
     pub device: String,
 
-    /// Threads of the CPU engine [default: as many as the machine runs at once]
+    /// Threads of the CPU engine [default: all available]
     #[arg(long, value_name = "N", value_parser = parse_threads, allow_negative_numbers = true)]
     threads: Option<Threads>,
 }

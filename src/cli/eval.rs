@@ -11,17 +11,18 @@ use crate::model::Model;
 use crate::output::histogram::Histogram;
 use crate::output::{self, NewFile, npy};
 
+use super::heading;
 use super::input::{Classes, Input, InputArgs, Inputs, Others};
 use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
 use super::{EngineArgs, Files, ModelArgs, shell};
 
-/// Measure how well a model predicts images, in bits per dimension
+/// Measure the likelihood of images, in bits per dimension
 ///
-/// Images are files of any size that the network can take, turned upright as their EXIF data says, on white
-/// where they are transparent. Grey images go into RGB models; colour images go into a grey model only if
-/// they hold no colour. An image that cannot be used is named and passed over, and the exit code is 1.
+/// Images may have any size that the network accepts. EXIF rotation is applied, and transparent pixels are put on
+/// white. RGB models accept grey images; grey models accept colour images only if all their pixels are grey. An
+/// unusable image is named and skipped, and the exit code is 1.
 #[derive(clap::Args)]
-#[command(allow_negative_numbers = true)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct EvalArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -29,22 +30,32 @@ pub struct EvalArgs {
     #[command(flatten)]
     input: InputArgs,
 
-    /// Class of the images, by name or index: one for all, or a comma list with one for each in their
-    /// order; a model with classes needs it unless sub-folders are named by them, an .npz has y, or
-    /// --labels says them
+    /// Classes by name or index: one for all, or one per image
+    ///
+    /// A model with classes needs them, unless subfolders are named after the classes, an .npz file holds y, or
+    /// --labels is given.
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "LIST", conflicts_with = "labels", add = shell::class())]
     class: Option<String>,
 
     #[command(flatten)]
-    engine: EngineArgs,
-
-    #[command(flatten)]
     report: ReportArgs,
 
-    /// Also write the network's output as a NumPy array [N, H, W, parameters]; images of one size only
+    /// Also write the network's output as .npy, [N, H, W, parameters]
+    ///
+    /// All images must have the same size.
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.npy")]
     params: Option<PathBuf>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  pixelcnn eval -m model.safetensors photos
+  pixelcnn eval -m mnist digits.npz --csv bits.csv --plot bits.png";
 
 /// With more images than this, the most and the least likely are named.
 const FEW: usize = 20;

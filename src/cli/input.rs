@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Files;
+use super::heading;
 use super::recipe::{Run, file_name};
 use super::text::hex;
 use crate::input::{self, Item, Labels, LeftOut, Levels, Request};
@@ -17,29 +18,36 @@ use crate::output::level_of;
 
 /// Which images.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::IMAGES)]
 pub struct InputArgs {
-    /// Images (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM), folders of them, .npz or .npy files of uint8
-    /// [N, H, W] or [N, H, W, C]; in the order given, those of a folder by name
-    #[arg(required = true, value_name = "IMAGE|DIR|ARRAY")]
+    /// Images, folders of images, or arrays
+    ///
+    /// Images are PNG, JPEG, WebP, GIF, BMP, TIFF or PNM files; arrays are .npz or .npy files of uint8, [N, H, W] or
+    /// [N, H, W, C]. Images are read in the given order, those of a folder by name.
+    #[arg(required = true, value_name = "IMAGE|DIR|ARRAY", help_heading = None::<&str>)]
     paths: Vec<PathBuf>,
 
-    /// Do not read the folders in folders
+    /// Do not recurse into subfolders
     #[arg(long)]
     no_recursive: bool,
 
-    /// Which array of an .npz file holds the images, if there are several; x… has its classes in y…
+    /// Name of the array of images in an .npz file
+    ///
+    /// Needed if the file holds several. The classes of an array named x… are read from y….
     #[arg(long, value_name = "NAME")]
     array: Option<String>,
 
-    /// Classes of the images from a table with the columns path and class
+    /// Table of classes, with the columns path and class
     #[arg(long, value_name = "FILE.csv")]
     labels: Option<PathBuf>,
 
-    /// Stop at the first image that cannot be used, instead of passing over it
+    /// Stop at the first unusable image instead of skipping it
     #[arg(long)]
     strict: bool,
 
-    /// Only list the images, with their sizes, classes, and SHA-256 of their pixels
+    /// List the images and exit
+    ///
+    /// Prints the sizes, the classes, and the SHA-256 of the pixels.
     #[arg(long)]
     pub list: bool,
 }

@@ -17,49 +17,65 @@ use crate::model::{Architecture, Config, Model};
 use crate::output::{figure, file};
 
 use super::architecture::ArchitectureArgs;
+use super::heading;
 use super::{Files, images, picture};
 
-/// Show a model's architecture, size and provenance; or how a picture was drawn
+/// Show a model's architecture, size and provenance, or how a picture was made
 #[derive(clap::Args)]
-#[command(allow_negative_numbers = true)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct InspectArgs {
-    /// A picture of this program, instead of a model
+    /// Picture made by this program, instead of a model
     #[arg(value_name = "IMAGE.png", conflicts_with_all = ["schedule", "plot", "batch"])]
     picture: Option<PathBuf>,
-
-    /// Draw the picture again, and say whether every pixel is the same; -m says where the model is, if its file has
-    /// another name or is elsewhere
-    #[arg(long, requires = "picture", conflicts_with = "json")]
-    redraw: bool,
-
-    /// With --redraw: the device to draw on, instead of the one it was drawn on
-    #[arg(long, value_name = "DEVICE", requires = "redraw")]
-    device: Option<String>,
-
-    /// Print it as JSON
-    #[arg(long, conflicts_with_all = ["schedule", "plot"])]
-    json: bool,
 
     #[command(flatten)]
     model: ArchitectureArgs,
 
-    /// List the layers: how often each runs, and the cache that keeps what it makes
+    /// Draw the picture again and compare every pixel
+    ///
+    /// -m names the model if its file has moved or has another name.
+    #[arg(help_heading = heading::IMAGES)]
+    #[arg(long, requires = "picture", conflicts_with = "json")]
+    redraw: bool,
+
+    /// Print the description as JSON
+    #[arg(help_heading = heading::OUTPUT)]
+    #[arg(long, conflicts_with_all = ["schedule", "plot"])]
+    json: bool,
+
+    /// List the layers, how often each runs, and its cache
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, group = "drawn")]
     schedule: bool,
 
-    /// Draw what is computed at each step along a row, as SVG, PNG, or GIF
+    /// Plot the values computed at each step along a row (SVG, PNG or GIF)
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "FILE.svg|.png|.gif", requires = "drawn")]
     plot: Option<PathBuf>,
 
-    /// Instead of the model, with --plot: the figure of Ramachandran et al. 2017, two strided and two transposed
-    /// convolutions
+    /// Plot the figure of Ramachandran et al. 2017 instead of the model
+    ///
+    /// It has two strided and two transposed convolutions.
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, requires = "plot", group = "drawn")]
     figure: bool,
 
-    /// Images drawn at once, for the memory of the caches
+    /// Device of --redraw [default: the one that drew the picture]
+    #[arg(help_heading = heading::DEVICE)]
+    #[arg(long, value_name = "DEVICE", requires = "redraw")]
+    device: Option<String>,
+
+    /// Batch size, for the memory of the caches
+    #[arg(help_heading = heading::DEVICE)]
     #[arg(short, long, default_value_t = 1, value_parser = images)]
     batch: usize,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  pixelcnn inspect -m model.safetensors
+  pixelcnn inspect samples.png --redraw
+  pixelcnn inspect --architecture published --schedule --plot schedule.svg";
 
 pub fn run(args: &InspectArgs) -> Result<ExitCode> {
     match &args.picture {

@@ -12,6 +12,7 @@ use crate::model::Model;
 use crate::output::{self, NewFile, chart, npy};
 
 use super::driver::{self, QueuedWork};
+use super::heading;
 use super::input::Input;
 use super::progress::Progress;
 use super::{EngineArgs, Files, counted};
@@ -20,16 +21,22 @@ use super::{EngineArgs, Files, counted};
 #[derive(clap::Args)]
 pub struct ReportArgs {
     /// Print the result as JSON
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long)]
     pub json: bool,
 
-    /// Also write a table, a row an image: path, class, bits/dim; or predicted class, bits/dim and probability of every
-    /// class
+    /// Also write a table, one row per image
+    ///
+    /// eval writes path, class and bits/dim; classify writes the predicted class, bits/dim, and the probability of
+    /// every class.
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.csv")]
     pub csv: Option<PathBuf>,
 
-    /// Draw how bits/dim are distributed, a line for each path that is given; or how often images of each class were
-    /// taken for each other
+    /// Plot the distribution of bits/dim, or the confusion matrix
+    ///
+    /// eval draws one line per given path; classify draws the matrix.
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.png|OUT.svg")]
     pub plot: Option<PathBuf>,
 }

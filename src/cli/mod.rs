@@ -46,18 +46,18 @@ mod sink;
 mod text;
 mod verify;
 
-/// Draw images from PixelCNN++ models, fast, on a GPU or without one.
+/// Sample images from PixelCNN++ and other causal convolutional models, on a GPU or a CPU
 #[derive(Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Say nothing but results, warnings and errors; no progress
+    /// Print results, warnings and errors only
     #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
 
-    /// Also say why a device was chosen
+    /// Print the reason for the choice of a device
     #[arg(short, long, global = true, conflicts_with = "quiet", display_order = 901)]
     verbose: bool,
 }
@@ -72,6 +72,15 @@ Examples:
   pixelcnn classify -m mnist digits --plot confusion.png
   pixelcnn bench --plot bench.png          how fast this machine draws";
 
+/// Groups of flags, the same in all commands.
+mod heading {
+    pub const MODEL: &str = "Model";
+    pub const IMAGES: &str = "Images";
+    pub const DRAWING: &str = "Drawing";
+    pub const OUTPUT: &str = "Output";
+    pub const DEVICE: &str = "Device";
+}
+
 #[derive(Subcommand)]
 enum Command {
     Sample(sample::SampleArgs),
@@ -85,10 +94,10 @@ enum Command {
     #[command(alias = "list")]
     Models(models::ModelsArgs),
     Devices(devices::DevicesArgs),
-    /// Convert a checkpoint of another program to a model file (in Python)
+    /// Convert a checkpoint to a model file (in Python)
     #[command(disable_help_flag = true)]
     Convert(elsewhere::ElsewhereArgs),
-    /// Train a network on images of your own (in Python)
+    /// Train a network on your own images (in Python)
     #[command(disable_help_flag = true)]
     Train(elsewhere::ElsewhereArgs),
     Completions(shell::CompletionsArgs),
@@ -171,11 +180,14 @@ fn run(cli: &Cli) -> Result<ExitCode> {
 }
 
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::MODEL)]
 struct ModelArgs {
-    #[arg(short, long, value_name = "MODEL", help = model_help(), add = shell::model())]
+    #[arg(short, long, value_name = "MODEL", help = model_help().0, long_help = model_help().1, add = shell::model())]
     model: Option<PathBuf>,
 
-    /// Precision of the weights; f16 takes half the memory on a GPU or with AVX-512, and changes results slightly
+    /// Precision of the weights
+    ///
+    /// f16 halves the memory of the weights on a GPU, and on a CPU with AVX-512. It changes results slightly.
     #[arg(long, value_enum, default_value = "f32", hide_possible_values = true, value_name = "f32|f16")]
     precision: Precision,
 }
@@ -265,14 +277,21 @@ fn is_checkpoint(path: &Path) -> bool {
     Path::new(&index).is_file() || path.is_file() && (is_named || extension.starts_with("data-"))
 }
 
-fn model_help() -> String {
-    match shipped_names() {
+/// One line, and all.
+fn model_help() -> (String, String) {
+    let short = match shipped_names() {
         names if names.is_empty() => format!("Model file (.safetensors); {NO_BUILT_IN}"),
+        _ => format!("Model file (.safetensors), or a built-in model [default: {}]", Model::DEFAULT),
+    };
+    let long = match shipped_names() {
+        names if names.is_empty() => short.clone(),
         names => format!(
-            "Model file (.safetensors), or a built-in model: {names}; a file of that name wins [default: {}]",
-            Model::DEFAULT
+            "{short}
+
+Built-in models are {names}. A file of such a name wins."
         ),
-    }
+    };
+    (short, long)
 }
 
 /// The message of a program without the feature `builtin-models`.

@@ -10,7 +10,7 @@ use super::NO_BUILT_IN;
 /// List the built-in models
 #[derive(clap::Args)]
 pub struct ModelsArgs {
-    /// Print them as JSON
+    /// Print the list as JSON
     #[arg(long)]
     json: bool,
 }

@@ -18,22 +18,22 @@ use crate::model::Model;
 
 use super::{Cli, class_argument, load_model};
 
-/// Print a script that has a shell complete this program's command lines: commands, flags, models, devices, classes
+/// Generate shell completions
 ///
-/// bash: source <(pixelcnn completions bash), in ~/.bashrc; zsh the same, in ~/.zshrc; fish:
-/// pixelcnn completions fish > ~/.config/fish/completions/pixelcnn.fish; PowerShell:
-/// pixelcnn completions powershell | Out-String | Invoke-Expression, in $PROFILE
+/// bash: source <(pixelcnn completions bash), in ~/.bashrc. zsh: the same, in ~/.zshrc. fish: pixelcnn completions
+/// fish > ~/.config/fish/completions/pixelcnn.fish. PowerShell: pixelcnn completions powershell | Out-String |
+/// Invoke-Expression, in $PROFILE.
 #[derive(clap::Args)]
 pub struct CompletionsArgs {
-    /// Which shell
+    /// Shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
-/// Write manual pages: pixelcnn.1, and a page for each subcommand
+/// Write manual pages: pixelcnn.1, and one per subcommand
 #[derive(clap::Args)]
 pub struct ManArgs {
-    /// Folder for them, created if need be
+    /// Output folder; created if it does not exist
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }

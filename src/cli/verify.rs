@@ -16,25 +16,32 @@ use crate::sampling::random::Noise;
 
 use super::EngineArgs;
 use super::architecture::ArchitectureArgs;
+use super::heading;
 
-/// Check that the cached engines agree with the whole network on this machine
+/// Check the cached engines against the full network on this machine
 ///
-/// Runs images of random pixels through the network as a whole, without caches, and through the engines
-/// that draw images, and compares all that comes out; on a GPU in batches of all sizes up to 1024 for which
-/// it has kernels of their own, in long rows, and what it draws too. Exit code 1 if anything differs by more
-/// than rounding explains.
+/// Random images run through the full network, without caches, and through the sampling engines; all outputs are
+/// compared. On a GPU this covers the kernels for all batch sizes up to 1024, long rows, and the drawn images. The
+/// exit code is 1 if a difference exceeds rounding.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
     #[command(flatten)]
     model: ArchitectureArgs,
 
-    #[command(flatten)]
-    engine: EngineArgs,
-
     /// Print the result as JSON
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  pixelcnn verify -m model.safetensors
+  pixelcnn verify --architecture gated:64x7 --device gpu";
 
 /// The largest error that rounding explains, for parameters of the order of 1; of larger ones, a share. The parameters of
 /// one kind at a pixel, say its logits, are sums of the same hidden values with weights of like size, so that what is

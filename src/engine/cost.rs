@@ -1,6 +1,7 @@
-//! What a run costs, from the architecture alone: products, dispatches, numbers read and written.
+//! Cost of a run, from the architecture only: products, dispatches, numbers read and written.
 //!
-//! Engines count what they issue, and these are the sums of what they plan to issue. The two agree.
+//! Engines count the work that they issue; these are the sums of the work that they plan to issue. The two
+//! agree.
 
 use std::sync::Arc;
 
@@ -8,19 +9,19 @@ use super::{Counts, Method, work};
 use crate::graph::Network;
 use crate::graph::network::{Layer, depth};
 
-/// Predicts what runs cost on a device.
+/// Predicts the cost of runs on a device.
 #[derive(Clone)]
 pub struct Predictor(Arc<Predict>);
 
 type Predict = dyn Fn(&Network, Method, usize, usize) -> Counts + Send + Sync;
 
 impl Predictor {
-    /// By a function of a network, a method, images of a batch, and the first pixels of each.
+    /// From a function of a network, a method, the images of a batch, and the first pixels of each.
     pub fn new(predict: impl Fn(&Network, Method, usize, usize) -> Counts + Send + Sync + 'static) -> Self {
         Self(Arc::new(predict))
     }
 
-    /// The products of the layers alone, as on the CPU.
+    /// Counts the products of the layers only, as on the CPU.
     pub fn of_layers() -> Self {
         Self::new(|network, method, batch, pixels| {
             let macs = batch as u64 * products(network, method, pixels);
@@ -28,7 +29,7 @@ impl Predictor {
         })
     }
 
-    /// What the first `pixels` pixels of each of `batch` images cost.
+    /// Cost of the first `pixels` pixels of each of `batch` images.
     pub fn counts(&self, network: &Network, method: Method, batch: usize, pixels: usize) -> Counts {
         (self.0)(network, method, batch, pixels)
     }
@@ -120,7 +121,7 @@ mod tests {
         let Network { width, height, .. } = *network;
         let of_pixels = |layer: &Layer| match layer.kind {
             _ if layer.is_row_work() => 0,
-            // The input layer runs with the output of the pixel before, but for the first of a row.
+            // The input layer runs with the output of the pixel before, except at the first of a row.
             LayerKind::Input => height,
             _ => (width / layer.run_every) * (height / layer.run_every),
         };

@@ -1,4 +1,4 @@
-//! What runs a network: one trait, a CPU engine and a GPU engine.
+//! Engines run a network: one trait, a CPU engine and a GPU engine.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub mod work;
 pub use crate::head::Draw;
 pub use request::{Canvas, Lane, Method, Outcome, Request, RequestError, Shape, Trace, Want};
 
-/// What an engine has issued since it was made, counted from the shapes of what was issued.
+/// Work issued since an engine was created, counted from the shapes of what was issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Multiplications with additions in products, padding of channels included, and those with weights of 0 that are left
@@ -36,7 +36,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// What has been issued since an earlier count.
+    /// Work issued since an earlier count.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             macs: self.macs - earlier.macs,
@@ -48,7 +48,7 @@ impl Counts {
     }
 }
 
-/// Why an engine gave up. No image is made from a batch that failed.
+/// The reason why an engine gave up. A failed batch returns no image.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The network gave NaN or infinity.
@@ -69,11 +69,11 @@ pub enum EngineError {
         Largest(*.largest)
     )]
     BatchTooLarge {
-        /// The batch asked for.
+        /// The requested batch.
         batch: usize,
-        /// What it needs.
+        /// Memory needed.
         needed: String,
-        /// What there is.
+        /// Memory available.
         limit: String,
         /// The largest batch that fits, where it is known.
         largest: Option<usize>,
@@ -84,7 +84,7 @@ pub enum EngineError {
     /// The request does not fit the model.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The GPU engine has no kernels for such a network.
+    /// The GPU engine has no kernels for this network.
     #[error("the GPU engine cannot run this network: {0}")]
     NotOnGpu(String),
     /// A thread could not be started.
@@ -119,12 +119,12 @@ impl fmt::Display for Largest {
     }
 }
 
-/// How many images to make room for.
+/// Number of images to allocate memory for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// So many, or it is an error.
+    /// Exactly this many, or it is an error.
     For(usize),
-    /// As many as fit and help, up to so many.
+    /// As many as fit and help, up to this number.
     UpTo(usize),
 }
 
@@ -133,34 +133,35 @@ pub trait Engine: Send {
     /// Engine and device, for people.
     fn name(&self) -> String;
 
-    /// Makes room for requests of so many images, and gives back what larger ones took; returns how many.
+    /// Allocates memory for requests of this many images, and frees what larger ones took; returns the
+    /// number.
     ///
     /// # Errors
-    /// [`EngineError::BatchTooLarge`], before anything is allocated where that can be known.
+    /// [`EngineError::BatchTooLarge`], before anything is allocated if that can be known.
     fn prepare(&mut self, room: Room) -> Result<usize, EngineError>;
 
     /// The shape that a request to it must fit.
     fn shape(&self) -> Shape;
 
-    /// Computes a request; one with more lanes than there is room for is made room for first. `watch` is told how many
-    /// pixels of each image are done, from time to time. In raster order those are the first ones, so that it needs
-    /// to see no pixels: the finished images tell what they were at any time.
+    /// Computes a request; allocates memory first if it has more lanes than before. `watch` is called from
+    /// time to time with the number of finished pixels of each image. Those come first in raster order, so
+    /// `watch` needs no pixels: the finished images show any earlier state.
     ///
     /// # Errors
     /// Any [`EngineError`].
     fn run(&mut self, request: &Request, watch: &mut dyn FnMut(usize)) -> Result<Outcome, EngineError>;
 
-    /// What runs on it cost.
+    /// Predicts the cost of its runs.
     fn predictor(&self) -> cost::Predictor;
 
-    /// What has been issued so far.
+    /// Work issued so far.
     fn counts(&self) -> Counts;
 
     /// Bytes of device memory in use: weights, and caches of the batch that there is room for.
     fn bytes(&self) -> u64;
 }
 
-/// The largest number up to `most` of which `fits` holds, which holds of all below it too.
+/// The largest number up to `most` for which `fits` is true; it is true for all below, too.
 fn largest(most: usize, fits: impl Fn(usize) -> bool) -> usize {
     let (mut good, mut too_large) = (0, most + 1);
     while too_large - good > 1 {
@@ -174,7 +175,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// The rows of a node that are made on a row of the image, and on no row before it.
+/// The rows of a node that are computed on this row of the image.
 fn rows_made(network: &Network, node: &Node, row: usize) -> Range<usize> {
     let made =
         |row: isize| node.newest(row).map_or(0, |newest| newest + 1).min(network.height >> node.level);
@@ -182,7 +183,8 @@ fn rows_made(network: &Network, node: &Node, row: usize) -> Range<usize> {
     before..made(row as isize)
 }
 
-/// Adds what a row of the image has given to each node; `ring` gets the node's cache, where it has given any.
+/// Adds a row of the image to the trace of each node; `ring` returns the node's cache, if it has computed
+/// any of it.
 fn trace_row(
     network: &Network,
     trace: &mut Trace,

@@ -1,5 +1,5 @@
-//! A queue of images that any number of engines take batches from. What an engine leaves undone that fails, the others take
-//! over; results come in order where that is wanted, and few wait for earlier ones.
+//! A queue of images from which any number of engines take batches. If an engine fails, the others take
+//! over its images. Results come in order if wanted, and few wait for earlier ones.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::thread;
 
 use super::{Engine, EngineError, Request, RequestError};
 
-/// An engine, and how many images it computes at once.
+/// An engine, and its batch.
 pub struct Worker {
     /// The engine.
     pub engine: Box<dyn Engine>,
@@ -16,40 +16,40 @@ pub struct Worker {
     pub batch: usize,
 }
 
-/// What is to be computed.
+/// Images to compute.
 pub struct QueuedWork<'a> {
     /// Indices of the images, ascending.
     pub todo: &'a [Range<u64>],
     /// The request for images of some indices.
     pub request: &'a (dyn Fn(&[u64]) -> Result<Request, RequestError> + Sync),
-    /// Whether images are to come in order.
+    /// True if images must come in order.
     pub in_order: bool,
     /// Images that may wait for an earlier one.
     pub most_waiting: usize,
-    /// Told how many pixels more, or fewer, are computed.
+    /// Called with the number of pixels computed since, or taken back.
     pub progress: &'a (dyn Fn(i64) + Sync),
 }
 
-/// An image, with what was wanted of it.
+/// A finished image, with the results that were wanted.
 #[derive(Default)]
 pub struct Done {
     /// Its index.
     pub index: u64,
     /// `[H, W, C]`
     pub levels: Vec<u16>,
-    /// Of each pixel.
+    /// Per pixel.
     pub log_likelihood: Vec<f64>,
-    /// Of each pixel, `[H, W, P]`.
+    /// Per pixel, `[H, W, P]`.
     pub parameters: Vec<f32>,
     /// The number of the worker that computed it.
     pub by: usize,
 }
 
-/// Computes all images, and gives each to `put`. `lost` is told of each worker that fails before the last; what it leaves
-/// undone, the others take over.
+/// Computes all images, and passes each to `put`. `lost` is called for each worker that fails before the
+/// last; the others take over its images.
 ///
 /// # Errors
-/// That of `put`, which ends it all, or that of the last worker.
+/// The error of `put`, which stops everything, or of the last worker.
 pub fn drive<E: From<EngineError>>(
     workers: &mut [Worker],
     work: &QueuedWork,
@@ -115,7 +115,7 @@ pub fn drive<E: From<EngineError>>(
             let (queue, sender) = (&queue, sender.clone());
             let run = move || {
                 worker.work(number, queue, work, &mut |event| {
-                    // If nobody listens any more, an error has ended it all.
+                    // A closed channel means that an error has stopped everything.
                     let _ = sender.send(event);
                 });
             };
@@ -174,7 +174,7 @@ impl Worker {
     }
 }
 
-/// What belongs to image `i` of `count`.
+/// The part of image `i` of `count`.
 fn part<T: Copy>(of_all: &[T], i: usize, count: usize) -> Vec<T> {
     let of_one = of_all.len() / count;
     of_all[i * of_one..][..of_one].to_vec()
@@ -189,13 +189,13 @@ struct Queue {
 
 struct QueueState {
     todo: VecDeque<Range<u64>>,
-    /// Batches of workers that failed; they come first, for others wait for them.
+    /// Batches of failed workers; they come first, because others wait for them.
     returned: Vec<Vec<u64>>,
     /// Workers that have no batch.
     idle: usize,
     /// Workers that have one, which may come back.
     working: usize,
-    /// Images that are drawn, and not put anywhere yet.
+    /// Images that are drawn, and not stored yet.
     waiting: usize,
     is_over: bool,
 }
@@ -205,7 +205,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next images, at most so many; none if all are drawn, or it is over.
+    /// The next images, at most `batch`; none if all are drawn, or the queue is stopped.
     fn next(&self, batch: usize) -> Option<Vec<u64>> {
         let mut state = self.lock();
         loop {
@@ -237,7 +237,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// An image has been put where it belongs.
+    /// Counts an image as stored.
     fn taken(&self) {
         self.lock().waiting -= 1;
         self.changed.notify_all();
@@ -261,7 +261,7 @@ impl QueueState {
             }
             return Some(indices);
         }
-        // The last images are shared by all, lest one draws them alone.
+        // All workers share the last images, so that no worker draws them alone.
         let left: u64 = self.todo.iter().map(|range| range.end - range.start).sum();
         let share = left.div_ceil((self.idle + self.working) as u64);
         let mut indices = Vec::new();

@@ -58,14 +58,14 @@ pub enum RequestError {
     Canvas {
         /// Index of the image.
         image: u64,
-        /// What was counted.
+        /// What was counted, in words.
         what: &'static str,
-        /// How many there should be.
+        /// Expected number.
         expected: usize,
-        /// How many there are.
+        /// Found number.
         found: usize,
     },
-    /// A given level is none of the model's.
+    /// A given level is out of range.
     #[error("image {image}: level {level} at row {row}, column {column}; expected a number below {levels}")]
     Level {
         /// Index of the image.
@@ -105,7 +105,7 @@ fn expected_classes(classes: usize) -> String {
     }
 }
 
-/// Images to compute at once; made by constructors that refuse what does not fit the model.
+/// Images to compute at once. Constructors refuse requests that do not fit the model.
 #[derive(Clone, Debug)]
 pub struct Request {
     shape: Shape,
@@ -168,7 +168,7 @@ impl Canvas {
         self.0.as_ref().is_some_and(|given| given.mask.is_empty())
     }
 
-    /// How many pixels are given before the first that is not, in raster order, of `pixels`.
+    /// Number of given pixels before the first unknown one, in raster order, of `pixels`.
     fn given_first(&self, pixels: usize) -> usize {
         match &self.0 {
             None => 0,
@@ -232,16 +232,16 @@ pub struct Outcome {
     pub log_likelihood: Vec<f64>,
     /// Parameters of every pixel's distribution given the pixels before it, `[N, H, W, P]`.
     pub parameters: Vec<f32>,
-    /// Of the first lane.
+    /// Trace of the first lane.
     pub trace: Trace,
 }
 
-/// Every value that a network makes on the way, for debugging: the layer's name, and its value at every pixel of
+/// Every intermediate value of a network, for debugging: the layer's name, and its value at every pixel of
 /// its level, `[H, W, channels]`, in the form that [`crate::graph::network::Node::shown`] names.
 pub type Trace = Vec<(String, Vec<f32>)>;
 
 impl Outcome {
-    /// Room for what a request wants of a network.
+    /// Memory for the results that a request wants.
     pub(super) fn new(network: &Network, request: &Request) -> Self {
         let (shape, want) = (&request.shape, request.want);
         let pixels = request.lanes.len() * shape.pixels();
@@ -259,10 +259,10 @@ impl Outcome {
 }
 
 impl Request {
-    /// Asks for some lanes.
+    /// A request for these lanes.
     ///
     /// # Errors
-    /// [`RequestError`] if a lane is none of the model's.
+    /// [`RequestError`] if a lane does not fit the model.
     pub fn new(shape: Shape, seed: u64, lanes: Vec<Lane>) -> Result<Self, RequestError> {
         for Lane { index: image, class, canvas } in &lanes {
             RequestError::check_class(*image, *class, shape.classes)?;
@@ -293,7 +293,8 @@ impl Request {
         Self::new(shape, seed, images.into_iter().map(lane).collect())
     }
 
-    /// Computes what `want` says of images whose pixels are all given, `[N, H, W, C]`, with a class each or none at all.
+    /// Computes the results `want` for images whose pixels are all given, `[N, H, W, C]`, with a class each
+    /// or none at all.
     ///
     /// # Errors
     /// [`RequestError`]
@@ -312,7 +313,7 @@ impl Request {
         Ok(Self::new(shape, 0, lanes)?.wanting(want))
     }
 
-    /// The same, its levels drawn otherwise.
+    /// The same with other settings of the draw.
     ///
     /// # Errors
     /// [`RequestError::Draw`]
@@ -321,27 +322,28 @@ impl Request {
         Ok(Self { draw, ..self })
     }
 
-    /// The same, with more to be told.
+    /// The same with further results.
     pub fn wanting(self, want: Want) -> Self {
         Self { want, ..self }
     }
 
-    /// The same, in other steps.
+    /// The same by another method.
     pub fn by(self, method: Method) -> Self {
         Self { method, ..self }
     }
 
-    /// The same, but only that many pixels of each image, in raster order; the levels of the others mean nothing.
+    /// The same for the first pixels of each image only, in raster order; the levels of the others have no
+    /// meaning.
     pub fn first(self, pixels: usize) -> Self {
         Self { pixels: pixels.min(self.shape.pixels()), ..self }
     }
 
-    /// The same, given up with [`EngineError::Stopped`] soon after another thread sets `stop`.
+    /// The same, stopped with [`EngineError::Stopped`] soon after another thread sets `stop`.
     pub fn until(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop: Some(stop), ..self }
     }
 
-    /// Whether its results are still wanted.
+    /// Checks that its results are still wanted.
     ///
     /// # Errors
     /// [`EngineError::Stopped`] if they are not.
@@ -367,7 +369,7 @@ impl Request {
         &self.lanes
     }
 
-    /// How levels are drawn.
+    /// The way in which levels are drawn.
     pub fn draw(&self) -> &Draw {
         &self.draw
     }
@@ -377,7 +379,7 @@ impl Request {
         self.want
     }
 
-    /// In which steps.
+    /// The method.
     pub fn method(&self) -> Method {
         self.method
     }
@@ -387,7 +389,7 @@ impl Request {
         self.pixels
     }
 
-    /// Whether it was made for images of a shape.
+    /// Checks that it was made for images of a shape.
     ///
     /// # Errors
     /// [`EngineError::OtherModel`] if it was not.
@@ -395,12 +397,12 @@ impl Request {
         if self.shape == *shape { Ok(()) } else { Err(EngineError::OtherModel) }
     }
 
-    /// Whether all pixels of all images are given.
+    /// True if all pixels of all images are given.
     pub fn is_evaluation(&self) -> bool {
         self.lanes.iter().all(|lane| lane.canvas.is_full())
     }
 
-    /// Rows at the top that are computed as rows: those that are given in all lanes.
+    /// Number of leading rows given in all lanes, which are computed as rows.
     pub(super) fn rows_given(&self) -> usize {
         if self.method != Method::Cached {
             return 0;
@@ -470,7 +472,7 @@ mod tests {
             ask(shape(3, 0), None, Canvas::full(wrong.clone())),
             "image 7: level 256 at row 1, column 2; expected a number below 256",
         );
-        // What is not given means nothing.
+        // Levels of unknown pixels have no meaning.
         let mask = vec![true, true, true, true, true, false];
         assert_eq!(ask(shape(3, 0), None, Canvas::partial(wrong, mask)), Ok(()));
     }

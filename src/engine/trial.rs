@@ -1,4 +1,4 @@
-//! The batch that a short trial finds fastest.
+//! Finds the fastest batch in a short trial.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,8 @@ use crate::model::Model;
 
 use super::{Engine, EngineError, Request, Room};
 
-/// The batch that is fastest in a short trial, and what ended it, in words: the first rows of 1, 2, 4, … images, up to
-/// what is of use.
+/// The fastest batch in a short trial, and in words what ended the trial: the first rows of 1, 2, 4, …
+/// images, as far as larger ones can help.
 ///
 /// # Errors
 /// The engine's.
@@ -29,7 +29,7 @@ pub fn fastest_batch(
             Ok(seconds) if seconds < 0.95 * least => (best, least) = (batch, seconds),
             other => _ = other?,
         }
-        // Where twice as many are no faster, four times as many may be.
+        // If twice as many are no faster, four times as many may be.
         if batch == largest || batch > 2 * best {
             break format!("the fastest in a trial of 1 to {batch}");
         }
@@ -44,7 +44,7 @@ pub fn fastest_batch(
     Ok((best, why))
 }
 
-/// Seconds an image that the first pixels of a batch take, best of a few if they are few.
+/// Seconds per image for the first pixels of a batch, best of a few if they are few.
 fn first_rows(
     engine: &mut dyn Engine,
     model: &Model,
@@ -53,7 +53,7 @@ fn first_rows(
 ) -> Result<f64, EngineError> {
     let class = (!model.classes().is_empty()).then_some(0);
     let request = Request::sample(engine.shape(), 0, (0..batch as u64).map(|i| (i, class)))?;
-    // Makes room and kernels.
+    // Allocates memory and compiles kernels.
     engine.prepare(Room::For(batch))?;
     engine.run(&request.clone().first(0), &mut |_| {})?;
     let request = request.first(pixels);
@@ -67,5 +67,5 @@ fn first_rows(
     Ok(least / batch as f64)
 }
 
-/// After so long, a trial goes no further; it may have taken twice as long by then.
+/// After this time, a trial tries no larger batch; it may take twice as long in all.
 const TRIAL: Duration = Duration::from_secs(2);

@@ -1,17 +1,17 @@
-//! The order of the work: the layers that a row begins with, those that wait for pixels, and those that lag behind them. Both
-//! engines take these steps, and costs are their sum.
+//! The steps of the work in order: layers that begin a row, layers that wait for pixels, layers that lag
+//! behind them. Both engines execute these steps, and costs are their sum.
 
 use std::ops::Range;
 
 use crate::graph::Network;
 use crate::graph::network::{Layer, Tap, depth};
 
-/// Which terms of a layer's sum are taken.
+/// The terms of a layer's sum that a step computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terms {
-    /// Those known when the row begins, into the row's context.
+    /// Terms known when the row begins, into the row context.
     Early,
-    /// The others, added to the context (or to what the layer adds); then the epilogue.
+    /// The others, added to the context (or to the layer's tables); then the epilogue.
     Late,
     /// All at once; then the epilogue.
     All,
@@ -27,7 +27,7 @@ impl Terms {
         }
     }
 
-    /// Whether it takes the terms that are known when the row begins, or the others.
+    /// True if it computes terms that are known when the row begins, or else the others.
     pub fn takes(self, is_early: bool) -> bool {
         self == Self::All || (self == Self::Early) == is_early
     }
@@ -42,7 +42,7 @@ impl Terms {
         depth(self.taps(layer)) * layer.outputs()
     }
 
-    /// Whether the sum is begun with the row's context.
+    /// True if the sum begins with the row context.
     pub fn begins_with_context(self, layer: &Layer) -> bool {
         self == Self::Late && layer.has_context()
     }
@@ -53,13 +53,13 @@ impl Terms {
 pub struct LayerWork {
     /// Index of the layer.
     pub layer: usize,
-    /// Which terms.
+    /// Its terms.
     pub terms: Terms,
     /// Columns of its grid.
     pub columns: Range<usize>,
 }
 
-/// What a layer makes when a row begins, if anything.
+/// Terms that a layer computes when a row begins, if any.
 pub fn terms_of_row(layer: &Layer) -> Option<Terms> {
     match layer.is_row_work() {
         true => Some(Terms::All),
@@ -84,19 +84,20 @@ fn late(network: &Network, layer: usize, columns: Range<isize>) -> Option<LayerW
     (!columns.is_empty()).then_some(LayerWork { layer, terms: Terms::Late, columns })
 }
 
-/// What begins a row of the image: all that does not depend on its pixels. See [`Network::rows_begun_with`] for rows outside.
+/// Steps that begin a row of the image: all work that does not depend on its pixels. See
+/// [`Network::rows_begun_with`] for rows outside.
 pub fn of_row(network: &Network, row: isize) -> impl Iterator<Item = LayerWork> {
     layers(network, row, |_| true).flat_map(move |(layer, spec)| {
         let columns = spec.columns(0..network.width);
         let whole = terms_of_row(spec).map(|terms| LayerWork { layer, terms, columns });
-        // Pixels that are made before their own.
+        // Pixels that are computed ahead of their own.
         let is_ahead = !spec.is_row_work() && spec.late < 0;
         let ahead = is_ahead.then(|| late(network, layer, 0..-spec.late)).flatten();
         [whole, ahead].into_iter().flatten()
     })
 }
 
-/// What a step of a pixel takes to its parameters, given all before it.
+/// Steps from a pixel's inputs to its parameters, given all pixels before it.
 pub fn of_pixel(
     network: &Network,
     row: isize,
@@ -110,14 +111,14 @@ pub fn of_pixel(
     })
 }
 
-/// What is left of a row once its pixels are known: values that lag behind their pixels.
+/// Steps that end a row once its pixels are known: nodes that lag behind their pixels.
 pub fn of_end(network: &Network, row: isize) -> impl Iterator<Item = LayerWork> {
     let width = network.width as isize;
     layers(network, row, move |layer| !layer.is_row_work() && layer.late > 0)
         .filter_map(move |(index, layer)| late(network, index, width - layer.late..width))
 }
 
-/// What is left of a row that has begun and whose pixels are known, all of it.
+/// Remaining steps of a row that has begun and whose pixels are known.
 pub fn of_known_row(network: &Network, row: isize) -> impl Iterator<Item = LayerWork> {
     layers(network, row, |layer| !layer.is_row_work()).filter_map(move |(index, layer)| {
         let made = (-layer.late).max(0);

@@ -30,7 +30,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All that need no slope, and one that has.
+    /// All activations; the one with a slope has an example value.
     pub const ALL: [Self; 12] = [
         Self::Raw,
         Self::Relu,
@@ -46,7 +46,7 @@ impl Activation {
         Self::Exp,
     ];
 
-    /// The number of channels that it makes of one.
+    /// Channels per channel of its argument.
     pub fn groups(self) -> usize {
         if self == Self::ConcatElu { 2 } else { 1 }
     }

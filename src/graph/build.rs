@@ -1,5 +1,5 @@
-//! The parts that builders of graphs share: [`gated`](super::gated) and [`masked`](super::masked) networks, which differ in their layers
-//! alone.
+//! Builds graphs: the parts that [`gated`](super::gated) and [`masked`](super::masked) networks share. They
+//! differ only in their layers.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -24,13 +24,13 @@ pub struct Sizes {
     pub levels: usize,
 }
 
-/// A graph in the making.
+/// A graph under construction.
 pub(super) struct Builder {
     pub graph: Graph,
 }
 
 impl Builder {
-    /// The image alone: a table of `width` numbers for each level, `[levels, width]`.
+    /// The image only: a table of `width` numbers for each level, `[levels, width]`.
     pub fn new(sizes: &Sizes, table: Vec<f64>, width: usize) -> Self {
         let image = NodeSpec { name: "image".to_owned(), level: 0, channels: width, forms: Vec::new() };
         let graph = Graph {
@@ -81,7 +81,7 @@ impl Builder {
         self.kernel(name, source, [0..=0, 0..=0], outputs)
     }
 
-    /// Adds the layer that makes `target`, with a bias `{name}.bias`; it can be changed further.
+    /// Adds the layer that computes `target`, with a bias `{name}.bias`; the caller may change it further.
     pub fn layer(
         &mut self,
         name: &str,

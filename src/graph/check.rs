@@ -1,4 +1,4 @@
-//! Whether a graph is one that engines can run: shapes, references, causality. Everything that engines rely on.
+//! Checks of a graph: shapes, references, causality, limits. Engines rely on them.
 
 use super::schedule::{NotCausal, Times, offset};
 use super::table::axes_of;
@@ -7,23 +7,23 @@ use super::{Activation, Graph, IMAGE, LayerSpec, TapSpec, Tensors, Term};
 /// A refused graph, and the reason.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GraphError {
-    /// Something of a node does not fit.
+    /// A refused node.
     #[error("node \"{node}\": {what}")]
     Node {
         /// The node.
         node: String,
-        /// What was expected, and what was found.
+        /// The expected and the found value.
         what: String,
     },
-    /// Something of a layer does not fit.
+    /// A refused layer.
     #[error("layer \"{layer}\": {what}")]
     Layer {
         /// The layer.
         layer: String,
-        /// What was expected, and what was found.
+        /// The expected and the found value.
         what: String,
     },
-    /// Something of the whole does not fit.
+    /// A fault of the whole graph.
     #[error("{0}")]
     Whole(String),
     /// A pixel's parameters depend on it or on one after it.
@@ -31,7 +31,7 @@ pub enum GraphError {
     NotCausal(#[from] NotCausal),
 }
 
-/// Bounds on what a graph may be, so that a hostile one cannot ask for absurd work. All limits of graphs are here.
+/// Limits of a graph, so that a hostile one cannot ask for absurd work. All limits of graphs are here.
 pub mod limits {
     /// Rows and columns of an image.
     pub const SIDE: usize = 8192;
@@ -59,7 +59,7 @@ pub mod limits {
     pub const NAME: usize = 256;
     /// Orders of channels in which tensors are kept, on average.
     pub const ORDERS: usize = 4;
-    /// Numbers that a pixel takes without products: selections and forms.
+    /// Numbers of a pixel without products: selections and forms.
     pub const NUMBERS: usize = 1 << 23;
     /// Products of a pixel.
     pub const PRODUCTS: usize = 1 << 30;
@@ -213,7 +213,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Whether a tensor can be added for every class and place of a level; for each half if it has half the width.
+    /// Checks that a tensor has a value for every class and place of a level; one of half the width applies
+    /// to each half.
     fn check_table(
         &self,
         name: &str,

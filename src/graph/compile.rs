@@ -1,4 +1,4 @@
-//! From a graph to what engines read: which parts of a layer run when, what is kept of a node, and where.
+//! Compiles a graph to the form that engines read: the parts of a layer, their time, the ring of each node.
 
 use super::network::{CHANNEL_ALIGN, Layer, Network, Node, Read, Selection, Tap, padded};
 use super::schedule::{NotCausal, Times, When, offset};
@@ -13,7 +13,7 @@ impl Network {
         Self::try_new(graph, tensors).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// As [`Self::new`].
+    /// Like [`Self::new`].
     ///
     /// # Errors
     /// [`NotCausal`]
@@ -34,10 +34,10 @@ impl Network {
         Ok(network)
     }
 
-    /// Widens every node to what its readers see.
+    /// Widens every node's ring to the region that its readers see.
     pub(super) fn make_room(&mut self) {
         for layer in &self.layers {
-            // Any row on which it runs: sources go on by as many rows as it does.
+            // Any row on which it runs: its sources advance by as many rows.
             let at = layer.lag + (layer.row_parity.unwrap_or(0) << layer.level) as isize;
             for Read { source, row, column, scale, .. } in layer.reads() {
                 let node = &mut self.nodes[source];
@@ -54,7 +54,7 @@ impl Network {
             }
         }
         for node in &mut self.nodes {
-            // What lies ahead of the image is there, all of it, when the image begins.
+            // Rows ahead of the image are known when the image begins.
             node.rows = node.rows.max(node.newest(0).map_or(1, |newest| newest + 1));
             // A ring's row is then found without a division.
             node.rows = node.rows.next_power_of_two();
@@ -68,7 +68,7 @@ struct Compiler<'a> {
     times: &'a Times,
 }
 
-/// The part of a layer that makes the rows and columns of a parity, and some channels.
+/// The part of a layer that computes the rows and columns of a parity, and some channels.
 #[derive(Clone)]
 struct ParityPart {
     /// One level coarser than the target for a parity.
@@ -112,8 +112,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// The parts of a layer: by row parity and column parity, where it reads a coarser level, and by channels that are
-    /// made at different times.
+    /// The parts of a layer: by row and column parity, if it reads a coarser level, and by the time at
+    /// which channels are computed.
     fn parts(&self, layer: &LayerSpec) -> Vec<Layer> {
         let level = self.graph.nodes[layer.target].level;
         let channels = self.graph.nodes[layer.target].channels;
@@ -159,8 +159,9 @@ impl Compiler<'_> {
         parts.iter().map(|part| self.part(layer, part)).collect()
     }
 
-    /// Whether a layer that reads a coarser level makes two columns of the target at once: where it reads nothing else, and all
-    /// of its weights are of one kernel. The second column then is made with the first: what it reads must be known by then.
+    /// True if a layer that reads a coarser level computes two columns of the target at once: if it reads
+    /// nothing else, and all of its weights belong to one kernel. The second column is computed with the
+    /// first, so its inputs must be known by then.
     fn makes_both_columns(&self, layer: &LayerSpec) -> bool {
         let kernel = |tap: &TapSpec| match &tap.term {
             Term::Product(slice) if tap.phase.is_some() => Some((slice.tensor.clone(), slice.kernel)),
@@ -196,7 +197,7 @@ impl Compiler<'_> {
         let lag = self.times.nodes[layer.target].lag();
         let steps = graph.head.steps() as isize;
         let mut selections = Vec::new();
-        // With whether they are known when the row begins.
+        // Each with true if its source is known when the row begins.
         let mut taps: Vec<(bool, Tap)> = Vec::new();
         for spec in &layer.taps {
             let phase_fits = spec.phase.is_none_or(|[row, column]| {
@@ -262,15 +263,15 @@ impl Compiler<'_> {
         }
     }
 
-    /// Whether what a tap reads is known for a whole row when the row begins: rows above, rows that are made as a whole, and a
-    /// coarser row that is read once more by the odd row below it.
+    /// True if the source of a tap is known for a whole row when the row begins: rows above, nodes computed
+    /// by rows, and a coarser row that the odd row below it reads again.
     fn is_early(&self, layer: &LayerSpec, tap: &TapSpec, part: &ParityPart, lag: isize) -> bool {
         let row = offset(self.graph, layer, tap, 0);
         debug_assert!(tap.phase.is_none() || tap.phase.map(|phase| phase[0]) == part.row_parity);
         row + self.times.nodes[tap.source].whole() <= lag
     }
 
-    /// From a tap's offset to that of a part's positions, on the source.
+    /// Converts a tap's offset to that of a part's positions, on the source.
     fn place(&self, tap: &TapSpec, part: &ParityPart) -> (isize, isize, usize) {
         let level = self.graph.nodes[tap.source].level;
         let scale = 1 << (part.grid - level);
@@ -282,7 +283,8 @@ impl Compiler<'_> {
         (tap.row + parity(part.row_parity), tap.column + parity(part.column_parity), scale)
     }
 
-    /// The products of a tap in a part of a layer; `both` is the tap's phase where the part makes both columns.
+    /// The products of a tap in a part of a layer; `both` is the tap's phase if the part computes both
+    /// columns.
     fn taps(
         &self,
         layer: &LayerSpec,
@@ -326,8 +328,8 @@ impl Compiler<'_> {
             .collect()
     }
 
-    /// The channels of a group of a tap that the outputs of a part have weights for, in runs: channels that are not made yet
-    /// are not read, be it with weights of 0.
+    /// The channels of a tap's group for which the outputs of a part have weights, in runs. Channels that
+    /// are not computed yet are not read, even with weights of 0.
     fn runs(&self, whole: &Tap, part: &ParityPart, group: usize, first: usize) -> Vec<Tap> {
         let tensor =
             &self.tensors.expect("given where channels are drawn one after another")[&whole.slice.tensor];
@@ -342,7 +344,7 @@ impl Compiler<'_> {
         let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
         for channel in (0..whole.channels).filter(|channel| is_used(*channel)) {
             match runs.last_mut() {
-                // What lies between is made as well, if it is made by rows; else it may not be.
+                // Channels between two runs are read too if they are computed by rows.
                 Some(run) if run.end == channel || !is_made_by_pixel => run.end = channel + 1,
                 _ => runs.push(channel..channel + 1),
             }
@@ -357,7 +359,8 @@ impl Compiler<'_> {
         runs.into_iter().map(tap).collect()
     }
 
-    /// A selection in a part of a layer: split where its numbers come from two groups of a form, or go to two halves.
+    /// A selection in a part of a layer: split if its numbers come from two groups of a form, or go to two
+    /// halves.
     fn selections(
         &self,
         layer: &LayerSpec,

@@ -34,7 +34,7 @@ fn build(sizes: &Sizes, mut net: Builder) -> Graph {
     for layer in 0..sizes.layers {
         let name = |part: &str| format!("layer.{layer}.{part}");
         let (is_first, is_last) = (layer == 0, layer + 1 == sizes.layers);
-        // `v` sees the rows above its own already, but for the image.
+        // Except for the image, `v` already sees the rows above its own.
         let [above, left] = match is_first {
             true => [[-3..=-1, -3..=3], [0..=0, -3..=-1]],
             false => [[-1..=0, -1..=1], [0..=0, -1..=0]],
@@ -44,7 +44,7 @@ fn build(sizes: &Sizes, mut net: Builder) -> Graph {
         let taps = net.kernel(&vertical, v, above, 2 * filters);
         let sum = net.node(&format!("{vertical}.sum"), 2 * filters, Activation::Raw);
         if is_last {
-            // Nothing reads what its gate would make.
+            // The output of its gate is not read.
             net.layer(&vertical, sum, taps, None);
         } else {
             v = net.node(&vertical, filters, Activation::Raw);

@@ -1,9 +1,9 @@
 //! Graphs: a causal convolutional network as plain data.
 //!
-//! A graph has *nodes*, values at every pixel, and *layers* that make them. Every layer is the same operation: a sum
-//! over *taps* (which node, in which form, at which pixel relative to this one, times which weights), then an
-//! epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`], [`gated`], [`masked`]), a model
-//! file may hold one; [`Network`] is what engines make of it, with its schedule.
+//! A graph has *nodes*, values at every pixel, and *layers* that compute them. Every layer is the same
+//! operation: a sum over *taps* (a node, one of its forms, an offset from the pixel, a slice of a weight),
+//! then an epilogue. A family of networks builds its graph from an architecture ([`pixelcnn_pp`],
+//! [`gated`], [`masked`]); a model file may hold one. [`Network`] is its compiled form with the schedule.
 
 pub mod activation;
 mod build;
@@ -37,7 +37,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// Index of the image among a graph's nodes.
 pub const IMAGE: usize = 0;
 
-/// A network as it is declared: nothing in it says when anything is computed.
+/// A declared network, without a schedule.
 #[derive(Clone, Debug)]
 pub struct Graph {
     /// Image height in pixels.
@@ -46,9 +46,9 @@ pub struct Graph {
     pub width: usize,
     /// Number of classes; 0 for an unconditional network.
     pub classes: usize,
-    /// How taps read the levels of a pixel: the forms of the image.
+    /// Encodings of a pixel's levels, the forms of the image that taps read.
     pub encodings: Vec<Encoding>,
-    /// The image, then every value that a layer makes.
+    /// The image, then every value that a layer computes.
     pub nodes: Vec<NodeSpec>,
     /// The layers. Sources come before the layers that read them.
     pub layers: Vec<LayerSpec>,
@@ -60,14 +60,14 @@ pub struct Graph {
     pub tensors: BTreeMap<String, Vec<usize>>,
 }
 
-/// Numbers that stand for the level of a channel, and numbers that are the same at every pixel.
+/// A table of numbers for each level of a channel, and constants that are the same at every pixel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoding {
-    /// `[levels, width]`: what each level stands for.
+    /// `[levels, width]`: the numbers of each level.
     pub table: Vec<f64>,
-    /// Numbers a level stands for.
+    /// Numbers per level.
     pub width: usize,
-    /// The channel that is encoded; all of them, one after another, if it is not named.
+    /// The channel that is encoded; none: all of them, one after another.
     pub channel: Option<usize>,
     /// Follow the encoded channels at every pixel of the image, but not in its padding.
     pub constants: Vec<f64>,
@@ -91,21 +91,21 @@ impl Encoding {
     }
 }
 
-/// In what form a value is stored, and read by taps: `activation(±(scale · value + shift))`.
+/// A form in which a value is stored, and read by taps: `activation(±(scale · value + shift))`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Form {
     /// Applied last.
     pub activation: Activation,
-    /// Whether its argument changes sign.
+    /// Negates the argument.
     pub negate: bool,
     /// A tensor `[F]`, `[K, F]` or `[K, H, W, F]`; axes other than F may have length 1.
     pub scale: Option<String>,
-    /// As [`Self::scale`].
+    /// Like [`Self::scale`].
     pub shift: Option<String>,
 }
 
 impl Form {
-    /// The activation of the value as it is.
+    /// The activation of the value itself.
     pub fn of(activation: Activation) -> Self {
         Self { activation, negate: false, scale: None, shift: None }
     }
@@ -125,7 +125,7 @@ pub struct NodeSpec {
     pub level: usize,
     /// Channels before any activation.
     pub channels: usize,
-    /// The forms that taps and residuals read. Those of the image are [`Graph::encodings`] instead.
+    /// The forms that taps and residuals read. The image has [`Graph::encodings`] instead.
     pub forms: Vec<Form>,
 }
 
@@ -140,10 +140,10 @@ pub struct TapSpec {
     pub row: isize,
     /// Δcolumn, in pixels of the source.
     pub column: isize,
-    /// For a source one level coarser than the target, the remainders by 2 of the target's row and column at which
-    /// the tap counts.
+    /// For a source one level coarser than the target: the tap counts only at rows and columns of the
+    /// target with these remainders by 2.
     pub phase: Option<[usize; 2]>,
-    /// The term that the numbers make.
+    /// The term of the numbers.
     pub term: Term,
 }
 
@@ -152,9 +152,9 @@ pub struct TapSpec {
 pub enum Term {
     /// The numbers that are read times a slice of a tensor.
     Product(Slice),
-    /// Some of the numbers, as they are, to the outputs from `outputs` on.
+    /// Some of the numbers, unchanged, to the outputs from `outputs` on.
     Select {
-        /// Which numbers of the form.
+        /// Numbers of the form.
         channels: Range<usize>,
         /// The output to which the first is added.
         outputs: usize,
@@ -168,8 +168,8 @@ pub struct Slice {
     pub tensor: String,
     /// Position within a tensor of four axes.
     pub kernel: [usize; 2],
-    /// For each group of the form's channels that is read (`concat_elu` makes two), its first row among the tensor's
-    /// inputs.
+    /// For each group of the form's channels that is read (`concat_elu` has two), its first row among the
+    /// tensor's inputs.
     pub groups: Vec<usize>,
     /// A tensor added to the weights of the last number that is read, which then must be 1.
     pub bias: Option<String>,
@@ -184,22 +184,23 @@ pub struct LayerSpec {
     pub name: String,
     /// Its kind, for people.
     pub kind: LayerKind,
-    /// The node it makes.
+    /// The node that it computes.
     pub target: usize,
     /// The terms.
     pub taps: Vec<TapSpec>,
-    /// Tensors added to the sum, each `[F]`, `[K, F]` or `[K, H, W, F]`; one of half the outputs counts for each half.
+    /// Tensors added to the sum, each `[F]`, `[K, F]` or `[K, H, W, F]`; one of half the outputs applies to
+    /// each half.
     pub additions: Vec<String>,
     /// `[f, g]`.
     pub gate: Option<[Activation; 2]>,
     /// A node and the index of its form.
     pub residual: Option<(usize, usize)>,
-    /// A node that keeps the sum as it is before the gate.
+    /// A node that keeps the sum before the gate.
     pub pre: Option<usize>,
 }
 
 impl LayerSpec {
-    /// The nodes that it makes.
+    /// The nodes that it computes.
     fn makes(&self) -> impl Iterator<Item = usize> {
         [Some(self.target), self.pre].into_iter().flatten()
     }
@@ -227,14 +228,14 @@ pub enum LayerKind {
     Strided,
     /// Transposed convolution with stride 2.
     Transposed,
-    /// Makes the parameters of the head.
+    /// Computes the parameters of the head.
     Output,
     /// Any other.
     Convolution,
 }
 
 impl LayerKind {
-    /// For tables.
+    /// Name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -249,12 +250,12 @@ impl LayerKind {
 }
 
 impl Graph {
-    /// Forms that a node can be read in.
+    /// Number of forms of a node.
     pub fn forms(&self, node: usize) -> usize {
         if node == IMAGE { self.encodings.len() } else { self.nodes[node].forms.len() }
     }
 
-    /// Groups of channels of a form: `concat_elu` makes two.
+    /// Groups of channels of a form: `concat_elu` has two.
     pub fn groups(&self, node: usize, form: usize) -> usize {
         if node == IMAGE { 1 } else { self.nodes[node].forms[form].activation.groups() }
     }
@@ -282,15 +283,15 @@ impl Graph {
         self.tables().chain(self.layers.iter().flat_map(LayerSpec::weights)).map(|name| &name[..])
     }
 
-    /// The tensors that are added, or scale and shift.
+    /// Tensors of additions, scales and shifts.
     fn tables(&self) -> impl Iterator<Item = &String> {
         let forms = self.nodes.iter().flat_map(|node| &node.forms);
         let of_forms = forms.flat_map(|form| form.scale.iter().chain(&form.shift));
         of_forms.chain(self.layers.iter().flat_map(|layer| &layer.additions))
     }
 
-    /// Whether it works on images of this size in pixels: unless something that it adds is a map over the image, on all
-    /// that its levels divide.
+    /// True if the network works on images of this size in pixels. A map over the image in an added table
+    /// fixes the size; otherwise the size must be a multiple of `size_multiple`.
     pub fn takes_size(&self, width: usize, height: usize, tensors: &Tensors) -> bool {
         let is_map = |name: &String| matches!(tensors[name].shape[..], [_, rows, columns, _] if rows > 1 || columns > 1);
         let multiple = self.size_multiple();
@@ -299,7 +300,7 @@ impl Graph {
             || (fits(width) && fits(height) && !self.tables().any(is_map))
     }
 
-    /// What height and width must be multiples of.
+    /// Divisor of height and width.
     pub fn size_multiple(&self) -> usize {
         1 << self.nodes.iter().map(|node| node.level).max().unwrap_or(0)
     }

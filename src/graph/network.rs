@@ -1,4 +1,4 @@
-//! A graph with its schedule: what engines read.
+//! A network: a graph with its schedule, in the form that engines read.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -27,24 +27,24 @@ pub struct Network {
     pub head: Head,
     /// The node that holds its parameters.
     pub head_node: usize,
-    /// How the image is stored: its forms.
+    /// Encodings of the image, its forms.
     pub encodings: Vec<Encoding>,
-    /// The values that layers make and read; the first is the image.
+    /// The values that layers compute and read; the first is the image.
     pub nodes: Vec<Node>,
     /// The layers.
     pub layers: Vec<Layer>,
-    /// What height and width must be multiples of: rows after which the pattern of work repeats.
+    /// Divisor of height and width: the number of rows after which the pattern of work repeats.
     pub size_multiple: usize,
 }
 
-/// A value at every pixel of a level; what caches are made for.
+/// A value at every pixel of a level, kept in a ring buffer.
 ///
 /// Engines keep `rows` rows of it as a ring, laid out `[rows, left + width + right, batch, record]`.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// The layer that makes it, or `image`.
+    /// The layer that computes it, or `image`.
     pub name: String,
-    /// When its values are made.
+    /// Time at which its values are computed.
     pub when: When,
     /// Resolution: `1/2^level` of the image.
     pub level: usize,
@@ -52,7 +52,7 @@ pub struct Node {
     pub width: usize,
     /// Channels before any activation.
     pub channels: usize,
-    /// Rows that readers look back on, and this one; a power of two.
+    /// Rows that readers look back, and this one; a power of two.
     pub rows: usize,
     /// Zero columns on the left.
     pub left: usize,
@@ -60,7 +60,7 @@ pub struct Node {
     pub right: usize,
     /// The forms in which its value is stored. None for the image, whose forms are encodings.
     pub forms: Vec<Form>,
-    /// Where each form, or encoding, begins within a pixel's record.
+    /// Offset of each form, or encoding, within a pixel's record.
     pub offsets: Vec<usize>,
     /// Floats of one pixel of one image, all forms together.
     pub record: usize,
@@ -69,7 +69,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The form that a trace shows: the value as it is, or else the first that is stored.
+    /// The form that a trace shows: the raw value, or else the first that is stored.
     pub fn shown(&self) -> usize {
         let plain = |form: &Form| *form == Form::of(Activation::Raw);
         self.forms.iter().position(plain).unwrap_or(0)
@@ -85,12 +85,12 @@ impl Node {
         [self.columns(), batch, self.record].into_iter().fold(self.rows, usize::saturating_mul)
     }
 
-    /// Whether a record has forms for some classes only: a scale or a shift before the activation.
+    /// True if a form scales or shifts the value before its activation.
     pub fn is_modulated(&self) -> bool {
         self.forms.iter().any(|form| form.scale.is_some() || form.shift.is_some())
     }
 
-    /// The row that is made last when a row of the image begins, or while it is drawn; none before the first.
+    /// The last row computed when a row of the image begins, or while it is drawn; none before the first.
     pub fn newest(&self, row: isize) -> Option<usize> {
         usize::try_from((row - self.when.lag()) >> self.level).ok()
     }
@@ -103,7 +103,7 @@ impl Node {
 pub struct Tap {
     /// Index of the node that is read.
     pub source: usize,
-    /// In which form.
+    /// Index of the form.
     pub form: usize,
     /// Offset of the row.
     pub row: isize,
@@ -111,9 +111,9 @@ pub struct Tap {
     pub column: isize,
     /// Rows and columns of the source to one of the layer's grid.
     pub scale: usize,
-    /// Where the numbers that are read begin within the form.
+    /// Offset of the numbers within the form.
     pub first: usize,
-    /// How many there are, with padding: rows of the layer's matrix.
+    /// Their count, with padding: rows of the layer's matrix.
     pub depth: usize,
     /// Numbers of a group that are read, without padding.
     pub(super) channels: usize,
@@ -127,39 +127,39 @@ pub fn depth(taps: &[Tap]) -> usize {
     taps.iter().map(|tap| tap.depth).sum()
 }
 
-/// Numbers of a node that are added to a layer's sum as they are.
+/// Numbers of a node that are added to a layer's sum unchanged.
 #[derive(Clone, Debug)]
 pub struct Selection {
     /// Index of the node that is read.
     pub source: usize,
-    /// In which form.
+    /// Index of the form.
     pub form: usize,
-    /// As [`Tap::row`].
+    /// See [`Tap::row`].
     pub row: isize,
-    /// As [`Tap::column`].
+    /// See [`Tap::column`].
     pub column: isize,
-    /// As [`Tap::scale`].
+    /// See [`Tap::scale`].
     pub scale: usize,
-    /// Where the numbers begin within the form.
+    /// Offset of the numbers within the form.
     pub first: usize,
-    /// How many.
+    /// Their count.
     pub count: usize,
     /// The half to whose outputs they are added.
     pub half: usize,
     /// The first of those, within the half.
     pub output: usize,
-    /// Whether they are known when the row begins.
+    /// True if they are known when the row begins.
     pub is_early: bool,
 }
 
-/// Where a layer reads a node: position `p` of its grid reads position `scale · p + offset`.
+/// A position of a node that a layer reads: position `p` of its grid reads position `scale · p + offset`.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
     /// Index of the node.
     pub source: usize,
-    /// In which form.
+    /// Index of the form.
     pub form: usize,
-    /// Where the numbers that are read begin within the form.
+    /// Offset of the numbers within the form.
     pub first: usize,
     /// Offset of the row.
     pub row: isize,
@@ -186,19 +186,19 @@ pub struct Layer {
     pub level: usize,
     /// Level on which its positions count.
     pub grid: usize,
-    /// Which rows of the target it makes, if not all.
+    /// Remainder by 2 of the target's rows that it computes, if not all.
     pub row_parity: Option<usize>,
-    /// Which columns of the target it makes, if not all.
+    /// Remainder by 2 of the target's columns that it computes, if not all.
     pub column_parity: Option<usize>,
     /// Its products; the `early` ones come first.
     pub taps: Vec<Tap>,
-    /// How many taps are known for a whole row when the row begins.
+    /// Number of taps known for a whole row when the row begins; they come first.
     pub early: usize,
-    /// What it adds without a product.
+    /// Numbers added without a product.
     pub selections: Vec<Selection>,
     /// Output channels of one half.
     pub channels: usize,
-    /// The channel of the target that the first of them makes.
+    /// The channel of the target that the first of them computes.
     pub first_channel: usize,
     /// Halves of the output: `[a, b]` of a gate, two columns of a transposed convolution, or 1.
     pub halves: usize,
@@ -210,19 +210,19 @@ pub struct Layer {
     pub pre: Option<usize>,
     /// Runs at steps (rows, and pixels within a row) that are multiples of this.
     pub run_every: usize,
-    /// Whether the residual is known for a whole row when the row begins, or there is none.
+    /// True if the residual is known for a whole row when the row begins, or there is none.
     pub residual_is_early: bool,
-    /// A row is made with the row of the image that many rows below it; see [`When`].
+    /// A row is computed with the row of the image this many rows below it; see [`When`].
     pub lag: isize,
-    /// Pixels by which it runs after the pixel that it makes a value of; negative if before.
+    /// Pixels by which it runs after the pixel whose value it computes; negative if before.
     pub late: isize,
     /// The step within a pixel at which it runs.
     pub step: usize,
-    /// What it adds to its sum: biases, and what a class adds.
+    /// Tables added to its sum: biases and classes.
     pub(super) additions: Vec<String>,
     /// Outputs of a half in the model's tensors.
     pub(super) of_half: usize,
-    /// Whether its weights may be stored in 16 bits.
+    /// True if its weights may be stored in 16 bits.
     pub(super) may_be_halved: bool,
 }
 
@@ -232,7 +232,7 @@ impl Layer {
         self.halves * padded(self.channels)
     }
 
-    /// All that it reads: for its taps, its selections and its residual, in this order.
+    /// All reads: taps, selections and residual, in this order.
     pub fn reads(&self) -> impl Iterator<Item = Read> + '_ {
         let taps = self.taps.iter().map(|&Tap { source, form, first, row, column, scale, .. }| Read {
             source,
@@ -263,22 +263,22 @@ impl Layer {
         taps.chain(selections).chain(residual)
     }
 
-    /// Whether everything it reads is known when a row begins, so that it can make the whole row.
+    /// True if all its inputs are known when a row begins, so that it can compute the whole row.
     pub fn is_row_work(&self) -> bool {
         self.early == self.taps.len()
             && self.residual_is_early
             && self.selections.iter().all(|selection| selection.is_early)
     }
 
-    /// Whether part of its sum is known when a row begins: its row context.
+    /// True if part of its sum, the row context, is known when a row begins.
     pub fn has_context(&self) -> bool {
         let has_early = self.early > 0 || self.selections.iter().any(|selection| selection.is_early);
         has_early && !self.is_row_work()
     }
 
-    /// Whether it has work when this row of the image begins, or on it.
+    /// True if it has work when this row of the image begins, or on it.
     ///
-    /// The odd rows of a transposed convolution could be made along with the even ones; they wait until
+    /// The odd rows of a transposed convolution could be computed along with the even ones. They wait until
     /// they are read, when they are known as a whole.
     pub fn runs_on_row(&self, row: isize) -> bool {
         let row = usize::try_from(row - self.lag);
@@ -293,7 +293,7 @@ impl Layer {
         position(columns.start)..position(columns.end)
     }
 
-    /// The column of the target that a half of a position makes.
+    /// The column of the target that a half of a position computes.
     pub fn target_column(&self, position: usize, half: usize) -> usize {
         (position << (self.grid - self.level)) + self.column_parity.unwrap_or(0) + half
     }
@@ -331,8 +331,8 @@ impl Layer {
         matrix
     }
 
-    /// All that it adds to its sum, `[…, outputs]` with zeros in the padding: biases, a class's vector or map. As few
-    /// tables as hold it without repeating numbers.
+    /// All tables added to its sum, `[…, outputs]` with zeros in the padding: biases, a class's vector or
+    /// map. As few tables as possible without repeating numbers.
     pub fn additions(&self, tensors: &Tensors) -> Vec<Table> {
         let tables = self.additions.iter().map(|name| Table::of(&tensors[name])).collect();
         let sums = Table::sums(tables, self.halves * self.of_half);
@@ -344,13 +344,13 @@ impl Layer {
         sums.into_iter().map(|table| own(table).padded(self.halves, padded(self.channels))).collect()
     }
 
-    /// How many tables [`Self::additions`] are at most.
+    /// Upper bound on the number of [`Self::additions`].
     pub fn tables(&self) -> usize {
         self.additions.len()
     }
 
-    /// The precision of its weights in a model of that precision. Layers that read the image or make parameters are small,
-    /// and the former have biases among their weights: they stay in 32 bits.
+    /// The precision of its weights in a model of that precision. Layers that read the image or compute
+    /// parameters are small, and the former have biases among their weights: they stay in 32 bits.
     pub fn precision(&self, of_model: Precision) -> Precision {
         if self.may_be_halved { of_model } else { Precision::F32 }
     }
@@ -362,7 +362,7 @@ impl Layer {
 }
 
 impl Network {
-    /// Multiplications with additions that an image takes, padding included.
+    /// Multiplications with additions per image, padding included.
     pub fn macs_per_image(&self) -> usize {
         let macs = |layer: &Layer| {
             let positions = (self.width / layer.run_every) * (self.height / layer.run_every);
@@ -376,7 +376,7 @@ impl Network {
         self.height * self.width * self.head.channels()
     }
 
-    /// Numbers of a form without padding, in groups: how many groups, and of how many numbers.
+    /// Shape of a form without padding: number of groups, numbers per group.
     pub fn form_shape(&self, node: usize, form: usize) -> [usize; 2] {
         match node {
             IMAGE => [1, self.encodings[form].len(self.head.channels())],
@@ -402,13 +402,13 @@ impl Network {
         values
     }
 
-    /// Rows that the slowest node is behind the image.
+    /// Rows by which the slowest node lags behind the image.
     pub fn largest_lag(&self) -> usize {
         self.layers.iter().map(|layer| layer.lag.max(0) as usize).max().unwrap_or(0)
     }
 
-    /// The rows that begin with a row of the image: before the first come those, outside the image, with which values are made
-    /// that lie ahead of it.
+    /// The rows that begin with a row of the image. Before the first row come rows outside the image, for
+    /// nodes that are computed ahead of it.
     pub fn rows_begun_with(&self, row: usize) -> RangeInclusive<isize> {
         let ahead = self.layers.iter().map(|layer| layer.lag).min().unwrap_or(0).min(0);
         let row = row as isize;

@@ -80,7 +80,7 @@ pub fn graph(config: &Config) -> Graph {
     net.graph
 }
 
-/// The image and nothing else: levels stand for values in [−1, 1], and a channel of ones tells black from padding.
+/// The image only: levels are values in [−1, 1], and a channel of ones tells black from padding.
 fn empty(config: &Config) -> Graph {
     let table =
         (0..logistic_mixture::LEVELS).map(|level| (f64::from(level as u32) - 127.5) / 127.5).collect();
@@ -113,7 +113,7 @@ struct Builder<'a> {
     graph: Graph,
     /// φ.
     phi: Activation,
-    /// What the class adds to a value where later layers read it, by node.
+    /// By node, the class table added to its value where later layers read it.
     remembered: BTreeMap<usize, String>,
 }
 
@@ -142,7 +142,8 @@ impl Builder<'_> {
         (layer("input.vertical", vertical), layer("input.horizontal", [above, left].concat()))
     }
 
-    /// The tensor `[K, outputs]` of what a class adds at a place `name`, if it adds anything at places of this kind.
+    /// The tensor `[K, outputs]` that a class adds at place `name`, if it adds anything at places of this
+    /// kind.
     fn class_vector(&mut self, place: ClassPlace, name: &str, outputs: usize) -> Option<String> {
         let classes = self.config.classes.len();
         let is_there = self.config.class_places.contains(&place);
@@ -175,7 +176,7 @@ impl Builder<'_> {
         self.remembered.extend(vector.map(|vector| (node, vector)));
     }
 
-    /// The index of an activation of a node's value, with what the class adds to it: stored from now on.
+    /// The index of an activation of a node's value plus its class table; the form is stored from now on.
     fn form(&mut self, node: usize, activation: Activation) -> usize {
         let form = match self.remembered.get(&node) {
             Some(class) => Form::shifted(activation, class),

@@ -1,7 +1,8 @@
-//! Any graph on whole images, with direct loops and in 64 bits: what the engines are measured by.
+//! The reference: any graph on whole images, with direct loops and in 64 bits. Engines are compared with
+//! it.
 //!
-//! No caches, no schedule, no packed weights: it shares nothing with the engines but the graph as it is declared. Slow, and
-//! meant to be read.
+//! No caches, no schedule, no packed weights: it shares nothing with the engines but the declared graph.
+//! Slow, and meant to be read.
 
 use super::table::axes_of;
 use super::{Activation, Form, Graph, IMAGE, LayerSpec, TapSpec, Tensors, Term};
@@ -39,7 +40,7 @@ pub fn parameters(graph: &Graph, tensors: &Tensors, levels: &[u16], class: Optio
     trace(graph, tensors, levels, class).swap_remove(graph.head_node)
 }
 
-/// The value of every node, `[rows, columns, channels]`; of the image, nothing.
+/// The value of every node, `[rows, columns, channels]`; empty for the image.
 pub fn trace(graph: &Graph, tensors: &Tensors, levels: &[u16], class: Option<usize>) -> Vec<Vec<f64>> {
     let mut reference = Reference { graph, tensors, class: class.unwrap_or(0), values: Vec::new(), levels };
     let size = |node: usize| {
@@ -125,7 +126,7 @@ impl Reference<'_> {
         for name in &layer.additions {
             for ([row, column], to) in sum.pixels_mut() {
                 let numbers: Vec<_> = self.table(name, row, column).collect();
-                // One of half the outputs counts for each half.
+                // A table of half the outputs applies to each half.
                 to.iter_mut().zip(numbers.iter().cycle()).for_each(|(to, x)| *to += x);
             }
         }

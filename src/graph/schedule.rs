@@ -1,12 +1,13 @@
-//! The step at which each node runs, from one rule: a node runs at the first step at which all its inputs exist
-//! (Ramachandran et al. 2017, *Fast Generation for Convolutional Autoregressive Models*).
+//! The step at which each node runs, from one rule: a node runs at the first step at which all its inputs
+//! exist (Ramachandran et al. 2017, *Fast Generation for Convolutional Autoregressive Models*).
 //!
-//! [`Times`] follows the rule through a graph, relative to a pixel; [`first_steps`] along one axis, step by step, which is
-//! what the paper's figure shows and what tests compare with.
+//! [`Times`] follows the rule through a graph, relative to a pixel. [`first_steps`] follows it along one
+//! axis, step by step, as the paper's figure does; tests compare the two.
 
 use super::{Graph, IMAGE, LayerSpec, Network, TapSpec, Tensors, Term};
 
-/// The time at which the values of a node are made. Lags are in rows of the image, and negative where rows are made before their own.
+/// The time at which the values of a node are computed. Lags are in rows of the image, and negative if rows
+/// are computed before their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
     /// A whole row at once, when the image row `lag` rows below its own begins.
@@ -25,12 +26,12 @@ pub enum When {
 }
 
 impl When {
-    /// Whether whole rows are made.
+    /// True if whole rows are computed.
     pub fn is_row(&self) -> bool {
         matches!(self, Self::Row { .. })
     }
 
-    /// Rows of the image from a row to the one with which it is made.
+    /// Rows of the image from a row to the one with which it is computed.
     pub fn lag(&self) -> isize {
         match self {
             Self::Row { lag } | Self::Pixel { lag, .. } => *lag,
@@ -48,12 +49,12 @@ type Latest = (isize, isize);
 
 /// The latest pixels that a node depends on.
 ///
-/// What is not the latest does not matter: it is known once that is, by whatever path it is seen.
+/// Earlier ones do not matter: they are known once the latest is, by whatever path they are seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Reach {
-    /// The last row that any channel of what it reads depends on, be it another one than those that are read.
+    /// The last row that any channel of its sources depends on, including channels that are not read.
     row: Option<isize>,
-    /// Of all channels together, or of each; none where a channel depends on no pixel.
+    /// One entry for all channels together, or one for each; none where a channel depends on no pixel.
     channels: Vec<Option<Latest>>,
 }
 
@@ -79,7 +80,7 @@ pub struct NotCausal {
     pub column: isize,
     /// The channel of that pixel, where channels are drawn one after another.
     pub step: Option<usize>,
-    /// From the head to the image: what is read, and where.
+    /// The reads from the head to the image, with their offsets.
     pub path: Vec<String>,
 }
 
@@ -110,7 +111,7 @@ fn shortened(path: &[String]) -> String {
     }
 }
 
-/// The times at which the nodes of a graph are made.
+/// The times at which the nodes of a graph are computed.
 #[derive(Clone, Debug)]
 pub struct Times {
     /// By node.
@@ -127,7 +128,7 @@ pub fn offset(graph: &Graph, layer: &LayerSpec, tap: &TapSpec, axis: usize) -> i
     }
 }
 
-/// Everything that a layer reads: its taps, and its residual as one more.
+/// All reads of a layer: its taps, and its residual as one more.
 fn reads<'a>(graph: &'a Graph, layer: &'a LayerSpec) -> impl Iterator<Item = TapSpec> + 'a {
     let residual = layer.residual.map(|(source, form)| {
         let term = Term::Select { channels: 0..graph.nodes[layer.target].channels, outputs: 0 };
@@ -136,8 +137,9 @@ fn reads<'a>(graph: &'a Graph, layer: &'a LayerSpec) -> impl Iterator<Item = Tap
     layer.taps.iter().cloned().chain(residual)
 }
 
-/// Calls back for every weight that is not 0, and every number that is selected: with the channel of the layer's target, and
-/// the channel of the source's value, that a tap connects. For networks whose channels are drawn one after another.
+/// Calls back for every nonzero weight and every selected number, with the channel of the layer's target
+/// and the channel of the source's value that it connects. For networks whose channels are drawn one after
+/// another.
 fn connections(
     graph: &Graph,
     layer: &LayerSpec,
@@ -146,7 +148,7 @@ fn connections(
     mut connect: impl FnMut(usize, usize),
 ) {
     let channels = graph.nodes[layer.target].channels;
-    // Of a number of the form, the channel that it is made of.
+    // The channel of the value from which a number of the form is computed.
     let channel_of = |number: usize| match tap.source {
         IMAGE => {
             let encoding = &graph.encodings[tap.form];
@@ -196,7 +198,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// What a tap lets the channels of its layer see: with the channel of the target, and of the source.
+    /// The pixels that a tap lets the channels of its layer see, with the channel of the target and of the
+    /// source.
     fn seen(
         &self,
         reaches: &[Reach],
@@ -228,7 +231,7 @@ impl Search<'_> {
     fn reaches(&self) -> Vec<Reach> {
         let graph = self.graph;
         let mut reaches = vec![Reach::default(); graph.nodes.len()];
-        // Without steps, all channels of a pixel are known once it is.
+        // Without steps, all channels of a pixel are known at once.
         let channels = (0..self.steps).map(|step| Some((0, step))).collect();
         reaches[IMAGE] = Reach { row: Some(0), channels };
         for layer in &graph.layers {
@@ -271,12 +274,12 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// A node is made by rows if its row is known when it begins, and else by pixels if each is known when it is asked for. What
-    /// is known later only is made when it is known, as a whole row, and what is read on rows below its own is made that much
-    /// earlier; by pixels where a reader cannot wait for the row.
+    /// A node is computed by rows if its row is known when it begins, else by pixels if each is known when
+    /// it is read. A node known only later is computed as a whole row once it is known, and its sources on
+    /// rows below its own that much earlier; by pixels if a reader cannot wait for the row.
     fn whens(&self, reaches: &[Reach]) -> Vec<When> {
         let graph = self.graph;
-        // The largest lags with which readers find whole rows. Readers come after what they read.
+        // The largest lags at which readers find whole rows. Readers come after their sources.
         let mut bounds = vec![isize::MAX; graph.nodes.len()];
         let mut whens = vec![When::Row { lag: 0 }; graph.nodes.len()];
         whens[IMAGE] = When::Pixel { lag: 0, delays: (1..=self.steps).collect() };
@@ -302,7 +305,7 @@ impl Search<'_> {
         if lag > last_row && !is_known_in_time {
             return When::Row { lag };
         }
-        // What depends on rows above alone is made when the row begins.
+        // Nodes that depend on rows above only are computed when the row begins.
         let begins = -(self.graph.width as isize) * self.steps;
         let delay = |latest: &Option<Latest>| match latest {
             Some((row, at)) if *row == last_row => (at + 1).max(begins),
@@ -387,17 +390,17 @@ pub fn first_steps(
     steps
 }
 
-/// The schedule along one axis, for people to look at.
+/// The schedule along one axis, for people.
 #[derive(Clone, Debug)]
 pub struct Timeline {
-    /// What each node reads; node 0 is the input.
+    /// The inputs of each node; node 0 is the input.
     graph: Vec<Vec<Edge>>,
     /// The step at which each position of each node runs.
     steps: Vec<Vec<usize>>,
 }
 
 impl Timeline {
-    /// Along a row of a network: step t makes pixel t. What is known when the row begins is not read from any node.
+    /// Along a row of a network: step t computes pixel t. Inputs known when the row begins are left out.
     pub fn of_row(network: &Network) -> Self {
         let length = 4 * network.size_multiple;
         let lengths: Vec<_> = network.nodes.iter().map(|node| length >> node.level).collect();

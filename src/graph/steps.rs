@@ -1,7 +1,8 @@
-//! Networks whose channels are drawn one after another: hidden channels in the order in which they are made.
+//! Networks whose channels are drawn one after another: hidden channels sorted by the step in which they
+//! are computed.
 //!
-//! Masks within a pixel leave channels of one node for different steps, often in turns. Their order means nothing, so it is
-//! changed: what is made in one step then lies together, and is made by a range of outputs.
+//! Masks within a pixel leave channels of one node for different steps, often in turns. Their order has no
+//! meaning, so it is changed: the channels of one step then are contiguous, a range of outputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -14,10 +15,12 @@ use crate::model::weights::Tensor;
 /// The new order of a node's channels: `order[new] = old`.
 type Order = Vec<usize>;
 
-/// Orders the channels of all nodes by when they are made. Changes nothing in a network without steps.
+/// Orders the channels of all nodes by the step that computes them. Changes nothing in a network without
+/// steps.
 ///
 /// # Errors
-/// [`GraphError::NotCausal`]; and [`GraphError::Whole`] where tensors are shared by layers that want them in many orders.
+/// [`GraphError::NotCausal`]; and [`GraphError::Whole`] if layers share tensors that they need in many
+/// orders.
 pub fn order_channels(graph: &mut Graph, tensors: &mut Tensors) -> Result<(), GraphError> {
     if graph.head.steps() == 1 {
         return Ok(());
@@ -54,7 +57,7 @@ pub fn order_channels(graph: &mut Graph, tensors: &mut Tensors) -> Result<(), Gr
     Ok(())
 }
 
-/// Of every old place, the new one.
+/// The inverse permutation.
 fn inverse(order: &Order) -> Order {
     let mut places = vec![0; order.len()];
     order.iter().enumerate().for_each(|(new, old)| places[*old] = new);
@@ -79,8 +82,8 @@ fn orders(graph: &Graph, times: &Times) -> Vec<Order> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     group.iter().enumerate().for_each(|(node, group)| members.entry(*group).or_default().push(node));
 
-    // What keeps the sum of a gate has its halves in the order of the target. Where it takes part in another order, or where
-    // that may not change, neither does.
+    // A node that keeps the sum of a gate has its halves in the order of the target. If it belongs to
+    // another order, or its order may not change, neither changes.
     let halved =
         |layer: &LayerSpec| layer.pre.filter(|_| layer.gate.is_some()).map(|pre| (layer.target, pre));
     let halved: Vec<_> = graph.layers.iter().filter_map(halved).collect();
@@ -128,9 +131,9 @@ struct Rewriter<'a> {
     /// Their inverses.
     places: Vec<Order>,
     tensors: &'a mut Tensors,
-    /// What was made of a tensor, by its name and the orders of its rows and columns.
+    /// Tensors already reordered, by name and the orders of rows and columns.
     made: BTreeMap<(String, Order, Order), String>,
-    /// Numbers that may still be made.
+    /// Numbers that may still be allocated.
     room: usize,
 }
 
@@ -169,12 +172,12 @@ impl Rewriter<'_> {
         (0..halves).flat_map(|half| order.iter().map(move |old| half * order.len() + old)).collect()
     }
 
-    /// Something that is added to, or multiplied with, the channels of a node.
+    /// A table that is added to, or multiplied with, the channels of a node.
     fn table(&mut self, name: &str, node: usize, halves: usize) -> Result<String, GraphError> {
         let shape = &self.tensors[name].shape;
         let width = shape[shape.len() - 1];
         let places: usize = shape[..shape.len() - 1].iter().product();
-        // One of half the width counts for each half.
+        // A table of half the width applies to each half.
         let halves = if width == self.orders[node].len() { 1 } else { halves };
         let columns = self.columns(node, halves);
         self.reordered(name, (0..places).collect(), columns)
@@ -202,7 +205,7 @@ impl Rewriter<'_> {
                     let places = &self.places[node];
                     old / places.len() * places.len() + places[old % places.len()]
                 };
-                // Of every output, in its new place, the new place of the number that it takes.
+                // For every output, in its new place, the new place of the number that it takes.
                 let mut pairs: Vec<_> = (*outputs..)
                     .zip(channels.clone())
                     .map(|(output, number)| {

@@ -1,11 +1,11 @@
-//! A network whose layers each make one node: for engines that store no sum beside what they make of it.
+//! Splits layers so that each has one target, for engines that do not store a sum beside its target.
 
 use super::network::{Layer, Network, Selection, Tap, padded};
 use super::{Activation, Form};
 
 impl Network {
-    /// The same network, in which each layer that keeps its sum is one that makes the sum, and one that reads it: no product is
-    /// taken twice.
+    /// The same network, in which each layer that keeps its sum becomes two: one that computes the sum, and
+    /// one that reads it. No product is computed twice.
     pub fn with_sums_apart(mut self) -> Self {
         for pre in self.layers.iter().filter_map(|layer| layer.pre) {
             let node = &mut self.nodes[pre];
@@ -30,10 +30,10 @@ impl Network {
         self
     }
 
-    /// The layers that make the sum of a layer, and the one that makes its target of that.
+    /// The layers that compute the sum of a layer, and the one that computes its target from it.
     fn apart(&self, layer: Layer, pre: usize) -> (Vec<Layer>, Layer) {
         let (halves, of_half) = (layer.halves, layer.of_half);
-        // The channels of the sum: halves that lie side by side are one range of them.
+        // The channels of the sum: adjacent halves are one range of them.
         let (parts, of_part) = match layer.channels == of_half {
             true => (1, halves * of_half),
             false => (halves, layer.channels),

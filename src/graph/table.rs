@@ -1,8 +1,8 @@
-//! Numbers that are added to sums, or scale and shift values, by class and place.
+//! Tables by class and place: numbers that are added to sums, or scale and shift values.
 
 use crate::model::weights::Tensor;
 
-/// Numbers `[classes, rows, columns, width]`: axes along which they do not differ have length 1.
+/// Numbers `[classes, rows, columns, width]`; an axis along which they are constant has length 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// Lengths of the axes: classes, rows, columns.
@@ -24,7 +24,7 @@ impl Table {
         Self { axes, width, data: tensor.data.clone() }
     }
 
-    /// From one class, row and column to the next, in numbers; 0 along axes of length 1.
+    /// Strides from one class, row and column to the next; 0 along axes of length 1.
     pub fn strides(&self) -> [usize; 3] {
         let [classes, rows, columns] = self.axes;
         let lengths = [rows * columns * self.width, columns * self.width, self.width];
@@ -38,7 +38,7 @@ impl Table {
         &self.data[start..start + self.width]
     }
 
-    /// Whether they differ from pixel to pixel.
+    /// True if the numbers differ from pixel to pixel.
     pub fn is_map(&self) -> bool {
         self.axes[1] > 1 || self.axes[2] > 1
     }
@@ -60,7 +60,8 @@ impl Table {
         Self { width: halves * range.len(), data, ..*self }
     }
 
-    /// Adds another table, whose axes must be as long as this one's or 1; one of half the width counts for each half.
+    /// Adds another table, whose axes must be as long as this one's or 1; one of half the width applies to
+    /// each half.
     fn add(&mut self, other: &Self) {
         let [_, rows, columns] = self.axes;
         for (place, to) in self.data.chunks_mut(self.width).enumerate() {
@@ -129,7 +130,7 @@ mod tests {
         assert_eq!(sums.iter().map(|t| t.axes).collect::<Vec<_>>(), [[3, 1, 1], [1, 5, 1], [1, 1, 7]]);
         let at = |tables: &[Table]| tables.iter().map(|t| t.at(2, 4, 6)[0]).sum::<f32>();
         assert_eq!(at(&sums), 1.0 + 3.0 + 5.0 + 7.0);
-        // A map takes what it covers.
+        // A map absorbs the tables that it covers.
         let sums = Table::sums(vec![bias, column, table([1, 5, 7])], 1);
         assert_eq!(sums.len(), 1);
         assert_eq!(at(&sums), 1.0 + 7.0 + 35.0);

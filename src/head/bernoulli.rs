@@ -1,4 +1,4 @@
-//! Two levels a channel, independent of each other: a logit for each.
+//! The Bernoulli head: two levels per channel, independent of each other, with a logit each.
 //!
 //! Parameters of a pixel are `[C]`; a channel is 1 with probability `σ(z)`.
 
@@ -9,7 +9,7 @@ use crate::sampling::random::PixelNoise;
 pub fn draw(logit: f32, noise: PixelNoise, channel: usize, how: &Draw) -> u16 {
     let logit = f64::from(logit);
     let likeliest = u16::from(logit > 0.0);
-    // The other one is as likely as exp(−|z| / T) of it.
+    // The other level has exp(−|z| / T) of its probability.
     let is_alone = how.temperature == 0.0 || how.top_k == 1 || logit.abs() > f64::from(how.reach());
     if is_alone {
         return likeliest;

@@ -1,9 +1,9 @@
-//! The likelihood of a pixel in the time that drawing has to spare: plain arithmetic in single precision over many
-//! components at once, without branches, so that it becomes vector code. [`mixture::log_likelihood`] is what it
-//! approximates, to well within 1e-4 bits per dimension.
+//! The likelihood of a pixel while the CPU draws: plain arithmetic in single precision over many components
+//! at once, without branches, so that it becomes vector code. It approximates [`mixture::log_likelihood`]
+//! to well within 1e-4 bits per dimension.
 //!
-//! Probabilities are multiplied, and one logarithm is taken at the end. Where their product is too small for a
-//! number, the other function takes the logarithms one by one. No fused multiply-add: every instruction set gives the
+//! Probabilities are multiplied, and one logarithm is taken at the end. If their product underflows, the
+//! other function takes the logarithms one by one. No fused multiply-add: every instruction set gives the
 //! same bits.
 
 use pulp::{Simd, WithSimd};
@@ -73,7 +73,7 @@ fn sums(mixture: Mixture, x: &[f32]) -> [f32; 2] {
         let mut product = mixture.lanes(None, first);
         for i in 0..LANES {
             let weight = exp(product[i] - highest);
-            // Beyond the last component there is something else.
+            // Beyond the last component lie other parameters.
             product[i] = if first + i < logits.len() { weight } else { 0.0 };
             weights[i] += product[i];
         }

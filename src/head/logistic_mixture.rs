@@ -37,8 +37,8 @@ impl<'a> Mixture<'a> {
         &self.parameters[..self.mixtures]
     }
 
-    /// All parameters from that of a component on, of the logits or of a channel and kind; `kind` 0: means,
-    /// 1: log-scales, 2: coefficients.
+    /// All parameters from a component on, of the logits or of a channel and kind; `kind` 0: means, 1:
+    /// log-scales, 2: coefficients.
     #[inline(always)]
     pub(super) fn from(self, of: Option<(usize, usize)>, component: usize) -> &'a [f32] {
         let kinds = if self.channels == 3 { 3 } else { 2 };
@@ -58,13 +58,14 @@ impl<'a> Mixture<'a> {
         self.of(channel, 1, component).max(MIN_LOG_SCALE)
     }
 
-    /// What a channel's mean takes from the channels before it: raw coefficients with their channels.
+    /// Terms that earlier channels add to a channel's mean: raw coefficients with their channels.
     fn terms(self, channel: usize, component: usize) -> impl Iterator<Item = (f32, usize)> + 'a {
         terms(channel).iter().map(move |&(coefficient, x)| (self.of(coefficient, 2, component), x))
     }
 }
 
-/// What a channel's mean takes from the channels before it: whose coefficients, times which channel.
+/// Terms that earlier channels add to a channel's mean: the channel that holds the coefficient, and the
+/// channel that it multiplies.
 pub(super) fn terms(channel: usize) -> &'static [(usize, usize)] {
     // c₀ is the first channel's, c₁ and c₂ are the second's and third's: μ₁ += c₀x₀, μ₂ += c₁x₀ + c₂x₁.
     match channel {
@@ -84,14 +85,15 @@ pub fn value(level: u16) -> f32 {
     (f32::from(level) - 127.5) / 127.5
 }
 
-/// What Gumbel noise, −ln(−ln u), can make up for: uniform numbers are from 1e-5 to 1 − 1e-5.
+/// Largest difference of logits that Gumbel noise, −ln(−ln u), can make up for: uniform numbers are from
+/// 1e-5 to 1 − 1e-5.
 const GUMBEL_REACH: f32 = 14.0;
 
-/// Draws a pixel: the component by Gumbel-max from the uniform numbers 0 to M − 1, then each channel from the next;
-/// `noise(b)` gives those from 4b to 4b + 3. What cannot be drawn is not asked for.
+/// Draws a pixel: the component by Gumbel-max from the uniform numbers 0 to M − 1, then each channel from
+/// the next; `noise(b)` gives numbers 4b to 4b + 3. Noise of components that cannot win is not requested.
 ///
-/// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next. At temperature 1,
-/// truncation 0 and min-p 0 no operation on them changes a bit.
+/// Unless `continuous`, each sub-pixel is rounded to its 8-bit level before it conditions the next. At
+/// temperature 1, truncation 0 and min-p 0 no operation on them changes a bit.
 pub fn draw(parameters: &[f32], noise: impl Fn(u32) -> [f32; 4], how: Draw, pixel: &mut [f32]) {
     let Draw { continuous, temperature, truncation, .. } = how;
     let mixture = Mixture::new(parameters, pixel.len());
@@ -176,7 +178,7 @@ fn log_bin(x: f64, mean: f64, log_scale: f64) -> f64 {
     }
 }
 
-/// Probabilities of the levels of the channel after `before`, given those, `[256]`: what the likelihood says of each.
+/// Probabilities of the levels of the channel after `before`, given those, `[256]`: the likelihood of each.
 pub fn probabilities(parameters: &[f32], channels: usize, before: &[u16], probabilities: &mut Vec<f64>) {
     let mixture = Mixture::new(parameters, channels);
     let channel = before.len();
@@ -201,7 +203,7 @@ pub fn probabilities(parameters: &[f32], channels: usize, before: &[u16], probab
             add_bins(share, mean(channel, i), scale(channel, i), probabilities);
         }
     }
-    // Bins that are told by the density at their middle do not add up to 1 exactly.
+    // Bins computed from the density at their middle do not add up to 1 exactly.
     let total: f64 = probabilities.iter().sum();
     probabilities.iter_mut().for_each(|p| *p /= total);
 }
@@ -209,12 +211,13 @@ pub fn probabilities(parameters: &[f32], channels: usize, before: &[u16], probab
 /// Smaller probabilities are left out.
 const NOTHING: f64 = 1e-40;
 
-/// Adds a share of the mass of the bins of one logistic: what [`log_bin`] says, but for [`NOTHING`].
+/// Adds a share of the mass of the bins of one logistic: the exponential of [`log_bin`]. Bins below
+/// [`NOTHING`] are left out.
 fn add_bins(share: f64, mean: f64, log_scale: f64, bins: &mut [f64]) {
     let scale = log_scale.exp();
     let (half, density) = (1.0 / 255.0 / scale, 1.0 / (127.5 * scale));
     let last = bins.len() - 1;
-    // The outermost bins go on without an end.
+    // The outermost bins extend to infinity.
     let (middle, reach) = (mean.clamp(-1.0, 1.0), -NOTHING.ln() * scale);
     let level = |x: f64| (127.5 * x + 127.5).clamp(0.0, last as f64);
     let (begin, end) = (level(middle - reach).floor() as usize, level(middle + reach).ceil() as usize);

@@ -1,7 +1,7 @@
-//! Heads: the distributions of a pixel, given the parameters that a network makes for it.
+//! Heads: the distributions of a pixel, given its parameters.
 //!
-//! A head says how many parameters a pixel takes, draws levels from them, and tells how likely levels are. What is
-//! particular to a kind of head is in its own file, and its WGSL fragment in `shaders/shared`.
+//! A head states its number of parameters, draws levels from them, and gives the likelihood of levels. Each
+//! kind of head has its own file, and its WGSL fragment in `shaders/shared`.
 
 mod bernoulli;
 pub mod fast_likelihood;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sampling::random::PixelNoise;
 
-/// The instructions that there are; to ask takes as long as a pixel.
+/// The machine's instructions; to ask for them takes as long as a pixel.
 static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
 /// Channels of a pixel, at most.
@@ -28,7 +28,7 @@ pub struct Head {
     kind: HeadKind,
     channels: usize,
     levels: usize,
-    /// Whether a channel's parameters depend on the channels before it.
+    /// True if a channel's parameters depend on the channels before it.
     in_steps: bool,
 }
 
@@ -52,10 +52,10 @@ pub enum HeadKind {
 pub struct Draw {
     /// `T`: logits are divided by T, and the noise of a logistic is multiplied by T. At 0 the likeliest is drawn.
     pub temperature: f32,
-    /// Of the levels of a softmax, only that many of the likeliest are drawn; all, if 0. Levels as likely as the last of them
-    /// are drawn too.
+    /// Draw from the `top_k` likeliest levels of a softmax only; from all, if 0. Levels tied with the last
+    /// of them count too.
     pub top_k: usize,
-    /// What is less than this many times as likely as the likeliest, at this temperature, is left out.
+    /// Drop components or levels less than `min_p` times as likely as the likeliest, at this temperature.
     pub min_p: f32,
     /// `P`: the uniform number `u` of a logistic draw becomes `P/2 + (1 − P)·u`, which cuts its tails.
     pub truncation: f32,
@@ -70,13 +70,13 @@ impl Default for Draw {
 }
 
 impl Draw {
-    /// How far below the largest logit that of another may lie.
+    /// Largest distance of a logit below the largest one at which it is kept.
     pub fn reach(&self) -> f32 {
         if self.min_p > 0.0 { -self.temperature * self.min_p.ln() } else { f32::MAX }
     }
 }
 
-/// Why a [`Draw`] cannot be had from a head.
+/// The reason why a head cannot do a [`Draw`].
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum DrawError {
     /// A number is out of its range.
@@ -89,7 +89,7 @@ pub enum DrawError {
         /// The number.
         found: f32,
     },
-    /// The head has no such thing.
+    /// The head has no such setting.
     #[error("{setting}: this model draws from {head}, which has no such thing")]
     Other {
         /// The setting.
@@ -144,7 +144,7 @@ impl Head {
         self.levels
     }
 
-    /// Numbers that the network gives a pixel.
+    /// Parameters of a pixel.
     pub fn parameters(&self) -> usize {
         match self.kind {
             HeadKind::LogisticMixture { mixtures } => logistic_mixture::parameters(self.channels, mixtures),
@@ -153,7 +153,7 @@ impl Head {
         }
     }
 
-    /// Parameters of like meaning that follow one another, and so are of like size.
+    /// Length of a run of parameters of the same meaning, and so of similar size.
     pub fn group(&self) -> usize {
         match self.kind {
             HeadKind::LogisticMixture { mixtures } => mixtures,
@@ -162,12 +162,12 @@ impl Head {
         }
     }
 
-    /// Steps of a pixel: in each, the network makes parameters anew.
+    /// Steps of a pixel: in each, the network computes new parameters.
     pub fn steps(&self) -> usize {
         if self.in_steps { self.channels } else { 1 }
     }
 
-    /// Refuses what cannot be drawn.
+    /// Refuses a draw that this head cannot do.
     ///
     /// # Errors
     /// [`DrawError`]
@@ -213,8 +213,8 @@ impl Head {
         }
     }
 
-    /// Draws the channels of a step from a pixel's parameters and the noise of its place. `values` are what an unrounded
-    /// draw gives, where the head has such a thing.
+    /// Draws the channels of a step from a pixel's parameters and the noise of its place. `values` receives
+    /// the values of an unrounded draw, for heads that have one.
     pub fn draw(
         &self,
         step: usize,
@@ -243,8 +243,9 @@ impl Head {
         }
     }
 
-    /// The probability of every level of a channel, `[L]`, given the levels of the channels before it. Components of a mixture
-    /// are weighed by how likely those are under them. Those below 1e-37 may be 0.
+    /// The probability of every level of a channel, `[L]`, given the levels of the channels before it.
+    /// Components of a mixture are weighted by the likelihood of those levels. Probabilities below 1e-37
+    /// may be 0.
     pub fn probabilities(
         &self,
         parameters: &[f32],
@@ -281,7 +282,7 @@ impl Head {
         }
     }
 
-    /// The same in the time that drawing has to spare: within 1e-4 bits per dimension.
+    /// The same, faster, while drawing: within 1e-4 bits per dimension.
     pub fn fast_log_likelihood(&self, parameters: &[f32], levels: &[u16]) -> f64 {
         match self.kind {
             HeadKind::LogisticMixture { .. } => fast_likelihood::log_likelihood(parameters, levels),

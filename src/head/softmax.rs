@@ -34,19 +34,19 @@ pub fn draw(logits: &[f32], noise: PixelNoise, channel: usize, how: &Draw) -> u1
     ARCH.dispatch(Chosen { weights, u, likeliest }) as u16
 }
 
-/// The weights of levels: how likely each is, as a share of the likeliest.
+/// The weights of levels: the probability of each, as a share of the likeliest.
 struct Weights<'a> {
     logits: &'a [f32],
     largest: f64,
-    /// How far below the largest logit that of a level may lie.
+    /// Largest distance of a logit below the largest one at which its level is kept.
     reach: f64,
-    /// What a logit must be at least.
+    /// Smallest logit that is kept.
     cut: f64,
     temperature: f64,
 }
 
 impl Weights<'_> {
-    /// Those of the levels from `first` on; 0 beyond the last.
+    /// Logits of the levels from `first` on; 0 beyond the last.
     #[inline(always)]
     fn lanes(&self, first: usize) -> [f64; LANES] {
         let mut logits = [f32::NEG_INFINITY; LANES];
@@ -126,7 +126,7 @@ impl WithSimd for Chosen<'_> {
                 }
             }
         }
-        // Past the end by rounding alone.
+        // Past the end by rounding only.
         last
     }
 }
@@ -152,7 +152,7 @@ fn largest(logits: &[f32]) -> (usize, f32) {
     best
 }
 
-/// What a logit must be at least to be among the `k` largest; 0 takes all.
+/// Smallest logit among the `k` largest; 0 takes all.
 fn cut(logits: &[f32], k: usize) -> f64 {
     if k == 0 || k >= logits.len() {
         return f64::NEG_INFINITY;

@@ -1,7 +1,8 @@
 //! Images in NumPy's files: `.npy`, one array, and `.npz`, a zip file of them.
 //!
-//! Images are uint8 `[N, H, W]` or `[N, H, W, C]`. In an `.npz` the labels of `x…` are `y…`, those of `arr_0` are
-//! `arr_1`, and `classes` holds the names of the classes, or what this program says of images that it drew.
+//! Images are uint8 `[N, H, W]` or `[N, H, W, C]`. In an `.npz` the labels of `x…` are `y…`, those of
+//! `arr_0` are `arr_1`, and `classes` holds the names of the classes, or this program's metadata of images
+//! that it drew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -23,13 +24,13 @@ pub struct Levels {
     pub levels: Vec<u16>,
 }
 
-/// Images, and what is known of their classes.
+/// Images, and their classes as far as known.
 #[derive(Debug)]
 pub struct ImageArray {
     width: usize,
     height: usize,
     channels: usize,
-    /// Whether the axes are stored in Fortran's order.
+    /// True if the axes are stored in Fortran's order.
     fortran: bool,
     count: usize,
     /// Levels.
@@ -38,8 +39,8 @@ pub struct ImageArray {
     names: Option<Vec<String>>,
 }
 
-/// Reads a file of images of `levels` levels, whatever its name, as what its content says it is; of an `.npz` the array
-/// `name`.
+/// Reads a file of images of `levels` levels, in the format of its content, whatever its name; of an `.npz`
+/// the array `name`.
 pub fn read(path: &Path, name: Option<&str>, levels: usize) -> Result<ImageArray, InputError> {
     let mut file =
         BufReader::new(File::open(path).map_err(|error| super::walk::why_unreadable(path, error))?);
@@ -61,7 +62,7 @@ pub fn read(path: &Path, name: Option<&str>, levels: usize) -> Result<ImageArray
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// The arrays that hold images of so many levels.
+/// Describes arrays that hold images of `levels` levels.
 fn expected(levels: usize) -> &'static str {
     match levels {
         256 => "uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3]",
@@ -127,8 +128,8 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
     ImageArray::new(header, pixels, levels, labels, names)
 }
 
-/// The array with the labels of an array of images: as people name them, or as evaluators and this program do. Without names
-/// an array beside the images can be anything, such as scores.
+/// The array with the labels of an array of images, by the names that people use, or evaluators and this
+/// program. Without names an array beside the images can be anything, such as scores.
 fn labels_of(images: &str, headers: &BTreeMap<String, Header>) -> Option<String> {
     match images {
         "arr_0" => {
@@ -139,7 +140,7 @@ fn labels_of(images: &str, headers: &BTreeMap<String, Header>) -> Option<String>
     }
 }
 
-/// Of two classes of one name, labels would mean either.
+/// Refuses equal names: a label would mean either class.
 fn different(names: Vec<String>) -> Result<Vec<String>, InputError> {
     let mut seen = BTreeSet::new();
     match names.iter().find(|name| !seen.insert(*name)) {
@@ -148,7 +149,8 @@ fn different(names: Vec<String>) -> Result<Vec<String>, InputError> {
     }
 }
 
-/// The names of classes in what this program says of images that it drew, by number; those without images have none.
+/// Names of classes in this program's metadata of images that it drew, by number. Classes without images
+/// have no name there.
 fn own_classes(about: &str) -> Option<Vec<String>> {
     const MOST: usize = 1 << 16;
     let about: BTreeMap<String, String> = serde_json::from_str(about).ok()?;
@@ -225,7 +227,7 @@ impl ImageArray {
     }
 }
 
-/// What an `.npy` file says of its array.
+/// The header of an `.npy` file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Header {
     /// NumPy's short name of the type, such as `<f4`.
@@ -283,7 +285,7 @@ impl Header {
         channels && number && self.bytes().is_some()
     }
 
-    /// As levels, of which there are so many.
+    /// Its values as levels below `levels`.
     fn levels(&self, bytes: &[u8], levels: usize) -> Result<Vec<u16>, InputError> {
         let level = |(at, number): (usize, Option<u64>)| match number.filter(|n| *n < levels as u64) {
             Some(level) => Ok(level as u16),
@@ -299,7 +301,7 @@ impl Header {
         self.integers(bytes).enumerate().map(level).collect()
     }
 
-    /// As whole numbers; none for a negative one. They must be integers.
+    /// Its values as whole numbers; none for a negative one. They must be integers.
     fn integers<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Option<u64>> + 'a {
         let (kind, size) = self.kind().unwrap_or(('u', 1));
         let number = move |bytes: &[u8]| {
@@ -337,7 +339,7 @@ impl Header {
         format!("{kind} {:?}", self.shape)
     }
 
-    /// The bytes of the array. A length that is not there takes no memory.
+    /// The bytes of the array. A false length allocates no memory.
     fn values(&self, reader: &mut impl Read) -> Result<Vec<u8>, InputError> {
         let expected = self.bytes().ok_or_else(|| InputError::Arrays(format!("is {}", self.shown())))?;
         let mut values = Vec::new();
@@ -351,7 +353,7 @@ impl Header {
         }
     }
 
-    /// As class numbers of `count` images.
+    /// Its values as class numbers of `count` images.
     fn labels(&self, bytes: &[u8], count: usize) -> Result<Vec<u64>, InputError> {
         let wrong =
             || InputError::Arrays(format!("is {}, expected [{count}] class numbers from 0", self.shown()));
@@ -362,7 +364,7 @@ impl Header {
         self.integers(bytes).map(|number| number.ok_or_else(wrong)).collect()
     }
 
-    /// As texts, such as names of classes.
+    /// Its values as texts, such as names of classes.
     fn texts(&self, bytes: &[u8]) -> Result<Vec<String>, InputError> {
         let wrong = || InputError::Arrays(format!("is {}, expected a list of texts", self.shown()));
         let decode = |bytes: &[u8]| match self.kind() {

@@ -45,18 +45,18 @@ impl Pixels {
     }
 }
 
-/// Decodes a file of any of the formats, whatever its name; of animations, the first frame. What is
-/// transparent lies on white.
+/// Decodes a file of any of the formats, whatever its name; the first frame of an animation. Transparent
+/// pixels lie on white.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// A defect of the file.
 pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
     if bytes.starts_with(b"P7") {
         // PAM, which training does not read.
         return Err(InputError::Unknown);
     }
     let (mut image, orientation) = match image::guess_format(bytes) {
-        // What follows its end, such as the video of a motion photo, is none of the picture.
+        // Bytes after its end, such as the video of a motion photo, are not part of the picture.
         Ok(ImageFormat::Jpeg) => decode_jpeg(&bytes[..end_of_jpeg(bytes).unwrap_or(bytes.len())])?,
         Ok(ImageFormat::Tiff) => decode_tiff(bytes)?,
         Ok(
@@ -80,8 +80,8 @@ pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
     Ok(Pixels { width, height, rgb })
 }
 
-/// Whether a file has its end. Decoders are content once they have all pixels, and so with a file that was
-/// cut off shortly before.
+/// True if a file has its end. Decoders are content once they have all pixels, even if a file was cut off
+/// shortly before its end.
 fn has_end(bytes: &[u8]) -> bool {
     match *bytes {
         [0xff, 0xd8, ..] => end_of_jpeg(bytes).is_some(),
@@ -93,11 +93,11 @@ fn has_end(bytes: &[u8]) -> bool {
     }
 }
 
-/// Where a JPEG ends, by its markers; none if its end is not there.
+/// Offset of a JPEG's end, by its markers; none if it is missing.
 fn end_of_jpeg(bytes: &[u8]) -> Option<usize> {
     let mut at = 2;
     loop {
-        // The next marker: data of a scan, and what should not be there, comes before it; 0 and restarts are of a scan.
+        // The next marker. Data of a scan and stray bytes come before it; 0 and restarts belong to a scan.
         at += bytes
             .get(at..)?
             .windows(2)
@@ -120,7 +120,7 @@ fn check_size(width: u32, height: u32) -> Result<(), InputError> {
     if is_large { Err(InputError::Large(width, height)) } else { Ok(()) }
 }
 
-/// What a decoder says; some quote whole tables out of the file.
+/// A decoder's message, cut short: some quote whole tables from the file.
 fn brief(error: &dyn std::fmt::Display) -> String {
     const SHOWN: usize = 200;
     let text = error.to_string();
@@ -198,7 +198,7 @@ fn decode_other(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orie
     Ok((DynamicImage::from_decoder(decoder).map_err(refused)?, orientation))
 }
 
-/// As [`decode_other`], with colours as they are before alpha is multiplied with them.
+/// Like [`decode_other`], with colours as before the multiplication by alpha.
 fn decode_tiff(bytes: &[u8]) -> Result<(DynamicImage, Orientation), InputError> {
     // A file that cannot be opened is left to the decoder of all formats, whose error says why.
     let Ok(mut file) = tiff::decoder::Decoder::new(Cursor::new(bytes)) else {

@@ -61,7 +61,7 @@ impl Labels {
             let mut places: Vec<_> =
                 [&folder.join(&file), &file].into_iter().filter_map(|path| place(path)).collect();
             if places.is_empty() {
-                // No image has it, but it is not to be there twice with two classes either.
+                // No image has this path, but it may not occur twice with two classes either.
                 places.push((file.clone(), None));
             }
             labels.add(Row { line, path: shown(&file), class, places })?;
@@ -80,7 +80,7 @@ impl Labels {
                             first.line, first.path, first.class, row.line, row.path, row.class
                         )));
                     }
-                    // The same once more, or this row's own.
+                    // The same class again, or this row's own entry.
                     _ => {}
                 },
             }
@@ -95,7 +95,7 @@ impl Labels {
         Some(&self.rows[row].class)
     }
 
-    /// How many rows match none of the images, and of how many.
+    /// Number of rows that match no image, and number of rows.
     ///
     /// # Errors
     /// [`InputError::Arrays`] if there is no row, or none matches any image.
@@ -126,12 +126,13 @@ impl Labels {
             .iter()
             .take(LOOKED_AT)
             .flat_map(|row| items.iter().take(LOOKED_AT).map(move |item| (row, item.name())));
-        // Of several, the first.
+        // The first of several.
         pairs.rev().max_by_key(|(row, item)| common(&row.path, item))
     }
 }
 
-/// What a path of a table names, if it is there: a file, or with `#` and an index an image of an array.
+/// The place that a path of a table names, if it exists: a file, or with `#` and an index an image of an
+/// array.
 fn place(path: &Path) -> Option<Place> {
     let of_array = || {
         let (file, index) = path.to_str()?.rsplit_once('#')?;

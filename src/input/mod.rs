@@ -1,8 +1,8 @@
-//! Images to measure: which ones are meant, what class each has, and their pixels.
+//! Input images: their files, classes and pixels.
 //!
-//! [`find`] turns what a user names (images, folders, arrays) into an ordered list of [`Item`]s, and says
-//! of everything else why it is none. Pixels are decoded when they are asked for. Training in
-//! Python follows the same rules; a test gives both the same files.
+//! [`find`] turns arguments (images, folders, arrays) into an ordered list of [`Item`]s, and gives the
+//! reason for everything that it passes over. Pixels are decoded on demand. Training in Python follows the
+//! same rules; a test gives both the same files.
 
 mod arrays;
 mod decode;
@@ -24,43 +24,43 @@ pub use decode::{Pixels, decode};
 pub use labels::Labels;
 pub use walk::{images_in, is_hidden};
 
-/// What is asked for.
+/// Arguments of [`find`].
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Images, folders of images, `.npz` and `.npy` files.
     pub paths: &'a [PathBuf],
-    /// Whether folders in folders are read too.
+    /// Recurse into folders.
     pub recursive: bool,
-    /// Which array of an `.npz` holds the images, where there are several.
+    /// Name of the array of an `.npz` that holds the images, if there are several.
     pub array: Option<&'a str>,
     /// Levels of a channel: arrays of other than 256 hold them as whole numbers.
     pub levels: usize,
 }
 
-/// What is there.
+/// Result of [`find`].
 #[derive(Debug, Default)]
 pub struct Found {
     /// The images, in the order given; those of a folder by name.
     pub items: Vec<Item>,
-    /// What was named, or has the name of an image, and cannot be used.
+    /// Named files, and files with the name of an image, that cannot be used.
     pub passed_over: Vec<PassedOver>,
-    /// What folders hold beside images.
+    /// Other entries of folders.
     pub left_out: LeftOut,
 }
 
-/// Something that cannot be used, and why.
+/// An unusable file, and the reason.
 #[derive(Debug)]
 pub struct PassedOver {
-    /// As [`Item::name`].
+    /// See [`Item::name`].
     pub name: String,
-    /// As text, a sentence whose subject is the name.
+    /// The reason; as text, a sentence whose subject is the name.
     pub error: InputError,
 }
 
-/// How many entries of folders are not meant to be images.
+/// Number of folder entries that are not meant to be images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Hidden files and folders, with all that is in them counted as one.
+    /// Hidden files and folders; a folder with its contents counts as one.
     pub hidden: usize,
     /// Files whose names do not end like those of images.
     pub others: usize,
@@ -71,7 +71,7 @@ pub struct LeftOut {
 /// An image: a file, or one of an array.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// Which of the request's paths it comes from.
+    /// Index of the request's path that it comes from.
     pub root: usize,
     path: PathBuf,
     /// Sub-folders that it lies in, outermost first, below the folder that was named.
@@ -79,7 +79,7 @@ pub struct Item {
     array: Option<(Arc<ImageArray>, usize)>,
 }
 
-/// Why an image cannot be used. As text, a sentence whose subject is the file.
+/// The reason why an image cannot be used. As text, a sentence whose subject is the file.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The system refused.
@@ -115,15 +115,15 @@ pub enum InputError {
     /// Width and height.
     #[error("is {0}x{1}, which is more than {max} pixels", max = decode::MOST_PIXELS)]
     Large(u32, u32),
-    /// An `.npz` with several arrays of images, of which none was asked for: their names.
+    /// An `.npz` with several arrays of images, none of them requested: their names.
     #[error("holds several arrays of images: {}", .0.join(", "))]
     SeveralArrays(Vec<String>),
-    /// Something is wrong with an `.npz`, an `.npy`, or a table of labels.
+    /// A fault of an `.npz`, an `.npy`, or a table of labels.
     #[error("{0}")]
     Arrays(String),
 }
 
-/// Finds the images that are asked for.
+/// Finds the requested images.
 pub fn find(request: &Request) -> Found {
     let mut found = Found::default();
     for (root, path) in request.paths.iter().enumerate() {
@@ -171,13 +171,13 @@ impl Item {
         }
     }
 
-    /// The file that it is, or that it is in.
+    /// Its file, or that of its array.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which of `classes` it belongs to, by the label beside its array, or by the outermost sub-folder
-    /// that has the name of a class; `None` if nothing says it.
+    /// Index of its class in `classes`, by the label beside its array, or by the outermost sub-folder with
+    /// the name of a class; `None` if neither tells.
     ///
     /// # Errors
     /// [`InputError::Arrays`] if its label is none of `classes`.
@@ -196,7 +196,7 @@ impl Item {
     /// Its pixels, upright.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// A defect of the file.
     pub fn pixels(&self) -> Result<Pixels, InputError> {
         match &self.array {
             Some((array, index)) => Ok(array.image(*index)),

@@ -2,7 +2,7 @@
 
 use libjpeg_turbo_rs::{ColorSpace, Decoder, FrameHeader, JpegError, PixelFormat, Subsampling, yuv};
 
-/// Whether the first component is coarser than another one.
+/// True if the first component is coarser than another one.
 pub fn is_luma_coarse(frame: &FrameHeader) -> bool {
     let [first, others @ ..] = &frame.components[..] else { return false };
     others.iter().any(|other| {
@@ -14,7 +14,7 @@ pub fn is_luma_coarse(frame: &FrameHeader) -> bool {
 /// `[H, W, 3]`, of a file with three components.
 ///
 /// # Errors
-/// What is wrong with the file; sizes of components of which one is no multiple of another are not supported.
+/// A defect of the file. Sizes of components that are no multiples of each other are not supported.
 pub fn decode_rgb(decoder: Decoder) -> Result<Vec<u8>, JpegError> {
     let (frame, colours) = (decoder.header().clone(), decoder.jpeg_color_space());
     let (width, height) = (usize::from(frame.width), usize::from(frame.height));
@@ -59,8 +59,9 @@ struct Plane<'a> {
 }
 
 impl Plane<'_> {
-    /// Rows of `width` samples, each of which is `across` times and `down` times in it. Where that is twice, between
-    /// samples lie those of libjpeg's "fancy upsampling" (jdsample.c): three parts of the nearer and one of the farther.
+    /// Rows of `width` samples, each repeated `across` times and `down` times. If twice, intermediate
+    /// samples are those of libjpeg's "fancy upsampling" (jdsample.c): three parts of the nearer and one of
+    /// the farther.
     fn enlarged(&self, across: usize, down: usize, width: usize, height: usize) -> Vec<u8> {
         let at = |x: usize, y: usize| u32::from(self.samples[y * self.stride + x]);
         let is_wide = self.width > 2;
@@ -81,7 +82,8 @@ impl Plane<'_> {
     }
 }
 
-/// Of `count` samples, the second nearest to a pixel, if the nearest is `nearest`: the one before it for even pixels.
+/// The second nearest sample to a pixel, of `count`, if the nearest is `nearest`: the one before it for
+/// even pixels.
 fn beside(pixel: usize, nearest: usize, count: usize) -> usize {
     match pixel % 2 {
         0 => nearest.saturating_sub(1),

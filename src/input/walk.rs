@@ -1,4 +1,4 @@
-//! Folders: what counts as an image, what is left out, and what cannot be read.
+//! Walks folders: finds images, ignores other entries, names unreadable ones.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::{Found, InputError, Item};
 
-/// How names of images end, whatever the case.
+/// Endings of image names, in any case.
 pub const SUFFIXES: [&str; 12] =
     ["bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"];
 
@@ -22,7 +22,7 @@ pub fn walk(root: &Path, recursive: bool, found: &mut Found) -> Result<(), Input
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) if error.depth() == 0 => return Err(why(root, error)),
-            // It would not have been read.
+            // It is not read anyway.
             Err(error) if !recursive && error.loop_ancestor().is_some() => {
                 found.left_out.folders += 1;
                 continue;
@@ -73,8 +73,8 @@ fn has_suffix(path: &Path) -> bool {
     SUFFIXES.iter().any(|suffix| extension == *suffix)
 }
 
-/// Files that systems put beside people's, whatever the case: macOS into zip files, servers of Synology and QNAP, Windows,
-/// file systems of Linux. Training has the same list.
+/// Files that systems put beside people's, in any case: macOS in zip files, servers of Synology and QNAP,
+/// Windows, file systems of Linux. Training has the same list.
 const OF_SYSTEMS: [&str; 11] = [
     "__macosx",
     "@eadir",
@@ -89,7 +89,8 @@ const OF_SYSTEMS: [&str; 11] = [
     "desktop.ini",
 ];
 
-/// Tells files and folders that are none of the user's data. Leading dots hide files everywhere but on Windows.
+/// True for files and folders that are not the user's data. Leading dots hide files everywhere but on
+/// Windows.
 pub fn is_hidden(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     name.as_encoded_bytes().starts_with(b".")
@@ -103,7 +104,7 @@ fn why(path: &Path, error: walkdir::Error) -> InputError {
     why_unreadable(path, error.into_io_error().expect("what is no loop is an error of the system"))
 }
 
-/// What the system says of a path; a link that leads nowhere is named as such.
+/// The system's reason for an unreadable path; a link to nowhere is named as such.
 pub fn why_unreadable(path: &Path, error: io::Error) -> InputError {
     match fs::read_link(path) {
         Ok(target) if error.kind() == io::ErrorKind::NotFound => InputError::DanglingLink(target),

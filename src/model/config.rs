@@ -1,4 +1,4 @@
-//! The architecture of a model, as its file's metadata describes it.
+//! The architecture of a PixelCNN++, read from its file's metadata.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,7 +17,7 @@ pub enum Nonlinearity {
 }
 
 impl Nonlinearity {
-    /// How many channels φ makes of one.
+    /// Channels of φ per channel of its argument.
     pub fn growth(self) -> usize {
         match self {
             Self::ConcatElu => 2,
@@ -58,17 +58,17 @@ pub struct Config {
     pub dilations: Vec<usize>,
     /// Names of the classes; empty for an unconditional model.
     pub classes: Vec<String>,
-    /// Where the class enters the network, if there are classes.
+    /// Places at which the class enters the network, if there are classes.
     pub class_places: Vec<ClassPlace>,
     /// Names of the class tensors that differ from pixel to pixel; with any, the network works at the size it was
     /// trained at alone.
     pub class_maps: Vec<String>,
 }
 
-/// A place at which a class adds something of its own; see `graph/pixelcnn_pp.rs` for what each adds to.
+/// A place at which a class adds values; `graph/pixelcnn_pp.rs` says to what each adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClassPlace {
-    /// What the input layers make.
+    /// The output of the input layers.
     Input,
     /// The pair of values that the down pass starts from.
     Bottleneck,
@@ -108,7 +108,7 @@ const CLASS_MAPS: [&str; 4] = [
     "bottleneck.horizontal.class.weight",
 ];
 
-/// The places that a model file lists, or what it should list.
+/// Parses the places that a model file lists; the error says what it should list.
 fn class_places(text: &str, has_classes: bool) -> Result<Vec<ClassPlace>, String> {
     let known = || ClassPlace::ALL.map(ClassPlace::name).join(", ");
     let names: Vec<String> =
@@ -227,7 +227,7 @@ impl Config {
         }
     }
 
-    /// Upper bounds on what a file may claim, so that a hostile header cannot ask for absurd work.
+    /// Upper bounds of a file's claims, so that a hostile header cannot ask for absurd work.
     pub const LIMITS: [(&str, usize); 7] = [
         ("height", 16384),
         ("width", 16384),
@@ -254,12 +254,12 @@ impl Config {
         Self { classes, class_places, ..self.clone() }
     }
 
-    /// What height and width must be multiples of: `2^(levels − 1)`.
+    /// Divisor of height and width: `2^(levels − 1)`.
     pub fn size_multiple(&self) -> usize {
         1 << (self.levels - 1)
     }
 
-    /// Whether the network can work on images of this size in pixels.
+    /// True if the network works on images of this size in pixels.
     pub fn takes_size(&self, width: usize, height: usize) -> bool {
         let limit = Self::limit("height").min(Self::limit("width"));
         let is_free = self.class_maps.is_empty() || (width, height) == (self.width, self.height);
@@ -271,7 +271,7 @@ impl Config {
         Self { width, height, ..self.clone() }
     }
 
-    /// What pixels are drawn from.
+    /// The distribution of its pixels.
     pub fn head(&self) -> Head {
         Head::logistic_mixture(self.channels, self.mixtures)
     }

@@ -12,7 +12,8 @@ use crate::graph::{
 };
 use crate::head::{Head, MOST_CHANNELS, logistic_mixture};
 
-/// The version that is written and read: a file of another major version is refused, and so is what a minor one adds.
+/// The version that is written and read. A file of another major version is refused, and so are keys of a
+/// later minor one.
 pub const VERSION: &str = "1.0";
 
 /// Name of the tensor of bytes that holds the graph, where the metadata does not.
@@ -105,7 +106,7 @@ type WithZeros<'a> = (&'a Tensors, &'a BTreeSet<&'a String>);
 pub struct Parts {
     /// The graph.
     pub graph: Graph,
-    /// What it names.
+    /// The tensors that it names.
     pub tensors: Tensors,
     /// Names of its classes.
     pub classes: Vec<String>,
@@ -292,7 +293,7 @@ impl File {
 }
 
 impl HeadEntry {
-    /// The head, of a node of so many channels.
+    /// The head of a node with this number of channels.
     fn head(&self, channels: usize, levels: usize, parameters: usize) -> Result<Head, String> {
         let two_levels = || match levels {
             2 => Ok(()),
@@ -386,7 +387,7 @@ impl LayerEntry {
         })
     }
 
-    /// What it does, for people.
+    /// The kind of a layer, for people.
     fn kind(&self, graph: &Graph, target: usize, taps: &[TapSpec]) -> LayerKind {
         let level = |node: usize| graph.nodes[node].level;
         match () {

@@ -1,4 +1,4 @@
-//! What a model is: its architecture, its weights, where they come from.
+//! Models: architecture, weights, provenance.
 
 pub mod config;
 mod graph_file;

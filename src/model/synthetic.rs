@@ -80,8 +80,8 @@ fn model(architecture: Architecture, tensors: Tensors, name: String) -> Model {
     }
 }
 
-/// Weights for a graph. Those of a layer are scaled by all inputs of its sum, such that ReLUs keep the size of a value; twice
-/// as large before a gate, which makes values smaller.
+/// Weights for a graph. Those of a layer are scaled by all inputs of its sum, so that ReLUs keep the size
+/// of a value; twice as large before a gate, which makes values smaller.
 fn made_up(graph: &Graph, seed: u64) -> Tensors {
     let mut ranges = BTreeMap::new();
     for layer in &graph.layers {
@@ -195,7 +195,7 @@ mod tests {
                 let want = Want { parameters: true, ..Want::default() };
                 let request = Request::evaluate(engine.shape(), &drawn.unwrap().levels, &[], want).unwrap();
                 let logits = engine.run(&request, &mut |_| {}).unwrap().parameters;
-                // Of one level, over the pixels.
+                // Logits of one level, over the pixels.
                 let of_level: Vec<f32> = logits.iter().skip(3).step_by(16).copied().collect();
                 let mean = of_level.iter().sum::<f32>() / 64.0;
                 let deviation = (of_level.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 64.0).sqrt();

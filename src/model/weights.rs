@@ -24,7 +24,7 @@ pub enum ModelError {
     /// Not safetensors at all, or cut short.
     #[error("not a complete safetensors file ({0})")]
     NotSafetensors(String),
-    /// The graph that the file holds is none that can be run.
+    /// The graph of the file cannot be run.
     #[error("the file's graph: {0}")]
     Graph(String),
     /// A key of `__metadata__` is not there.
@@ -38,9 +38,9 @@ pub enum ModelError {
     BadMetadata {
         /// The metadata key.
         key: &'static str,
-        /// What would do.
+        /// The expected value.
         expected: String,
-        /// What the file says.
+        /// The value in the file.
         found: String,
     },
     /// Tensors that the architecture needs are not there.
@@ -50,7 +50,7 @@ pub enum ModelError {
         name: String,
         /// Its shape by the architecture.
         expected: Vec<usize>,
-        /// How many more are missing.
+        /// Number of further missing ones.
         more: usize,
     },
     /// Tensors that the architecture has no place for.
@@ -60,7 +60,7 @@ pub enum ModelError {
         name: String,
         /// Its shape in the file.
         found: Vec<usize>,
-        /// How many more there are.
+        /// Number of further ones.
         more: usize,
     },
     /// A tensor's shape does not fit the architecture.
@@ -101,7 +101,7 @@ pub enum ModelError {
     },
 }
 
-/// What a download can leave in the place of a model.
+/// Files that a download can leave in place of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StandIn {
     /// A text that names the file which Git LFS keeps elsewhere.
@@ -135,10 +135,11 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
-/// The built-in models, by name. Of a constant, the program would hold several copies.
+/// The built-in models, by name. A static: of a constant, the program would hold several copies.
 #[cfg(feature = "builtin-models")]
 static SHIPPED: &[(&str, &[u8])] = &[
     (Model::DEFAULT, include_bytes!("../../weights/avatars.safetensors")),
+    ("avatars-gated", include_bytes!("../../weights/avatars-gated.safetensors")),
     ("mnist", include_bytes!("../../weights/mnist.safetensors")),
     ("cifar10", include_bytes!("../../weights/cifar10.safetensors")),
 ];
@@ -167,7 +168,7 @@ impl Precision {
     }
 }
 
-/// What a model's network is made of.
+/// Architecture of a model.
 #[derive(Clone, Debug)]
 pub enum Architecture {
     /// PixelCNN++, with the image size the model was trained on.
@@ -184,7 +185,7 @@ pub enum Architecture {
 /// A loaded model: architecture, weights, provenance.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// What its network is made of.
+    /// Its architecture.
     pub architecture: Architecture,
     /// Weights and biases under the names of the model format.
     pub tensors: BTreeMap<String, Tensor>,
@@ -332,7 +333,7 @@ impl Model {
         }
     }
 
-    /// Whether its network can work on images of this size in pixels.
+    /// True if its network works on images of this size in pixels.
     pub fn takes_size(&self, width: usize, height: usize) -> bool {
         match &self.architecture {
             Architecture::PixelCnnPp(config) => config.takes_size(width, height),
@@ -340,13 +341,13 @@ impl Model {
         }
     }
 
-    /// Whether it was trained for one size and takes no other.
+    /// True if it was trained for one size and takes no other.
     pub fn has_one_size(&self) -> bool {
         let ((width, height), multiple) = (self.size(), self.size_multiple());
         !self.takes_size(width + multiple, height) && !self.takes_size(width, height + multiple)
     }
 
-    /// What width and height must be multiples of.
+    /// Divisor of width and height.
     pub fn size_multiple(&self) -> usize {
         match &self.architecture {
             Architecture::PixelCnnPp(config) => config.size_multiple(),
@@ -375,12 +376,12 @@ impl Model {
         Network::new(&self.graph(width, height), Some(&self.tensors))
     }
 
-    /// What images of it are, at a size.
+    /// The shape of its images, at a size.
     pub fn shape(&self, width: usize, height: usize) -> Shape {
         Shape { height, width, head: self.head(), classes: self.classes().len() }
     }
 
-    /// What its pixels are drawn from.
+    /// The distribution of its pixels.
     pub fn head(&self) -> Head {
         match &self.architecture {
             Architecture::PixelCnnPp(config) => config.head(),
@@ -394,7 +395,7 @@ impl Model {
     }
 }
 
-/// What a file is that stands for another one, if it is such a file.
+/// The kind of stand-in that these bytes are, if they are one.
 fn stand_in(bytes: &[u8]) -> Option<StandIn> {
     let start = bytes.trim_ascii_start();
     let begins =
@@ -420,7 +421,7 @@ fn check_finite(name: &str, values: impl Iterator<Item = f64>) -> Result<(), Mod
 /// Shape and numbers of a tensor.
 type Numbers = (Vec<usize>, Vec<f64>);
 
-/// Those of a tensor, all of them finite; none if there is no such tensor.
+/// The numbers of a tensor, all of them finite; none if there is no such tensor.
 fn numbers(file: &SafeTensors, name: &str) -> Result<Option<Numbers>, ModelError> {
     let Ok(view) = file.tensor(name) else { return Ok(None) };
     let numbers: Vec<_> = match view.dtype() {
@@ -445,8 +446,8 @@ fn decode(name: &str, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, ModelError
 mod tests {
     use super::*;
 
-    /// What is rounded is what engines may store in 16 bits: weights of products between the image and the parameters,
-    /// and nothing that a class adds.
+    /// Only weights of products between the image and the parameters are rounded: those that engines may
+    /// store in 16 bits. Class tables are not.
     #[test]
     fn one_rule_says_what_is_rounded() {
         let names = ["a", "b"];

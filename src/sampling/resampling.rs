@@ -1,12 +1,13 @@
-//! Sampling importance resampling: candidates are drawn, weighed, and one is chosen by the weights.
+//! Sampling importance resampling: candidates are drawn and weighted, and one is chosen by the weights.
 //!
-//! Raster order does not see the known pixels that come after an unknown one. Candidates that are weighed by how
-//! likely these are after them follow, in the limit of many, the distribution of the unknown given all that is known.
+//! Raster order does not see the known pixels that come after an unknown one. Candidates weighted by the
+//! likelihood of these pixels follow, in the limit of many, the distribution of the unknown given all that
+//! is known.
 
-/// Which candidate a uniform number in (0, 1) chooses by their weights, of which the logarithms are given.
+/// The index of the candidate that a uniform number in (0, 1) selects, from the logarithms of the weights.
 ///
 /// # Panics
-/// If there are none.
+/// If there are no candidates.
 pub fn choose(log_weights: &[f64], uniform: f64) -> usize {
     let weights = relative(log_weights);
     let mut rest = uniform * weights.iter().sum::<f64>();
@@ -20,7 +21,8 @@ pub fn choose(log_weights: &[f64], uniform: f64) -> usize {
     })
 }
 
-/// How many equally weighed candidates these are worth: (Σw)² / Σw², from 1 to their number.
+/// Effective sample size, the number of equally weighted candidates with the same variance: (Σw)² / Σw²,
+/// from 1 to their number.
 pub fn effective_sample_size(log_weights: &[f64]) -> f64 {
     let weights = relative(log_weights);
     weights.iter().sum::<f64>().powi(2) / weights.iter().map(|w| w * w).sum::<f64>()

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::shell::{Shell, read_png};
 
-/// Runs a line of Python with numpy; `None`, said aloud, where there is none.
+/// Runs a line of Python with numpy; `None`, with a message, if there is none.
 fn python(folder: &Path, script: &str) -> Option<String> {
     let interpreter = std::env::var("PIXELCNN_PYTHON").unwrap_or("python3".to_owned());
     let output = Command::new(interpreter)
@@ -25,7 +25,7 @@ fn python(folder: &Path, script: &str) -> Option<String> {
     }
 }
 
-/// Both shapes, labels, what the file says of itself, and all values.
+/// Both shapes, labels, the file's metadata, and all values.
 type Arrays =
     (Vec<usize>, Vec<usize>, Option<Vec<usize>>, std::collections::BTreeMap<String, String>, Vec<u8>);
 
@@ -103,7 +103,7 @@ fn no_picture_to_a_terminal() {
     }
 }
 
-/// What the system gives a program at most.
+/// The system's limit for a program's memory.
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_does_not_grow_with_the_count() {

@@ -30,7 +30,7 @@ fn schema() -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Where a value breaks a schema, if anywhere. Knows the words of JSON Schema that ours uses.
+/// The first value that breaks a schema, if any. Knows the words of JSON Schema that ours uses.
 fn violation(schema: &Value, value: &Value, place: &str) -> Option<String> {
     for (word, rule) in schema.as_object().unwrap() {
         let is_of = |kind: &Value| match kind.as_str().unwrap() {
@@ -234,7 +234,7 @@ fn a_sweep_stops_at_the_first_batch_that_does_not_fit() {
     assert_valid(&stopped);
     assert_eq!(stopped["stopped"]["batch"], 500_000_000);
     assert_eq!(rows(&stopped, "cached").len(), 1);
-    // What measured nothing is no success.
+    // A run that measured nothing fails.
     let said = shell.error(&format!("{line} -b 1000000000 --plot out.png"));
     assert!(said.contains("nothing was measured: a batch of 1000000000 images does not fit"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! Classification by Bayes' rule, and what `eval` says of many images.
+//! Classification by Bayes' rule, and the summary of `eval` for many images.
 
 use std::f64::consts::LN_2;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::shell::Shell;
 use pixelcnn::internals::model::Model;
 use safetensors::SafeTensors;
 
-/// Recorded cases with what every class gives.
+/// Recorded cases with the result of every class.
 fn cases() -> Vec<(PathBuf, Golden, Vec<f64>)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let folders = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
@@ -89,7 +89,7 @@ fn every_class_gives_what_was_recorded() {
         }
         let accuracy = report["accuracy"].as_f64().unwrap();
         assert!((accuracy - right as f64 / images.len() as f64).abs() < 1e-12);
-        // An image under its own class: what eval says.
+        // An image under its own class has the value of eval.
         let eval = shell.ok(&format!("eval -m {} images --json --device cpu", model.display())).stdout;
         let eval: Value = serde_json::from_str(&eval).unwrap();
         for (image, of_class) in eval["images"].as_array().unwrap().iter().zip(images) {

@@ -1,4 +1,4 @@
-//! `pixelcnn complete`: what it draws of what is known, and what it refuses to.
+//! `pixelcnn complete`: completions of known pixels, and refusals.
 
 use std::fs;
 use std::io::Read;
@@ -51,7 +51,7 @@ fn the_top_half_of_a_sample_is_completed_to_that_sample() {
         let flags = format!("-m {model}.safetensors -s 4 --device cpu");
         shell.ok(&format!("sample {flags} -n 3 --size {size} --each {model}"));
         let rows = if model == "grey" { 6 } else { 4 };
-        // Class i of grey is what sample i had.
+        // Class i of grey has the pixels of sample i.
         for i in 0..3 {
             let class = if model == "grey" { format!("--class {i}") } else { "--threads 1".to_owned() };
             let drawn = format!("{model}/{i:06}.png");
@@ -99,7 +99,7 @@ fn rows_of_the_picture_are_images_and_their_completions() {
         }
         assert!(cells[1] != cells[2] && cells[1] != cells[3], "row {row}");
     }
-    // As it says it can be drawn again; the folder's name is that of the command.
+    // The recorded command draws it again; the folder has the name in that command.
     fs::rename(shell.path("a.png"), shell.path("before.png")).unwrap();
     shell.ok(texts["command"].strip_prefix("pixelcnn ").unwrap());
     let (again, mut texts_again) = read_png(&shell.path("a.png"));
@@ -287,7 +287,7 @@ fn sheets_are_drawn_again() {
         "colour -m rgb.safetensors --box 1,1,2x2 -n 1 -s 5",
     ] {
         shell.ok(&format!("complete {line} --device cpu -o sheet.png"));
-        // What it needs beside the model is in it.
+        // It contains everything that it needs beside the model.
         fs::rename(shell.path("sheet.png"), shell.path("moved.png")).unwrap();
         let model = line.split(' ').nth(2).unwrap();
         let said = shell.ok(&format!("inspect moved.png --redraw -m {model}")).stdout;
@@ -360,13 +360,13 @@ fn animations_end_with_the_picture() {
             assert!(others.iter().all(|(_, delay)| *delay == 50));
             assert_eq!(count(&frames[0].0), drawn, "{line}, {kind}");
             assert!(frames.windows(2).all(|pair| count(&pair[0].0) > count(&pair[1].0)));
-            // Where a pixel is drawn, it has its last value.
+            // A drawn pixel has its last value.
             for (frame, _) in others {
                 let mut pairs = frame.pixels().zip(still.pixels());
                 assert!(pairs.all(|(shown, last)| *shown == undrawn || shown == last), "{line}, {kind}");
             }
         }
-        // As a program that knows no animated PNG has it.
+        // As a program without support for animated PNG shows it.
         assert_eq!(count(&pixels(&shell.path("moving.png"))), drawn, "{line}");
         assert!(read_png(&shell.path("moving.png")).1["command"].contains("--animate moving.png"));
     }

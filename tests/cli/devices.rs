@@ -1,4 +1,4 @@
-//! Which device runs, with a GPU and without.
+//! The device that runs, with a GPU and without.
 
 use crate::common::test_adapter;
 use crate::models::exploding;

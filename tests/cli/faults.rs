@@ -39,7 +39,7 @@ fn numbers_that_overflow_are_an_error(on_gpu: bool) {
     let layers = ["input.left.weight", "up.0.block.0.vertical.conv_out.weight", "output.weight"];
     for layer in chosen(on_gpu, 1, layers.to_vec()) {
         overflow(&shell, layer);
-        // Of the engines' errors, all commands make the same.
+        // All commands report an engine's error in the same way.
         for line in &lines[..if on_gpu { 2 } else { lines.len() }] {
             let said = shell.error(&format!("{line} -m large.safetensors --threads 1"));
             assert!(said.contains("NaN or infinity"), "{layer}, {line}: {said}");

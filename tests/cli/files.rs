@@ -1,4 +1,4 @@
-//! What becomes of files: links, modes, mount points, signals, full disks.
+//! Output files: links, modes, mount points, signals, full disks.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
@@ -102,7 +102,7 @@ fn signals_leave_no_empty_folder_and_no_image_that_is_drawn() {
 #[test]
 fn a_signal_while_models_and_images_are_read_is_obeyed_at_once() {
     let shell = Shell::new();
-    // Pipes that nobody writes to hold it up.
+    // Pipes without a writer hold it up.
     let pipes = ["model.safetensors", "images.npz"];
     for pipe in pipes {
         assert!(Command::new("mkfifo").arg(shell.path(pipe)).status().unwrap().success());
@@ -117,7 +117,7 @@ fn a_signal_while_models_and_images_are_read_is_obeyed_at_once() {
     {
         for (name, number) in signals() {
             let mut child = begin(&shell, line);
-            // A pipe opens for writing at once only if somebody reads it.
+            // A pipe opens for writing at once only if it has a reader.
             let mut writer = None;
             wait(&mut child, "read a pipe", || {
                 let mut options = fs::File::options();
@@ -174,7 +174,7 @@ fn links_are_followed_and_modes_kept() {
     read_png(&shell.path("real.png"));
 }
 
-/// A shell that may mount, in a name space of its own; `None`, said aloud, where that is not allowed.
+/// A shell that may mount, in a name space of its own; `None`, with a message, if that is not allowed.
 fn mounted(shell: &Shell, mount: &str, line: &str) -> Option<Output> {
     let program = env!("CARGO_BIN_EXE_pixelcnn");
     let script = format!("{mount} || exit 99; {}", line.replace("pixelcnn ", &format!("'{program}' ")));
@@ -329,8 +329,8 @@ fn a_disk_that_fills_up_keeps_what_is_whole_and_says_how_to_go_on() {
     assert!(output.stdout.is_empty() && !said.contains("drawing"), "{said}");
 }
 
-/// A program that may write so many bytes to any file, and no more: the write that goes beyond fails as one on a full
-/// disk does, and what it has done till then is there.
+/// A program that may write a number of bytes to any file, and no more: the write beyond it fails as on a
+/// full disk, and earlier bytes stay.
 fn run_limited(shell: &Shell, words: &str, most_bytes: u64) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pixelcnn"));
     let limit = move || {
@@ -391,7 +391,7 @@ fn a_disk_that_is_full_at_any_byte_leaves_what_was_there() {
             let _ = fs::write(shell.path(file), "old");
         }
         let before = shell.files();
-        // None at all, a part of what its writer holds back, in between, and all but the last byte. A run that is timed
+        // No byte, a part of the writer's buffer, in between, and all but the last byte. A timed run
         // differs by some digits.
         let last = if line.starts_with("bench") { whole / 2 } else { whole - 1 };
         for most in [0, 1, whole / 3, last] {

@@ -1,4 +1,4 @@
-//! How a stranger finds their way: built-in models, completions, manual pages, and what is said how loudly.
+//! A stranger's first steps: built-in models, completions, manual pages, and the level of messages.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::shell::Shell;
 
-/// What a shell is offered for the last word of a line.
+/// A shell's completions for the last word of a line.
 fn offered(shell: &Shell, line: &str) -> Vec<String> {
     let mut words = vec!["--", "pixelcnn"];
     words.extend(line.split(' '));
@@ -37,7 +37,7 @@ fn shells_are_offered_commands_flags_models_devices_and_classes() {
     }
     assert_eq!(offered(&shell, "sam"), ["sample"]);
     assert!(offered(&shell, "sample --over").contains(&"--overwrite".to_owned()));
-    assert_eq!(offered(&shell, "sample -m ava"), ["avatars"]);
+    assert_eq!(offered(&shell, "sample -m ava"), ["avatars", "avatars-gated"]);
     assert!(offered(&shell, "sample -m gr").contains(&"grey.safetensors".to_owned()));
     assert_eq!(offered(&shell, "sample --device au"), ["auto"]);
     assert_eq!(offered(&shell, "sample --device cpu,c"), ["cpu,cpu"]);
@@ -76,7 +76,7 @@ fn built_in_models_are_listed() {
     let models = json["models"].as_array().unwrap();
     let default: Vec<_> = models.iter().filter(|model| model["is_default"] == true).collect();
     assert_eq!((default.len(), &default[0]["name"]), (1, &"avatars".into()));
-    // As others call it.
+    // Another common name of the command.
     assert_eq!(shell.ok("list").stdout, said);
     let model: Value = serde_json::from_str(&shell.ok("inspect --json").stdout).unwrap();
     assert_eq!(model["model"], "avatars");

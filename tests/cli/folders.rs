@@ -1,4 +1,4 @@
-//! `pixelcnn sample` in parts: shares of the images, names, and going on where a run was stopped.
+//! `pixelcnn sample` in parts: shares of the images, names, and continuing a stopped run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,7 +99,7 @@ fn killed_and_resumed_it_is_as_if_it_had_not_been() {
     assert_eq!(kills, 3, "it was stopped while it drew");
     let there = contents(&shell.path("unbroken")).keys().filter(|name| !name.starts_with('.')).count();
     assert!((4..300).contains(&there), "{there}");
-    // What a lost power supply may leave.
+    // A power failure may leave this.
     fs::write(shell.path("unbroken/000001.png"), "").unwrap();
     let said = shell.ok(&format!("{line} --each unbroken --resume")).stderr;
     let expected = format!("{} of 300 images are there already; 1 not whole, drawn again\n", there - 1);
@@ -155,7 +155,7 @@ fn other_images_are_not_taken_for_those_that_were_asked_for() {
     image::GrayImage::new(14, 10).save(shell.path("a/000001.png")).unwrap();
     let said = shell.error(&format!("{line} -n 3"));
     assert!(said.contains("a/000001.png is another image: it does not say which"), "{said}");
-    // A longer run goes on from a shorter one.
+    // A longer run continues a shorter one.
     shell.ok(&format!("{line} -n 3 --overwrite"));
     let said = shell.ok(&format!("{line} -n 5")).stderr;
     assert!(said.starts_with("3 of 5 images are there already\n"), "{said}");
@@ -319,7 +319,7 @@ fn flags_that_make_no_sense_in_parts() {
             "sample --device cpu,",
         ],
     );
-    // What it lists after that differs from machine to machine.
+    // The list after that differs from machine to machine.
     let said = shell.error("sample --device cpu,cpu2");
     assert!(said.starts_with("error: there is no device \"cpu2\""), "{said}");
     assert_eq!(shell.ok("sample -m grey.safetensors -n 1 --device cpu --quiet").stderr, "");

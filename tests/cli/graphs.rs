@@ -1,4 +1,4 @@
-//! Models that hold a graph: drawn, completed, measured and read back, whatever their levels are.
+//! Models that hold a graph: drawn, completed, measured and read back, with any number of levels.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,7 +17,7 @@ fn with(models: &[&str]) -> Shell {
     shell
 }
 
-/// 4×5 codes of so many, of which a pixel likes those near the one to its left.
+/// 4×5 codes below `levels`; a pixel prefers values near the one to its left.
 fn write_codes(path: &Path, levels: usize) {
     let mut weights = vec![0.0_f32; levels * levels];
     for (i, w) in weights.iter_mut().enumerate() {
@@ -90,7 +90,7 @@ fn few_levels_are_shades_of_a_picture_and_come_back() {
         let line = format!("inspect {model}/000001.png --redraw -m {model}.safetensors");
         assert!(shell.ok(&line).stdout.contains("the same"), "{}", shell.ok(&line).stdout);
     }
-    // Parts put together again are what one process draws.
+    // Merged shares equal the output of one process.
     shell.ok("merge dilated_rows -o merged.npz");
     shell.ok("sample -m dilated_rows.safetensors -n 4 --device cpu -o whole.npz");
     let bits = |file: &str| {
@@ -119,7 +119,7 @@ fn codes_are_arrays() {
         report["mean_bits_per_dim"].as_f64().unwrap()
     };
     assert_eq!(bits("codes.npy"), bits("codes.npz"));
-    // Between what is certain and what is uniform.
+    // Between certain and uniform.
     assert!(bits("codes.npy") > 1.0 && bits("codes.npy") < 300_f64.log2());
     for line in [
         &format!("{draw} -o codes.png")[..],

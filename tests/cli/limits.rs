@@ -1,4 +1,4 @@
-//! What the system allows: threads and memory.
+//! Limits of the system: threads and memory.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ fn threads_that_cannot_start_are_done_without() {
     let shell = Shell::new();
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     if !is_root {
-        // Others have more processes than such a limit allows.
+        // Other users have more processes than such a limit allows.
         eprintln!("skipped: needs root, to be another user");
         return;
     }

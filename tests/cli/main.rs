@@ -1,9 +1,10 @@
 //! The command line as people meet it: the real program, in a temporary folder.
 //!
-//! `tests/snapshots` holds what it says; `UPDATE_SNAPSHOTS=1 cargo test` writes it anew.
+//! `tests/snapshots` holds its output; `UPDATE_SNAPSHOTS=1 cargo test` writes it anew.
 
 use std::process::{Command, Stdio};
 
+use pixelcnn::internals::model::Model;
 use shell::{Shell, check_snapshot};
 
 mod arrays;
@@ -71,6 +72,9 @@ fn verify_says_what_it_compared() {
         assert!(comparisons[0]["largest_error"].as_f64().unwrap() <= 1e-4);
         assert_eq!(comparisons[1]["largest_error"], 0.0);
         assert_eq!(report["not_made"].as_array().unwrap().len(), 1);
+    }
+    for model in Model::shipped_names() {
+        assert!(shell.ok(&format!("verify -m {model} --device cpu")).stdout.ends_with("passed\n"), "{model}");
     }
     let made_up = shell.ok("verify --architecture 4x1,grey,classes=2,everywhere --device cpu").stdout;
     assert!(made_up.starts_with("model synthetic 4x1, 4 images of 32x32") && made_up.ends_with("passed\n"));

@@ -1,4 +1,4 @@
-//! `pixelcnn merge`: shares become one; and pictures that are drawn again.
+//! `pixelcnn merge`: merged shares; and `inspect --redraw`.
 
 use std::fs;
 
@@ -170,9 +170,9 @@ fn a_picture_is_drawn_again() {
     assert!(said.contains("as a PNG file"), "{said}");
 }
 
-/// What was drawn before files had recipes, by the version of 2026-11-29: `sample -m grey.safetensors -s 7 --size 8x6 --device
-/// cpu` with `-n 5 --class 1,0 --temperature 0.9 --scale 2 -o grid.png`, and with `-n 3 --first 4` and `--each each` or `-o
-/// images.npz`.
+/// Files from before recipes, drawn by the version of 2026-11-29: `sample -m grey.safetensors -s 7 --size
+/// 8x6 --device cpu` with `-n 5 --class 1,0 --temperature 0.9 --scale 2 -o grid.png`, and with `-n 3
+/// --first 4` and `--each each` or `-o images.npz`.
 #[test]
 fn pictures_of_older_versions_are_drawn_again() {
     let shell = Shell::new();

@@ -1,4 +1,4 @@
-//! What a stranger needs to be told: each line stands for a kind of mistake.
+//! Messages for a stranger's mistakes: each line stands for a kind of mistake.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Model files that are broken in every way that files are.
+//! Broken model files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

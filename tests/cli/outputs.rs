@@ -1,4 +1,4 @@
-//! No output is a file that is read, or another output; no folder gets images of two runs.
+//! No output is an input or another output; no folder gets images of two runs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -128,7 +128,7 @@ fn no_output_is_another_output() {
         fs::read_dir(shell.path("q")).unwrap().map(|file| file.unwrap().file_name()).collect();
     files.sort();
     assert_eq!(files, ["000000.png", "000001.png", "000002.png", "s.csv"]);
-    // The same command again replaces what it has made.
+    // The same command again replaces its own output.
     shell.ok(
         "sample -m grey.safetensors -n 2 --each q --animate q/000002.png --scores q/s.csv --device cpu",
     );
@@ -168,7 +168,7 @@ fn images_of_two_runs_are_mixed_only_if_asked() {
     shell.ok(&format!("{line} -n 6 --first 0 --resume"));
     shell.ok(&format!("{line} -n 6"));
     assert_eq!(contents().len(), 6);
-    // A photo of somebody's.
+    // A user's photo.
     image::GrayImage::new(5, 5).save(shell.path("a/photo.bmp")).unwrap();
     let said = shell.error(&format!("{line} -n 6"));
     assert!(said.contains("a/photo.bmp is an image of another run"), "{said}");

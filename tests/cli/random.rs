@@ -1,5 +1,5 @@
-//! Command lines at random: whatever is asked for, the exit code is 0, 1 or 2, nothing panics, and what fails leaves
-//! everything as it was. `scripts/fuzz` runs this for minutes.
+//! Random command lines: the exit code is 0, 1 or 2, nothing panics, and a failed command leaves everything
+//! as it was. `scripts/fuzz` runs this for minutes.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Which images the program takes from what it is given, and what it says of the rest. That training reads
-//! the same pixels is tested in `tests/python/test_reading.py`.
+//! Images that the program finds among its arguments, and its notes about the rest.
+//! `tests/python/test_reading.py` tests that training reads the same pixels.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -42,7 +42,7 @@ impl Shell {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    /// What `eval --list --json` says, and the exit code.
+    /// The output of `eval --list --json`, and the exit code.
     pub fn list(&self, words: &str) -> (Value, i32) {
         let Outcome { code, stdout, stderr } =
             self.run(&format!("eval --list --json {words}").split(' ').collect::<Vec<_>>());

@@ -38,7 +38,7 @@ fn what_is_wrong_is_said_before_anything_is_made() {
     assert_eq!(shell.files(), before);
 }
 
-/// With a program that does little of what it is asked, some of it on the CPU, fails at the rest, and hangs once.
+/// With a program that does a part of its work, some of it on the CPU, fails at the rest, and hangs once.
 #[test]
 #[ignore = "needs a Vulkan adapter"]
 fn a_report_has_what_went_well_and_what_did_not() {
@@ -58,7 +58,7 @@ fn a_report_has_what_went_well_and_what_did_not() {
     let output = report(&shell, "./program", &["--minutes", "1", "-o", "made/here"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && said.is_empty(), "{said}");
-    // What hangs for 100 seconds was ended.
+    // A command that hangs for 100 seconds was ended.
     assert!(start.elapsed() < Duration::from_secs(100), "{:?}", start.elapsed());
 
     let read = |name: &str| fs::read_to_string(shell.path(&format!("made/here/{name}"))).unwrap();

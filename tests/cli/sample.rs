@@ -1,4 +1,4 @@
-//! `pixelcnn sample`: what it draws, and what it refuses to.
+//! `pixelcnn sample`: output and refusals.
 
 use std::fs;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::shell::{Shell, read_png, wait_for_words};
 
-/// The file system with faults, compiled; none, said aloud, where there is no C compiler.
+/// The file system with faults, compiled; none, with a message, if there is no C compiler.
 static FAULTS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("file_system.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/file_system.c");
@@ -44,7 +44,7 @@ fn faulty(shell: &Shell, faults: &[(&str, &str)], line: &str) -> Option<Child> {
     Some(command(shell, line).env("LD_PRELOAD", library).envs(faults).spawn().unwrap())
 }
 
-/// Waits for the end, which is to come: the exit code, and what was said.
+/// Waits for the end: the exit code, and the output.
 fn ended(mut child: Child) -> (Option<i32>, String) {
     let start = Instant::now();
     while child.try_wait().unwrap().is_none() {
@@ -114,7 +114,7 @@ fn a_folder_that_vanishes_while_others_work_is_made_anew() {
     let line = "sample -m rgb.safetensors --size 64x48 -n 40 --device cpu --threads 1 --each a/b";
     for (flags, image) in [("-b 40", "a/b/000003.png"), ("-b 40 --name {index}/x.png", "a/b/3/x.png")] {
         let running = command(&shell, &format!("{line} {flags}")).spawn().unwrap();
-        // As an earlier version of another process makes it, and takes it away.
+        // Another process of an earlier version creates it and removes it.
         for _ in 0..20 {
             fs::create_dir_all(shell.path("a/b")).unwrap();
             sleep(Duration::from_millis(2));
@@ -207,7 +207,7 @@ fn no_locks_and_no_hard_links_are_needed() {
     ] {
         let line = "sample -m grey.safetensors -n 3 --device cpu";
         for line in [format!("{line} --each {what} --resume"), format!("{line} -o {what}.npz")] {
-            // What a killed process has left is looked at, too.
+            // Files of a killed process are looked at, too.
             fs::create_dir_all(shell.path(what)).unwrap();
             fs::write(shell.path(what).join(".pixelcnn-killed"), "half").unwrap();
             let Some(child) = faulty(&shell, faults, &line) else { return };
@@ -247,7 +247,7 @@ fn a_mode_that_cannot_be_kept_is_a_note() {
             .iter()
             .all(|name| fs::read(shell.path(name)).unwrap() != b"old")
     );
-    // Where nothing needs to be changed, nothing is said.
+    // If nothing needs a change, there is no note.
     let mode = fs::metadata(shell.path("grey.safetensors")).unwrap().permissions();
     fs::set_permissions(shell.path("a.npz"), mode).unwrap();
     let (code, said) = ended(faulty(&shell, &[("FAULT_CHMOD", "1")], &format!("{line} -o a.npz")).unwrap());
@@ -295,7 +295,7 @@ fn what_the_last_step_refuses_is_kept_elsewhere() {
         let (code, said) = ended(program.spawn().unwrap());
         assert_eq!(code, Some(1), "{line}: {said}");
         assert_eq!(shell.files(), before, "{line}: {said}");
-        // What it is where nothing is refused, but for times that were measured.
+        // The same as where nothing is refused, except measured times.
         shell.ok(&line);
         let error = said.lines().find(|line| line.starts_with("error: ")).unwrap();
         for name in outputs {
@@ -358,7 +358,7 @@ fn files_are_on_the_disk_before_they_replace_others() {
             assert!(is_of_file && log[renamed + 1] == format!("fsync {folder}"), "{line}: {log:#?}");
         }
     }
-    // What is lost of many images, --resume draws again.
+    // Of many images, --resume redraws the lost ones.
     for line in [
         "sample -m grey.safetensors -n 3 --device cpu --each a --resume",
         "complete x.png --class 0 -m grey.safetensors --device cpu --rows 3 -n 2 --each a",

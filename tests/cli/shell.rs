@@ -1,4 +1,4 @@
-//! A temporary folder with the real program in it, and what to expect of the program.
+//! A temporary folder with the real program in it, and expectations of the program.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ pub const RGB: &str = "rgb_elu_r1_f8_m4_8x12";
 /// A temporary folder, and the program in it.
 pub struct Shell {
     pub folder: TempDir,
-    /// Where the program keeps what it may lose.
+    /// Cache folder of the program.
     pub cache: TempDir,
     /// Environment variables of the program.
     pub environment: Vec<(&'static str, String)>,
@@ -95,7 +95,7 @@ impl Shell {
         stderr
     }
 
-    /// Runs lines of words that are all wrong, and compares what is said with a snapshot.
+    /// Runs lines of words that are all wrong, and compares the messages with a snapshot.
     pub fn errors(&self, snapshot: &str, lines: &[&str]) {
         let said = lines.iter().map(|line| format!("$ pixelcnn {line}\n{}\n", self.error(line)));
         check_snapshot(snapshot, &said.collect::<String>());

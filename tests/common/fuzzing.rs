@@ -1,5 +1,5 @@
-//! How long tests try what is made at random: a moment, always the same; or, in `scripts/fuzz`, as long as it says, and each
-//! time something else.
+//! Duration and seed of tests with random inputs: a moment, always the same; or, in `scripts/fuzz`, as long
+//! as it says, each time with another seed.
 
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-/// How long to try; none outside `scripts/fuzz`.
+/// Seconds to try; none outside `scripts/fuzz`.
 pub fn seconds() -> Option<f64> {
     std::env::var("PIXELCNN_FUZZ_SECONDS").ok().map(|s| s.parse().expect("a number of seconds"))
 }
 
-/// What randomness begins with.
+/// Seed of the random inputs.
 pub fn seed() -> u64 {
     seconds().map_or(0, |_| fastrand::u64(..))
 }
 
-/// So many rounds, or as many as there is time for.
+/// Runs `count` rounds, or as many as the time allows.
 pub fn rounds(count: u64) -> impl Iterator<Item = u64> {
     let (start, seconds) = (Instant::now(), seconds());
     (0..).take_while(move |round| match seconds {
@@ -28,7 +28,8 @@ pub fn rounds(count: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Tries so many cases, or as many as there is time for; `shown` says more of the one that a failure comes down to.
+/// Tries `cases` cases, or as many as the time allows; `shown` describes the case to which a failure is
+/// reduced.
 pub fn try_cases<S: Strategy>(
     cases: &S,
     config: ProptestConfig,
@@ -62,7 +63,7 @@ pub fn try_cases<S: Strategy>(
     println!("{tried} cases in {:.0} s", start.elapsed().as_secs_f64());
 }
 
-/// The first words of a message, as far as they are not what differs from file to file.
+/// The first words of a message, up to the first word that differs from file to file.
 pub fn first_words(message: &str, most: usize) -> String {
     let is_word = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b",:;(".contains(&b));
     let words = message.split('"').step_by(2).flat_map(|unquoted| unquoted.split([' ', '`', '\'']));

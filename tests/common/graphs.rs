@@ -1,4 +1,4 @@
-//! Graphs at random, causal by construction, and the files that hold them.
+//! Random graphs, causal by construction, and their files.
 
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
@@ -14,14 +14,14 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-/// What a random graph is like; the rest follows from its seed.
+/// The properties of a random graph; the rest follows from its seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Rows and columns of the coarsest level.
     pub units: [usize; 2],
     /// Resolutions.
     pub levels: usize,
-    /// Layers before the one that makes the head.
+    /// Layers before the one of the head.
     pub layers: usize,
     /// Channels of a node, at most.
     pub widest: usize,
@@ -44,7 +44,7 @@ pub enum HeadPlan {
     Mixture,
 }
 
-/// What nodes may see.
+/// Pixels that nodes may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Streams {
     /// Anything.
@@ -115,7 +115,8 @@ struct Maker<'a> {
     tensors: Tensors,
     /// By node; none if it sees no pixel.
     seen: Vec<Option<Seen>>,
-    /// For nodes that see channels of their own pixel: of each channel, how many. Then they see `(0, 0)`.
+    /// For nodes that see channels of their own pixel: for each channel, their number. Then they see `(0,
+    /// 0)`.
     masks: Vec<Option<Vec<usize>>>,
     /// About how large values are.
     sizes: Vec<f32>,
@@ -196,7 +197,7 @@ impl Maker<'_> {
         self.sizes.push(1.0);
     }
 
-    /// An activation that does not make numbers of this size too large.
+    /// An activation that keeps numbers of this size moderate.
     fn activation(&mut self, size: f32) -> Activation {
         loop {
             let activation = match Activation::ALL[self.rng.usize(..Activation::ALL.len())] {
@@ -267,7 +268,7 @@ impl Maker<'_> {
         Source { node, form, numbers: self.graph.form_len(node, form), size }
     }
 
-    /// What the target sees through a tap.
+    /// The pixels that the target sees through a tap.
     fn through(
         &self,
         source: usize,
@@ -305,7 +306,7 @@ impl Maker<'_> {
         let fits = |place: &[isize; 2]| self.through(source, level, *place, phase) <= Some(limit);
         places.retain(fits);
         if places.is_empty() {
-            // As far up as is needed, or in the row as far to the left.
+            // As far up as needed, or in the row as far to the left.
             for row in (-9..=1).rev() {
                 let mut columns: Vec<isize> = (-6..=2).collect();
                 self.rng.shuffle(&mut columns);
@@ -334,7 +335,7 @@ impl Maker<'_> {
         self.tensor("weight", shape, 0.0, range)
     }
 
-    /// Of the numbers of a form, how many channels of its pixel must be known.
+    /// For each number of a form, the number of channels of its pixel that must be known.
     fn needs(&self, source: Source) -> Option<Vec<usize>> {
         let of_channel: Vec<usize> = match source.node {
             IMAGE => {
@@ -393,7 +394,7 @@ impl Maker<'_> {
         taps
     }
 
-    /// A tap at the same pixel, of channels that are known when the target's are made.
+    /// A tap at the same pixel, of channels that are known when the target's are computed.
     fn masked_tap(&mut self, source: Source, outputs: usize, mask: &[usize], taps: &mut Vec<TapSpec>) {
         let Some(needs) = self.needs(source) else { return };
         let fits = |number: usize, output: usize| needs[number] <= mask[output % mask.len()];
@@ -418,7 +419,7 @@ impl Maker<'_> {
         taps.push(tap(product(name)));
     }
 
-    /// A layer that makes a node, and perhaps another.
+    /// A layer that computes a node, and perhaps another.
     fn layer(&mut self) {
         let reached = self.graph.nodes.iter().map(|node| node.level).max().unwrap_or(0) + 2;
         let level = self.rng.usize(..self.plan.levels.min(reached));
@@ -527,7 +528,7 @@ impl Maker<'_> {
         self.graph.layers.push(layer);
     }
 
-    /// A form of as many numbers as there are channels, of which a layer may see its own pixel.
+    /// A form with one number per channel, of which a layer may see its own pixel.
     fn residual(
         &mut self,
         level: usize,
@@ -562,7 +563,7 @@ impl Maker<'_> {
     }
 }
 
-/// Whether a source may be read at a place.
+/// True if a source may be read at a place.
 fn fits_in<'a>(
     maker: &'a Maker,
     source: usize,
@@ -640,7 +641,7 @@ impl Made {
             }
             entry
         };
-        // A gate's functions are names alone.
+        // A gate's functions are names without parameters.
         let layer = |layer: &LayerSpec| {
             let taps: Vec<_> = layer.taps.iter().map(tap).collect();
             let mut entry = json!({"name": layer.name, "target": name(layer.target), "taps": taps});

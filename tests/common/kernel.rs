@@ -1,4 +1,4 @@
-//! Runs a piece of the shipped WGSL by itself: a function of one item, for many items.
+//! Runs a function of the shipped WGSL alone, for many items.
 
 use wgpu::util::DeviceExt;
 

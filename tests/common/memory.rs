@@ -1,9 +1,9 @@
-//! What a piece of work takes of memory, by an allocator that counts.
+//! Measures the memory of a piece of work, with an allocator that counts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Counts what each thread holds.
+/// Counts the bytes that each thread holds.
 struct Counting;
 
 thread_local! {
@@ -14,7 +14,8 @@ thread_local! {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What some work makes, and the bytes that its thread held at most while it did, beyond those that it held before.
+/// The result of some work, and the largest number of bytes that its thread held meanwhile, beyond those
+/// before.
 pub fn peak_of<R>(work: impl FnOnce() -> R) -> (R, usize) {
     let before = HELD.get();
     PEAK.set(before);
@@ -23,7 +24,7 @@ pub fn peak_of<R>(work: impl FnOnce() -> R) -> (R, usize) {
 }
 
 fn count(taken: usize, given_back: usize) {
-    // What another thread took can be given back here.
+    // Memory of another thread can be freed here.
     let held = (HELD.get() + taken).saturating_sub(given_back);
     HELD.set(held);
     PEAK.set(PEAK.get().max(held));

@@ -1,4 +1,4 @@
-//! What several tests need: golden cases, both engines, and a comparison that says where it failed.
+//! Parts of several tests: golden cases, both engines, and a comparison that reports the first mismatch.
 
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
@@ -77,7 +77,7 @@ impl Golden {
         self.model.config().unwrap().with_size(self.width, self.height)
     }
 
-    /// What an engine gives for the images: parameters, and bits per dimension of each.
+    /// An engine's parameters of the images, and bits per dimension of each.
     pub fn outcome_of(&self, engine: &mut dyn Engine, method: Method) -> (Vec<f32>, Vec<f64>) {
         let (config, want) = (self.config(), Want { parameters: true, likelihood: true, trace: false });
         let request = evaluation(&config, &self.levels, &self.classes, want).by(method);
@@ -86,7 +86,7 @@ impl Golden {
         (parameters, of_images.map(|told| bits_per_dim(told, config.channels)).collect())
     }
 
-    /// The network's output for them alone.
+    /// The network's output for these images only.
     pub fn parameters_of(&self, engine: &mut dyn Engine, method: Method) -> Vec<f32> {
         self.outcome_of(engine, method).0
     }
@@ -125,8 +125,8 @@ impl Golden {
     }
 }
 
-/// What to give `--device` for the adapter that GPU tests run on: what the environment variable
-/// `PIXELCNN_TEST_ADAPTER` says, or else the best one.
+/// The value of `--device` for the adapter of GPU tests: that of the environment variable
+/// `PIXELCNN_TEST_ADAPTER`, or else the best one.
 pub fn test_device() -> String {
     std::env::var("PIXELCNN_TEST_ADAPTER").unwrap_or("gpu".to_owned())
 }
@@ -215,7 +215,7 @@ pub fn sample(engine: &mut dyn Engine, request: &Request) -> Vec<u16> {
     engine.run(request, &mut |_| {}).unwrap().levels
 }
 
-/// What a device without anything special does.
+/// Options of a device without special features.
 const PLAIN: Options = Options {
     checked: false,
     subgroups: false,
@@ -231,37 +231,37 @@ pub const VARIANTS: [Options; 7] = [
     Options { checked: true, workgroups: Some(1), ..PLAIN },
     Options { subgroups: true, workgroups: Some(16), ..PLAIN },
     Options { checked: true, subgroups: true, workgroups: Some(1 << 16), ..PLAIN },
-    // As many images to a workgroup as can be; two; one.
+    // The largest number of images per workgroup; two; one.
     Options { checked: true, chain: Some(true), workgroups: Some(1), ..PLAIN },
     Options { chain: Some(true), workgroups: Some(3), ..PLAIN },
     Options { chain: Some(true), workgroups: Some(1 << 16), ..PLAIN },
 ];
 
-/// Whether the adapter of the GPU tests is one on which they would take too long: SwiftShader, which needs more than a
-/// second of processor time to make an engine, and 210 s for the recorded cases in a single variant each.
+/// True if the adapter of the GPU tests is too slow for all of them: SwiftShader needs more than a second
+/// of processor time to make an engine, and 210 s for the recorded cases in a single variant each.
 pub fn is_slow() -> bool {
     test_adapter().description().driver.starts_with("SwiftShader")
 }
 
-/// What to test on the adapter of the GPU tests: all, or on a slow one what is in turn.
+/// Cases to test on the adapter of the GPU tests: all, or on a slow one those in turn.
 pub fn in_turn<T>(turn: usize, all: &[T]) -> &[T] {
     if is_slow() { &all[turn % all.len()..][..1] } else { all }
 }
 
-/// As [`in_turn`]; where the processor computes, large images take what is in turn too: how a kernel is made does not depend on
-/// the size of the image.
+/// Like [`in_turn`]; on a software driver, large images also take those in turn: how a kernel is made does
+/// not depend on the size of the image.
 pub fn in_turn_if_large<T>(turn: usize, pixels: usize, all: &[T]) -> &[T] {
     let is_software = test_adapter().description().device_type == DeviceType::Cpu;
     if is_software && pixels > 200 { &all[turn % all.len()..][..1] } else { in_turn(turn, all) }
 }
 
-/// What a test goes through on either engine.
+/// Cases to test on either engine.
 pub fn chosen<T: Clone>(on_gpu: bool, turn: usize, all: Vec<T>) -> Vec<T> {
     if on_gpu { in_turn(turn, &all).to_vec() } else { all }
 }
 
-/// The steps that a variant is tested by, for images of so many pixels: index checks change nothing in what is
-/// dispatched, so that one way will do.
+/// Methods by which a variant is tested, for images of this many pixels. Index checks change no dispatch,
+/// so that one method is enough for them.
 pub fn methods(options: Options, pixels: usize) -> &'static [Method] {
     match is_slow() {
         true if pixels > 200 => &[Method::Cached],
@@ -343,13 +343,13 @@ pub fn conditional_architectures() -> Vec<Config> {
     configs
 }
 
-/// What images of an architecture are.
+/// The shape of images of an architecture.
 pub fn shape(config: &Config) -> Shape {
     let Config { height, width, ref classes, .. } = *config;
     Shape { height, width, head: config.head(), classes: classes.len() }
 }
 
-/// What `want` says of given images.
+/// A request that evaluates given images.
 pub fn evaluation(config: &Config, levels: &[u16], classes: &[usize], want: Want) -> Request {
     Request::evaluate(shape(config), levels, classes, want).unwrap()
 }

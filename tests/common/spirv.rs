@@ -1,4 +1,4 @@
-//! Kernels as a Vulkan driver gets them.
+//! Kernels as SPIR-V, in the form that a Vulkan driver gets.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -10,7 +10,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, front};
 use pixelcnn::internals::engine::gpu::shaders::{Kernel, Variant};
 
-/// What some WGSL says, or what is wrong with it.
+/// Parses and validates WGSL; the error says what is wrong.
 pub fn validated(source: &str) -> Result<(Module, ModuleInfo), String> {
     let module = front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     let capabilities = Capabilities::SUBGROUP
@@ -22,7 +22,7 @@ pub fn validated(source: &str) -> Result<(Module, ModuleInfo), String> {
     Ok((module, info))
 }
 
-/// A kernel's WGSL, for so many arenas; each is read once.
+/// A kernel's WGSL, for this many arenas; each is parsed once.
 fn kernel(kernel: Kernel, arenas: u32) -> Arc<(Module, ModuleInfo)> {
     type Kernels = HashMap<(Kernel, u32), Arc<(Module, ModuleInfo)>>;
     static READ: LazyLock<Mutex<Kernels>> = LazyLock::new(Mutex::default);
@@ -43,7 +43,7 @@ pub fn resolved(variant: &Variant) -> (Module, ModuleInfo) {
     (module.into_owned(), info.into_owned())
 }
 
-/// What wgpu makes of it: SPIR-V, with index checks or without.
+/// Translates it to SPIR-V as wgpu does, with index checks or without.
 pub fn words((module, info): &(Module, ModuleInfo), checked: bool) -> Vec<u32> {
     let policy = if checked { BoundsCheckPolicy::Restrict } else { BoundsCheckPolicy::Unchecked };
     let options = spv::Options {

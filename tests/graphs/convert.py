@@ -18,7 +18,7 @@ HEADS = {"categorical": "softmax", "Bernoulli": "bernoulli", "logistic": "logist
 
 
 def head_order(head, levels, channels, width):
-    """Where the parameters [C, L] of the model file are among the prototype's."""
+    """Indices of the parameters [C, L] of the model file among the prototype's."""
     factors = [factor for axis in head["layout"] for factor in axis if factor[0] == "c"]
     if len(factors) < 2:
         return np.arange(width)

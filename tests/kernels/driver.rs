@@ -1,4 +1,4 @@
-//! A Vulkan driver's compiler, asked through `VK_KHR_pipeline_executable_properties` what it made of a kernel.
+//! A Vulkan driver's compiler: statistics of a kernel, through `VK_KHR_pipeline_executable_properties`.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -8,7 +8,7 @@ use pixelcnn::internals::engine::gpu::shaders::Variant;
 
 use crate::spirv;
 
-/// What a compiler says of a kernel, by the driver's own names.
+/// A compiler's statistics of a kernel, by the driver's own names.
 pub type Statistics = BTreeMap<String, u64>;
 
 /// The first Vulkan device that there is, of which kernels are compiled and never run.
@@ -21,7 +21,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Opens it; nothing if there is none.
+    /// Opens the driver; none if there is none.
     pub fn open() -> Option<Self> {
         // SAFETY: Vulkan as its specification wants it: one thread, handles that live until the process ends, and
         // structures that outlive the calls that they are given to.
@@ -59,7 +59,7 @@ impl Driver {
         unsafe {
             let module = vk::ShaderModuleCreateInfo::default().code(&words);
             let module = self.device.create_shader_module(&module, None).unwrap();
-            // Those of all kernels, and the tables that some bind after them.
+            // Bindings of all kernels, and the tables that some bind after them.
             let bindings: Vec<_> = (0..9 + variant.arenas)
                 .map(|binding| {
                     let kind = match binding {

@@ -1,10 +1,10 @@
-//! What a GPU's own compiler makes of the kernels: counted by Mesa's driver for AMD cards, which compiles without a
-//! card. `docs/performance.md` has the table; a kernel that grows is noticed.
+//! Statistics of the kernels from a GPU's own compiler: Mesa's driver for AMD cards, which compiles without
+//! a card. `docs/gpu.md` has the table; a kernel that grows fails the test.
 //!
 //!     cargo test --release --test kernels -- --nocapture
 //!
-//! With `KERNEL_STATS=1`, all that the driver tells of each kernel, and how long it takes to compile it. `scripts/count_kernels`
-//! counts the kernels of any model at any batch size.
+//! `KERNEL_STATS=1` prints all statistics of each kernel, and the time of its compilation. `scripts/count_kernels` counts the
+//! kernels of any model at any batch size.
 
 mod driver;
 mod inner_loop;
@@ -25,14 +25,14 @@ use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Network, pixelcnn_pp};
 use pixelcnn::internals::model::{Config, Model};
 
-/// The card that is compiled for, and the version of the driver that the table was made with: others count otherwise.
+/// The target card, and the driver's version behind the table: other versions count differently.
 const CARD: &str = "navi21";
 const DRIVER: &str = "Mesa 22.3";
 
-/// Columns of the table, in the driver's words. After them comes what a wave takes for each multiply-add of its inner loop, in
-/// hundredths of a cycle; 0 without such a loop.
+/// Columns of the table, by the driver's names.
 const COLUMNS: [&str; 6] =
     ["Instructions", "VGPRs", "Scratch size", "LDS size", "Latency", "Inverse Throughput"];
+/// The last column: cycles of a wave for each multiply-add of the inner loop, in hundredths; 0 without such a loop.
 const OF_LOOP: &str = "cycles a product × 100";
 
 /// The kernels of the model and the batch that `KERNELS_OF` and `KERNELS_AT` name, by name and workgroups.
@@ -157,9 +157,9 @@ fn heading() -> String {
     format!("| kernel | {} | {} |", COLUMNS.join(" | "), OF_LOOP).to_lowercase()
 }
 
-/// The table in `docs/performance.md`: by kernel, its numbers.
+/// The table in `docs/gpu.md`: by kernel, its numbers.
 fn recorded() -> BTreeMap<String, Vec<u64>> {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md"));
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gpu.md"));
     let page = page.unwrap();
     let heading = heading();
     let rows =
@@ -199,7 +199,7 @@ fn growth_is_noticed() {
     assert_eq!(grown(&recorded, &spilled).len(), 1);
 }
 
-/// Compiles in a process of its own, in which Vulkan finds that driver alone.
+/// Compiles in a separate process, in which Vulkan finds only that driver.
 #[test]
 fn kernels_have_not_grown() {
     let driver = ["/usr/share", "/etc", "/usr/local/share"].into_iter().find_map(|folder| {

@@ -19,7 +19,7 @@ Tensors = dict[str, np.ndarray]
 
 
 def save_tensorflow(path: Path, tensors: Tensors, version: int) -> None:
-    """As tf.train.Saver does, in its V1 or V2 format."""
+    """Saves like tf.train.Saver, in its V1 or V2 format."""
     import tensorflow as tf
 
     if version == 1:
@@ -95,8 +95,8 @@ def random_torch_network(
     concatenated: int = 0,
     seed: int = 1,
 ) -> Tensors:
-    """Random weights under the published PyTorch names, with concat_elu. As above, names and shapes are
-    written down once more. `concatenated` channels are beside the image's and the one of ones."""
+    """Random weights under the published PyTorch names, with concat_elu. As above, names and shapes are written down
+    once more. `concatenated` channels are beside the image's and the one of ones."""
     random = np.random.default_rng(seed)
     tensors: Tensors = {}
     f = filters
@@ -142,11 +142,11 @@ TORCH_TYPES = {"<f4": "FloatStorage", "<f8": "DoubleStorage", "<i8": "LongStorag
 
 
 class Global(str):
-    """Pickled as what a module holds under this name, without importing it."""
+    """Pickled as a reference to this name of a module, without importing it."""
 
 
 class PthPickler(pickle._Pickler):
-    """Pickles arrays as PyTorch does its tensors, and keeps what goes into their storages."""
+    """Pickles arrays as PyTorch does its tensors, and keeps the content of their storages."""
 
     def __init__(self, file: BinaryIO):
         super().__init__(file, protocol=2)
@@ -173,7 +173,7 @@ class PthPickler(pickle._Pickler):
 
 
 def save_pth(path: Path, state: object) -> None:
-    """As torch.save does, for what is made of dictionaries, arrays and plain values."""
+    """Like torch.save, for dictionaries, arrays and plain values."""
     pickled = io.BytesIO()
     pickler = PthPickler(pickled)
     pickler.dump(state)

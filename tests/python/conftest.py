@@ -26,7 +26,7 @@ GOLDEN = ROOT / "tests" / "golden"
 GOLDEN_ELSEWHERE = Path(os.environ.get("PIXELCNN_GOLDEN", ROOT.parent / "shared" / "golden"))
 PIXELCNN = Path(os.environ.get("PIXELCNN", ROOT / "target" / "release" / "pixelcnn")).resolve()
 
-# Shells start what runs in the background with this one ignored, and what the tests start would ignore it too.
+# Shells start background jobs with this signal ignored, and the processes that tests start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path[:0] = [str(PACKAGE), str(SCRIPTS)]
@@ -92,7 +92,7 @@ def evaluate(
 
 
 def flags(case: str) -> list[str]:
-    """What a user tells of a case because its checkpoint does not."""
+    """The flags of a case, for facts that its checkpoint does not tell."""
     c = config(case)
     told = ["--height", str(c["height"]), "--width", str(c["width"])]
     return told + (["--nonlinearity", "relu"] if c["nonlinearity"] == "relu" else [])

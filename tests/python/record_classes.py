@@ -2,8 +2,8 @@
 
     python tests/python/record_classes.py
 
-Each is a random checkpoint with its classes in one place or several, converted, and what the reference
-network gives in 64 bits for three images, none of class 1.
+Each is a random checkpoint with its classes in one place or several, converted, and the reference network's output in
+64 bits for three images, none of class 1.
 """
 
 from __future__ import annotations

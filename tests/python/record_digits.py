@@ -1,8 +1,8 @@
-"""Record anew what the digits model gives for the images of its golden case, after the model has changed:
+"""Record anew the output of the digits model for the images of its golden case, after the model has changed:
 
     python tests/python/record_digits.py
 
-The numbers are the reference network's, in 64 bits, and owe nothing to the engines.
+The numbers are the reference network's, in 64 bits, and independent of the engines.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Network:
         return transpose_convolve(x, self.tensor(f"{name}.weight")) + self.tensor(f"{name}.bias")
 
     def of_class(self, place, name):
-        """What the images' classes add there: a vector, or a map over the image."""
+        """The values of the images' classes there: a vector, or a map over the image."""
         if place not in self.class_places:
             return 0
         weight = self.tensor(f"{name}.class.weight")

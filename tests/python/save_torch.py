@@ -1,4 +1,4 @@
-"""python3 save_torch.py GOLDEN.pth FOLDER: save a state dict in many ways, and what PyTorch reads.
+"""python3 save_torch.py GOLDEN.pth FOLDER: save a state dict in many ways, and the tensors that PyTorch reads.
 
 Run by an interpreter that has PyTorch, which need not be the one that runs the tests.
 """
@@ -31,7 +31,7 @@ def save_and_read(name, state, legacy=False):
 
 
 def parametrized(name):
-    """As newer PyTorch names the parts of a weight norm."""
+    """Renames the parts of a weight norm like newer PyTorch."""
     return name.replace("weight_g", "parametrizations.weight.original0").replace(
         "weight_v", "parametrizations.weight.original1"
     )

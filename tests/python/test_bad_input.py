@@ -1,4 +1,4 @@
-"""Bad input: an error that says what is wrong, exit code 1, and no file left behind."""
+"""Bad input: an error message, exit code 1, and no file left behind."""
 
 from __future__ import annotations
 

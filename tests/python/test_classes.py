@@ -13,7 +13,7 @@ from conftest import Result, first_difference, run_convert
 from reference import Network
 from safetensors.numpy import save_file
 
-# Both sides have the same folded weights; only what the classes add is rounded to 32 bits.
+# Both sides have the same folded weights; only the class tables are rounded to 32 bits.
 TOLERANCE = 1e-5
 F, K, M = 6, 3, 3
 HEIGHT, WIDTH = 8, 16
@@ -33,8 +33,8 @@ def on_image(rows: np.ndarray, *shape: int) -> np.ndarray:
 
 
 class Defined(Network):
-    """The layers without classes, and what these add, in the words of the definitions: `adds` has for a place
-    what each class adds to a layer, [K, n] or [K, H, W, n]; `sees` makes the first convolutions' input."""
+    """The layers without classes, and the class values, by the definitions: `adds` has for a place the values that each
+    class adds to a layer, [K, n] or [K, H, W, n]; `sees` makes the first convolutions' input."""
 
     def __init__(self, path, adds: dict[str, Callable[[str], np.ndarray]], sees=None):
         super().__init__(path)
@@ -59,7 +59,7 @@ class Defined(Network):
 
 @dataclass
 class Way:
-    """Class tensors, the flags that place them, and what they mean."""
+    """Class tensors, the flags that place them, and their meaning."""
 
     name: str
     tensors: Tensors
@@ -348,7 +348,7 @@ def test_every_way_means_what_it_is_defined_as(name, tmp_path):
     assert first_difference(params, expected.params(image, label), TOLERANCE) is None
     # The twin: one class taken for another.
     assert first_difference(params, expected.params(image, [2, 1, 1]), 100 * TOLERANCE) is not None
-    # It is said aloud what was taken for what.
+    # The reading of each tensor is printed.
     for tensor in way.tensors:
         if not tensor.endswith(("bias", "weight_g")) or tensor == "bias":
             assert f"{tensor} [" in result.out

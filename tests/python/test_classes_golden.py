@@ -12,7 +12,7 @@ from record_classes import CASES, LABELS, convert, record
 from reference import Network, bits_per_dim
 from safetensors.numpy import load_file
 
-# What a user says who knows the network's code: where a tensor is used, or that it is not.
+# Flags of a user who knows the network's code: places of tensors, and unused ones.
 FLAGS = {
     "rand_block_gate_1": ["--ignore", "class_embedding.weight", "--ignore", "onehot_linear"],
     "rand_bottleneck_vector_1": ["--class-tensor", "embedded_labels.weight=bottleneck"],
@@ -42,7 +42,7 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.fixture(scope="module", params=OTHERS)
 def other(request, tmp_path_factory):
-    """Another's checkpoint, converted: the network, what its own code gave in 32 bits, and the model file."""
+    """Another project's checkpoint, converted: the network, its own output in 32 bits, and the model file."""
     folder = GOLDEN_ELSEWHERE / request.param
     c = json.loads((folder / "config.json").read_text())
     output = tmp_path_factory.mktemp("other") / "model.safetensors"

@@ -1,4 +1,4 @@
-"""Class tensors that cannot be read, or not in one way alone: an error that says what to do, and no file."""
+"""Class tensors that cannot be read, or have several readings: an error that says what to do, and no file."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_projection_without_a_direction(layers, refused):
 
 
 def test_training_does_not_go_on_from_another_place():
-    """It would drop what the classes add there."""
+    """It would drop the class's values there."""
     model = GOLDEN / "class_everywhere_2levels_10x12" / "model.safetensors"
     metadata, _ = read_safetensors(model)
     with pytest.raises(

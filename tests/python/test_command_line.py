@@ -1,4 +1,4 @@
-"""The script as a user meets it: flags, what it prints, uv, missing packages, full size."""
+"""The script as a user meets it: flags, output, uv, missing packages, full size."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def test_shipped_digits_model():
     assert "MNIST" in found["data"] and found["source"] and found["license"]
 
 
-@pytest.mark.parametrize("name", ["mnist", "avatars", "cifar10"])
+@pytest.mark.parametrize("name", ["mnist", "avatars", "avatars-gated", "cifar10"])
 def test_shipped_models(name):
-    """What they compute is tested in Rust; here that they say all they should, and their cards the same."""
+    """Their output is tested in Rust; here their metadata, and that their cards agree."""
     found = metadata(ROOT / "weights" / f"{name}.safetensors")
     assert json.loads(found["classes"]) and found["data"] and found["source"] and found["license"]
     assert f"**{found['bits_per_dim']} bits/dim**" in (ROOT / "weights" / f"{name}.md").read_text()
@@ -195,8 +195,8 @@ def full_size(request, tmp_path_factory):
         path.unlink()
 
 
-# A process between pytest and the script: the system counts as a child's peak what its parent had
-# when it was started, and pytest has just held a whole checkpoint.
+# A process between pytest and the script: the system counts the parent's memory at the start as the child's peak, and
+# pytest has just held a whole checkpoint.
 MEASURE = """
 import resource, subprocess, sys, time
 start = time.monotonic()

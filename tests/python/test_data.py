@@ -1,4 +1,4 @@
-"""What training makes of data as people have it: classes, parts, labels, files that are not what they seem."""
+"""Training reads data as people have it: classes, parts, labels, misleading files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import run
 from PIL import Image
-from test_torch import TORCH, needs_torch
-from test_train import SCRIPT, TINY, idx, pictures, refusal, wishes
+from pytorch import needs_torch, run_torch
+from test_train import SCRIPT, TINY, data_options, idx, pictures, refusal
 from pixelcnn.train import data
 
 
@@ -26,7 +25,7 @@ def fill(folder, count: int = 3, size: int = 8) -> None:
 
 
 def load(folder, **changed) -> data.Data:
-    return data.load(folder, wishes(**{"size": 8, **changed}))
+    return data.load(folder, data_options(**{"size": 8, **changed}))
 
 
 def counts(read: data.Data) -> dict[str, int]:
@@ -191,7 +190,7 @@ def test_test_sets_have_labels_of_the_same_classes(tmp_path):
     assert "its test set has the label 2" in refusal(folder, classes=True)
 
 
-# Files that are not what they seem
+# Misleading files
 
 
 def test_an_npy_is_images_whatever_its_name(tmp_path):
@@ -244,5 +243,5 @@ def test_each_is_one_line_of_the_script(tmp_path, case):
         os.mkfifo(path)
     else:
         path.write_bytes({"empty.npz": b"", "cut.npz": whole[:-30], "no y_test": whole}[case])
-    result = run(TORCH, SCRIPT, path, "-o", tmp_path / "m.safetensors", *TINY, "--classes", timeout=60)
+    result = run_torch(SCRIPT, path, "-o", tmp_path / "m.safetensors", *TINY, "--classes")
     assert result.code == 1 and result.err.startswith("error: ") and result.err.count("\n") == 1, result.err

@@ -1,4 +1,5 @@
-"""Training of the families that are graphs: the network in PyTorch is the program's, and what does not fit is refused."""
+"""Training of the families that are graphs: the network in PyTorch equals the program's, and unsuitable input is
+refused."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ import json
 
 import numpy as np
 import pytest
-from conftest import PACKAGE, needs_pixelcnn, run, run_pixelcnn
+from conftest import PACKAGE, needs_pixelcnn, run_pixelcnn
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from test_torch import TORCH, needs_torch
+from pytorch import needs_torch, run_torch
 from test_train import SCRIPT, has_pillow, save_npz
 from test_train import reference_metadata as metadata
 
@@ -47,7 +48,7 @@ def data_of(name: str, folder):
 
 
 def trained(*arguments: object):
-    result = run(TORCH, SCRIPT, *arguments)
+    result = run_torch(SCRIPT, *arguments)
     assert result.code == 0, result.err
     return result
 
@@ -87,7 +88,7 @@ built = families.network(canvas=tuple(there["canvas"]), classes=there["classes"]
 assert json.loads(json.dumps(built.document())) == there
 network = graph.Network(built)
 network.take(tensors)
-read = data.load(source, data.Wishes(None, False, run["classes"], None, 12, False, run["codes"]))
+read = data.load(source, data.DataOptions(None, False, run["classes"], None, 12, False, run["codes"]))
 part = trainer.in_levels(read, run["levels"], run["codes"])[0].held_out
 with torch.no_grad():
     h = None if part.y is None else torch.from_numpy(part.y)
@@ -110,7 +111,7 @@ def program(model, images, folder) -> tuple[np.ndarray, float]:
 def test_the_network_is_the_programs(name, models, tmp_path):
     folder = models(name)
     model, levels = folder / "m.safetensors", int(metadata(folder / "m.safetensors")["levels"])
-    result = run(TORCH, "-c", OUTPUT, PACKAGE, model, folder / "images.npz", tmp_path / "own.npz")
+    result = run_torch("-c", OUTPUT, PACKAGE, model, folder / "images.npz", tmp_path / "own.npz")
     assert result.code == 0, result.err
     own = dict(np.load(tmp_path / "own.npz"))
     arrays = {"x": own["x"]} | ({"y": own["y"]} if "classes" in name else {})
@@ -151,10 +152,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
     whole, pieces = tmp_path / "whole.safetensors", tmp_path / "pieces.safetensors"
     trained(source, "-o", whole, *run_is, "--epochs", 4)
     # Checkpoints at every step, of which the first one that is seen is copied.
-    process = run(TORCH, "-c", STOPPED, PACKAGE, source, "-o", pieces, *run_is, "--epochs", 4)
+    process = run_torch("-c", STOPPED, PACKAGE, source, "-o", pieces, *run_is, "--epochs", 4)
     assert process.code == 143 and "--resume" in process.err, process.err
     assert not pieces.exists()
-    trained(source, "-o", pieces, "--epochs", 4, "--resume", tmp_path / "pieces.ckpt")
+    trained(source, "-o", pieces, "--epochs", 4, "--threads", 1, "--resume", tmp_path / "pieces.ckpt")
     assert metadata(pieces) == metadata(whole)
     for name, tensor in load_file(whole).items():
         np.testing.assert_array_equal(load_file(pieces)[name], tensor, err_msg=name)
@@ -192,7 +193,7 @@ def test_init_begins_with_the_models_weights(models, tmp_path):
 @needs_torch
 def test_what_contradicts_a_model_is_refused(models, tmp_path):
     def refused(*arguments: object) -> str:
-        result = run(TORCH, SCRIPT, *arguments, "-o", tmp_path / "m.safetensors", "--minutes", 0)
+        result = run_torch(SCRIPT, *arguments, "-o", tmp_path / "m.safetensors", "--minutes", 0)
         assert result.code == 1 and "Traceback" not in result.err, result.err
         assert not (tmp_path / "m.safetensors").exists()
         return result.err
@@ -239,7 +240,7 @@ def test_settings_that_do_not_fit_are_refused_before_training(flags, reason, tmp
     x = np.zeros((20, 8, 8), np.uint8)
     x[0, 0, 0] = 255
     np.savez(tmp_path / "images.npz", x=x)
-    result = run(TORCH, SCRIPT, tmp_path / "images.npz", "-o", tmp_path / "m.safetensors", "--blocks", 2, *flags)
+    result = run_torch(SCRIPT, tmp_path / "images.npz", "-o", tmp_path / "m.safetensors", "--blocks", 2, *flags)
     assert result.code == 1 and reason in result.err, result.err
     assert not (tmp_path / "m.ckpt").exists()
 
@@ -257,5 +258,5 @@ def test_settings_that_do_not_fit_are_refused_before_training(flags, reason, tmp
 def test_what_are_no_codes_is_refused(x, reason, tmp_path):
     np.savez(tmp_path / "codes.npz", x=x)
     arguments = ("-o", tmp_path / "m.safetensors", "--family", "gated", "--codes")
-    result = run(TORCH, SCRIPT, tmp_path / "codes.npz", *arguments)
+    result = run_torch(SCRIPT, tmp_path / "codes.npz", *arguments)
     assert result.code == 1 and reason in result.err, result.err

@@ -1,5 +1,5 @@
-"""Kills and signals at any moment of training: what is there is whole, and going on gives the model that an
-undisturbed run gives."""
+"""Kills and signals at any moment of training: files are whole, and a resumed run gives the model of an undisturbed
+one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import PACKAGE, run
+from conftest import PACKAGE
 from safetensors.numpy import load_file
-from test_torch import TORCH, needs_torch
+from pytorch import needs_torch, run_torch
 from test_train import TINY, metadata, reference_metadata, save_npz, step_of, trained
 from pixelcnn.train import checkpoint
 
@@ -109,12 +109,12 @@ def loaded(script: str, arguments: tuple[object, ...], *more: object):
     # PyTorch may be another interpreter's, with modules of its own.
     script = "".join(map(inspect.getsource, (step_of, reference_metadata))) + script
     words = json.dumps([str(a) for a in (*arguments, *TINY)])
-    return run(TORCH, "-c", LOADED + script, PACKAGE, words, *more)
+    return run_torch("-c", LOADED + script, PACKAGE, words, *more)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """Images, and the model that comes of them."""
+    """Images, and the model trained on them without a disturbance."""
     folder = tmp_path_factory.mktemp("undisturbed")
     images = save_npz(folder / "images.npz", 1, count=40)
     trained(images, "-o", folder / "m.safetensors", *RUN)

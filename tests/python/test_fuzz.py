@@ -29,7 +29,7 @@ def mutate(content: bytes, chance: random.Random) -> bytes:
     damaged = bytearray(content)
     for _ in range(1 << chance.randrange(4)):
         at = chance.randrange(len(damaged) or 1)
-        # Near the start more often: that is where formats say what they are.
+        # Near the start more often, where formats have their headers.
         at = at if chance.random() < 0.5 else min(at, chance.randrange(512))
         end = at + 1 + chance.randrange(32)
         match chance.randrange(6):
@@ -56,8 +56,8 @@ def read_checkpoint(path: Path) -> None:
 
 
 def read_images(path: Path) -> None:
-    wishes = data.Wishes(size=None, grey=False, classes=True, leave_out=None, held_out=None, strict=False)
-    data.load(path, wishes)
+    options = data.DataOptions(size=None, grey=False, classes=True, leave_out=None, held_out=None, strict=False)
+    data.load(path, options)
 
 
 def npz() -> bytes:
@@ -113,7 +113,7 @@ def test_damaged_files_are_read_or_refused(target, tmp_path):
 
 
 def test_a_member_of_an_npz_that_is_no_array_is_passed_over(tmp_path):
-    """Found by the test above: NumPy gives such a member as bytes."""
+    """Found by the test above: NumPy returns such a member as bytes."""
     with zipfile.ZipFile(tmp_path / "bad.npz", "w") as file:
         file.writestr("x.npy", b"\x93NUMPZ, damaged")
     with pytest.raises(TrainingError, match="expected an array x"):

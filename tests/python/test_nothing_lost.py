@@ -1,4 +1,5 @@
-"""What takes hours is neither replaced, nor lost, nor refused at the end. Each test stands for a kind of fault."""
+"""The result of hours of work is neither replaced, nor lost, nor refused at the end. Each test stands for a kind of
+fault."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from pixelcnn.convert import ConversionError, console, files
 from pixelcnn.convert.model_file import LIMITS, beyond_limits, write_model
 from PIL import Image
 from safetensors.numpy import save_file
-from test_torch import TORCH, needs_torch
+from pytorch import TORCH, needs_torch
 from test_train import SCRIPT, TINY, begin, metadata, save_npz, step_of, train, trained, wait_for_step
 from pixelcnn.train import TrainingError, checkpoint
 from pixelcnn.train.settings import flipped_classes
@@ -261,7 +262,7 @@ def test_links_stay_and_what_they_lead_to_keeps_its_mode(tmp_path):
 
 @on_unix
 def test_a_file_that_cannot_be_renamed_over_is_written_in_place(tmp_path, monkeypatch):
-    """As a mount point cannot."""
+    """Fails like a mount point."""
     path = tmp_path / "mounted"
     path.write_bytes(b"the old one, which is longer")
     number = path.stat().st_ino
@@ -284,7 +285,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_the_old_file(tmp_path, monkeypa
     begin_file = files.begin
 
     class Full:
-        """A file on a disk with room for so many writes."""
+        """A file on a disk with room for a number of writes."""
 
         def __init__(self, file, room: int):
             self.file, self.room = file, room

@@ -77,7 +77,7 @@ def grey_bits(depth: int, transparent: int) -> bytes:
 
 
 def stored_apart(image: Image.Image, meaning: int) -> bytes:
-    """A TIFF with a plane for each of the four channels, and what the last means."""
+    """A TIFF with a plane for each of the four channels, and the meaning of the last."""
     planes = np.asarray(image).transpose(2, 0, 1).tobytes()
     height, width, size = *np.asarray(image).shape[:2], len(planes) // 4
     lists = {258: [8] * 4, 273: [8 + 4 * 12 + size * i for i in range(4)], 279: [size] * 4}
@@ -318,7 +318,7 @@ def model(tmp_path_factory) -> Path:
 
 
 def by_program(model: Path, *arguments: object, code: int | None = None) -> tuple[dict, dict, dict]:
-    """Digests of what the program reads, reasons for what it does not, and the whole list."""
+    """Digests of the files that the program reads, reasons for the others, and the whole list."""
     result = run(PIXELCNN, "eval", "-m", model, "--list", "--json", *arguments)
     if code is not None:
         assert result.code == code, result.err
@@ -505,7 +505,7 @@ def test_what_may_not_be_read_is_said_by_both(model):
             locked = run(*command, folder / "locked")
             _, refused = by_training(folder)
             with pytest.raises(TrainingError) as error:
-                data_module.load(folder / "locked", data_module.Wishes(8, False, False, None, None, False))
+                data_module.load(folder / "locked", data_module.DataOptions(8, False, False, None, None, False))
         (folder / "locked").chmod(0o755)
     denied = "cannot be read: Permission denied"
     expected = {str(folder / path): denied for path in ("locked", "locked.png")}
@@ -586,7 +586,7 @@ def test_arrays_that_cannot_be_used_are_refused_by_both(model, tmp_path):
     (tmp_path / "lying.npy").write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header)
     (tmp_path / "dangling.npz").symlink_to("not there.npz")
     (tmp_path / "folder").mkdir()
-    wishes = data_module.Wishes(None, False, False, None, None, False)
+    options = data_module.DataOptions(None, False, False, None, None, False)
     for path in sorted(tmp_path.iterdir()):
         if path.name.startswith("whole") or path.is_dir():
             continue
@@ -594,7 +594,7 @@ def test_arrays_that_cannot_be_used_are_refused_by_both(model, tmp_path):
         assert result.code == 1 and result.out == "", path
         assert result.err.startswith(f"error: {path}: ") and result.err.count("\n") == 1, result.err
         with pytest.raises(TrainingError) as error:
-            data_module.load(path, wishes)
+            data_module.load(path, options)
         assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 

@@ -181,7 +181,7 @@ def test_files_are_on_the_disk_before_they_replace_others(faulty, tmp_path):
     assert entries[1:] == [f"rename {tmp_path}/m", f"fsync {tmp_path}"]
 
 
-def test_another_processs_file_survives_the_proof(tmp_path, monkeypatch):
+def test_the_file_of_another_process_survives_the_proof(tmp_path, monkeypatch):
     """It comes between the look and the proof."""
     path = tmp_path / "m"
     path.write_bytes(b"another's")

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 from checkpoints import torch_names
-from conftest import GOLDEN, ROOT, flags, run, run_convert
+from conftest import GOLDEN, ROOT, flags, run_convert
 from pixelcnn.convert.pth import read_pth
+from pytorch import needs_torch, run_torch
 from safetensors.numpy import load_file, save_file
 
 CASES = ["torch_grey_r1_f8_m3_8x12", "torch_rgb_r1_f8_m4_16x16"]
 NEW_NAMES = ("parametrizations.weight.original0", "parametrizations.weight.original1")
-
-
-def find_torch() -> str | None:
-    """An interpreter that has PyTorch: one that is named, this one, or the system's."""
-    if named := os.environ.get("PIXELCNN_TORCH"):
-        return named
-    if importlib.util.find_spec("torch"):
-        return sys.executable
-    try:
-        probe = subprocess.run(["/usr/bin/python3", "-c", "import torch"], capture_output=True)
-    except OSError:
-        return None
-    return "/usr/bin/python3" if probe.returncode == 0 else None
-
-
-TORCH = find_torch()
-needs_torch = pytest.mark.skipif(TORCH is None, reason="needs PyTorch: scripts/test_python, or PIXELCNN_TORCH=PYTHON")
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +25,7 @@ def saved(tmp_path_factory):
     for case in CASES:
         (folder / case).mkdir()
         script = ROOT / "tests" / "python" / "save_torch.py"
-        result = run(TORCH, script, GOLDEN / case / "params.pth", folder / case)
+        result = run_torch(script, GOLDEN / case / "params.pth", folder / case)
         assert result.code == 0, result.err
     return folder
 

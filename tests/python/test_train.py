@@ -1,4 +1,4 @@
-"""Training: it agrees with the program, survives kills, repeats itself, and says what is wrong with data."""
+"""Training: it agrees with the program, survives kills, repeats itself, and reports faults of data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import time
 import numpy as np
 import pytest
 import reference
-from conftest import PACKAGE, PIXELCNN, ROOT, SCRIPTS, needs_pixelcnn, run, run_pixelcnn
+from conftest import PACKAGE, PIXELCNN, ROOT, needs_pixelcnn, run_pixelcnn
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from test_torch import TORCH, needs_torch
+from pytorch import TORCH, needs_torch, run_torch
 from pixelcnn.train import TrainingError, data
 
 SCRIPT = ROOT / "scripts" / "train.py"
@@ -40,7 +40,7 @@ def save_npz(path, channels: int, count: int = 64, size: int = 8):
 
 
 def train(*arguments: object, **options: object):
-    return run(TORCH, SCRIPT, *arguments, *TINY, **options)
+    return run_torch(SCRIPT, *arguments, *TINY, **options)
 
 
 def trained(*arguments: object, **options: object):
@@ -85,12 +85,12 @@ def models(tmp_path_factory):
 
 
 def has_pillow() -> bool:
-    """Whether the interpreter with PyTorch can write images."""
-    return TORCH is not None and run(TORCH, "-c", "import PIL").code == 0
+    """True if the interpreter with PyTorch can write images."""
+    return TORCH is not None and run_torch("-c", "import PIL").code == 0
 
 
 def held_out_of(folder, classes: bool) -> data.Part:
-    return data.load(folder / "images.npz", wishes(classes=classes, held_out=12)).held_out
+    return data.load(folder / "images.npz", data_options(classes=classes, held_out=12)).held_out
 
 
 # Two components that are both wider than all colours, and a white pixel. Plain gradients, as small as they are.
@@ -118,7 +118,7 @@ for channels, numbers, log_scales in (1, 6, [4, 5]), (3, 20, [4, 5, 10, 11, 16, 
 
 @needs_torch
 def test_a_scale_wider_than_all_colours_is_found_back_from():
-    result = run(TORCH, "-c", WIDE, PACKAGE)
+    result = run_torch("-c", WIDE, PACKAGE)
     assert result.code == 0, result.err
     grey, grey_without, rgb, rgb_without = map(float, result.out.split())
     assert max(grey, rgb) < 0.2, "as good as certain"
@@ -258,7 +258,7 @@ def on_path(program) -> dict[str, str]:
 
 @needs_torch
 @pytest.mark.skipif(
-    TORCH is None or run(TORCH, "-c", "import matplotlib").code != 0, reason="needs matplotlib beside PyTorch"
+    TORCH is None or run_torch("-c", "import matplotlib").code != 0, reason="needs matplotlib beside PyTorch"
 )
 def test_the_plot_follows_the_log(tmp_path):
     source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
@@ -274,7 +274,7 @@ def test_a_plot_without_matplotlib_is_refused_before_training(tmp_path):
     source, model = save_npz(tmp_path / "images.npz", 1), tmp_path / "m.safetensors"
     hidden = "import sys; sys.modules['matplotlib'] = None; sys.path.insert(0, sys.argv.pop(1))"
     code = f"{hidden}; from pixelcnn.train import command; sys.exit(command.main())"
-    result = run(TORCH, "-c", code, PACKAGE, source, "-o", model, "--plot", *TINY)
+    result = run_torch("-c", code, PACKAGE, source, "-o", model, "--plot", *TINY)
     assert "pip install matplotlib" in result.err and result.code == 1, result.err
     assert not model.with_suffix(".ckpt").exists()
 
@@ -342,13 +342,13 @@ def test_init_goes_on_with_more_filters(name, models, tmp_path):
     folder, model = models[name], tmp_path / "m.safetensors"
     begin = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--init", folder / "m.safetensors")
     begin += ("--palette", "--mixtures", 2) if "palette" in name else ()
-    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--filters", 10)
+    result = run_torch(SCRIPT, folder / "images.npz", *begin, "--filters", 10)
     assert result.code == 0, result.err
     before, after = metadata(folder / "m.safetensors"), metadata(model)
     assert (before["filters"], after["filters"]) == ("6", "10")
     assert before["bits_per_dim"] == after["bits_per_dim"]
 
-    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--filters", 4)
+    result = run_torch(SCRIPT, folder / "images.npz", *begin, "--filters", 4)
     assert result.code == 1 and "--filters 4" in result.err and "made with 6" in result.err
 
 
@@ -356,11 +356,11 @@ def test_init_goes_on_with_more_filters(name, models, tmp_path):
 def test_init_goes_on_with_other_dilations(models, tmp_path):
     folder, model = models["grey, classes"], tmp_path / "m.safetensors"
     begin = ("-o", model, "--held-out", 12, "--minutes", 0, "--threads", 1, "--init", folder / "m.safetensors")
-    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--dilations", "2,1")
+    result = run_torch(SCRIPT, folder / "images.npz", *begin, "--dilations", "2,1")
     assert result.code == 0, result.err
     before, after = load_file(folder / "m.safetensors"), load_file(model)
     assert before.keys() == after.keys() and metadata(model)["dilations"] == "[2, 1]"
-    result = run(TORCH, SCRIPT, folder / "images.npz", *begin, "--dilations", "1,2,1", "--overwrite")
+    result = run_torch(SCRIPT, folder / "images.npz", *begin, "--dilations", "1,2,1", "--overwrite")
     assert result.code == 1 and "expected blocks + 1 = 2" in result.err
 
 
@@ -380,7 +380,7 @@ def test_palette_has_the_colours_of_the_images(channels, tmp_path):
     def mixture(name: str, *more: object) -> tuple[float, np.ndarray, np.ndarray]:
         """Bits per dimension, means [M, C] as levels, scales [M, C] in levels."""
         path = tmp_path / f"{name}.safetensors"
-        result = run(TORCH, SCRIPT, tmp_path / "images.npz", "-o", path, *flags, *more)
+        result = run_torch(SCRIPT, tmp_path / "images.npz", "-o", path, *flags, *more)
         assert result.code == 0, result.err
         tensors, bits = load_file(path), float(metadata(path)["bits_per_dim"])
         parameters = tensors["output.bias"].reshape(1 + channels * (3 if channels == 3 else 2), -1)
@@ -403,7 +403,7 @@ def test_palette_has_the_colours_of_the_images(channels, tmp_path):
     assert ((means[3] > colours[3]) & (means[3] < colours[4])).all()
     assert (scales[3] > 2 * scales[0]).all() and (scales[3] < 1).all()
 
-    # It goes on with the same colours, and where a model has others, from those that are nearest.
+    # It continues with the same colours; if a model has others, from the nearest ones.
     again, *_ = mixture("again", "--init", tmp_path / "trained.safetensors", "--minutes", 0)
     assert again == bits
     other, means, _ = mixture("other", "--init", tmp_path / "four.safetensors", "--minutes", 0)
@@ -431,7 +431,7 @@ print(float(levels[800:].mean()), float((levels[800:] - 102).abs().mean()), floa
 
 @needs_torch
 def test_colours_of_groups_are_seen_as_they_are_drawn():
-    result = run(TORCH, "-c", GROUPED, PACKAGE)
+    result = run_torch("-c", GROUPED, PACKAGE)
     assert result.code == 0, result.err
     said, numbers = result.out.splitlines()
     assert said == "components at 2 of 4 colours, and 1 group of the others (20 % of all pixels);0.0;200.0"
@@ -477,14 +477,14 @@ def test_what_contradicts_a_checkpoint_or_model_is_refused(models, tmp_path):
 # Data
 
 
-def wishes(**changed) -> data.Wishes:
+def data_options(**changed) -> data.DataOptions:
     default = dict(size=None, grey=False, classes=False, leave_out=None, held_out=None, strict=False)
-    return data.Wishes(**{**default, **changed})
+    return data.DataOptions(**{**default, **changed})
 
 
 def refusal(path, **changed) -> str:
     with pytest.raises(TrainingError) as error:
-        data.load(path, wishes(**changed))
+        data.load(path, data_options(**changed))
     return str(error.value)
 
 
@@ -499,11 +499,11 @@ def folder(tmp_path):
 
 
 def test_folder_with_classes(folder):
-    read = data.load(folder, wishes(size=8, classes=True, held_out=3))
+    read = data.load(folder, data_options(size=8, classes=True, held_out=3))
     assert read.classes == ["class0", "class1"]
     assert read.train.x.shape == (5, 3, 8, 8) and read.held_out.x.shape == (3, 3, 8, 8)
     assert sorted([*read.train.y, *read.held_out.y]) == [0] * 4 + [1] * 4
-    again = data.load(folder, wishes(size=10, held_out=3, grey=True))
+    again = data.load(folder, data_options(size=10, held_out=3, grey=True))
     assert again.train.x.shape == (5, 1, 10, 10) and again.train.y is None and again.classes == []
 
 
@@ -512,7 +512,7 @@ def test_folder_with_train_and_test(folder):
         (folder.parent / "both" / part).mkdir(parents=True)
     (folder / "class0").rename(folder.parent / "both" / "test" / "a")
     (folder / "class1").rename(folder.parent / "both" / "train" / "b")
-    read = data.load(folder.parent / "both", wishes(size=8))
+    read = data.load(folder.parent / "both", data_options(size=8))
     assert len(read.train) == 4 and len(read.held_out) == 4
     assert "one class" in refusal(folder.parent / "both", size=8, classes=True)
 
@@ -522,7 +522,7 @@ def test_images_that_cannot_be_used_are_named(folder, capsys):
     Image.new("RGB", (7, 20)).save(folder / "class1" / "small.jpg")
     Image.fromarray(np.zeros((12, 12), np.uint16)).save(folder / "class1" / "deep.png")
     Image.new("RGB", (12, 12)).save(folder / "astray.png")
-    read = data.load(folder, wishes(size=8, classes=True))
+    read = data.load(folder, data_options(size=8, classes=True))
     assert len(read.train) + len(read.held_out) == 8
     said = capsys.readouterr().err
     for name, reason in {
@@ -548,20 +548,20 @@ def test_folders_that_hold_nothing_to_train_on(folder, tmp_path):
 def test_transparent_is_white(tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / name)
-    assert (data.load(tmp_path, wishes(size=8)).train.x == 255).all()
+    assert (data.load(tmp_path, data_options(size=8)).train.x == 255).all()
 
 
 def test_npz(tmp_path):
     path = save_npz(tmp_path / "images.npz", 3)
-    read = data.load(path, wishes(classes=True, leave_out="odd", held_out=8))
+    read = data.load(path, data_options(classes=True, leave_out="odd", held_out=8))
     assert len(read.train) == 40 and read.classes == ["lying", "upright"]
     assert "expected an array of that name" in refusal(path, leave_out="tone")
     assert "smaller than 9x9" in refusal(path, size=9)
-    assert data.load(path, wishes(size=4, grey=True)).train.x.shape[1:] == (1, 4, 4)
+    assert data.load(path, data_options(size=4, grey=True)).train.x.shape[1:] == (1, 4, 4)
 
     x, y = pictures(6, 8, 1)
     np.savez(tmp_path / "test.npz", x_train=x[..., 0], y_train=y, x_test=x[:2, ..., 0], y_test=y[:2])
-    read = data.load(tmp_path / "test.npz", wishes(classes=True))
+    read = data.load(tmp_path / "test.npz", data_options(classes=True))
     assert (len(read.train), len(read.held_out), read.classes) == (6, 2, ["0", "1"])
 
     for arrays, reason in (
@@ -593,7 +593,7 @@ def test_mnist_files_as_published(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(y)))
     (tmp_path / "t10k-images.idx3-ubyte").write_bytes(idx(x[:3]))
     (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(idx(y[:3]))
-    read = data.load(tmp_path, wishes(classes=True))
+    read = data.load(tmp_path, data_options(classes=True))
     np.testing.assert_array_equal(read.train.x[:, 0], x)
     np.testing.assert_array_equal(read.held_out.y, y[:3])
 
@@ -619,7 +619,7 @@ def test_cifar_batches_as_published(tmp_path):
     ):
         write(name, {b"data": x[part].reshape(-1, 3072), b"labels": [0, 1], b"filenames": [b"a", b"b"]})
     write("batches.meta", {b"label_names": [b"plane", b"car"]})
-    read = data.load(tmp_path, wishes(classes=True))
+    read = data.load(tmp_path, data_options(classes=True))
     np.testing.assert_array_equal(read.train.x, x[:4])
     np.testing.assert_array_equal(read.held_out.x, x[4:])
     assert list(read.train.y) == [0, 1, 0, 1] and read.classes == ["plane", "car"]

@@ -1,5 +1,5 @@
-"""What training leaves around a PyTorch network is left out without being asked for: prefixes, optimizers, counters,
-and, when told, other networks."""
+"""Other entries of a training state are left out without a flag: prefixes, optimizers, counters; with a flag, other
+networks."""
 
 from __future__ import annotations
 

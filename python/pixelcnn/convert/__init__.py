@@ -7,7 +7,7 @@ from ..errors import ConversionError
 
 __all__ = ["COMPILE", "ConversionError", "listing"]
 
-# The way for a network of PyTorch whose file does not tell what it computes.
+# Advice for a network of PyTorch whose file does not tell what it computes.
 COMPILE = "pixelcnn.compile(net, …) takes any causal network as a live module (docs/compile.md)"
 
 

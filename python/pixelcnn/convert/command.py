@@ -145,7 +145,7 @@ class Unfit(ConversionError):
 def converted(
     source: Source, flags: argparse.Namespace
 ) -> tuple[dict[str, str], dict[str, np.ndarray], list[str]]:
-    """Metadata and tensors of the model file, and what was taken of the checkpoint, in lines of text."""
+    """Metadata and tensors of the model file, and lines of text about the tensors taken from the checkpoint."""
     try:
         checkpoint = understand(source, flags)
         a, chosen, stored = read_classes(checkpoint, flags)
@@ -162,7 +162,7 @@ def converted(
 
 
 def read_classes(c: Checkpoint, flags: argparse.Namespace) -> tuple[Architecture, Chosen, dict[str, str]]:
-    """The architecture with its classes, where these are, and the metadata with what their tensors tell."""
+    """The architecture with its classes, their places, and the metadata with the facts that tensors tell."""
     a, stored = infer_architecture(c), c.source.metadata
     account(c, a)
     names = flags.classes or stored_list("classes", stored)
@@ -203,14 +203,14 @@ def rerun_with(package: str) -> int:
 
 
 class Notes(logging.Handler):
-    """Says what is logged."""
+    """Prints the log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"note: {record.getMessage()}", file=sys.stderr)
 
 
 def main(program: str | None = None) -> int:
-    """Convert what the command line `sys.argv` says; return the exit code. `program` is its name in the help."""
+    """Run the command line `sys.argv`; return the exit code. `program` is its name in the help."""
     if not log.handlers:
         log.addHandler(Notes())
         log.propagate = False

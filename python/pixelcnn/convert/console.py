@@ -1,4 +1,4 @@
-"""What a script says, to whatever terminal, pipe or file; and how it is stopped."""
+"""Output of a script to any terminal, pipe or file, and its reaction to signals."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 STREAMS = ("stdin", "stdout", "stderr")
-# Names of files and classes are not to steer a terminal.
+# Names of files and classes must not control a terminal.
 CONTROL = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}
 
 
 class Stopped(KeyboardInterrupt):
-    """By Ctrl-C, a terminal that was closed, or a polite kill. No `except Exception` holds it up."""
+    """Stopped by Ctrl-C, a closed terminal, or a polite kill. No `except Exception` catches it."""
 
     def __init__(self, number: int):
         self.code = 128 + number
 
 
-class Speech:
-    """A stream that takes any text: what it cannot show is escaped, and what it cannot write is lost,
-    for a full disk or a reader that has gone is no reason to lose work."""
+class TolerantStream:
+    """A stream that takes any text: characters that it cannot show are escaped, and text that it cannot write is lost,
+    because a full disk or a closed pipe is no reason to lose work."""
 
     def __init__(self, stream: Any):
         self.stream = stream
@@ -45,7 +45,7 @@ class Speech:
 
 
 def prepare() -> None:
-    """To be called first: an import takes seconds, and is to be stopped without a traceback."""
+    """Prepares streams and signals. Called first, because an import takes seconds and must stop without a traceback."""
     for number, name in enumerate(STREAMS):
         try:
             os.fstat(number)
@@ -54,12 +54,12 @@ def prepare() -> None:
             # a library writes to stderr.
             os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
-    sys.stdout, sys.stderr = Speech(sys.stdout), Speech(sys.stderr)
+    sys.stdout, sys.stderr = TolerantStream(sys.stdout), TolerantStream(sys.stderr)
     on_signals(signal.SIG_DFL)
 
 
 def on_signals(handler: Any) -> None:
-    """Of the signals that ask a program to end, those that the caller does not want ignored (nohup)."""
+    """Handles the signals that ask a program to end, except those that the caller ignores (nohup)."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
@@ -71,7 +71,7 @@ def stop(number: int, _: Any) -> None:
 
 
 def run(main: Callable[[], int]) -> int:
-    """The exit code of a script. What flags and files can cause is a line, not a traceback."""
+    """The exit code of a script. An error that flags and files can cause is a line, not a traceback."""
     on_signals(stop)
     try:
         return main()
@@ -86,7 +86,7 @@ def run(main: Callable[[], int]) -> int:
 
 
 def error_text(error: OSError) -> str:
-    """The file, if there is one, and what the system says of it."""
+    """The file, if there is one, and the system's message."""
     reason = error.strerror or str(error) or type(error).__name__
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, at places that are known to take them before the work begins."""
+"""Writes files whole or not at all, at places that are tested before the work begins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import BinaryIO
 from . import ConversionError
 from .temporary import begin
 
-# What stands in a file's place when its download went wrong.
+# First bytes of files that a failed download leaves.
 NOT_THE_FILE = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: `git lfs pull` fetches that",
     b"<!doctype html": "a web page, not the file itself: download it again, by its link for raw files",
@@ -26,7 +26,7 @@ NOT_THE_FILE = {
 
 
 def check_input(path: Path) -> None:
-    """Says so if a file is none that could be read in any order, or a stand-in for another."""
+    """Refuses a file that cannot be read in any order, or stands in for another."""
     if not path.exists() or path.is_dir():
         return
     if not path.is_file():
@@ -43,17 +43,17 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Of two names, the temporary one means nothing to a reader.
+        # The final name means more to a reader than the temporary one.
         raise ConversionError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def target_of(path: Path) -> Path:
-    """Where a symbolic link leads: the file there is replaced, and the link stays."""
+    """The target of a symbolic link: it is replaced, and the link stays."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def prove_writable(path: Path) -> None:
-    """By writing there: what `write_whole` needs is done, and undone."""
+    """Try the steps of `write_whole`, and undo them."""
     with writing(path):
         target = target_of(path)
         if target.is_dir():
@@ -76,7 +76,7 @@ def prove_writable(path: Path) -> None:
 
 
 def prove_room(path: Path, sizes: Iterable[int]) -> None:
-    """That files of these sizes, in bytes, fit beside each other where `path` will be."""
+    """Checks that files of these sizes, in bytes, fit beside each other where `path` will be."""
     sizes = list(sizes)
     with writing(path), contextlib.ExitStack() as files:
         folder = target_of(path).absolute().parent
@@ -101,14 +101,14 @@ class Kept(ConversionError):
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], synced: bool = True) -> None:
-    """As `put_whole`; a refusal of the system is a `ConversionError` that names the file."""
+    """Like `put_whole`; a refusal of the system is a `ConversionError` that names the file."""
     with writing(path):
         put_whole(path, write, synced)
 
 
 def put_whole(path: Path, write: Callable[[BinaryIO], object], synced: bool = True) -> None:
-    """Write under a temporary name first, so that no half-written file has the final one; and to the disk before it
-    takes the place of another, if it is to be `synced`. An error leaves what was there before."""
+    """Write under a temporary name first, so that no half-written file has the final one. If `synced`, the file is on
+    the disk before it replaces another. An error leaves the old file."""
     target = target_of(path)
     old = target.stat() if target.is_file() else None
     mode = old.st_mode & 0o666 if old else 0o666
@@ -162,7 +162,7 @@ def write_in_place(path: Path, temporary: Path, target: Path) -> None:
 
 
 def sync(file: BinaryIO) -> None:
-    """Waits until it is on the disk, where the file system knows such a thing."""
+    """Waits until it is on the disk, if the file system supports that."""
     try:
         os.fsync(file.fileno())
     except OSError as error:
@@ -217,7 +217,7 @@ def write_somewhere(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 def keep(name: str, write: Callable[[BinaryIO], None]) -> Path | None:
-    """Under its name at once: nobody else knows the folder, and the system may refuse to rename."""
+    """Under its name at once: no other process knows the folder, and the system may refuse to rename."""
     with contextlib.suppress(OSError), contextlib.ExitStack() as on_error:
         folder = Path(tempfile.mkdtemp(prefix="pixelcnn-"))
         on_error.callback(shutil.rmtree, folder, ignore_errors=True)

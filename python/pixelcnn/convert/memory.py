@@ -1,4 +1,4 @@
-"""Checkpoints and state dicts as the bytes of model files: what `pixelcnn.load` makes of them."""
+"""Checkpoints and state dicts as the bytes of model files, for `pixelcnn.load`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ log = logging.getLogger("pixelcnn")
 def convert(checkpoint: str | os.PathLike[str] | Mapping[str, Any], **options: Any) -> bytes:
     """The model file of a checkpoint, or of the tensors of a PixelCNN++ by the names of their state dict.
 
-    options: what `scripts/convert.py --help` lists, with underscores: `classes` a list of names, `dilations` of integers,
+    options: the flags of `scripts/convert.py --help`, with underscores: `classes` a list of names, `dilations` of
+    integers,
         `class_tensor` and `ignore` of texts.
 
     Raises `pixelcnn.ConversionError`.

@@ -1,4 +1,4 @@
-"""Our model file: what its metadata says, and how it is written."""
+"""Our model file: its metadata, and how it is written."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ NONLINEARITIES = ("concat_elu", "elu", "relu")
 DEFAULT_SIDE = 32  # of images, where nothing tells it
 PROVENANCE = ("source", "data", "steps", "bits_per_dim", "license")
 DTYPES = {"<f4": "F32", "<f2": "F16"}
-# What the program takes at most; it reads the same file.
+# Limits of the program, which reads the same file.
 LIMITS: dict[str, int] = json.loads(Path(__file__).with_name("limits.json").read_text())
 
 
 def describe(
     a: Architecture, flags: argparse.Namespace, stored: dict[str, str], places: list[str]
 ) -> dict[str, str]:
-    """The metadata. What names and shapes tell stands; for the rest a flag wins over what the input
-    says of itself, and a default is said aloud. `places` are where the classes are, if not where they
-    were published."""
+    """The metadata. Names and shapes decide first, then flags, then the input's own metadata; a default is printed.
+    `places` are those of the classes, if they differ from the published one."""
     for key, inferred in {
         "channels": a.channels,
         "nr_filters": a.filters,
@@ -66,7 +65,7 @@ def describe(
 
 
 def beyond_limits(architecture: dict[str, Any]) -> str | None:
-    """Says which part of an architecture, as far as it is given, the program would refuse."""
+    """Names the part of an architecture, as far as it is given, that the program would refuse."""
     for key, most in LIMITS.items():
         value = architecture.get(key, 1)
         numbers = value if isinstance(value, list) else [value]
@@ -85,7 +84,7 @@ def choose(key: str, flags: argparse.Namespace, stored: dict[str, str], default:
 
 
 def told_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
-    """Of height and width, what flags or the input's metadata tell."""
+    """Height and width, if flags or the input's metadata tell them."""
     told = {}
     for key in ("height", "width"):
         value = getattr(flags, key) if getattr(flags, key) is not None else stored.get(key)

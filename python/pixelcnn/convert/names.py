@@ -1,4 +1,4 @@
-"""The two published conventions: how they name tensors, lay them out, and normalise weights."""
+"""The two published conventions: names, layouts and normalisation of tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TORCH_PARTS = {
 
 
 class Layout(NamedTuple):
-    """How a weight is stored: transposed from ours, and with a gain along one axis of ours, over
+    """Storage of a weight: transposed from ours, and with a gain along one axis of ours, over
     all others of which its norm is taken."""
 
     axes: tuple[int, ...]
@@ -118,7 +118,7 @@ class Checkpoint:
         return self.source.shapes[self.names[key]]
 
     def count(self, pattern: str) -> int:
-        """How many different matches the group of `pattern` has among the scopes."""
+        """Number of different matches of the group of `pattern` among the scopes."""
         matches = (re.match(pattern, scope) for scope, _ in self.names)
         return len({match[1] for match in matches if match})
 
@@ -178,8 +178,8 @@ def infer_architecture(c: Checkpoint) -> Architecture:
 
 
 def split_channels(c: Checkpoint, first: str, inputs: int, outputs: int) -> tuple[int, int]:
-    """The image's channels, and those that tell the class, of all that the first convolutions take beside
-    the channel of ones. The latter need a tensor beside the layers that can give them."""
+    """The image's channels, and those of the class, among all that the first convolutions take beside the channel of
+    ones. The latter need a tensor beside the layers that can supply them."""
     if inputs - 1 in (1, 3):
         return inputs - 1, 0
     sizes = {size for name in c.foreign for size in c.source.shapes[name]}

@@ -14,7 +14,7 @@ TORCH_STREAMS = {"vertical": "u", "horizontal": "ul"}
 
 @dataclass(frozen=True)
 class Architecture:
-    """What names and shapes tell about the network."""
+    """The network, as far as names and shapes tell."""
 
     channels: int
     filters: int
@@ -28,7 +28,7 @@ class Architecture:
 
     @property
     def inputs(self) -> int:
-        """Of the first convolutions."""
+        """Inputs of the first convolutions."""
         return self.channels + 1 + self.concatenated
 
     @property
@@ -50,7 +50,7 @@ class Layer(NamedTuple):
 
 
 def network(a: Architecture) -> Iterator[Layer]:
-    """All layers in the order of creation, which is what the TensorFlow names count, kind by kind."""
+    """All layers in the order of creation; TensorFlow names count in this order, kind by kind."""
     counters: dict[str, Iterator[int]] = defaultdict(itertools.count)
     f = a.filters
     phi = 2 * f if a.doubles else f
@@ -90,8 +90,8 @@ def network(a: Architecture) -> Iterator[Layer]:
 
 
 def layer_names(a: Architecture) -> tuple[list[str], dict[str, list[str]]]:
-    """All blocks, a stream each; and for each stream what the down pass reads of the up pass, without the
-    last, which starts the down pass."""
+    """All blocks, per stream; and per stream the features of the up pass that the down pass reads, without the last,
+    which starts the down pass."""
     blocks = [
         layer.name.removesuffix(".conv_in") for layer in network(a) if layer.name.endswith(".conv_in")
     ]

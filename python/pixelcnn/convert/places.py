@@ -1,5 +1,5 @@
-"""The rule for the files of a call: no output is a file that is read, or another output. Files are the same by what
-they are, and not by how their names are spelled; src/cli/files.rs has the same rule."""
+"""The rule for the files of a call: no output is an input or another output. Files are compared by identity, not by the
+spelling of their names; src/cli/files.rs has the same rule."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 def place_of(path: Path) -> Place | None:
-    """None for what has no place, and so cannot be written."""
+    """None for a path without a place, which cannot be written."""
     path = Path(os.path.realpath(path))
     missing: list[str] = []
     while True:
@@ -49,7 +49,7 @@ def place_of(path: Path) -> Place | None:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Found out in the folder itself, for a system may have file systems of both kinds."""
+    """Tested in the folder itself, because a system may have file systems of both kinds."""
     try:
         path, file = new(folder)
     except OSError:
@@ -61,7 +61,7 @@ def ignores_case(folder: Path) -> bool:
 
 
 def is_within(path: Path, folder: Path) -> bool:
-    """Whether a file is, or will be, the folder or below it."""
+    """True if a file is, or will be, the folder or below it."""
     place, above = place_of(folder), Path(os.path.realpath(path))
     if place is None:
         return False
@@ -69,7 +69,7 @@ def is_within(path: Path, folder: Path) -> bool:
 
 
 def refuse_clashes(read: Iterable[tuple[str, Path]], written: Iterable[tuple[str, Path]]) -> None:
-    """Of names and what they are for; before anything is written."""
+    """Takes names and their purposes; before anything is written."""
     places: list[tuple[str, Path, Place]] = []
     for what, path in written:
         place = place_of(path)

@@ -34,7 +34,7 @@ STORAGES = {
     "ComplexFloatStorage": "<c8",
     "ComplexDoubleStorage": "<c16",
 }
-# Of dictionaries in each other: a pickle can put one in itself.
+# Depth of nested dictionaries: a pickle can put one in itself.
 DEEPEST = 8
 ADVICE = "save the weights alone: torch.save(model.state_dict(), …)"
 
@@ -52,7 +52,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A strided view of a storage, whose bytes are read when they are asked for."""
+    """A strided view of a storage, whose bytes are read on demand."""
 
     storage: Storage
     offset: int
@@ -88,12 +88,12 @@ def rebuild_parameter(tensor: Any, *_: Any) -> Any:
 
 
 class Opaque:
-    """An object beside the weights, of a kind that is not known; it is made of anything and does nothing but tell
-    whether it was made of tensors."""
+    """An object of unknown kind beside the weights. It can be built from anything, and only knows if it was built from
+    tensors."""
 
     __slots__ = ()
     kind = ""
-    # By kind, whether any object of it holds tensors; of the unpickler.
+    # By kind, true if any object of it holds tensors; of the unpickler.
     kinds: dict[str, bool] = {}
 
     def __new__(cls, *parts: Any) -> Opaque:
@@ -141,7 +141,7 @@ ALLOWED = {
 
 
 class Unpickler(pickle._Unpickler):
-    """On the one in Python: the one in C gives a damaged file all memory that it asks for."""
+    """Based on the one in Python: the one in C allocates all memory that a damaged file asks for."""
 
     def __init__(self, file: BinaryIO, storage_bytes: Callable[[str], bytes]):
         super().__init__(file, encoding="utf-8")
@@ -172,7 +172,7 @@ class Unpickler(pickle._Unpickler):
 
 
 def read_pth(path: Path, left_out: list[str] | None = None) -> dict[str, Tensor]:
-    """The tensors by their names. What holds tensors without names is added to `left_out`, in words."""
+    """The tensors by their names. Objects that hold tensors without names are added to `left_out`, in words."""
     left_out = [] if left_out is None else left_out
     with path.open("rb") as file:
         state, opaque = read_zip(path) if file.read(2) == b"PK" else read_legacy(path)
@@ -189,9 +189,9 @@ def read_pth(path: Path, left_out: list[str] | None = None) -> dict[str, Tensor]
 
 
 def flattened(state: dict[Any, Any], left_out: list[str], prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
-    """The tensors in nested dictionaries, under their keys joined by dots. What else training keeps there,
-    numbers, text, is none of the network's; lists of tensors, and those that are numbered, may be
-    its averages, but have no names."""
+    """The tensors in nested dictionaries, under their keys joined by dots. Other entries of a training state, numbers
+    and text, do not belong to the network. Lists of tensors, and numbered ones, may be its averages, but have no
+    names."""
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():
         if isinstance(value, Tensor):

@@ -53,7 +53,7 @@ class Source:
     left_out: list[str] = field(default_factory=list)
 
 
-# How the names of a V2 checkpoint's files end.
+# Endings of the files of a V2 checkpoint.
 PARTS = r"\.(index|meta|data-\d+-of-\d+)$"
 
 
@@ -102,7 +102,7 @@ def open_source(path: Path) -> Source:
 
 
 def other_format(head: bytes) -> str | None:
-    """The kind of a file by its first bytes, if it is none that is read."""
+    """The kind of a file by its first bytes, if it is a kind that is not read."""
     # A map of msgpack, whose first key is a text.
     key = {0xDE: 3, 0xDF: 5}.get(head[0], 1) if head else 0
     if head[:1] > b"\x80" and head[0] in (*range(0x81, 0x90), 0xDE, 0xDF) and 0xA0 <= head[key] <= 0xDB:

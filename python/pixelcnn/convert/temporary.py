@@ -1,7 +1,7 @@
-"""Temporary files: names that say what process of what machine makes them, by the rules of
-src/output/file/owner.rs, and the removal of those that nobody makes any more.
+"""Temporary files: names that tell machine and process, by the rules of src/output/file/owner.rs, and the removal of
+abandoned ones.
 
-No lock is asked: on file systems that machines share, a lock may hold on one machine alone, fail, or never return.
+Locks are not used: on shared file systems a lock may hold on one machine only, fail, or never return.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-# How names of temporary files begin, the program's too.
+# First characters of temporary names, also the program's.
 PREFIX = ".pixelcnn-"
 # Seconds after which a temporary file of another machine is taken for abandoned, if nothing is written to it.
 OLD = 6 * 60 * 60
 
 
 def begin(folder: Path, mode: int = 0o666) -> tuple[Path, BinaryIO]:
-    """A new file, with a mode of which the umask takes its part. What was abandoned there goes."""
+    """A new file, with a mode that the umask restricts. Removes abandoned files there."""
     remove_abandoned(folder)
     return new(folder, mode)
 
@@ -88,7 +88,7 @@ def now_in(folder: Path) -> float:
 
 
 def is_alive(name: str) -> bool | None:
-    """Whether the process that makes the file of this name runs; None if nobody here knows."""
+    """True if the process that writes the file of this name runs; None if this machine cannot know."""
     parts = name.removeprefix(PREFIX).split("-")
     if os.name != "posix" or len(parts) != 3 or parts[0] != host() or not parts[1].isdecimal():
         return None

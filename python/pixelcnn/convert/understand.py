@@ -1,4 +1,4 @@
-"""Whose names a checkpoint has, and which of its tensors are the layers', beside them, or left out."""
+"""The convention of a checkpoint's names, and its tensors: those of layers, those beside them, ignored ones."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .readers import Source, another_network
 log = logging.getLogger("pixelcnn")
 
 TENSORFLOW_NAME = re.compile(rf"model/(\w+)/(V|g|b|hw)({AVERAGE})?")
-# What training leaves beside the weights: the slots and counters of TensorFlow's Adam and those of
-# the reference code's own, whose slots are variables without a name.
+# Tensors that training leaves beside the weights: the slots and counters of TensorFlow's Adam, and those of the
+# reference code's own, whose slots are variables without a name.
 TENSORFLOW_IGNORED = re.compile(
     r"(.+/)?(Adam(_\d+)?|adam_t(_\d+)?|Variable(_\d+)?|beta[12]_power(_\d+)?|global_step)"
 )
-# What wraps a network puts this before its names; the rest of a prefix is found with them.
+# Names that wrappers put before a network's names; the rest of a prefix is found with them.
 WRAPPERS = r"((module|_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.)"
 TORCH_WRAPPERS = re.compile(rf"(?<![^.]){WRAPPERS}+")
 TORCH_LAYER = re.compile(
@@ -32,8 +32,7 @@ TORCH_LAYER = re.compile(
 )
 TORCH_BLOCK = re.compile(r"(up|down)_layers\.(\d+)\.(ul?)_stream\.(\d+)\.(.+)")
 TORCH_START = re.compile(rf"(.*?)u_init\.{WRAPPERS}*conv\.{WRAPPERS}*(weight_v|parametrizations\.weight\.original1)")
-# What training keeps beside the weights: the state of optimizers, and, as single numbers, counters and
-# losses.
+# Tensors that training keeps beside the weights: the state of optimizers, and, as single numbers, counters and losses.
 TORCH_OPTIMIZER = re.compile(r"(.+\.)?(optim\w*|state\.\d+)\..+")
 TORCH_COUNTER = re.compile(
     r"(.+\.)?(epochs?|(global_)?steps?|iterations?|n_averaged|num_batches_tracked|(\w+_)?(loss|bpd)|best_\w+)"
@@ -41,7 +40,7 @@ TORCH_COUNTER = re.compile(
 
 
 def understand(source: Source, flags: argparse.Namespace) -> Checkpoint:
-    """Whose names these are, and the place of every tensor that is not to be ignored."""
+    """The convention of these names, and the place of every tensor that is not ignored."""
     if any(TENSORFLOW_NAME.fullmatch(name) for name in source.shapes):
         for flag, given in (("--class-tensor", flags.class_tensor), ("--state-dict", flags.state_dict)):
             if given:
@@ -141,8 +140,8 @@ def left_out(source: Source) -> str:
 
 
 def networks_in(source: Source) -> dict[str, str]:
-    """The prefix of each network's names by what tells it from the others: of model.module. and ema.module.,
-    model and ema; a dot where that is nothing."""
+    """The prefix of each network's names, by the part that tells it from the others: of model.module. and ema.module.,
+    model and ema; a dot if that part is empty."""
     prefixes = sorted({match[1] for name in source.shapes if (match := TORCH_START.fullmatch(name))})
     reversed_ = [prefix.split(".")[::-1] for prefix in prefixes]
     common = len(os.path.commonprefix(reversed_)) if len(prefixes) > 1 else 1
@@ -150,7 +149,7 @@ def networks_in(source: Source) -> dict[str, str]:
 
 
 def owner(name: str, networks: dict[str, str]) -> str | None:
-    """Which of several networks a tensor belongs to, if to any."""
+    """The network, of several, to which a tensor belongs, if any."""
     if len(networks) < 2:
         return None
     inside = [key for key in networks if name.startswith(f"{key}.")]
@@ -158,7 +157,7 @@ def owner(name: str, networks: dict[str, str]) -> str | None:
 
 
 def split_part(name: str) -> tuple[str, str]:
-    """The layer or module, and which part of it this is; what has no such name is a weight by itself."""
+    """The layer or module, and the part of it; a tensor without such a name is a weight."""
     for part, ours in TORCH_PARTS.items():
         if name.endswith(f".{part}"):
             return name.removesuffix(f".{part}"), ours
@@ -177,8 +176,8 @@ def block_of(scope: str, levels: int) -> tuple[str, str]:
 
 
 def matching(pattern: str, shown: dict[str, str]) -> list[str]:
-    """The file's names of the tensors that a user means: by a tensor's name, with all of its prefix or less,
-    else by a module's, else by either within its block, else by a pattern in which * stands for anything."""
+    """The file's names of the tensors that a user means: by a tensor's name, with all of its prefix or less, else by a
+    module's, else by either within its block, else by a pattern in which * matches anything."""
 
     def names(name: str, short: str) -> list[str]:
         prefix = name.removesuffix(short).split(".")

@@ -66,7 +66,7 @@ class Algebra:
         return Sum(channels, height, width, level, [], tables, self.where)
 
     def node_sum(self, node: int, form: Form = RAW) -> Sum:
-        """A node's form, as it is."""
+        """A node's form, unchanged."""
         n = self.graph.nodes[node]
         tap = Tap(node, form, 0, 0, maps.identity(n.channels))
         return Sum(n.channels, n.height, n.width, n.level, [tap], [], n.where, node if form is RAW else None)

@@ -1,4 +1,4 @@
-"""Is the graph causal, and does it compute what the module computes?"""
+"""Checks of a graph: causality, and equality with the module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .head import Head
 from .reference import Reference
 
 TOLERANCE = 1e-6  # of the graph against the module, both in 64 bits: max(1, |output|) times this
-# Of drawn levels, which the engine computes in 32 bits: the noise's distance from the boundary of another level.
+# For drawn levels, which the engine computes in 32 bits: the noise's distance from the boundary of another level.
 DRAWN_TOLERANCE = 1e-3
 
 _LARGE = 2e8  # products an image, from which on one image is compared

@@ -18,10 +18,10 @@ def words_of(kind: str, parameters: int, channels: int, levels: int) -> int:
 
 
 def beyond(kind: str, parameters: np.ndarray, levels: np.ndarray, count: int, words: np.ndarray) -> np.ndarray:
-    """The distance [N, H, W] of the noise from what gives the drawn levels; 0 where it gives them.
+    """The distance [N, H, W] of the noise from noise that gives the drawn levels; 0 where it gives them.
 
-    In shares of probability for a softmax and a Bernoulli; for a mixture of logistics in units of the image from -1 to 1,
-    and in the logit of another component.
+    In shares of probability for a softmax and a Bernoulli; for a mixture of logistics in units of the image from -1 to
+    1, and in the logit of another component.
 
     parameters [N, H, W, F], levels [N, H, W, C] of `count`, words [N, H, W, `words_of`].
     """
@@ -47,7 +47,7 @@ def _uniform(words: np.ndarray, levels: int) -> np.ndarray:
 
 
 def _of_mixture(parameters: np.ndarray, levels: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """For every component how far it is from being chosen, and from giving the levels; the least of both."""
+    """For every component its distance from being chosen, and from giving the levels; the least over components."""
     logits, mean, log_scale = components(parameters, levels)
     u = np.clip((np.float32(words >> 8) + np.float32(0.5)) / np.float32(2**24), np.float32(1e-5), np.float32(1 - 1e-5))
     u = u.astype(np.float64)

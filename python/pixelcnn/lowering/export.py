@@ -73,7 +73,7 @@ class _Exporter:
         return self.tensor(name, value)
 
     def form_entry(self, node: int, k: int, form: Form) -> dict[str, Any]:
-        """A form as the file says it."""
+        """A form in the notation of the file."""
         if form.table is not None:
             entry: dict[str, Any] = {"table": self.tensor(f"encoding.{k}", form.table.value)}
             return entry if form.channel is None else {**entry, "channel": form.channel}

@@ -11,7 +11,7 @@ from .graph import RAW, Form, Graph, Layer, Tap
 
 
 def fuse(graph: Graph) -> None:
-    """All of it."""
+    """Apply all fusions."""
     _sums_into_sums(graph)
     while _sums_into_gates(graph):
         pass
@@ -20,7 +20,7 @@ def fuse(graph: Graph) -> None:
 
 
 def _sums_into_sums(graph: Graph) -> None:
-    """sum → node → node + more, read by nobody else: one sum."""
+    """sum → node → node + more, without another reader: one sum."""
     makers = {layer.target: layer for layer in graph.layers}
     for total in graph.layers[:]:
         if total.gate:

@@ -1,4 +1,4 @@
-"""The graph: nodes, taps, layers, and when each position of a node can be known."""
+"""The graph: nodes, taps, layers, and the time at which each position of a node is known."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Tap:
         return self.source, self.form, self.row, self.column, self.stride, self.phase, self.rect
 
     def step(self) -> int:
-        """By how many levels the target is coarser than the source."""
+        """The number of levels by which the target is coarser than the source."""
         return -1 if self.phase else {1: 0, 2: 1}[self.stride]
 
     def rows(self, height: int, source_height: int) -> np.ndarray:
@@ -145,7 +145,7 @@ class Graph:
     classes: int = 0
 
     def width_of(self, tap: Tap) -> int:
-        """Channels that a tap's form has."""
+        """Channels of a tap's form."""
         return form_channels(self.nodes[tap.source].channels, tap.form)
 
     def outputs(self, layer: Layer) -> int:
@@ -153,7 +153,7 @@ class Graph:
         return self.nodes[layer.target].channels * (2 if layer.gate else 1)
 
     def readers(self, node: int) -> list[tuple[Layer, Tap | None]]:
-        """Who reads a node: taps, and residuals as None."""
+        """The readers of a node: taps, and residuals as None."""
         found: list[tuple[Layer, Tap | None]] = []
         for layer in self.layers:
             found += [(layer, t) for t in layer.taps if t.source == node]
@@ -174,7 +174,7 @@ class Graph:
         )
 
     def prune(self, head: int) -> int:
-        """Drop what the head does not need; returns the head's new number."""
+        """Drop nodes that the head does not need; returns the head's new number."""
         used = {head}
         for layer in reversed(self.layers):
             if layer.target in used or layer.pre in used:
@@ -240,7 +240,7 @@ class Times:
 
 
 def times(graph: Graph, steps: int) -> list[Times]:
-    """When each position of each node can be known, exactly, from the taps and their non-zero weights."""
+    """The time at which each position of each node is known, exactly, from the taps and their nonzero weights."""
     image = graph.nodes[IMAGE]
     raster = np.arange(image.height)[:, None] * image.width + np.arange(image.width)
     result: dict[int, Times] = {}

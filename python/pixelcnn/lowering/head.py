@@ -17,7 +17,7 @@ KINDS = ("softmax", "logistic_mixture", "bernoulli")
 
 @dataclass
 class Head:
-    """The kind, and how the module's output becomes [N, H, W, F] in the model file's order."""
+    """The kind, and the conversion of the module's output to [N, H, W, F] in the model file's order."""
 
     kind: str
     axes: Axes
@@ -36,7 +36,7 @@ class Head:
         return t.reshape(*[sizes[k] for k in found[:3]], -1).numpy()[..., self.order]
 
     def parameters(self, output: torch.Tensor) -> np.ndarray:
-        """The head's parameters [N, H, W, F] of the module's output: logits, where it normalises them."""
+        """The head's parameters [N, H, W, F] of the module's output: logits, if it normalises them."""
         arranged = self.arranged(output)
         if self.normalised == "softmax":
             return np.log(np.maximum(arranged, 1e-300))
@@ -45,7 +45,7 @@ class Head:
         return arranged
 
     def finished(self, logits: np.ndarray) -> np.ndarray:
-        """The graph's output with what the module does at the end."""
+        """The graph's output after the module's last operations."""
         if self.normalised is None:
             return logits
         if self.normalised == "sigmoid":

@@ -1,4 +1,4 @@
-"""Walks the recorded operations: one rule each for what may happen to a value of the image."""
+"""Walks the recorded operations: one rule for each kind of operation on a value of the image."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ from .tape import Array, Tape
 
 
 def identity(channels: int) -> Pick:
-    """All channels as they are."""
+    """All channels, unchanged."""
     return Pick(np.arange(channels))
 
 
 def equal(a: Map, b: Map) -> bool:
-    """The same map, by its structure."""
+    """True for equal maps, by their structure."""
     if isinstance(a, Pick) and isinstance(b, Pick):
         return a.factor is b.factor and np.array_equal(a.channels, b.channels)
     return isinstance(a, Dense) and isinstance(b, Dense) and a.weight is b.weight

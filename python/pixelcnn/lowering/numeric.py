@@ -10,7 +10,7 @@ _ERF = np.vectorize(erf, otypes=[float])
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Without overflow on either side."""
+    """The sigmoid, without overflow on either side."""
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, e) / (1 + e)
 

@@ -1,8 +1,8 @@
 """Puts nodes of any size on the canvas of their level.
 
-A value of any size, such as a padded embedding or the uncropped result of a convolution, is known by its positions
-that matter: those from which something leads to the head. They are placed so that all of them that depend on the
-image lie on the canvas. What lies outside of it does not depend on the image; its share is added as a table.
+A value of any size, such as a padded embedding or the uncropped result of a convolution, is known by its relevant
+positions: those from which a path leads to the head. They are placed so that all of them that depend on the image lie
+on the canvas. Positions outside of it do not depend on the image; their share is added as a table.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _Placement:
         return made
 
     def _origins(self, n: int) -> list[int]:
-        """Between which origins everything wanted of a node that depends on the image is on the canvas."""
+        """The range of origins at which all relevant positions of a node that depend on the image are on the canvas."""
         node = self.graph.nodes[n]
         matter = self.wanted[n] & ~self.static[n]
         bounds: list[int] = []
@@ -177,7 +177,7 @@ class _Placement:
         return origin[0], origin[1]
 
     def _cost(self, n: int, axis: int, at: int, level: bool) -> tuple[int, int, int]:
-        """How much is read that should be zero; how far ahead readers read; how far from the same place."""
+        """Number of reads that should be zero; distance of reads ahead; distance from the same place."""
         wrong, ahead = 0, []
         for layer, tap in self.readers[n]:
             wanted = self.wanted[layer.target]
@@ -240,7 +240,7 @@ class _Placement:
         return self.values[key]
 
     def _compute(self, n: int, rows: np.ndarray, columns: np.ndarray) -> Array:
-        """What the closure needs is taken now: `_rewrite` changes the taps."""
+        """The closure's inputs are taken now: `_rewrite` changes the taps."""
         graph, half = self.graph, self.graph.nodes[n].channels
         layer = next(x for x in graph.layers if x.target == n)
         shape, gate = (1, len(rows), len(columns), graph.outputs(layer)), layer.gate
@@ -275,7 +275,7 @@ class _Placement:
         return graph.tape.derive(build, *given, *layer.tables)
 
     def _masked(self, layer: Layer, tap: Tap, copies: dict[int, list[Layer]]) -> Tap:
-        """A tap that would read on the canvas what should be zero takes a form that is zero there."""
+        """A tap that would read nonzero values on the canvas instead of zeros takes a form that is zero there."""
         (rows, columns), (seen_rows, seen_columns) = self._virtual(layer, tap), self._engine(layer, tap)
         real = (rows >= 0)[:, None] & (columns >= 0)
         seen = (seen_rows >= 0)[:, None] & (seen_columns >= 0)

@@ -1,4 +1,4 @@
-"""A traced module as text, without its weights: what a report of a module that does not compile needs."""
+"""A traced module as text, without its weights, for a report of a module that does not compile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_NUMBERS = 16  # of an argument that are shown
 
 
 def describe(module: nn.Module, call: str, outcome: str, program: Program) -> str:
-    """Versions, the call, what came of it, the module's parts and tensors by name and shape, and its operations in order."""
+    """Versions, the call, its result, the module's parts and tensors by name and shape, and its operations in order."""
     parts = [
         "A module of PyTorch for pixelcnn.compile. Names, shapes and lines of its source; no weights and no images.",
         f"pixelcnn {_pixelcnn.__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}, "
@@ -37,7 +37,7 @@ def call_of(name: str, shape: Any, arguments: Mapping[str, Any]) -> str:
 
 
 def _tensor(name: str, tensor: torch.Tensor) -> str:
-    # Zeros tell masks, and masks whether a network is causal.
+    # Zeros reveal masks, and masks decide causality.
     zeros = int((tensor.detach() == 0).sum())
     told = f"  {name}: {_type(tensor.dtype)} {list(tensor.shape)}"
     return told + (f", {zeros} of {tensor.numel()} are 0" if zeros else "")
@@ -61,7 +61,7 @@ def _argument(argument: Any, program: Program) -> str:
 
 
 class _Shown(str):
-    """A text that stands for itself in lists."""
+    """A text that is shown without quotes in lists."""
 
     def __repr__(self) -> str:
         return str(self)

@@ -1,4 +1,5 @@
-"""The rules: what each of PyTorch's operations does to a value of the image. Arguments are named as in its schema."""
+"""The rules: the effect of each of PyTorch's operations on a value of the image. Arguments are named as in its schema.
+"""
 
 from __future__ import annotations
 
@@ -531,7 +532,7 @@ def convolution(lo: Lowering, a: Arguments, step: Step) -> Value:
 
 
 def flattened(lo: Lowering, a: Arguments, step: Step) -> Value:
-    """A convolution in three dimensions of a value of depth 1: what meets its kernel's one place in it."""
+    """A convolution in three dimensions of a value of depth 1: the slice of the kernel that meets it."""
     (pad, *padding), (dilated, *dilation), size = a["padding"], a["dilation"], a["weight"].shape[2]
     place, rest = divmod(pad, dilated)
     if rest or place >= size or 1 + 2 * pad != dilated * (size - 1) + 1:

@@ -1,4 +1,4 @@
-"""Numbers that remember how they follow from the module's tensors, so that new weights can be folded again.
+"""Arrays that record their computation from the module's tensors, so that new weights can be folded again.
 
 Structure (which taps exist, which channels a value selects) is decided once, without looking at weights.
 The few decisions that do look, such as leaving out a kernel's masked taps, are recorded as facts.

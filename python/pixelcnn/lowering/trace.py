@@ -1,8 +1,8 @@
 """Runs a module once and records its operations, without views and without changes in place.
 
 The module runs on real tensors, so nothing of PyTorch's tracing machinery can leak into its attributes. A tensor is
-identified with its storage and the views that lead from there to it: a write through a view becomes a new value of
-the whole storage, and what is read afterwards is read from that.
+identified with its storage and the views that lead from there to it: a write through a view becomes a new value of the
+whole storage, and later reads are reads of that.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ class Recorder(TorchDispatchMode):
         if not tensors and not written and (image or labels):
             self._no_values(func, where, "image" if image else "labels")
         if torch.Tag.nondeterministic_seeded in func.tags:
-            # Whether the result matters is seen when it is lowered.
+            # Lowering shows if the result matters.
             self._record(func, replaced, tensors, where, True, False)
         elif written:
             self._write(func, args, kwargs, replaced, where, tensors)
@@ -257,7 +257,7 @@ class Recorder(TorchDispatchMode):
         return self._watch(tensor, _Alias(base, [], 0, slot, base.storage))
 
     def _watch(self, tensor: torch.Tensor, alias: _Alias) -> _Alias:
-        """Know a tensor until it is gone: identities and addresses are used again."""
+        """Know a tensor until it is freed: identities and addresses are reused."""
         key, base = id(tensor), alias.base
 
         def gone(_: Any) -> None:
@@ -442,7 +442,7 @@ def one_thread() -> Iterator[None]:
 @contextlib.contextmanager
 def eval_view(module: nn.Module) -> Iterator[None]:
     """The module in evaluation mode; its mode and attributes are as before afterwards."""
-    # A scripted module's attributes are its own business: its mode alone is kept.
+    # Of a scripted module, only the mode is restored, not its attributes.
     parts = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
     modes = [(m, m.training) for m in module.modules()]
     saved = [(m, dict(m.__dict__), dict(m._parameters), dict(m._buffers)) for m in parts]
@@ -578,7 +578,7 @@ def module_output(
     position: int = 0,
     double: bool = True,
 ) -> torch.Tensor:
-    """The module's own output, in 64 bits or as it computes by itself."""
+    """The module's own output, in 64 bits or in its own precision."""
     inputs = [image] if labels is None else [image, labels]
     with contextlib.ExitStack() as stack:
         stack.enter_context(eval_view(module))

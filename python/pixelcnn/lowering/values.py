@@ -29,7 +29,7 @@ class Sum:
 
 @dataclass(eq=False)
 class Pending:
-    """An activation of a sum, kept until it is known whether it is half of a gate."""
+    """An activation of a sum, kept until it is known if it is half of a gate."""
 
     activation: str
     slope: float | None
@@ -135,7 +135,7 @@ def contiguous(axes: Axes) -> Axes:
 
 
 def viewed(axes: Axes, shape: Sequence[int]) -> Axes | str:
-    """The axes after a view of a tensor with contiguous channels, or why there is none."""
+    """The axes after a view of a tensor with contiguous channels, or the reason why there is none."""
     todo = [a for a in atoms(axes) if a.size > 1 or a.kind != "c"]
     result: Axes = []
     for n in shape:

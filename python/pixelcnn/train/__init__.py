@@ -5,4 +5,4 @@
 
 
 class TrainingError(Exception):
-    """An error that says what was wrong, where, what was expected and found, and what to do."""
+    """A refused input or setting: the message says what, where, expected, found, and what to do."""

@@ -18,7 +18,7 @@ MOST_CHANNELS = 4  # of codes
 
 
 def read_arrays(path: Path, leave_out: str | None, codes: bool = False) -> Source:
-    """An .npz, or an .npy, whatever its name: it is what its content says."""
+    """Reads an .npz or an .npy by its content, whatever its name."""
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -27,7 +27,7 @@ def read_arrays(path: Path, leave_out: str | None, codes: bool = False) -> Sourc
     except Exception as error:  # a broken file can raise anything
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise TrainingError(f"{shown(path)}: cannot be read as an .npz file: {reason}") from None
-    # What is no array, NumPy gives as bytes.
+    # NumPy returns members that are no arrays as bytes.
     arrays = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
     names = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     if names[0] not in arrays:
@@ -144,7 +144,7 @@ class Plain(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "numpy" and name in self.ALLOWED:
-            # Where NumPy keeps them has changed.
+            # Their module in NumPy has changed.
             return np.ndarray.__reduce__(np.empty(0))[0] if name == "_reconstruct" else getattr(np, name)
         if f"{module}.{name}" in self.ALLOWED:
             return super().find_class(module, name)

@@ -18,7 +18,7 @@ from ..convert.model_file import DTYPES, write_model
 from . import TrainingError
 
 FORMAT = "pixelcnn-training-2"
-# What a run is and how far it has come, besides its tensors.
+# The settings of a run and its progress, besides its tensors.
 STATE = {
     "run": dict,
     "data": dict,

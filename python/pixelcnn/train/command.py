@@ -217,7 +217,7 @@ def integers(text: str) -> list[int]:
 
 
 def stop_after_step(number: int, _: Any) -> None:
-    """The first time; a second one stops at once."""
+    """Handles the first signal; a second one stops at once."""
     STOP.append(number)
     signal.signal(number, console.stop)
 

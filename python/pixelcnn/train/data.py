@@ -12,7 +12,7 @@ import numpy as np
 from . import TrainingError
 from .arrays import find_idx, read_arrays, read_batches, read_idx_folder
 from .folders import fitted, read_folder
-from .source import Raw, Source, Wishes
+from .source import DataOptions, Raw, Source
 from .walk import listed, shown, why_unreadable
 
 KINDS = (
@@ -40,38 +40,38 @@ class Data(NamedTuple):
     classes: list[str]
 
 
-def load(path: Path, wishes: Wishes) -> Data:
+def load(path: Path, options: DataOptions) -> Data:
     try:
         if not path.exists():
             raise TrainingError(f"{shown(path)}: there is no such file or folder; expected {KINDS}")
         if path.is_dir():
             os.listdir(path)  # what may not be read is said before anything is looked for in it
-        source = open_source(path, wishes)
+        source = open_source(path, options)
     except OSError as error:
         place = path if error.filename is None else Path(error.filename)
         raise TrainingError(f"{shown(place)}: {why_unreadable(place, error)}") from None
-    if wishes.classes:
+    if options.classes:
         source = with_classes(path, source)
-    train = brought(path, source.train, wishes)
-    test = brought(path, source.test, wishes) if source.test is not None else None
+    train = brought(path, source.train, options)
+    test = brought(path, source.test, options) if source.test is not None else None
     if test is not None and test.x.shape[1:] != train.x.shape[1:]:
         raise TrainingError(
             f"{shown(path)}: its test images are {shape(test)}, and the others {shape(train)}"
         )
-    classes = source.classes or [] if wishes.classes else []
-    data = Data(*split(path, train, test, wishes.held_out, classes), classes)
+    classes = source.classes or [] if options.classes else []
+    data = Data(*split(path, train, test, options.held_out, classes), classes)
     if classes:
         say_classes(data)
     return data
 
 
-def open_source(path: Path, wishes: Wishes) -> Source:
+def open_source(path: Path, options: DataOptions) -> Source:
     if path.suffix.lower() in (".npz", ".npy"):
-        source = read_arrays(path, wishes.leave_out, wishes.codes)
-    elif wishes.codes:
+        source = read_arrays(path, options.leave_out, options.codes)
+    elif options.codes:
         raise TrainingError(f"--codes: expected an .npz or .npy with x, found {shown(path)}")
-    elif wishes.leave_out:
-        raise TrainingError(f"--leave-out {wishes.leave_out}: is for .npz files, and {shown(path)} is none")
+    elif options.leave_out:
+        raise TrainingError(f"--leave-out {options.leave_out}: is for .npz files, and {shown(path)} is none")
     elif not path.is_dir():
         raise TrainingError(f"{shown(path)}: expected {KINDS}")
     elif find_idx(path, "train-images"):
@@ -79,32 +79,32 @@ def open_source(path: Path, wishes: Wishes) -> Source:
     elif (path / "data_batch_1").exists():
         source = read_batches(path)
     else:
-        source = read_folder(path, wishes)
+        source = read_folder(path, options)
     if len(source.train.x) == 0:
         raise TrainingError(f"{shown(path)}: holds no images")
     return source
 
 
-def brought(path: Path, source: Raw, wishes: Wishes) -> Part:
-    """To the size and colours asked for, [N, C, H, W]."""
+def brought(path: Path, source: Raw, options: DataOptions) -> Part:
+    """Images of the requested size and colours, [N, C, H, W]."""
     x = source.x
     height, width, channels = x.shape[1:]
-    size = wishes.size
+    size = options.size
     if size and min(height, width) < size:
         raise TrainingError(
             f"{shown(path)}: its images are {width}x{height}, smaller than {size}x{size} (--size)"
         )
-    if (size and (height, width) != (size, size)) or (wishes.grey and channels == 3):
+    if (size and (height, width) != (size, size)) or (options.grey and channels == 3):
         from PIL import Image
 
         pictures = (Image.fromarray(image if channels == 3 else image[..., 0]) for image in x)
-        grey = wishes.grey or channels == 1
+        grey = options.grey or channels == 1
         if size is None and height != width:
             raise TrainingError(
                 f"{shown(path)}: its images are {width}x{height}; --grey needs --size where they are not square"
             )
         x = np.stack([fitted(picture, size or height, grey) for picture in pictures])
-    return Part(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), source.y if wishes.classes else None)
+    return Part(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), source.y if options.classes else None)
 
 
 def shape(part: Part) -> str:
@@ -113,7 +113,7 @@ def shape(part: Part) -> str:
 
 
 def with_classes(path: Path, source: Source) -> Source:
-    """With labels that count from 0 without gaps, and a name for each."""
+    """Renumbers labels from 0 without gaps, with a name for each."""
     train, test, names = source
     for part, what in (
         (train, "--classes needs labels, and there are none (y in an .npz, or sub-folders)"),

@@ -13,7 +13,7 @@ import numpy as np
 from . import TrainingError
 from .walk import why_unreadable
 
-# How files of each format begin, and Pillow's name of it. What a file is called does not matter.
+# First bytes of each format, and Pillow's name of it. File names do not matter.
 FORMATS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -40,8 +40,7 @@ def decode_file(path: Path) -> Any:
 
 
 def decode(data: bytes) -> Any:
-    """A picture of mode L or RGB, upright; of animations, the first frame; what is transparent lies on
-    white."""
+    """A picture of mode L or RGB, upright; the first frame of an animation; transparent pixels lie on white."""
     kind = format_of(data)
     if kind is None:
         raise TrainingError("is no image of a kind that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM)")
@@ -82,15 +81,15 @@ def read(data: bytes, kind: str) -> Any:
         frame = image.tile[0][1] if kind == "GIF" and image.tile else None
         image.load()
         if kind == "PNG" and b"\0\0\0\0IEND" not in data:
-            # Pillow is content once it has all pixels.
+            # Pillow accepts a file once it has all pixels.
             raise TrainingError("is broken or cut off: its data ends too early")
-        # Pillow turns a TIFF by itself.
+        # Pillow turns a TIFF itself.
         turn = None if kind == "TIFF" else TURNS.get(orientation(image))
         if kind == "PNG":
             scale_transparent_grey(image, data)
         picture = flat(image)
         if frame:
-            # Where no frame lies on the screen of a GIF, Pillow shows a colour that no other program shows.
+            # If no frame lies on the screen of a GIF, Pillow shows a colour that no other program shows.
             whole = Image.new(picture.mode, picture.size, "white")
             whole.paste(picture.crop(frame), frame[:2])
             picture = whole
@@ -98,7 +97,7 @@ def read(data: bytes, kind: str) -> Any:
 
 
 def unlike_the_program(image: Any, data: bytes) -> str | None:
-    """What the program does not read, or makes other levels of."""
+    """The reason if the program does not read it, or reads other levels."""
     if image.format == "TIFF" and image.mode in ("P", "PA", "F"):
         return f"a TIFF of mode {image.mode}"
     if image.format == "TIFF" and (problem := problem_of_channels(image.tag_v2)):
@@ -134,7 +133,7 @@ def scale_transparent_grey(image: Any, data: bytes) -> None:
 
 
 def is_deep(image: Any, data: bytes) -> bool:
-    """Whether Pillow would make 8 bits a channel of more than that."""
+    """True if Pillow would reduce more than 8 bits a channel to 8."""
     if image.format == "PNG":
         return data[24] == 16
     if image.format == "TIFF":
@@ -143,14 +142,14 @@ def is_deep(image: Any, data: bytes) -> bool:
 
 
 def maximum(data: bytes) -> int:
-    """Of the samples of a PNM, by its header; bitmaps have none."""
+    """The largest sample value of a PNM, by its header; 255 for bitmaps, which have none."""
     header = re.sub(rb"#[^\r\n]*", b"", data[:4096])
     found = re.match(rb"P[2356]\s+\d+\s+\d+\s+(\d+)", header)
     return int(found[1]) if found else 255
 
 
 def orientation(image: Any) -> int | None:
-    """By EXIF alone: what Pillow would look up elsewhere (XMP) other programs do not."""
+    """By EXIF alone: other programs do not look elsewhere (XMP), as Pillow would."""
     from PIL import Image
 
     exif = Image.Exif()
@@ -162,7 +161,7 @@ def orientation(image: Any) -> int | None:
 
 
 def flat(image: Any) -> Any:
-    """On white where it is transparent; of mode L or RGB."""
+    """A picture of mode L or RGB, with transparent pixels on white."""
     from PIL import Image
 
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:

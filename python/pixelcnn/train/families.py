@@ -1,4 +1,4 @@
-"""Families of networks that are trained as graphs: which nodes and layers they have.
+"""Nodes and layers of the families of networks that are trained as graphs.
 
 gated   two stacks of gated convolutions ("Conditional Image Generation with PixelCNN Decoders", van den Oord et al.
         2016, arXiv 1606.05328), with residuals in both
@@ -60,7 +60,7 @@ def masked(graph: Graph, filters: int, dilations: list[int]) -> str:
 
 
 def residual(stack: str, i: int) -> dict[str, Any]:
-    """Of a stack's block, from the second on: the one before."""
+    """The residual of a stack's block, from the second on: the block before."""
     return {"residual": (f"{stack}{i - 1}", 0)} if i > 0 else {}
 
 

@@ -12,26 +12,26 @@ from ..convert.console import escaped
 
 from . import TrainingError
 from .decode import decode_file
-from .source import Raw, Source, Wishes
+from .source import DataOptions, Raw, Source
 from .walk import SUFFIXES, is_hidden, listed, shown, walk
 
 DEFAULT_SIZE = 32  # of folders; other data comes with its own
-# What the folder beside one named train is called, whatever the case; the first that is there is held out.
+# Names of the folder beside one named train, in any case; the first that exists is held out.
 HELD_OUT = ("test", "val", "valid", "validation")
 
 
 class Images(NamedTuple):
-    """Those of a folder that can be used, and the sub-folder that each lies in."""
+    """The usable images of a folder, and the sub-folder of each."""
 
     x: np.ndarray
     folders: list[str]
 
 
-def read_folder(folder: Path, wishes: Wishes) -> Source:
+def read_folder(folder: Path, options: DataOptions) -> Source:
     train, test = parts_of(folder)
-    images = read_images(train, wishes)
-    if not wishes.classes:
-        return Source(Raw(images.x, None), Raw(read_images(test, wishes).x, None) if test else None, None)
+    images = read_images(train, options)
+    if not options.classes:
+        return Source(Raw(images.x, None), Raw(read_images(test, options).x, None) if test else None, None)
     classes = sorted(set(images.folders))
     empty = sorted(
         entry.name
@@ -42,7 +42,7 @@ def read_folder(folder: Path, wishes: Wishes) -> Source:
         print(f"note: no classes, for they hold no images that can be used: {listed(empty)}", file=sys.stderr)
     labelled = [Raw(images.x, numbers(images, classes))]
     if test:
-        held_out = read_images(test, wishes)
+        held_out = read_images(test, options)
         unknown = sorted(set(held_out.folders) - set(classes))
         if unknown and len(classes) > 1:
             raise TrainingError(f"{shown(test)}: its {listed(unknown)} are no classes in {shown(train)}")
@@ -71,28 +71,28 @@ def parts_of(folder: Path) -> tuple[Path, Path | None]:
     return used
 
 
-def read_images(folder: Path, wishes: Wishes) -> Images:
+def read_images(folder: Path, options: DataOptions) -> Images:
     found = walk(folder)
     images, folders = [], []
     skipped = 0
 
     def skip(file: Path, reason: object) -> None:
         nonlocal skipped
-        if wishes.strict:
+        if options.strict:
             raise TrainingError(f"{shown(file)}: {reason}")
         print(f"skipped {shown(file)}: {reason}", file=sys.stderr)
         skipped += 1
 
     for file, reason in found.passed_over:
         skip(file, reason)
-    if wishes.classes and found.files and all(file.parent == folder for file in found.files):
+    if options.classes and found.files and all(file.parent == folder for file in found.files):
         raise TrainingError(f"{shown(folder)}: --classes takes sub-folders as classes, and there are none")
     for file in found.files:
         try:
             place = file.relative_to(folder).parts
-            if wishes.classes and len(place) == 1:
+            if options.classes and len(place) == 1:
                 raise TrainingError("lies in no sub-folder, so it has no class")
-            images.append(read_image(file, wishes))
+            images.append(read_image(file, options))
             folders.append(escaped(place[0]))
         except TrainingError as error:
             skip(file, error)
@@ -107,13 +107,13 @@ def read_images(folder: Path, wishes: Wishes) -> Images:
     return Images(np.stack(images), folders)
 
 
-def read_image(file: Path, wishes: Wishes) -> np.ndarray:
-    size = wishes.size or DEFAULT_SIZE
+def read_image(file: Path, options: DataOptions) -> np.ndarray:
+    size = options.size or DEFAULT_SIZE
     picture = decode_file(file)
     if min(picture.size) < size:
         width, height = picture.size
         raise TrainingError(f"is {width}x{height}, smaller than {size}x{size} (--size)")
-    return fitted(picture, size, wishes.grey)
+    return fitted(picture, size, options.grey)
 
 
 def fitted(picture: Any, size: int, grey: bool) -> np.ndarray:

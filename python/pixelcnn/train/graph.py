@@ -1,4 +1,4 @@
-"""A network as the graph of docs/model-file.md, as a module of PyTorch: what is trained is what the file holds.
+"""A network as the graph of docs/model-file.md, as a module of PyTorch: the trained module is the one in the file.
 
 A family (families.py) writes the graph; here its layers are computed on whole images.
 """
@@ -33,7 +33,7 @@ class Graph:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def table(self, name: str, channel: int, numbers: int) -> None:
-        """A form of the image: so many numbers for each level of a channel."""
+        """A form of the image: this many numbers for each level of a channel."""
         self.encoding.append({"table": name, "channel": channel})
         self.shapes[name] = (self.levels, numbers)
 
@@ -70,7 +70,7 @@ class Graph:
 
 
 def taps(source: str, rows: list[int], columns: list[int], form: int = 0) -> list[dict[str, Any]]:
-    """One for each of these positions."""
+    """One tap for each of these positions."""
     return [{"source": source, "form": form, "row": row, "column": column} for row in rows for column in columns]
 
 
@@ -91,8 +91,8 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Random weights, with which a layer's sums are about as large as what it reads. Neighbouring levels begin with
-        like numbers."""
+        """Random weights, with which a layer's sums are about as large as its inputs. Neighbouring levels begin with
+        similar numbers."""
         level = torch.linspace(-1, 1, self.graph.levels)[:, None]
         for entry in self.graph.encoding:
             table = self.tensor(entry["table"])
@@ -155,7 +155,8 @@ class Values:
         self.of[layer["target"]] = total
 
     def sum(self, layer: dict[str, Any]) -> Tensor:
-        """Over the taps. Those that select read their own pixel: all outputs, or with `outputs` one part after another."""
+        """Sums over the taps. Taps that select read their own pixel: all outputs, or with `outputs` one part after
+        another."""
         selections = [tap for tap in layer["taps"] if "select" in tap]
         parts = [self.form(tap["source"], tap["form"])[:, slice(*tap["select"])] for tap in selections]
         if any("outputs" in tap for tap in selections):

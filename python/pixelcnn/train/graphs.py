@@ -39,7 +39,7 @@ class GraphFamily:
         self.judge = Network(self.graph).to(device)
 
     def begin(self, x: Tensor, h: Tensor | None) -> None:
-        """A new network, for images like these: it begins with how often they have each level."""
+        """A new network, for images like these: it begins with their frequencies of levels."""
         if self.run["head"] != "softmax":
             return
         for channel in range(x.shape[1]):
@@ -60,7 +60,7 @@ class GraphFamily:
         return {name: self.net.tensor(name) for name in self.graph.shapes}
 
     def loss(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Bits/dim of levels [N, C, H, W], and what is added to them while training."""
+        """Bits/dim of levels [N, C, H, W], and the penalty added to them while training."""
         with convolutions(self.run, self.device):
             params = self.net(x, h).float()
         penalty = params.new_zeros(())
@@ -94,7 +94,7 @@ class GraphFamily:
         return {name: array.astype(of_weights if name in weights else "<f4") for name, array in arrays}
 
     def metadata(self) -> dict[str, Any]:
-        """The graph, and what it follows from."""
+        """The graph, and the settings behind it."""
         document = json.dumps(self.graph.document(), separators=(",", ":"), ensure_ascii=False)
         settings = {key: self.run[key] for key in ("family", "filters", "blocks", "levels", "head")}
         if self.run["head"] == "logistic":

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# The logarithm of the narrowest scale that is taken as it is.
+# The logarithm of the narrowest scale.
 NARROWEST = -7
 TOO_WIDE = 1  # weight of the penalty for scales beyond 1
 
@@ -25,11 +25,11 @@ def mixture(params: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tens
 
 
 def too_wide(params: Tensor, channels: int) -> Tensor:
-    """A penalty [N] for scales beyond 1, with which a logistic is wider than all colours: the mean over channels
-    and pixels of the mixture's mean of log(scale)², where that is over 0.
+    """A penalty [N] for scales beyond 1, with which a logistic is wider than all colours: the mean over channels and
+    pixels of the mixture's mean of log(scale)², where that is over 0.
 
-    A component with a scale of e⁵ says black or white, half each, and nothing between. Where white is common, training
-    can be caught there: it costs one bit, and neither mean nor scale has a gradient any more that would lead on.
+    A component with a scale of e⁵ gives black and white half of the probability each, and nothing between. If white is
+    common, training can be caught there: it costs one bit, and neither mean nor scale has a gradient that leads away.
     """
     logits, _, log_scales, _ = mixture(params, channels)
     weights = torch.softmax(logits.detach(), dim=1)
@@ -37,11 +37,11 @@ def too_wide(params: Tensor, channels: int) -> Tensor:
 
 
 def log_components(params: Tensor, x: Tensor, as_reported: bool = False) -> Tensor:
-    """Logarithms [N, M, H, W] of what the components, with their weights, say of images [N, C, H, W] in −1…1.
+    """Logarithms [N, M, H, W] of the weighted probabilities that the components give images [N, C, H, W] in −1…1.
 
-    A bin between −1 and 1 has the probability σ(a) − σ(b), computed without cancellation as
-    σ(a)·σ(−b)·(1 − exp(b − a)). `as_reported` takes the density at its middle instead where that is at
-    most 1e-5, as the published code and `pixelcnn eval` do.
+    A bin between −1 and 1 has the probability σ(a) − σ(b), computed without cancellation as σ(a)·σ(−b)·(1 − exp(b −
+    a)). `as_reported` takes the density at its middle instead where that is at most 1e-5, as the published code and
+    `pixelcnn eval` do.
     """
     channels = x.shape[1]
     logits, means, log_scales, coefficients = mixture(params, channels)

@@ -1,4 +1,4 @@
-"""Where a run's results go, and that they can: nothing of another run is replaced, nothing fails at the end."""
+"""Output files of a run, tested before it begins: nothing of another run is replaced, nothing fails at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def log_path(flags: argparse.Namespace) -> Path:
 
 
 def check_outputs(flags: argparse.Namespace) -> None:
-    """Before anything is read."""
+    """Checks before anything is read."""
     if flags.output.suffix != ".safetensors":
         raise TrainingError(f"{flags.output}: expected a name that ends in .safetensors")
     paths = [checkpoint_path(flags), flags.output, log_path(flags)]

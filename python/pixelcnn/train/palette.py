@@ -1,7 +1,7 @@
 """For images of few colours: a mixture whose components are those colours, the same at every pixel.
 
-What is left to learn is which colour comes where. Components that the network may move have to be as exact as their
-scales are narrow, and where they are not, their gradients are a hundred times those of the weights and drown them.
+The network learns only which colour comes where. Free components must be as exact as their scales are narrow. If they
+are not, their gradients are a hundred times those of the weights and drown them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ GROUPS = 16  # where there are more colours than components, one of so many comp
 
 class Palette:
     def __init__(self, x: np.ndarray, most: int, device: torch.device) -> None:
-        """Of images [N, C, H, W], with so many components at most: the most frequent colours have one each, of the
-        narrowest scale; where that is not all, groups of the others have theirs, as wide as they are."""
+        """The palette of images [N, C, H, W], with `most` components: the most frequent colours have one each, of the
+        narrowest scale. If there are more colours, groups of the others have theirs, as wide as they are."""
         channels = x.shape[1]
         codes, counts = np.unique(codes_of(torch.from_numpy(x)).numpy(), return_counts=True)
         colours = codes[:, None] >> 8 * np.arange(channels) & 255
@@ -73,8 +73,8 @@ class Palette:
         return nats.sum((1, 2)) / (x[0].numel() * math.log(2))
 
     def as_drawn(self, x: Tensor) -> Tensor:
-        """The images, with every colour that has no component of its own as its group's would draw it: what the network sees
-        of them in its own samples, and has to go on from."""
+        """The images, in which every colour without a component is replaced by a draw of its group: the network sees
+        such colours in its own samples, and must continue from them."""
         component = self.component[self.at(x)]
         mean, log_scale = (of[component].movedim(-1, 1) for of in (self.mean, self.log_scale))
         u = torch.rand_like(x).clamp(1e-5, 1 - 1e-5)
@@ -83,7 +83,7 @@ class Palette:
         return torch.where((component >= self.exact)[:, None], levels / 127.5 - 1, x)
 
     def at(self, x: Tensor) -> Tensor:
-        """Which of all colours each pixel has [N, H, W]."""
+        """The index [N, H, W] of each pixel's colour among all colours."""
         return torch.searchsorted(self.codes, codes_of(((x + 1) * 127.5).round()))
 
     def with_constants(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -96,8 +96,8 @@ class Palette:
         }
 
     def without_constants(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The other way round. Where the model has another palette, each component begins as the model's nearest one, with
-        its part of that one's probability; where its components are free, there is no output layer to begin with."""
+        """The other way round. If the model has another palette, each component begins as the model's nearest one, with
+        its share of that one's probability. If its components are free, there is no output layer to begin with."""
         weight, bias = tensors["output.weight"], tensors["output.bias"]
         channels, kinds, _ = self.constants.shape
         m = len(bias) // (1 + channels * kinds)
@@ -119,7 +119,7 @@ def codes_of(x: Tensor) -> Tensor:
 
 
 def grouped(colours: np.ndarray, counts: np.ndarray, groups: int) -> np.ndarray:
-    """Which of so many groups of similar colours each is in."""
+    """The index of the group of similar colours, of `groups`, of each colour."""
     from PIL import Image
 
     times = np.maximum(1, np.rint(counts * (50_000 / counts.sum()))).astype(int)

@@ -1,4 +1,4 @@
-"""What a training looks like while it goes on: bits/dim over its steps, and samples of every checkpoint."""
+"""Pictures of a run: bits/dim over its steps, and samples of every checkpoint."""
 
 from __future__ import annotations
 

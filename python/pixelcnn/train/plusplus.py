@@ -71,7 +71,7 @@ class PlusPlus:
         self.net.take(own | tensors)
 
     def loss(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Bits/dim of levels [N, C, H, W], and what is added to them while training."""
+        """Bits/dim of levels [N, C, H, W], and the penalty added to them while training."""
         x = symmetric(x)
         with convolutions(self.run, self.device):
             params = self.net(self.palette.as_drawn(x) if self.palette else x, h).float()

@@ -1,4 +1,4 @@
-"""The settings of a run: flags, what a checkpoint or a model says, defaults."""
+"""The settings of a run: from flags, from a checkpoint or a model, from defaults."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RUN = {
     "bf16": False,
 }
 DEFAULT = "pixelcnn++"
-# The same of each family.
+# Further settings of each family.
 GRAPH = {
     "filters": 32,
     "blocks": 6,
@@ -109,7 +109,7 @@ def resumed(path: Path, told: dict[str, Any], stored: dict[str, Any]) -> dict[st
 
 
 def gone_on_with(path: Path, told: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a model, where they may not be others, and those of a new run."""
+    """The fixed settings of a model, and those of a new run."""
     family = stored["family"]
     check_architecture(path, stored)
     if family == DEFAULT:
@@ -144,7 +144,7 @@ def dilations_of(run: dict[str, Any]) -> int:
 
 
 def check_architecture(path: Path | None, run: dict[str, Any]) -> None:
-    """By what the program takes, before hours of training."""
+    """Applies the program's limits, before hours of training."""
     where = f"{path}: " if path else "--"
     limited = {key: run[key] for key in ("filters", "blocks", "mixtures", "dilations") if key in run}
     if "resolutions" in run:

@@ -1,4 +1,4 @@
-"""What data is before it is brought to one form."""
+"""Data as it is read, before it is brought to one form."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the flags say of the data."""
+class DataOptions:
+    """Flags about the data."""
 
     size: int | None
     grey: bool

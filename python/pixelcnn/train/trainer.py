@@ -24,7 +24,7 @@ from ..convert.files import write_somewhere, write_whole
 from ..convert.model_file import beyond_limits, write_model
 
 from . import TrainingError, checkpoint, pictures
-from .data import Data, Part, Wishes, load
+from .data import Data, DataOptions, Part, load
 from .graphs import GraphFamily
 from .outputs import check_outputs, check_room, checkpoint_path, log_path
 from .plusplus import PlusPlus
@@ -46,7 +46,7 @@ class Trainer:
         if flags.threads:
             torch.set_num_threads(flags.threads)
 
-        wishes = Wishes(
+        options = DataOptions(
             run["size"],
             run["grey"],
             run["classes"],
@@ -55,7 +55,7 @@ class Trainer:
             flags.strict,
             run.get("codes", False),
         )
-        self.data = self.load(wishes)
+        self.data = self.load(options)
         if "levels" in run:
             self.data, run["levels"] = in_levels(self.data, run["levels"], run["codes"])
         self.channels, self.height, self.width = self.data.train.x.shape[1:]
@@ -83,11 +83,11 @@ class Trainer:
         else:
             self.begin(before)
 
-    def load(self, wishes: Wishes) -> Data:
+    def load(self, options: DataOptions) -> Data:
         try:
-            data = load(self.flags.data, wishes)
+            data = load(self.flags.data, options)
         except TrainingError as error:
-            if self.flags.init and wishes.classes and not self.flags.classes:
+            if self.flags.init and options.classes and not self.flags.classes:
                 raise TrainingError(
                     f"{error} (--init {self.flags.init} has classes, so what goes on from it needs images "
                     f"with classes too)"
@@ -177,7 +177,7 @@ class Trainer:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """Tells other data from the same: images and labels in their order, and the names of the classes."""
+        """Identifies the data: images and labels in their order, and the names of the classes."""
         parts = self.data.train, self.data.held_out
         return {
             "images": digest(part.x for part in parts),
@@ -208,7 +208,7 @@ class Trainer:
         return part
 
     def progress(self) -> float:
-        """From 0 to 1, where training ends."""
+        """Progress of the run, from 0 to 1."""
         parts = []
         if self.flags.minutes is not None:
             parts.append(self.elapsed / (60 * self.flags.minutes) if self.flags.minutes else 1)
@@ -297,7 +297,7 @@ class Trainer:
             raise Stopped(STOP[0])
 
     def record(self, recent: list[float]) -> None:
-        # Spread over all of them, for they may lie class by class.
+        # Spread over all of them, because they may lie class by class.
         every = -(-len(self.data.held_out) // REPORTED)
         held_out = self.measure(self.exported(), self.data.held_out.of(slice(0, None, every)))
         train = float(np.mean(recent))
@@ -318,7 +318,7 @@ class Trainer:
         self.show(held_out)
 
     def show(self, bits: float) -> None:
-        """The pictures that were asked for; one that fails is a warning."""
+        """The requested pictures; a failure is a warning."""
         try:
             if self.flags.plot:
                 pictures.plot(log_path(self.flags))
@@ -423,7 +423,7 @@ def write_held_out(folder: Path, data: Data, levels: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     part = data.held_out
     for i, image in enumerate(part.x):
-        # As the program shows levels.
+        # The program shows levels in the same way.
         shades = (image.transpose(1, 2, 0).astype(int) * 255 + (levels - 1) // 2) // (levels - 1)
         image = shades.astype(np.uint8)
         picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])

@@ -1,5 +1,4 @@
-"""Folders: what counts as an image, what is left out, and what cannot be read; by the rules of
-src/input/walk.rs."""
+"""Walks folders: finds images, ignores other entries, names unreadable ones; by the rules of src/input/walk.rs."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from . import TrainingError
 SUFFIXES = ("bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
 
 
-# Files that systems put beside people's, whatever the case: macOS into zip files, servers of Synology and QNAP,
+# Files that systems put beside people's, in any case: macOS in zip files, servers of Synology and QNAP,
 # Windows, file systems of Linux. The program has the same list.
 OF_SYSTEMS = (
     "__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information",
@@ -79,12 +78,12 @@ def has_suffix(path: Path) -> bool:
 
 
 def is_hidden(path: Path) -> bool:
-    """Tells files and folders that are none of the user's data. Leading dots hide files everywhere but on Windows."""
+    """True for files and folders that are not the user's data. Leading dots hide files everywhere but on Windows."""
     return path.name.startswith(".") or path.name.lower() in OF_SYSTEMS
 
 
 def why_unreadable(path: Path, error: OSError) -> str:
-    """What the system says of a path; a link that leads nowhere is named as such."""
+    """The system's reason for an unreadable path; a link to nowhere is named as such."""
     if isinstance(error, FileNotFoundError) and path.is_symlink():
         return f"is a link to {shown(Path(os.readlink(path)))}, which is not there"
     return f"cannot be read: {error.strerror or error}"
@@ -99,6 +98,6 @@ def shown(path: Path | str) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """As one line; the first ones, if there are many."""
+    """Names as one line; the first ones, if there are many."""
     names = [shown(name) for name in names]
     return ", ".join(names[:50]) + (f", and {len(names) - 50} more" if len(names) > 50 else "")

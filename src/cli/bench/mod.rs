@@ -15,6 +15,7 @@ use crate::output::{self, chart};
 
 use super::architecture::ArchitectureArgs;
 use super::engine::tell;
+use super::heading;
 use super::{EngineArgs, Files, images, say};
 use measure::{Effort, Sweep};
 use report::BenchReport;
@@ -23,63 +24,78 @@ mod measure;
 mod plot;
 mod report;
 
-/// Measure how fast a machine draws, and how much faster than by the naive method
+/// Measure sampling speed, cached against naive
 ///
-/// Both methods draw batches of the given sizes on one device, with the same kernels: cached, which is what
-/// `pixelcnn sample` does, and naive, the whole network over the whole image for every pixel. Runs are
-/// repeated in turns, and the medians tabled. What would take long is not run to its end: the first pixels
-/// are timed, and the rest extrapolated from them, which the results say.
+/// Both methods draw batches of the given sizes on one device, with the same kernels. cached is the method of
+/// `pixelcnn sample`; naive runs the full network over the full image for every pixel. Runs alternate, and the table
+/// shows medians. A long run is cut short: its first pixels are timed, the rest is extrapolated, and the results say
+/// so.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct BenchArgs {
     #[command(flatten)]
     model: ArchitectureArgs,
 
-    /// Numbers of images to draw at once
-    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = images)]
-    #[arg(default_value = "1,2,4,8,16,32,64,128,256")]
-    batch_sizes: Vec<usize>,
-
-    /// Methods of drawing
+    /// Methods to compare: cached, naive
+    #[arg(help_heading = heading::DRAWING)]
     #[arg(long = "engine", value_name = "LIST", value_delimiter = ',', value_parser = parse_method)]
     #[arg(default_value = "cached,naive")]
     methods: Vec<Method>,
 
-    #[command(flatten)]
-    engine: EngineArgs,
-
-    /// Seconds that a run may take, about, before it is cut short and extrapolated; a naive run computes
-    /// one pixel at least, a cached run two groups of 2^(levels-1) rows
+    /// Seconds per run before it is cut short and extrapolated
+    ///
+    /// A naive run computes at least one pixel, a cached run at least two groups of 2^(levels-1) rows.
+    #[arg(help_heading = heading::DRAWING)]
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = parse_seconds)]
     seconds: f64,
 
-    /// Cut cached runs to this many rows past the first group instead, in whole groups
+    /// Cut cached runs after N rows past the first group, in whole groups
+    #[arg(help_heading = heading::DRAWING)]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rows: Option<u16>,
 
-    /// Run everything to its end, however long it takes
+    /// Run to the end, however long it takes
+    #[arg(help_heading = heading::DRAWING)]
     #[arg(long, conflicts_with_all = ["rows", "seconds"])]
     full: bool,
 
     /// Runs of each method at each batch size
+    #[arg(help_heading = heading::DRAWING)]
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeat: u16,
 
-    /// Time every dispatch too, and table them by kernel and level (GPUs with timestamps)
-    #[arg(long)]
-    profile: bool,
-
-    /// Write everything that was measured, as docs/bench.schema.json describes it; - for stdout, instead of the table
+    /// Write all measurements as JSON; - for stdout
+    ///
+    /// docs/bench.schema.json describes the format. With -, the table is not printed.
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.json")]
     json: Option<PathBuf>,
 
-    /// Write the table
+    /// Write the table as CSV
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.csv")]
     csv: Option<PathBuf>,
 
-    /// Draw speed-up and images/s against batch size, with the published speed-up
+    /// Plot speed-up and images/s against batch size
+    ///
+    /// The published speed-up is drawn beside them.
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.png|OUT.svg")]
     plot: Option<PathBuf>,
+
+    /// Also time every dispatch, by kernel and level (GPUs with timestamps)
+    #[arg(help_heading = heading::OUTPUT)]
+    #[arg(long)]
+    profile: bool,
+
+    /// Batch sizes to measure
+    #[arg(help_heading = heading::DEVICE)]
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = images)]
+    #[arg(default_value = "1,2,4,8,16,32,64,128,256")]
+    batch_sizes: Vec<usize>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::input::{Pixels, decode};
 
+use super::super::heading;
 use crate::cli::Files;
 use crate::cli::recipe::{Mask, file_name, parse_size, size_text};
 use crate::cli::text::hex;
@@ -16,15 +17,18 @@ use crate::cli::text::hex;
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct KnownArgs {
-    /// The first N rows are known
+    /// Keep the first N rows
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
 
-    /// All is known but a box, whose left column and top row are counted from 0
+    /// Redraw a box only, with its top left pixel at X,Y
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(long = "box", value_name = "X,Y,WxH", value_parser = parse_hole)]
     hole: Option<Hole>,
 
-    /// An image of the same size says it: what is white in it is unknown, what is black is known
+    /// Mask of the size of the images: white is unknown, black is known
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "MASK.png")]
     mask: Option<PathBuf>,
 }

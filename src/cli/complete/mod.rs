@@ -11,6 +11,7 @@ use crate::model::Model;
 
 use super::drawing::{DrawArgs, ShowArgs};
 use super::driver::BatchArgs;
+use super::heading;
 use super::input::{Classes, InputArgs, Inputs};
 use super::recipe::{self, Recipe, Run, file_name};
 use super::sink::{Items, OutputArgs, Outputs, Sink};
@@ -23,51 +24,61 @@ mod completions;
 mod known;
 mod redraw;
 
-/// Draw the unknown part of images
+/// Complete partly known images
 ///
-/// The result is a row an image: the image with its unknown part in grey, its completions, and the image. Pixels are
-/// drawn in raster order, each given those before it; what is known after it is taken into account by --particles
-/// alone. With nothing known, completion k of image i is what `sample` draws as image i·K + k of the same seed.
+/// A row of the sheet shows an image with its unknown part marked, its completions, and the original. Pixels are
+/// drawn in raster order, each given those before it; only --particles considers known pixels that come later. With
+/// nothing known, completion k of image i equals image i·K + k of `sample` with the same seed.
 #[derive(clap::Args)]
-#[command(allow_negative_numbers = true)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct CompleteArgs {
-    #[command(flatten)]
-    input: InputArgs,
-
     #[command(flatten)]
     model: ModelArgs,
 
     #[command(flatten)]
+    input: InputArgs,
+
+    #[command(flatten)]
     known: KnownArgs,
 
-    /// Completions of each image
+    /// Completions per image
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(short = 'n', long, alias = "num", value_name = "K", default_value_t = 8, value_parser = images)]
     count: usize,
 
-    /// Choose each completion among P, by how likely they make what is known after them
+    /// Classes by name or index, cycled over the completions of an image
+    ///
+    /// [default: the class from its folder, array or --labels, else all classes]
+    #[arg(help_heading = heading::IMAGES)]
+    #[arg(long, value_name = "LIST", conflicts_with = "labels", add = shell::class())]
+    class: Option<String>,
+
+    /// Choose each completion among P by the likelihood of later known pixels
+    #[arg(help_heading = heading::DRAWING)]
     #[arg(long, value_name = "P", default_value_t = 1, value_parser = images)]
     particles: usize,
 
     #[command(flatten)]
-    batch: BatchArgs,
-
-    /// Class by name or index; a comma list is cycled over the completions of an image [default: what its
-    /// folder, array or --labels says, else all classes]
-    #[arg(long, value_name = "LIST", conflicts_with = "labels", add = shell::class())]
-    class: Option<String>,
-
-    #[command(flatten)]
     draw: DrawArgs,
-
-    #[command(flatten)]
-    engine: EngineArgs,
 
     #[command(flatten)]
     output: OutputArgs,
 
     #[command(flatten)]
     show: ShowArgs,
+
+    #[command(flatten)]
+    batch: BatchArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  pixelcnn complete pictures --rows 8                  below the first 8 rows, in 8 ways
+  pixelcnn complete photo.png --box 4,4,8x8 -n 20 --particles 16
+  pixelcnn complete -m mnist digits --mask mask.png --each completed";
 
 /// The file of all completions where none is named, and the names of files for each.
 const DEFAULTS: [&str; 2] = ["completions.png", "{image:06}-{completion}.png"];

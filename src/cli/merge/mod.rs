@@ -6,29 +6,36 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
+use super::heading;
 use super::sink::{Folder, Item, NameArgs, Series, Sink, text, turns};
 use super::{Files, counted, note};
 use part::{Look, MergePart};
 
 mod part;
 
-/// Put images that several processes have drawn together
+/// Merge shards into one output
 ///
-/// They are to be of one model, one seed and the same settings, and none may be missing or be there twice. Every file
-/// is read whole.
+/// All shards must come from the same model, seed and settings. None may be missing or given twice. Every file is
+/// read whole.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct MergeArgs {
-    /// Folders of `pixelcnn sample --each`, and .npz files of `pixelcnn sample -o`
+    /// Folders of `sample --each`, or .npz files of `sample -o`
     #[arg(required = true, value_name = "DIR|FILE.npz")]
     parts: Vec<PathBuf>,
 
-    /// File for all images: .npz, .npy, a PNG file for a grid; or a folder for a file an image
+    /// Output file (.npz, .npy, or .png for a grid), or a folder for one file per image
+    #[arg(help_heading = heading::OUTPUT)]
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
 
     #[command(flatten)]
     names: NameArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  pixelcnn merge shard0 shard1 -o all.npz";
 
 pub fn run(args: &MergeArgs) -> Result<()> {
     let mut whole = Whole::default();

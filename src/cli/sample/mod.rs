@@ -12,6 +12,7 @@ use crate::output::Image;
 
 use super::drawing::{DrawArgs, Seed, ShowArgs};
 use super::driver::{self, Batch, BatchArgs, Driver};
+use super::heading;
 use super::recipe::{Recipe, Run, file_name, parse_size, size_text};
 use super::sink::{Items, OutputArgs, Outputs, Sheet, Template, images_of};
 use super::{EngineArgs, Files, ModelArgs, counted, images, note, shell};
@@ -24,57 +25,70 @@ mod range;
 mod samples;
 mod scores;
 
-/// Draw images from a model
+/// Sample images from a model
 ///
-/// The images become one PNG file, a grid, or an array of NumPy, or with --each a file each. Every PNG file says
-/// in its text chunks how it was made, and every .npz file in an array. An image depends on the model, the seed and its index alone: more images, or other
-/// batches, leave the first ones as they are (on a GPU, where rounding may differ, for the same --batch).
+/// The output is a PNG grid, a NumPy array, or with --each one PNG file per image. PNG files record in text chunks
+/// how they were made, .npz files in an array. An image depends only on the model, the seed and its index. More
+/// images or other batch sizes do not change it, except for rounding on a GPU, which depends on --batch.
 #[derive(clap::Args)]
-#[command(allow_negative_numbers = true)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct SampleArgs {
     #[command(flatten)]
     model: ModelArgs,
 
     /// Number of images
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(short = 'n', long, alias = "num", default_value_t = 64, value_parser = images)]
     count: usize,
 
     /// Index of the first image
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "N", default_value_t = 0)]
     first: u64,
 
-    /// Draw one share of the images, that of process I (from 0) of N
+    /// Draw only shard I of N, counted from 0
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "I/N", value_parser = parse_shard, allow_hyphen_values = true)]
     shard: Option<Shard>,
 
-    #[command(flatten)]
-    batch: BatchArgs,
-
-    /// Class by name or index; a comma list is cycled over the images [default: all classes]
+    /// Classes by name or index, cycled over the images [default: all]
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "LIST", add = shell::class())]
     class: Option<String>,
 
-    /// Size of an image in pixels [default: the size the model was trained on]
+    /// Size of an image in pixels [default: the size in training]
+    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = parse_size)]
     size: Option<(usize, usize)>,
-
-    #[command(flatten)]
-    engine: EngineArgs,
 
     #[command(flatten)]
     draw: DrawArgs,
 
     #[command(flatten)]
+    output: OutputArgs,
+
+    /// Also write a table of bits per dimension, one row per image
+    ///
+    /// The likelihood is that under the model itself. Image files record it too.
+    #[arg(help_heading = heading::OUTPUT)]
+    #[arg(long, value_name = "OUT.csv", conflicts_with = "resume")]
+    scores: Option<PathBuf>,
+
+    #[command(flatten)]
     show: ShowArgs,
 
     #[command(flatten)]
-    output: OutputArgs,
+    batch: BatchArgs,
 
-    /// Also write a table of how likely the model finds each of its images, in bits per dimension; the files of
-    /// the images say it too
-    #[arg(long, value_name = "OUT.csv", conflicts_with = "resume")]
-    scores: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  pixelcnn sample -m mnist -n 10 --class 7          ten sevens, as samples.png
+  pixelcnn sample -m model.safetensors -n 50000 -o samples.npz
+  pixelcnn sample -n 1000 --each pictures --name {class}_{nth:03}.png";
 
 /// The file of all images where none is named, and the names of files for each.
 const DEFAULTS: [&str; 2] = ["samples.png", "{index:06}.png"];

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use crate::output::grid::Drawing;
 use crate::output::shades;
 
+use super::super::heading;
 use super::{Folder, Item, Series, Sink, Template, Texts};
 use crate::cli::drawing::ShowArgs;
 use crate::cli::recipe::Recipe;
@@ -16,36 +17,46 @@ use crate::cli::{Files, note, say};
 
 /// Where images go.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::OUTPUT)]
 pub struct OutputArgs {
-    /// File for all images, replaced if it exists: a PNG file, a grid, with rows of one class if there are enough
-    /// images, or of one image's completions; .npz, what evaluators of generated images read: arr_0 [N, H, W, 3], with
-    /// classes arr_1 [N], and of completions their images and masks; .npy, [N, H, W, channels]; - for a PNG file to
-    /// stdout [default: samples.png, of completions completions.png]
+    /// Output file: .png (a grid), .npz, .npy, or - for a PNG on stdout
+    ///
+    /// An existing file is replaced. A grid has rows of one class if there are enough images; a row shows the
+    /// completions of one image. .npz holds arr_0 [N, H, W, 3], which evaluators of generated images read, with arr_1
+    /// [N] for classes; completions come with their images and masks. .npy holds [N, H, W, channels].
+    ///
+    /// [default: samples.png, or completions.png]
     #[arg(short, long, value_name = "OUT", conflicts_with = "each")]
     output: Option<PathBuf>,
 
-    /// Folder for a PNG file an image, and for the mask beside completions; created if need be
+    /// Output folder, with one PNG file per image
+    ///
+    /// It is created if it does not exist. Completions come with their masks.
     #[arg(long, value_name = "DIR")]
     pub each: Option<PathBuf>,
 
     #[command(flatten)]
     pub names: NameArgs,
 
-    /// Keep images of --each that are there already; fail if an existing file does not match
+    /// Keep existing images of --each; fail if one does not match
     #[arg(long, requires = "each")]
     pub resume: bool,
 }
 
 /// How files in a folder are named, and what becomes of those that are there.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::OUTPUT)]
 pub struct NameArgs {
-    /// Names of files in a folder: {index}, {class}, {class_index}, and {nth}, the 1-based index within its class; of
-    /// completions also {image} and {completion}; numbers with a width if need be: {class}_image_{nth:02}.png
+    /// Template of file names in a folder, such as {class}_{nth:02}.png
+    ///
+    /// Fields are {index}, {class}, {class_index}, and {nth}, the 1-based index within its class; of completions also
+    /// {image} and {completion}. A width pads numbers with zeros: {nth:02}.
+    ///
     /// [default: {index:06}.png, of completions {image:06}-{completion}.png]
     #[arg(long, value_name = "TEMPLATE", value_parser = Template::parse)]
     pub name: Option<Template>,
 
-    /// Write into a folder that holds other images, and replace those that are in the way
+    /// Write into a folder with other images, replacing files of the same name
     #[arg(long)]
     pub overwrite: bool,
 }

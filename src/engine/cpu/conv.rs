@@ -1,8 +1,8 @@
 //! The one convolution of the CPU engine: `out = init + Σ taps · weights`, for positions of one row.
 //!
-//! The order in which a sum is taken is that of the weight matrix's rows, whatever the number of positions,
-//! so results are the same bit for bit at any batch size and for any range of columns, and a sum may be
-//! taken in two parts. General matrix libraries do not promise that.
+//! A sum follows the order of the weight matrix's rows, whatever the number of positions. So results are
+//! the same bit for bit at any batch size and for any range of columns, and a sum may be computed in two
+//! parts. General matrix libraries do not promise that.
 
 #[cfg(target_arch = "x86_64")]
 use std::any::Any;
@@ -22,7 +22,7 @@ pub struct Packed {
     data: Vec<Line>,
     /// Vectors of each panel of a half.
     panels: Vec<usize>,
-    /// Of each panel of each half, whether all its weights are zero: its outputs are what a sum begins with.
+    /// For each panel of each half, true if all its weights are zero: its outputs are the initial values.
     constant: Vec<bool>,
     /// First panel of each member of a team, and the end.
     parts: Vec<usize>,
@@ -71,8 +71,8 @@ impl Weight for f16 {
     }
 }
 
-/// Whether this machine widens a vector of weights in one instruction. With more it takes longer than reading
-/// twice the bytes.
+/// True if this machine widens a vector of weights in one instruction. More take longer than reading twice
+/// the bytes.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no other machine is known to"))]
 fn widens<S: Simd>(simd: S) -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -81,7 +81,7 @@ fn widens<S: Simd>(simd: S) -> bool {
     false
 }
 
-/// Vector width, how many vectors of outputs a panel has at most, and whether weights can be in 16 bits.
+/// Vector width, largest number of vectors per panel, and support of 16-bit weights.
 struct Shape;
 
 impl WithSimd for Shape {
@@ -182,7 +182,7 @@ impl Packed {
 pub struct Field<'a> {
     /// All the numbers.
     pub data: &'a [f32],
-    /// Where column 0, image 0 begins.
+    /// Offset of column 0, image 0.
     pub start: usize,
     /// From a column to the next.
     pub column: usize,
@@ -193,9 +193,9 @@ pub struct Field<'a> {
 /// One tap: `depth` channels of a field.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
-    /// Where they are.
+    /// The numbers.
     pub field: Field<'a>,
-    /// How many, a row of the weight matrix for each.
+    /// Their count, one row of the weight matrix each.
     pub depth: usize,
 }
 
@@ -203,13 +203,13 @@ pub struct Run<'a> {
 pub struct Product<'a> {
     /// The weights.
     pub weights: &'a Packed,
-    /// Which panels of each half.
+    /// Panels of each half to compute.
     pub panels: Range<usize>,
     /// Row of the weight matrix that belongs to the first channel of the first tap.
     pub first_input: usize,
     /// The taps, in the order of the weight matrix.
     pub runs: &'a [Run<'a>],
-    /// What is added to: rows of [`Packed::stride`] numbers.
+    /// Initial values: rows of [`Packed::stride`] numbers.
     pub init: Field<'a>,
     /// Images.
     pub batch: usize,
@@ -220,7 +220,7 @@ pub struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Multiplications with additions that it stands for, without the padding of outputs to vectors.
+    /// Multiplications with additions, without the padding of outputs to vectors.
     pub fn macs(&self) -> usize {
         let depth: usize = self.runs.iter().map(|run| run.depth).sum();
         let outputs = self.weights.halves * self.weights.channels_of(&self.panels).len();
@@ -237,7 +237,7 @@ impl Product<'_> {
         arch.dispatch(self);
     }
 
-    /// That every address that is read is within its slice, whatever the kernel below does.
+    /// Checks that every address read is within its slice, whatever the kernel below does.
     fn check(&self) {
         let Some(last) = self.positions.clone().last() else { return };
         let (column, image) = (last / self.batch, last % self.batch);
@@ -340,8 +340,8 @@ impl Product<'_> {
         let most = if V == 4 || (V == 2 && S::REGISTER_COUNT < 32) { 6 } else { 8 };
         let mut m = self.positions.start;
         while m < self.positions.end {
-            // SAFETY: `check` has seen that what is read is in range, and `run`'s caller has promised that
-            // what is written is; the panel has a row for every channel of the runs.
+            // SAFETY: `check` has seen that reads are in range, and `run`'s caller has promised that writes
+            // are; the panel has a row for every channel of the runs.
             unsafe {
                 m += match most.min(self.positions.end - m) {
                     8.. => self.tile::<S, W, 8, 1, V>(simd, runs, panel, m),

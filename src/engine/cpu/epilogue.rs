@@ -13,7 +13,7 @@ use super::team::Buffer;
 use crate::graph::Activation;
 use crate::graph::network::{Layer, Node, padded};
 
-/// Where column `column` of a row begins in a node's ring, for image 0.
+/// Offset of column `column` of a row in a node's ring, for image 0.
 pub fn address(node: &Node, row: isize, column: isize, batch: usize) -> usize {
     // A power of two.
     let row = (row & (node.rows as isize - 1)) as usize;
@@ -21,11 +21,11 @@ pub fn address(node: &Node, row: isize, column: isize, batch: usize) -> usize {
     (row * node.columns() + column) * batch * node.record
 }
 
-/// A row of a node that values are stored in.
+/// A row of a node, to store values in.
 pub struct TargetRow<'a> {
     pub node: &'a Node,
     pub ring: &'a Buffer,
-    /// Where the row begins in the ring.
+    /// Offset of the row in the ring.
     pub start: usize,
     /// Its modulations.
     pub modulations: &'a [Modulation],
@@ -41,7 +41,7 @@ pub struct Store<'a> {
     pub target: TargetRow<'a>,
     /// The node that keeps the sums.
     pub pre: Option<TargetRow<'a>>,
-    /// What is added to the result.
+    /// Residual added to the result.
     pub residual: Option<Field<'a>>,
     pub batch: usize,
     /// From a position to the next, and from a half to the next, in the sums.
@@ -61,7 +61,7 @@ pub struct Stored<'a> {
     pub positions: Range<usize>,
     /// `[positions, stride]`.
     pub sums: &'a [f32],
-    /// Room for what is between, three times the channels.
+    /// Memory for intermediate values, three times the channels.
     pub scratch: &'a mut [f32],
 }
 
@@ -150,7 +150,7 @@ impl<'a> Store<'a> {
         Spot { record, column, image, channel: channel + self.channels.start }
     }
 
-    /// Remembers an image with a value that is not finite.
+    /// Marks an image with a value that is not finite.
     #[inline(always)]
     fn check(&self, image: usize, value: &[f32]) {
         if !all_finite(value) {
@@ -158,10 +158,10 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// The same where it is rare: a copy of the code beside the hot loop would slow that down.
+    /// The same for rare cases: a copy of the code beside the hot loop would slow that down.
     ///
     /// # Safety
-    /// As [`Self::store`].
+    /// As for [`Self::store`].
     #[inline(never)]
     unsafe fn store_apart(&self, target: &TargetRow<'a>, value: &[f32], room: &mut [f32], spot: Spot) {
         // SAFETY: as promised by the caller.
@@ -174,7 +174,7 @@ impl<'a> Store<'a> {
     /// No other thread may access these channels of the pixel.
     #[inline(always)]
     unsafe fn store(&self, target: &TargetRow<'a>, value: &[f32], room: &mut [f32], spot: Spot) {
-        // First the value as it is, then each of what scales and shifts make of it.
+        // First the value itself, then each of its modulations.
         for next in 0..=target.modulations.len() {
             let modulation = next.checked_sub(1);
             if let Some(m) = modulation {
@@ -187,7 +187,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// What a scale and a shift make of a value.
+    /// Applies a scale and a shift to a value.
     fn modulate(&self, target: &TargetRow<'a>, m: usize, value: &[f32], to: &mut [f32], spot: Spot) {
         to.copy_from_slice(value);
         let numbers = |gathered: &'a Gathered| {

@@ -1,5 +1,5 @@
-//! PixelCNN++ on whole images, written from Salimans et al. 2017 with direct loops: what both engines are
-//! measured by.
+//! PixelCNN++ on whole images, written from Salimans et al. 2017 with direct loops: the yardstick of both
+//! engines.
 //!
 //! No caches, no taps, no packed weights: it shares nothing with the engines but the model file, so that a
 //! mistake in one does not hide in the other. Slow, and meant to be read.
@@ -54,7 +54,7 @@ pub fn parameters(
     out
 }
 
-/// Every value on the way to the output, for one image, before any activation.
+/// Every intermediate value for one image, before any activation.
 pub fn trace(model: &Model, width: usize, height: usize, image: &[u16], class: Option<usize>) -> Trace {
     let Some(config) = model.config() else {
         let graph = model.graph(width, height);
@@ -173,7 +173,7 @@ struct Network<'a> {
     model: &'a Model,
     config: &'a Config,
     class: Option<usize>,
-    /// Kept if it was asked for.
+    /// Kept if requested.
     trace: Option<RefCell<Trace>>,
 }
 
@@ -192,7 +192,7 @@ impl Network<'_> {
         let mut u = self.keep("input.vertical", self.add_class(u, "input.vertical"));
         let mut ul = self.keep("input.horizontal", self.add_class(above.add(&left), "input.horizontal"));
 
-        // With the place at which each pair was made.
+        // With the place at which each pair was computed.
         let mut remembered = vec![("input".to_owned(), u.clone(), ul.clone())];
         for level in 0..config.levels {
             for i in 0..config.blocks {
@@ -232,7 +232,8 @@ impl Network<'_> {
         self.keep("output", self.add_class(self.nin(&elu, "output"), "output"))
     }
 
-    /// `x` with what the class adds at a place, `[K, channels]` or `[K, H, W, channels]`, if it adds anything there.
+    /// Adds the class table of a place to `x`, `[K, channels]` or `[K, H, W, channels]`, if the place has
+    /// one.
     fn add_class(&self, mut x: FeatureMap, place: &str) -> FeatureMap {
         let tensor = self.model.tensors.get(&format!("{place}.class.weight"));
         let (Some(class), Some(tensor)) = (self.class, tensor) else { return x };

@@ -1,10 +1,10 @@
-//! Memory that limits leave to this process: those of control groups, which Slurm, Docker and Kubernetes nest, and that of
+//! Memory limits of this process: those of control groups, which Slurm, Docker and Kubernetes nest, and of
 //! addresses, which batch systems set (`ulimit -v`). The least counts.
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes that may still be taken; none where there is no limit.
+/// Bytes that may still be allocated; none if there is no limit.
 pub fn free_memory() -> Option<u64> {
     let read = |name: &str| fs::read_to_string(Path::new("/proc/self").join(name)).unwrap_or_default();
     let of_groups = free_in(Path::new("/sys/fs/cgroup"), &read("cgroup"));
@@ -20,8 +20,9 @@ fn free_addresses(limits: &str, status: &str) -> Option<u64> {
     Some(number_after(limits, "Max address space")?.saturating_sub(used))
 }
 
-/// Of the groups that a process is in, as `/proc/self/cgroup` lists them, and of those around them. Within a container,
-/// folders of the groups around it are not there, and the root stands for its own.
+/// Free memory within the limits of a process's groups, as `/proc/self/cgroup` lists them, and of the
+/// groups around them. In a container, folders of the groups around it are missing, and the root is its
+/// own.
 fn free_in(root: &Path, groups: &str) -> Option<u64> {
     let of_line = |line: &str| {
         let (_, rest) = line.split_once(':')?;
@@ -38,7 +39,7 @@ fn free_in(root: &Path, groups: &str) -> Option<u64> {
     groups.lines().filter_map(of_line).min()
 }
 
-/// How a version of control groups calls its files, and the pages of files that it can take back at once.
+/// File names of a version of control groups, and the field that counts reclaimable pages.
 struct Files {
     limit: &'static str,
     used: &'static str,
@@ -53,7 +54,7 @@ const V1: Files = Files {
 const V2: Files = Files { limit: "memory.max", used: "memory.current", reclaimable: "inactive_file " };
 
 impl Files {
-    /// What is left in a group; none if it has no limit.
+    /// Memory left in a group; none if it has no limit.
     fn free(&self, folder: &Path) -> Option<u64> {
         let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
         let limit: u64 = read(self.limit)?.trim().parse().ok()?;
@@ -61,7 +62,7 @@ impl Files {
         let stat = read("memory.stat").unwrap_or_default();
         let of_stat =
             |name| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-        // The first version also says the least limit of the groups around, which a container does not see.
+        // The first version also has the least limit of the groups around, which a container does not see.
         let limit = limit.min(of_stat("hierarchical_memory_limit ").unwrap_or(u64::MAX));
         Some(limit.saturating_sub(used.saturating_sub(of_stat(self.reclaimable).unwrap_or(0))))
     }

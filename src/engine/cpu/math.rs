@@ -50,7 +50,7 @@ pub fn tanh(x: f32) -> f32 {
     if x < 0.0 { -size } else { size }
 }
 
-/// `exp(x)`, from −87, below which it stays what it is there, to 87, beyond which it is infinite.
+/// `exp(x)` from −87 to 87; below, exp(−87); above, infinity.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     let (scale, q) = exp_parts(-x.abs());
@@ -95,7 +95,7 @@ fn erf(x: f32) -> f32 {
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
     let value = 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
-    // There the sum above is what rounding leaves of it.
+    // There the sum above is rounding error only.
     if x < -5.6 { -0.0 } else { value }
 }
 
@@ -114,8 +114,8 @@ fn each(from: &[f32], to: &mut [f32], f: impl Fn(f32) -> f32) {
     }
 }
 
-/// An activation of one group, value by value. In a context of wide vectors, the frequent ones are made of them here; the others
-/// in a function of their own, which would only slow those down.
+/// An activation of one group, value by value. In a context of wide vectors, the frequent ones are compiled
+/// here; the others in a function of their own, because their code would slow those down.
 #[inline(always)]
 pub fn apply(arch: Arch, activation: Activation, from: &[f32], to: &mut [f32]) {
     match activation {
@@ -193,7 +193,7 @@ pub fn gate(
     }
 }
 
-/// Whether all values are finite, by their bits: without a branch.
+/// True if all values are finite, by their bits, without a branch.
 #[inline(always)]
 pub fn all_finite(values: &[f32]) -> bool {
     let largest = values.iter().fold(0, |largest: u32, x| largest.max(x.to_bits() & 0x7fff_ffff));
@@ -231,7 +231,7 @@ mod tests {
         let inputs: Vec<_> = (-20_000..=20_000).map(|i| i as f32 * 1e-3).collect();
         for activation in Activation::ALL {
             let (mut got, mut gated, mut scratch) = (inputs.clone(), inputs.clone(), inputs.clone());
-            // Of a sum near 0, times |x| / 2, rounding leaves that much.
+            // Rounding leaves this error of a sum near 0, times |x| / 2.
             let tolerance = if activation == Activation::Gelu { 1e-6 } else { 4e-7 };
             let arch = Arch::new();
             apply(arch, activation, &inputs, &mut got);

@@ -1,4 +1,4 @@
-//! The numbers of a batch: caches, row contexts, and what is added on a row.
+//! Memory of a batch: ring buffers, row contexts, and tables added on a row.
 
 use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +28,7 @@ impl Gathered {
         [longest(2), if longest(0) > 1 { batch } else { 1 }]
     }
 
-    /// Numbers that it takes for a batch.
+    /// Number of floats for a batch.
     pub fn len(tables: &[Table], batch: usize) -> usize {
         Self::extent(tables, batch).iter().product::<usize>()
             * tables.first().map_or(0, |table| table.width)
@@ -50,7 +50,7 @@ impl Gathered {
         self.image = if images > 1 { self.width } else { 0 };
         self.column = if columns > 1 { images * self.width } else { 0 };
         self.data.clear(Self::len(tables, batch))?;
-        // SAFETY: nobody else has it yet.
+        // SAFETY: no other thread has it yet.
         unsafe { self.fill(tables, 0, classes) };
         Ok(())
     }
@@ -105,7 +105,7 @@ pub struct Place {
     /// From the layer's row to the node's.
     pub scale: isize,
     pub row: isize,
-    /// Where the numbers of row 0 of the ring begin, for column 0 of the layer's grid and image 0.
+    /// Offset of row 0 of the ring, for column 0 of the layer's grid and image 0.
     pub base: usize,
     pub of_row: usize,
     /// From a column of the grid to the next, and from an image to the next.
@@ -114,7 +114,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place, in the rings of a batch, of what a layer reads.
+    /// The place of a layer's input in the rings of a batch.
     fn new(network: &Network, batch: usize, read: &Read) -> Self {
         let node = &network.nodes[read.source];
         Self {
@@ -131,7 +131,7 @@ impl Place {
     }
 }
 
-/// The numbers of a batch, kept from one batch to the next to save allocations.
+/// The memory of a batch, kept from one batch to the next to save allocations.
 #[derive(Default)]
 pub struct Memory {
     pub batch: usize,
@@ -139,7 +139,7 @@ pub struct Memory {
     pub nodes: Vec<Buffer>,
     /// `[columns, batch, stride]` for every layer with a row context.
     pub contexts: Vec<Buffer>,
-    /// The numbers that layers add to their sums.
+    /// The tables that layers add to their sums.
     pub additions: Vec<Gathered>,
     /// The scales and shifts of nodes, as [`Packing::modulations`].
     pub modulations: Vec<Vec<GatheredPair>>,
@@ -147,7 +147,8 @@ pub struct Memory {
     pub places: Vec<Vec<Place>>,
     /// The class of each image; none for an unconditional model.
     pub classes: Vec<usize>,
-    /// Whether an image has had a value that is not finite: activations may turn those into ordinary numbers again.
+    /// True for an image that has had a value that is not finite; activations may turn those into ordinary
+    /// numbers again.
     pub broken: Vec<AtomicBool>,
     macs: AtomicU64,
 }
@@ -193,7 +194,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Gives back all memory.
+    /// Frees all memory.
     pub fn release(&mut self) {
         *self = Self { macs: AtomicU64::new(self.macs()), ..Self::default() };
     }
@@ -204,7 +205,7 @@ impl Memory {
         self.nodes.iter().chain(&self.contexts).chain(gathered)
     }
 
-    /// Bytes that it takes.
+    /// Bytes in use.
     pub fn bytes(&self) -> usize {
         self.buffers().map(Buffer::bytes).sum()
     }

@@ -1,7 +1,7 @@
-//! The CPU engine: the yardstick of the GPU engine, and what runs where there is no GPU.
+//! The CPU engine: the yardstick of the GPU engine, and the engine of machines without a GPU.
 //!
-//! Threads own images; with more threads than images, a team shares each. An image is the same bit for bit at
-//! any batch size, with any number of threads, and its parameters evaluated by row or by pixel.
+//! Threads own images; with more threads than images, a team shares each. An image is the same bit for bit
+//! at any batch size, with any number of threads, and its parameters evaluated by row or by pixel.
 
 mod conv;
 mod epilogue;
@@ -38,8 +38,8 @@ use view::{CacheView, Pixel, Scratch};
 /// Above this many images a thread, larger batches no longer help.
 const IMAGES_PER_THREAD: usize = 64;
 
-/// The share of free memory that is taken unasked; the rest is for others.
-const MODEST: f64 = 0.8;
+/// Share of free memory that a batch of automatic size may take; the rest is for other programs.
+const MEMORY_SHARE: f64 = 0.8;
 
 /// A network on the CPU.
 pub struct CpuEngine {
@@ -58,7 +58,8 @@ impl CpuEngine {
         Self { shape: model.shape(width, height), packing, memories }
     }
 
-    /// The same, but with NaN wherever a value has not been made yet: reading it breaks the image. For tests.
+    /// The same, but with NaN in every value that is not computed yet: reading it breaks the image. For
+    /// tests.
     pub fn poisoned(mut self) -> Self {
         self.packing.poisoned = true;
         self
@@ -114,7 +115,7 @@ impl CpuEngine {
         self.memories.iter().map(Memory::bytes).sum()
     }
 
-    /// Bytes that a batch may take: those that are free, and those that are held already.
+    /// Bytes available to a batch: free ones, and those already held.
     fn available(&self) -> usize {
         available_memory().saturating_add(self.held())
     }
@@ -148,7 +149,7 @@ fn no_thread(error: io::Error) -> EngineError {
     EngineError::Threads(error.to_string())
 }
 
-/// How many of `wanted` threads the system lets run at once, at least 1.
+/// Number of threads, of `wanted`, that the system lets run at once; at least 1.
 pub fn startable_threads(wanted: usize) -> usize {
     thread::scope(|scope| {
         let start = |_| {
@@ -161,7 +162,7 @@ pub fn startable_threads(wanted: usize) -> usize {
     })
 }
 
-/// Computes a team's images, on as many threads as the team has, or on this one where no other can be started.
+/// Computes a team's images, on the team's threads, or on this one if no other can be started.
 fn compute_in_team(
     packing: &Packing,
     memory: &Memory,
@@ -174,7 +175,8 @@ fn compute_in_team(
     let run = |team: &Team, member, images, report: &dyn Fn()| {
         let _member = team.member();
         let scratch = Scratch::new(packing);
-        // SAFETY: the team's threads have the memory to themselves, and each does what the request says, as `compute` does.
+        // SAFETY: the team's threads have the memory to themselves, and each follows the request's steps,
+        // as `compute` does.
         let mut state = unsafe { CacheView::new(packing, memory, team, member, scratch) };
         compute(&mut state, request, images, report)
     };
@@ -198,11 +200,11 @@ fn compute_in_team(
     ended.map_err(|error| error.expect("the first thread has its own errors alone"))
 }
 
-/// Computes images in the steps that the request names; `report` is called for every pixel that is done. All threads of
-/// a team do it; the first has the images.
+/// Computes images in the steps that the request names; calls `report` for every finished pixel. All
+/// threads of a team do it; the first has the images.
 ///
 /// # Errors
-/// Those of the first thread; none, for the others, if it had any.
+/// Errors of the first thread; the others return none if it had any.
 fn compute<'a>(
     state: &mut CacheView,
     request: &Request,
@@ -261,7 +263,7 @@ fn compute<'a>(
         }
     }
     if request.want().trace && last == width * height {
-        // What lags behind the last row.
+        // Nodes that lag behind the last row.
         for row in height..height + state.network().largest_lag() {
             state.begin_row(row);
             state.known_row(row);
@@ -271,7 +273,7 @@ fn compute<'a>(
     Ok(())
 }
 
-/// What the first thread of a team does with its images, for some columns of a row, in one step of a pixel or in all.
+/// The first thread's work on its images, for some columns of a row, in one step of a pixel or in all.
 type Turn<'a> =
     fn(&mut Images<'a>, &mut CacheView, usize, Range<usize>, Option<usize>) -> Result<(), EngineError>;
 
@@ -279,15 +281,15 @@ type Turn<'a> =
 struct Images<'a> {
     request: &'a Request,
     lanes: &'a [Lane],
-    /// As in [`Outcome`].
+    /// See [`Outcome`].
     levels: &'a mut [u16],
     log_likelihood: &'a mut [f64],
     parameters: &'a mut [f32],
-    /// What the network has been shown instead of levels: `[N, H, W, C]`, if it is to be shown what is between them.
+    /// Values shown to the network instead of levels, `[N, H, W, C]`, if the draw is not rounded.
     values: Vec<f32>,
-    /// Whether all pixels of the request are given.
+    /// True if all pixels of the request are given.
     is_evaluation: bool,
-    /// For the request's first image.
+    /// Trace of the request's first image.
     trace: Option<&'a mut Trace>,
 }
 
@@ -333,13 +335,13 @@ impl<'a> Images<'a> {
         (Self { lanes, levels, log_likelihood, parameters, values, ..self }, others)
     }
 
-    /// Where a pixel of an image is among all.
+    /// Index of a pixel of an image among all.
     fn place(&self, image: usize, row: usize, column: usize) -> usize {
         let Shape { height, width, .. } = *self.request.shape();
         (image * height + row) * width + column
     }
 
-    /// Shows the network a pixel, up to channel `known`: as it is given, or as it has been drawn.
+    /// Shows the network a pixel, given or drawn, up to channel `known`.
     fn show_pixel(&self, state: &mut CacheView, image: usize, [row, column]: [usize; 2], known: usize) {
         let (shape, at) = (self.request.shape(), self.place(image, row, column));
         let channels = shape.head.channels();
@@ -352,7 +354,7 @@ impl<'a> Images<'a> {
         state.set_pixel(row, column, image, pixel);
     }
 
-    /// Lets the network see the pixels of a row: those that are given, and those that have been drawn.
+    /// Shows the network the pixels of a row, given or drawn.
     #[allow(clippy::unnecessary_wraps, reason = "a turn may fail")]
     fn show(
         &mut self,
@@ -368,7 +370,7 @@ impl<'a> Images<'a> {
         Ok(())
     }
 
-    /// Takes what the network gave for some pixels of a row, and gives them their levels.
+    /// Takes the network's parameters for some pixels of a row, and sets their levels.
     fn take(
         &mut self,
         state: &mut CacheView,
@@ -384,7 +386,7 @@ impl<'a> Images<'a> {
         Ok(())
     }
 
-    /// Takes what the network gave for a step of a pixel, and gives its channels their levels.
+    /// Takes the network's parameters for a step of a pixel, and sets the levels of its channels.
     fn take_step(
         &mut self,
         state: &mut CacheView,
@@ -433,7 +435,7 @@ impl<'a> Images<'a> {
         Ok(())
     }
 
-    /// Adds what a row of the request's first image gave to the trace.
+    /// Adds a row of the request's first image to the trace.
     fn trace(
         &mut self,
         state: &mut CacheView,
@@ -446,7 +448,7 @@ impl<'a> Images<'a> {
     }
 }
 
-/// Bytes of memory that are free to be used; no limit where the system does not tell.
+/// Bytes of free memory; no limit if the system does not tell.
 fn available_memory() -> usize {
     let Ok(mut system) = sysinfo::System::new() else { return usize::MAX };
     system.refresh_memory();
@@ -467,7 +469,7 @@ impl Engine for CpuEngine {
             Room::For(batch) => batch,
             Room::UpTo(most) => {
                 let helps = self.memories.len() * IMAGES_PER_THREAD;
-                let available = MODEST * self.available() as f64;
+                let available = MEMORY_SHARE * self.available() as f64;
                 largest(most.min(helps), |batch| self.batch_bytes(batch) as f64 <= available).max(1)
             }
         };
@@ -511,7 +513,7 @@ impl Engine for CpuEngine {
 mod tests {
     use super::*;
 
-    /// What an engine holds itself is no reason to refuse the next batch.
+    /// Memory that an engine holds itself must not refuse its next batch.
     #[cfg(feature = "builtin-models")]
     #[test]
     fn held_memory_counts_as_free() {

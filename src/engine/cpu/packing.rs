@@ -8,10 +8,10 @@ use crate::graph::network::{Layer, depth, padded};
 use crate::graph::{Network, Table};
 use crate::model::Model;
 
-/// Threads of a team, at most: waiting for each other costs more with every one.
+/// Largest team: the cost of waiting grows with its size.
 const LARGEST_TEAM: usize = 4;
 
-/// Bytes of weights that a pixel reads from which on a team pays: they no longer fit a core's own cache.
+/// Bytes of a pixel's weights from which on a team pays: they no longer fit a core's own cache.
 const TEAM_PAYS: usize = 2 << 20;
 
 /// The scale, shift and sign between a node's value and an activation.
@@ -33,17 +33,17 @@ pub struct Packing {
     pub additions: Vec<Vec<Table>>,
     /// The modulations of each node.
     pub modulations: Vec<Vec<Modulation>>,
-    /// For each form of each node, which of its modulations it has.
+    /// For each form of each node, its index among the node's modulations, if it has one.
     pub modulated: Vec<Vec<Option<usize>>>,
     /// The numbers of each encoding, by level.
     pub encodings: Vec<Vec<f32>>,
-    /// Zeros, as many as a layer reads of a pixel at once: rows outside the image.
+    /// Zeros for rows outside the image, as many as a layer reads of a pixel at once.
     pub padding: Vec<f32>,
-    /// Whether any numbers differ from row to row.
+    /// True if any table differs from row to row.
     pub has_maps: bool,
     /// Threads that may share an image.
     pub team: usize,
-    /// Whether values that have not been made are NaN, which a test would see.
+    /// True if values not computed yet are NaN, which a test would see.
     pub poisoned: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the convolution's kernel gives at best on this machine: large products, without anything around them.
+//! Peak rate of the convolution's kernel on this machine: large products only.
 
 use std::hint::black_box;
 use std::thread;
@@ -15,7 +15,7 @@ pub const PRODUCT: [usize; 3] = [512, 512, 256];
 /// Products of each thread. One takes a few milliseconds at most, so that the best is undisturbed on a busy machine too.
 pub const TRIES: usize = 40;
 
-/// GFLOP/s of the best of [`TRIES`] products of 32-bit matrices on each of so many threads at once.
+/// GFLOP/s of 32-bit matrix products, the best of [`TRIES`], on each of `threads` threads at once.
 pub fn gflops(threads: usize) -> f64 {
     let [inputs, outputs, positions] = PRODUCT;
     let numbers = |count: usize| (0..count).map(|i| ((7 * i) % 11) as f32 - 5.0).collect::<Vec<_>>();
@@ -37,7 +37,7 @@ pub fn gflops(threads: usize) -> f64 {
                 positions: 0..positions,
                 out: out.as_mut_ptr(),
             };
-            // SAFETY: there is room for all positions, and nobody else has it.
+            // SAFETY: there is room for all positions, and no other thread has it.
             unsafe { product.run(arch) };
             black_box(&mut out);
             start.elapsed().as_secs_f64()

@@ -1,4 +1,5 @@
-//! Images that are made level by level, each level chosen by the caller: for coders, which know the level or decode it.
+//! Images computed level by level, each level chosen by the caller: for coders, which know the level or
+//! decode it.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -14,11 +15,11 @@ use crate::model::Model;
 /// Multiply-adds of a pixel that pay for starting a thread.
 const MACS_A_THREAD: usize = 1 << 20;
 
-/// Images that are made level by level: pixel after pixel in raster order, and channel after channel.
+/// Images computed level by level: pixel after pixel in raster order, and channel after channel.
 ///
-/// For each channel the caller reads the probabilities of its levels, or the parameters that they come from, and gives the
-/// level of every image. What is read depends on the model, the class, and the levels that were given before. The same
-/// program on the same processor computes the same bits, at any number of images and threads.
+/// For each channel the caller reads the probabilities of its levels, or the parameters behind them, and
+/// gives the level of every image. These depend on the model, the class, and the levels given before. The
+/// same program on the same processor computes the same bits, at any number of images and threads.
 pub struct Session {
     shape: Shape,
     packing: Packing,
@@ -33,7 +34,7 @@ struct Share {
     memory: Memory,
     team: Team,
     scratch: Scratch,
-    /// `[N, C]`: the levels of the pixel that is made.
+    /// `[N, C]`: the levels of the current pixel.
     levels: Vec<u16>,
 }
 
@@ -85,7 +86,7 @@ impl Session {
         &self.shape
     }
 
-    /// Row, column and channel of the level that is to be given; none when the images are complete.
+    /// Row, column and channel of the next level; none when the images are complete.
     pub fn place(&self) -> Option<[usize; 3]> {
         let channels = self.shape.head.channels();
         let pixel = self.given / channels;
@@ -115,11 +116,11 @@ impl Session {
         parts.map(|parts| parts.concat())
     }
 
-    /// The probabilities of the next level of every image, `[N, L]`. Each image's add up to 1 but for rounding; those below
-    /// 1e-37 may be 0.
+    /// The probabilities of the next level of every image, `[N, L]`. Those of an image add up to 1, except
+    /// for rounding; those below 1e-37 may be 0.
     ///
     /// # Errors
-    /// As [`Self::parameters`].
+    /// As for [`Self::parameters`].
     ///
     /// # Panics
     /// If the images are complete.
@@ -138,10 +139,10 @@ impl Session {
         parts.map(|parts| parts.concat())
     }
 
-    /// Gives the next level of every image, `[N]`, and computes what follows from them.
+    /// Gives the next level of every image, `[N]`, and computes the values that depend on it.
     ///
     /// # Errors
-    /// [`RequestError`] if a level is none of the model's, or there are too few or too many.
+    /// [`RequestError`] if a level is out of range, or their number is wrong.
     ///
     /// # Panics
     /// If the images are complete.
@@ -220,7 +221,7 @@ impl Session {
                 }
             };
             thread::scope(|scope| {
-                // Where no thread can be started, those that are there do its work.
+                // If no thread can be started, the existing ones do its work.
                 let _ = (0..others)
                     .try_for_each(|_| thread::Builder::new().spawn_scoped(scope, work).map(drop));
                 work();

@@ -1,5 +1,5 @@
-//! Threads that share the caches of some images: memory that all of them write, and the barrier that keeps
-//! them apart.
+//! Threads that share the ring buffers of some images: shared memory, and the barrier that orders their
+//! accesses.
 
 use std::cell::UnsafeCell;
 use std::collections::TryReserveError;
@@ -26,7 +26,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// How many numbers there are.
+    /// Number of numbers.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -41,11 +41,11 @@ impl Buffer {
     /// # Safety
     /// No thread may write any of it while the slice is in use.
     pub unsafe fn read(&self) -> &[f32] {
-        // SAFETY: a cell has the layout of its contents; nobody writes, as promised.
+        // SAFETY: a cell has the layout of its contents; no thread writes, as promised.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len()) }
     }
 
-    /// Where `length` numbers from `start` on are.
+    /// Pointer to `length` numbers from `start` on.
     pub fn pointer(&self, start: usize, length: usize) -> *mut f32 {
         self.0[start..start + length].as_ptr().cast_mut().cast()
     }
@@ -57,21 +57,21 @@ impl Buffer {
     #[inline(always)]
     #[allow(clippy::mut_from_ref, reason = "the cells make it sound, and the caller makes it unique")]
     pub unsafe fn write(&self, start: usize, length: usize) -> &mut [f32] {
-        // SAFETY: a cell has the layout of its contents; nobody else has a slice of them, as promised.
+        // SAFETY: a cell has the layout of its contents; no other thread has a slice of them, as promised.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(start, length), length) }
     }
 }
 
-/// Threads that do the same steps on the same images.
+/// Threads that execute the same steps on the same images.
 ///
-/// Within a row they wait for each other after every layer, spinning, which is fast as long as each has a core
-/// of its own. Where one is kept from its core that gets slow, so at every row they meet, and agree whether to
-/// share it or to leave it to the first of them.
+/// Within a row they wait for each other after every layer, with a spinning barrier, which is fast as long
+/// as each has a core of its own. If one is kept from its core, that gets slow. So at every row they meet,
+/// and agree whether to share it or to leave it to the first of them.
 pub struct Team {
     size: usize,
     arrived: AtomicUsize,
     turn: AtomicUsize,
-    /// Nanoseconds that threads have waited for others, all together, since they were last asked for.
+    /// Total nanoseconds that threads have waited for others, since the last reading.
     lost: AtomicU64,
     stopped: AtomicBool,
     broken: AtomicBool,
@@ -106,7 +106,7 @@ impl Team {
         self.size
     }
 
-    /// Waits until all threads have come here. What they wrote before is then seen by all.
+    /// Waits until all threads have arrived. Their earlier writes are then visible to all.
     ///
     /// # Panics
     /// If another thread of the team has panicked.
@@ -135,8 +135,8 @@ impl Team {
         }
     }
 
-    /// Waits, asleep, until all threads have come here; returns how many are to work from here on, which the
-    /// first thread says.
+    /// Waits, asleep, until all threads have arrived; returns the number of threads for the next row, which
+    /// the first thread sets.
     ///
     /// # Panics
     /// If another thread of the team has panicked.
@@ -157,18 +157,18 @@ impl Team {
         active
     }
 
-    /// Nanoseconds that threads have waited for others, all together, since this was last asked.
+    /// Total nanoseconds that threads have waited for others, since the last call.
     pub fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
     }
 
-    /// Tells all that there is no use in going on.
+    /// Tells all threads to stop.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.wake();
     }
 
-    /// Whether a thread has called [`Self::stop`] before the last [`Self::wait`].
+    /// True if a thread has called [`Self::stop`] before the last [`Self::wait`].
     pub fn has_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
@@ -177,13 +177,13 @@ impl Team {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Lets threads that meet look again whether the others will come.
+    /// Lets waiting threads check again for the others.
     fn wake(&self) {
         let _meeting = self.meeting.lock().unwrap_or_else(PoisonError::into_inner);
         self.met.notify_all();
     }
 
-    /// Something to hold while working: tells the others if the thread that holds it panics.
+    /// A guard to hold while working: tells the others if its thread panics.
     pub fn member(&self) -> impl Drop + '_ {
         Member(self)
     }
@@ -200,37 +200,38 @@ impl Drop for Member<'_> {
     }
 }
 
-/// The first thread's judgement, row by row, whether sharing pays on this machine at this time.
+/// Decides, row by row, if sharing a row pays on this machine at this time. The first thread owns it.
 pub struct Pace {
     row_began: Instant,
     active: usize,
-    /// Rows to go alone before sharing is tried again, and how many it was last.
+    /// Rows to compute alone before sharing is tried again.
     alone: usize,
-    patience: usize,
+    /// Their number after the next failure of sharing.
+    backoff: usize,
 }
 
 impl Pace {
-    /// Rows to go alone after sharing did not pay for the first time, and at most.
-    const PATIENCE: [usize; 2] = [8, 64];
+    /// Rows to compute alone after sharing did not pay: the first number, and the largest after doublings.
+    const BACKOFF: [usize; 2] = [8, 64];
     /// Share of a row's time above which waiting means that threads do not have their cores.
     const LOST: f64 = 0.4;
 
     /// Before the first row.
     pub fn new() -> Self {
-        Self { row_began: Instant::now(), active: 1, alone: 0, patience: Self::PATIENCE[0] }
+        Self { row_began: Instant::now(), active: 1, alone: 0, backoff: Self::BACKOFF[0] }
     }
 
-    /// How many threads are to work on the next row.
+    /// Number of threads for the next row.
     pub fn next(&mut self, team: &Team) -> usize {
         let lost = team.take_lost() as f64 / 1e9;
         let spent = self.row_began.elapsed().as_secs_f64() * team.size() as f64;
         self.row_began = Instant::now();
         if self.active > 1 {
             if lost > Self::LOST * spent {
-                self.alone = self.patience;
-                self.patience = (2 * self.patience).min(Self::PATIENCE[1]);
+                self.alone = self.backoff;
+                self.backoff = (2 * self.backoff).min(Self::BACKOFF[1]);
             } else {
-                self.patience = Self::PATIENCE[0];
+                self.backoff = Self::BACKOFF[0];
             }
         }
         self.active = if self.alone == 0 { team.size() } else { 1 };

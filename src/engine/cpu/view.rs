@@ -1,4 +1,4 @@
-//! One thread's view of a batch, and the steps that move it on: a row begins, pixels of it are computed, it ends.
+//! One thread's view of a batch, and its steps: begin a row, compute its pixels, end it.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -15,10 +15,10 @@ use crate::graph::network::{Network, Selection, padded};
 /// Positions that go through product and epilogue together: their results stay in the cache.
 const BLOCK: usize = 96;
 
-/// A thread of a team takes whole positions if it gets so many, else some of the outputs.
+/// A thread of a team computes whole positions if it gets this many, else some of the outputs.
 const POSITIONS_A_MEMBER: usize = 8;
 
-/// A thread's room for what is between a product and its epilogue.
+/// A thread's memory between a product and its epilogue.
 #[derive(Default)]
 pub struct Scratch {
     /// Results of a product on their way to the epilogue.
@@ -40,7 +40,7 @@ impl Scratch {
 pub enum Pixel<'a> {
     /// The levels of its first channels.
     Levels(&'a [u16]),
-    /// Values between levels, of all channels, each instead of what its level stands for.
+    /// Values between levels, of all channels, instead of encoded levels.
     Values(&'a [f32]),
 }
 
@@ -84,7 +84,7 @@ impl<'a> CacheView<'a> {
         Self { packing, memory, team, member, active: 1, pace, scratch, runs, macs: 0 }
     }
 
-    /// The room that it was given, to be used again.
+    /// Its scratch memory, for reuse.
     pub fn take_scratch(&mut self) -> Scratch {
         std::mem::take(&mut self.scratch)
     }
@@ -109,10 +109,10 @@ impl<'a> CacheView<'a> {
         }
     }
 
-    /// As [`Self::alone`], for something that may fail: then all must break off.
+    /// Like [`Self::alone`], for a closure that may fail: then all threads stop.
     ///
     /// # Errors
-    /// Those of `turn` for the first thread; none, for the others, if it had any.
+    /// Errors of `turn` in the first thread; the others return none if it had any.
     pub fn try_alone<E>(&mut self, turn: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), Option<E>> {
         let mut result = Ok(());
         self.alone(|state| {
@@ -134,7 +134,7 @@ impl<'a> CacheView<'a> {
         }
     }
 
-    /// Begins a row of the image: all that does not depend on its pixels.
+    /// Begins a row of the image: all work that does not depend on its pixels.
     pub fn begin_row(&mut self, row: usize) {
         if self.team.size() > 1 {
             let active = (self.member == 0).then(|| self.pace.next(self.team));
@@ -174,14 +174,14 @@ impl<'a> CacheView<'a> {
         }
     }
 
-    /// Ends a row that was computed by [`Self::step`]: what lags behind its pixels.
+    /// Ends a row that was computed by [`Self::step`]: nodes that lag behind its pixels.
     pub fn end_row(&mut self, row: usize) {
         for work in work::of_end(&self.packing.network, row as isize) {
             self.run(work, row as isize);
         }
     }
 
-    /// Takes the numbers of a row that are added and that differ from row to row. To be called [`Self::alone`].
+    /// Gathers the tables of a row that differ from row to row. To be called [`Self::alone`].
     fn take_additions_of(&mut self, row: isize) {
         let Packing { network, additions, modulations, .. } = self.packing;
         let (memory, classes) = (self.memory, &self.memory.classes);
@@ -211,8 +211,8 @@ impl<'a> CacheView<'a> {
         }
     }
 
-    /// Makes NaN of the rows that are made from now on, so that what is read before it is made is noticed. To be called
-    /// [`Self::alone`].
+    /// Fills the rows that are computed next with NaN, so that reading a value too early is noticed. To be
+    /// called [`Self::alone`].
     fn poison(&mut self, row: isize) {
         let (batch, height) = (self.memory.batch, self.packing.network.height);
         for (index, (cache, node)) in self.memory.nodes.iter().zip(&self.packing.network.nodes).enumerate()
@@ -242,7 +242,7 @@ impl<'a> CacheView<'a> {
         &self.ring(network.head_node)[at..at + network.head.parameters()]
     }
 
-    /// Whether a value of an image was not finite.
+    /// True if a value of an image was not finite.
     pub fn is_broken(&self, image: usize) -> bool {
         self.memory.broken[image].load(Ordering::Relaxed)
     }
@@ -378,7 +378,7 @@ impl<'a> CacheView<'a> {
             arch: *arch,
             broken: &memory.broken,
         });
-        // What goes straight into the context needs no blocks.
+        // Terms that go straight into the context need no blocks.
         let at_once = if is_early { positions.len().max(1) } else { BLOCK };
         for start in positions.clone().step_by(at_once) {
             let positions = start..positions.end.min(start + at_once);
@@ -424,7 +424,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Adds numbers of a node as they are, to some channels of a half.
+    /// Adds numbers of a node unchanged to some channels of a half.
     ///
     /// # Safety
     /// `out` must be valid for all positions, and no other thread may access these channels of them.

@@ -1,5 +1,5 @@
-//! GPUs, as front ends use them; `no_gpu.rs` has the same names for a program without them. The environment is read here:
-//! `PIXELCNN_SHADERS`, and the variables of wgpu.
+//! GPUs for front ends; `no_gpu.rs` has the same names for a program without them. It reads the
+//! environment: `PIXELCNN_SHADERS`, and the variables of wgpu.
 
 use std::env;
 
@@ -18,18 +18,18 @@ use super::{KernelTotal, Notice, Say};
 
 pub use crate::engine::gpu::adapter::{Adapter, Pick};
 
-/// Why no device is chosen.
+/// The reason why no device is chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum ChoiceError {
     /// There is no such device.
     #[error("{0}")]
     Device(#[from] DeviceError),
-    /// There would be one without a variable of wgpu.
+    /// A variable of wgpu excludes all devices.
     #[error("{variables}")]
     Variables {
-        /// What they leave, in words.
+        /// The variables and the adapters that they leave, in words.
         variables: String,
-        /// What there is not.
+        /// The missing device.
         source: DeviceError,
     },
     /// `PIXELCNN_SHADERS` holds another word.
@@ -42,7 +42,7 @@ fn open(model: &Model, width: usize, height: usize, adapter: &Adapter) -> Result
     GpuEngine::with_options(model, width, height, adapter, options)
 }
 
-/// What the environment variable `PIXELCNN_SHADERS` says.
+/// Options of the environment variable `PIXELCNN_SHADERS`.
 fn options() -> Result<Options, UnknownOption> {
     Options::from_words(&env::var("PIXELCNN_SHADERS").unwrap_or_default())
 }
@@ -88,7 +88,7 @@ fn warn(say: &mut Say) {
     }
 }
 
-/// The same for `auto`, for drawing so many images with so many threads on the CPU.
+/// The same for `auto`, for drawing this many images with this many threads on the CPU.
 ///
 /// # Errors
 /// [`ChoiceError`].
@@ -113,7 +113,7 @@ pub fn all(say: &mut Say) -> Result<Vec<Adapter>, ChoiceError> {
     Ok(adapter::all_gpus(&Search::from_environment())?)
 }
 
-/// All adapters, and what `auto` means.
+/// All adapters, and the one that `auto` takes.
 ///
 /// # Errors
 /// [`ChoiceError`].
@@ -164,12 +164,12 @@ pub fn driver(adapter: &Adapter) -> String {
     adapter.description().driver.clone()
 }
 
-/// The device that means it.
+/// The `--device` argument for it.
 pub fn argument(adapter: &Adapter) -> String {
     adapter.description().to_string()
 }
 
-/// Whether it can tell how long a dispatch took.
+/// True if it can time dispatches.
 pub fn has_timestamps(adapter: &Adapter) -> bool {
     GpuEngine::can_profile(adapter)
 }
@@ -181,7 +181,7 @@ pub fn dispatches(network: &Network, method: Method) -> Option<u64> {
     reason_against(network).is_none().then(|| counts().dispatches)
 }
 
-/// Where the time of each request goes, in its first `rows` rows.
+/// Profile of each request, in its first `rows` rows.
 ///
 /// # Errors
 /// It cannot be opened, or not run the model.
@@ -214,7 +214,7 @@ pub fn row(adapter: &Adapter) -> [String; 4] {
     [description.name.clone(), of_type, description.backend.clone(), description.driver.clone()]
 }
 
-/// The adapter of an index, with what it offers.
+/// The facts of an adapter and its index.
 pub fn facts((index, adapter): (usize, &Adapter)) -> Value {
     let description = adapter.description();
     let adapter = adapter.handle();

@@ -1,5 +1,5 @@
-//! Devices by name, for front ends: the command line's `--device`, Python's `device=`. What is to be said of a choice is
-//! data, for each front end has its own words for flags.
+//! Devices by name, for front ends: the command line's `--device`, Python's `device=`. Notes about a choice
+//! are data, because each front end has its own words for flags.
 
 use crate::model::Model;
 
@@ -11,50 +11,50 @@ pub mod gpu;
 
 use gpu::{Adapter, ChoiceError, Pick};
 
-/// What the dispatches of a kernel that begin rows, or that are steps of pixels, took at a level.
+/// Total time of a kernel's dispatches at a level, either of those that begin rows or of those of pixels.
 pub struct KernelTotal {
     /// The kernel's name.
     pub kernel: &'static str,
-    /// Whether they begin rows.
+    /// True if they begin rows.
     pub is_row_work: bool,
-    /// They work at 1/2^level of the image's size.
+    /// Resolution: 1/2^level of the image's size.
     pub level: usize,
-    /// How many there were.
+    /// Their number.
     pub dispatches: u64,
-    /// What they took together.
+    /// Their total time.
     pub nanoseconds: f64,
 }
 
-/// Something that a user wants to know of a choice.
+/// A note about a choice.
 #[derive(Debug)]
 pub enum Notice {
     /// The device that one would expect.
     Expected {
-        /// Which, in words.
+        /// Name of the device.
         device: String,
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
     },
     /// The CPU engine runs where a GPU might be expected.
     Cpu {
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
-        /// Whether there is a GPU that could be asked for.
+        /// True if there is a GPU that the user could name.
         leaves_gpu: bool,
     },
     /// A device is tried after one that cannot be opened.
     Next {
-        /// Which, in words.
+        /// Name of the next one.
         next: &'static str,
-        /// Why the one before cannot be.
+        /// The error of the one before.
         error: EngineError,
     },
-    /// Anything that a warning is for, in words.
+    /// A warning, in words.
     Warning(String),
 }
 
 impl Notice {
-    /// In words; `gpu` is how the user asks for a GPU, such as `--device gpu`.
+    /// The note in words; `gpu` is the user's way to ask for a GPU, such as `--device gpu`.
     pub fn text(&self, gpu: &str) -> String {
         match self {
             Self::Expected { device, reason } => format!("using {device}: {reason}"),
@@ -68,21 +68,22 @@ impl Notice {
     }
 }
 
-/// Takes what is to be said.
+/// Receives notes.
 pub type Say<'a> = dyn FnMut(Notice) + 'a;
 
-/// Devices to run on, of which one does.
+/// Devices to try, one of which is used.
 pub struct Devices {
     /// The first is tried first; the CPU engine if there is none.
     adapters: Vec<Adapter>,
-    /// Whether the next is tried where one cannot be opened.
+    /// True if the next device is tried if one cannot be opened.
     is_auto: bool,
     threads: usize,
 }
 
 impl Devices {
-    /// What `device` means for so many images of a model: `auto`, `cpu`, `gpu`, or the index or a part of the name of an
-    /// adapter. `threads` are those that the CPU engine gets, and `all_threads` those that it could have.
+    /// Resolves `device` for this many images of a model: `auto`, `cpu`, `gpu`, or the index or a part of
+    /// the name of an adapter. `threads` are those of the CPU engine, and `all_threads` those that it could
+    /// have.
     ///
     /// # Errors
     /// There is no such device.
@@ -108,7 +109,7 @@ impl Devices {
         Ok(Self { adapters, is_auto, threads })
     }
 
-    /// All hardware GPUs, each by itself.
+    /// All hardware GPUs, as separate devices.
     ///
     /// # Errors
     /// There is none.
@@ -122,7 +123,7 @@ impl Devices {
         self.adapters.first()
     }
 
-    /// The device that means the same.
+    /// The `--device` argument for the same device.
     pub fn argument(&self) -> String {
         self.adapter().map_or("cpu".to_owned(), gpu::argument)
     }
@@ -157,7 +158,7 @@ impl Devices {
     }
 }
 
-/// As many threads as the machine runs at once.
+/// Number of threads that the machine runs at once.
 pub fn machine_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

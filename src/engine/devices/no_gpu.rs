@@ -1,4 +1,4 @@
-//! What stands for `gpu.rs` in a program that was built without the feature `gpu`: the CPU engine alone.
+//! Replaces `gpu.rs` in a program built without the feature `gpu`: the CPU engine only.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::model::Model;
 
 use super::{KernelTotal, Say};
 
-/// Why no device is chosen.
+/// The reason why no device is chosen.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no device \"{0}\"; {WITHOUT}, expected auto or cpu")]
 pub struct ChoiceError(String);
@@ -18,11 +18,11 @@ pub struct Adapter(Never);
 
 enum Never {}
 
-/// The CPU engine, and why.
+/// The CPU engine, and the reason.
 pub struct Pick {
     /// None.
     pub indices: Vec<usize>,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
     /// No.
     pub is_surprise: bool,
@@ -30,7 +30,7 @@ pub struct Pick {
     pub leaves_gpu: bool,
 }
 
-/// Why there are no GPUs.
+/// The reason why there are no GPUs.
 const WITHOUT: &str = "this program was built without GPUs (feature gpu)";
 
 /// The CPU engine, for `cpu` and `auto`.
@@ -115,7 +115,7 @@ pub fn has_timestamps(adapter: &Adapter) -> bool {
     match adapter.0 {}
 }
 
-/// Dispatches are what kernels of a GPU take: without them, nothing is known.
+/// Dispatches belong to GPU kernels: without them, nothing is known.
 pub fn dispatches(_: &Network, _: Method) -> Option<u64> {
     None
 }

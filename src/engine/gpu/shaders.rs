@@ -319,7 +319,7 @@ pub struct Variant {
 /// Positions that an invocation of a tile works on.
 pub const ROWS: u32 = 4;
 /// Quads of weights of a tile that an invocation loads at a time, at most.
-const MAX_WEIGHTS: u32 = 4;
+const MAX_WEIGHTS: u32 = 8;
 /// Positions that one of a split convolution works on, at most.
 const MAX_SPLIT_ROWS: u32 = 8;
 /// Invocations of a workgroup of the convolutions and of sampling.
@@ -406,9 +406,9 @@ impl Shape {
         match self {
             Self::Tiled { groups, parts } => {
                 // As much work as hides the loads of the next chunk, of which an invocation holds up to MAX_WEIGHTS quads
-                // of weights.
+                // of weights; and as many quads as give every invocation a position to load.
                 let threads = TILE_X * groups * parts;
-                let chunk = (4 * parts).min(MAX_WEIGHTS * threads / (4 * TILE_X)) / halves;
+                let chunk = ((4 * parts).min(threads / TILE_X) / halves).max(2 * parts);
                 let weights = 4 * chunk * halves * TILE_X;
                 let sums = if parts > 1 { ROWS * parts * groups * TILE_X } else { 0 };
                 let shared = ("SHARED", weights.max(sums));

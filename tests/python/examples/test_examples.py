@@ -41,7 +41,7 @@ def test_train_and_sample(tmp_path):
 
 
 def test_notebook(tmp_path):
-    """Every cell runs, and what is to be seen is there."""
+    """Every cell runs, and shows its output."""
     import nbformat
     from nbclient import NotebookClient
 

@@ -295,7 +295,7 @@ class WritesInPlace(nn.Module):
 
 
 class PlusPlusSample(nn.Module):
-    """A fork whose forward wants a further argument, and keeps what it made for the first batch."""
+    """A fork whose forward takes a further argument, and keeps values of the first batch."""
 
     def __init__(self, mixtures: int = 2, width: int = 4):
         super().__init__()

@@ -65,7 +65,8 @@ def file_error(sampler, module, twin, encode, labels=None, tolerance=1e-6):
 
 
 def follows(sampler, module, make, encode, labels=None, tolerance=1e-6):
-    """The sampler is causal, gives what a module of `make` with these weights gives, and stays the same when the same weights are folded again."""
+    """The sampler is causal, equals a module of `make` with these weights, and stays the same when the same weights are
+    folded again."""
     nothing_before_moves(sampler, labels)
     with double_by_default():
         file_error(sampler, module, make(), encode, labels, tolerance)

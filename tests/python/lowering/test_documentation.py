@@ -15,7 +15,7 @@ def listed_tests() -> set[str]:
     """All tests beside this file, as the tables name them: test_x, or test_x[case]."""
     found = set()
     for path in HERE.glob("test_*.py"):
-        for name, function in vars(import_module(path.stem)).items():
+        for name, function in vars(import_module(f"{__package__}.{path.stem}")).items():
             if name.startswith("test_"):
                 found.add(name)
                 for mark in getattr(function, "pytestmark", []):

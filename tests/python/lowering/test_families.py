@@ -1,4 +1,4 @@
-"""What compiles, by family: each row of the table in docs/python.md."""
+"""Modules that compile, by family: each row of the table in docs/python.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEVELS = lambda v: v.double()  # noqa: E731
 SYMMETRIC = lambda v: v.double() / 127.5 - 1  # noqa: E731
 PP = {"levels": 256}
 
-# name: module, shape, arguments, what the module takes for levels, (nodes, layers) or None, tolerance of the file
+# name: module, shape, arguments, the module's input for levels, (nodes, layers) or None, tolerance of the file
 FAMILIES = {
     "masked, Sequential, batch norm": (n.plain, (1, 9, 7), {"levels": 8}, UNIT(8)),
     "masked by mul_": (lambda: n.plain(how="mul_"), (1, 9, 7), {"levels": 8}, UNIT(8)),

@@ -1,4 +1,4 @@
-"""What the module takes for a level: told, found, or chosen by data; arguments that are wrong."""
+"""The module's input for a level: given, found, or chosen by data; wrong arguments."""
 
 from __future__ import annotations
 

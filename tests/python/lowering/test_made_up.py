@@ -15,7 +15,7 @@ from made_up import Spelling  # noqa: E402
 
 
 def bench(*words):
-    """What `pixelcnn bench` says of a network."""
+    """The output of `pixelcnn bench` about a network."""
     words = [*words, "-b", "1", "--engine", "cached", "--rows", "1", "--repeat", "1", "--device", "cpu", "--json", "-"]
     done = subprocess.run([sys.executable, "-m", "pixelcnn", "bench", *words], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)["architecture"]

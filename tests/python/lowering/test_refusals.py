@@ -49,7 +49,7 @@ def branch(x):
 
 FACTOR = torch.linspace(0, 1, 6).view(1, 1, 6, 1)
 
-# What is refused: the module, a part of the sentence, and a part of the line that it names.
+# Refused modules, with a part of the sentence, and a part of the line that it names.
 REFUSED = {
     "attention": (
         lambda: Around(middle=attention),
@@ -186,7 +186,7 @@ def test_a_second_call_that_differs():
 
 
 def test_a_value_that_leaves_pytorch():
-    """What NumPy made of the image looks like a constant; the comparison on other levels finds it."""
+    """A value that NumPy computed from the image looks like a constant; the comparison on other levels finds it."""
 
     def through_numpy(x):
         return torch.from_numpy(np.tanh(x.detach().cpu().numpy()))

@@ -1,4 +1,4 @@
-"""What is written about a module that does not compile."""
+"""The report about a module that does not compile."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_no_weight_is_told(module, tmp_path):
             for tensor in module.parameters():
                 tensor[tensor != 0] = torch.rand(int((tensor != 0).sum())) + 0.5
         texts.append(reported(module, tmp_path / "report.txt").split("\n\n"))
-    # What `compile` measured may differ.
+    # The figures that `compile` measured may differ.
     assert texts[0][:2] == texts[1][:2] and texts[0][3:] == texts[1][3:]
     for tensor in module.parameters():
         for number in np.unique(tensor.detach().numpy())[:20]:

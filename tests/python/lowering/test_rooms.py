@@ -86,7 +86,7 @@ def test_a_taller_value_is_placed_by_what_matters():
     assert [(n.height, n.width) for n in graph.nodes] == [(4, 4)] * 3
     moved = graph.layers[0].taps[0].row
     assert [t.row for t in graph.layers[1].taps] == [-2 - moved, -1 - moved]
-    # Row 0 of the target reads what lies above the canvas: the constant 3, once for each tap that does.
+    # Row 0 of the target reads above the canvas: the constant 3, once for each tap that does.
     table = sum(np.broadcast_to(t.value, (1, 4, 4, 1)) for t in graph.layers[1].tables)
     above = [sum(r + t.row < 0 for t in graph.layers[1].taps) for r in range(4)]
     assert table[0, :, 0, 0].tolist() == [3.0 * k for k in above]
@@ -149,7 +149,7 @@ WRITES = {
 
 @pytest.mark.parametrize("write", WRITES)
 def test_writes_through_views(write):
-    """Replaying the recorded operations, none of which changes anything in place, gives what the module gave."""
+    """Replaying the recorded operations, none of which changes anything in place, gives the module's output."""
     module = Writer(WRITES[write])
     x = torch.randn(2, 4, 3)
     expected = module(x.clone()).detach()

@@ -1,4 +1,4 @@
-"""The compiled module draws, in one process, what the module itself would."""
+"""The compiled module draws, in one process, the module's own images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch import nn
 
 UNIT = lambda v, levels: v / (levels - 1)  # noqa: E731
 
-# module, shape, arguments, what it takes for levels
+# module, shape, arguments, its input for levels
 KINDS = {
     "softmax": (n.LeakyClasses, (1, 6, 5), {"levels": 16, "classes": 5}, UNIT),
     "codes": (n.Prior, (6, 6), {"levels": 16, "classes": 4}, lambda v, _: v[:, 0]),

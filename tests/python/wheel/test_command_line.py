@@ -47,7 +47,7 @@ def test_a_checkpoint_that_is_none_is_refused(command_line, tmp_path):
 
 
 def test_the_package_converts_from_its_folder_alone():
-    """What uv runs for a checkpoint of TensorFlow, where the package is not in its environment."""
+    """The command of uv for a checkpoint of TensorFlow, if the package is not in its environment."""
     from pixelcnn.convert.command import INSTALLED
 
     hidden = "import sys; sys.modules['pixelcnn._pixelcnn'] = None\n" + INSTALLED

@@ -1,4 +1,4 @@
-"""What the module takes, gives and refuses."""
+"""Arguments, results and refusals of the module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conftest import GRAPHS
 
 
 class Tensor:
-    """As much of a tensor of PyTorch as is asked for, on a device that NumPy cannot read."""
+    """The used part of a PyTorch tensor's interface, on a device that NumPy cannot read."""
 
     def __init__(self, array: np.ndarray, is_here: bool = False):
         self.array, self.is_here = array, is_here
@@ -191,7 +191,7 @@ def test_complete(avatars):
     assert np.array_equal(filled[:, :8], images[:, :8]) and not np.array_equal(filled, images)
     masks = np.stack([mask, ~mask, mask])
     assert np.array_equal(avatars.complete(images, masks, labels=0)[1, 8:], images[1, 8:])
-    # What is not given means nothing.
+    # Unknown pixels have no meaning.
     assert np.array_equal(avatars.complete(images * mask[..., None], mask, labels=[0, 1, 2], seed=4), filled)
     for wrong, error in [(mask.astype(int), TypeError), (mask[:4], ValueError)]:
         with pytest.raises(error, match="mask"):

@@ -38,7 +38,7 @@ def test_ctrl_c_stops_within_a_row():
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=180) == 77
-    # With what it draws after it; alone it takes some tenths of a second.
+    # With its draws; alone it takes some tenths of a second.
     assert time.monotonic() - start < 120
 
 
@@ -118,5 +118,5 @@ def test_the_command_line(command_line, tmp_path):
     assert command_line("of-no-such-name").returncode == 2
     module = subprocess.run([sys.executable, "-m", "pixelcnn", "--version"], capture_output=True, text=True)
     assert module.stdout == f"pixelcnn {pixelcnn.__version__}\n"
-    # What does not end in a line break comes out too.
+    # Output without a final line break is kept too.
     assert command_line("completions", "bash").stdout.count("\n") > 10

@@ -49,30 +49,30 @@ def test_any_network(graph, command_line, tmp_path):
 
 
 def test_all_that_is_done_with_a_graph(command_line, tmp_path):
-    """Of the family gated, with classes, one channel after another."""
-    path, labels = GRAPHS / "gated_rgb_real" / "model.safetensors", ["7", "1", "4"]
-    model = pixelcnn.load(path)
+    """The built-in model of the family gated has classes and draws one channel after another."""
+    labels = ["hat", "beard", "plain"]
+    model = pixelcnn.load("avatars-gated")
     images = model.sample(3, labels=labels, seed=4)
-    words = ["sample", "-m", path, "-n", 3, "-s", 4, "--class", ",".join(labels)]
+    words = ["sample", "-m", "avatars-gated", "-n", 3, "-s", 4, "--class", ",".join(labels)]
     assert np.array_equal(images, drawn(command_line, tmp_path, *words))
     assert not np.array_equal(model.sample(3, labels=labels, seed=5), images)
 
-    np.savez(tmp_path / "x.npz", x=images, y=np.array([7, 1, 4]))
-    known = np.zeros((28, 28), bool)
-    known[:KNOWN_ROWS] = True
-    words = ["complete", "x.npz", "-m", path, "--rows", KNOWN_ROWS, "-n", 2, "-s", 6, "-o", "out.npz"]
+    np.savez(tmp_path / "x.npz", x=images, y=np.array([2, 3, 0]))
+    known = np.zeros((16, 16), bool)
+    known[:8] = True
+    words = ["complete", "x.npz", "-m", "avatars-gated", "--rows", 8, "-n", 2, "-s", 6, "-o", "out.npz"]
     done = command_line(*words)
     assert done.returncode == 0, done.stderr
     filled = model.complete(images, known, labels=labels, n=2, seed=6)
-    assert np.array_equal(filled.reshape(6, 28, 28, 3), np.load(tmp_path / "out.npz")["arr_0"])
+    assert np.array_equal(filled.reshape(6, 16, 16, 3), np.load(tmp_path / "out.npz")["arr_0"])
     assert not np.array_equal(filled[:, 0], filled[:, 1])
 
-    done = command_line("classify", "x.npz", "-m", path, "--scores", "nats.npy")
+    done = command_line("classify", "x.npz", "-m", "avatars-gated", "--scores", "nats.npy")
     assert done.returncode == 0, done.stderr
-    nats = np.stack([model.log_prob(images, k) for k in range(10)], axis=1)
+    nats = np.stack([model.log_prob(images, k) for k in range(4)], axis=1)
     np.testing.assert_allclose(nats, np.load(tmp_path / "nats.npy"), rtol=1e-13)
 
-    done = command_line("eval", "x.npz", "-m", path, "--json")
+    done = command_line("eval", "x.npz", "-m", "avatars-gated", "--json")
     assert done.returncode == 0, done.stderr
     bits = [image["bits_per_dim"] for image in json.loads(done.stdout)["images"]]
     np.testing.assert_allclose(model.log_prob(images, labels) / (-np.log(2) * images[0].size), bits, rtol=1e-13)
@@ -94,7 +94,7 @@ def test_likelihoods(mnist, command_line, tmp_path):
 def test_completions(mnist, command_line, tmp_path, particles):
     images = mnist.sample(2, labels=[4, 9])
     np.savez(tmp_path / "x.npz", x=images, y=np.array([4, 9]))
-    # What is known is below, black in the mask: particles are weighed by it.
+    # The known part is below, black in the mask: particles are weighted by it.
     unknown = np.full((28, 28), 255, np.uint8)
     unknown[KNOWN_ROWS:] = 0
     pixelcnn.grid(unknown[None], scale=1).save(tmp_path / "mask.png")
@@ -114,7 +114,7 @@ def test_completions(mnist, command_line, tmp_path, particles):
 
 
 def read_grey(path: Path) -> bytes:
-    """Levels of a grey PNG file, whose rows are filtered in no way or in the ways that sum what was before."""
+    """Levels of a grey PNG file, whose rows are unfiltered or filtered in the ways that sum earlier bytes."""
     import struct
     import zlib
 

@@ -1,4 +1,4 @@
-"""One place for each tensor: where shapes and names leave one, that; else what a flag says; or a refusal."""
+"""One place for each tensor: the only one that shapes and names leave, else the one that a flag names; or a refusal."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Chosen:
 def choose(
     c: Checkpoint, a: Architecture, flags: list[str], told: dict[str, int], classes: int | None
 ) -> Chosen:
-    """`told` has the height and width that flags or metadata tell, and `classes` is the number of names."""
+    """`told` has the height and width from flags or metadata, and `classes` is the number of names."""
     found = families(c, a)
     every = units(found, placements(c, found, flags))
     if not every:
@@ -95,7 +95,7 @@ def choose(
 
 
 def alternatives(option: Option) -> list[str]:
-    """Where a flag's place leaves arrangements, the one that is not taken, to be said aloud."""
+    """Notes about the arrangements of a flag's place that are not taken."""
     return [
         f"{option.unit.label} is read as {option.readings[0].says}; if it is {reading.says}: "
         f"--class-tensor {option.unit.first.flag}={reading.flag}"

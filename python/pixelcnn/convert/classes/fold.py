@@ -1,4 +1,4 @@
-"""What the classes add, folded in 64 bits into the tensors of our model file."""
+"""Class tensors, folded in 64 bits into the tensors of our model file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .choose import Choice, Chosen
 from .places import Size
 from .units import BOTH
 
-# The places of our file, and of those that flags name the ones that go into each.
+# The places of our file, and the places of flags that go into each.
 PLACES = {
     "input": {"input", "first"},
     "bottleneck": {"bottleneck", "remembered"},  # the last pair that is remembered starts the down pass
@@ -44,7 +44,7 @@ def fold_classes(
         shares[name] = plus(shares[name], share) if name in shares else share
 
     def add_to_streams(choice: Choice, nodes: dict[str, list[str]]) -> None:
-        """What one stream is not given is zero there, so that the file is uniform."""
+        """A stream without values gets zeros, so that the file is uniform."""
         pair = choice.unit.kind == "streams"
         for stream in BOTH:
             share = values(choice, stream if pair else "")
@@ -87,7 +87,7 @@ def plus(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def values(choice: Choice, key: str = "", block: str = "") -> np.ndarray:
-    """[K, n], or [K, H, W, n]: what each class has there."""
+    """The values that each class adds there, [K, n] or [K, H, W, n]."""
     family = choice.unit.families[key]
     rows = family.rows(block, choice.affine)
     if choice.via:
@@ -101,7 +101,7 @@ def values(choice: Choice, key: str = "", block: str = "") -> np.ndarray:
 
 
 def in_block(choice: Choice, block: str, a: Architecture) -> np.ndarray:
-    """What a block is given: its own, or what all are."""
+    """The values of a block: its own, or those common to all blocks."""
     unit = choice.unit
     count = a.filters * (2 if choice.reading.place == "gate" else 1)
     if not unit.first.blocks:
@@ -124,7 +124,7 @@ def convolved(
     convolutions: dict[str, int],
     first: dict[str, np.ndarray],
 ) -> np.ndarray:
-    """[K, H, W, F]: the shifted convolutions, without bias, of what a class adds to their inputs, with 0 in
+    """[K, H, W, F]: the shifted convolutions, without bias, of the values that a class adds to their inputs, with 0 in
     the channel of ones."""
     given = [(channels(choice, a), values(choice)) for choice in seen]
     given = [(at, share if share.ndim == 4 else share[:, None, None]) for at, share in given]
@@ -151,7 +151,7 @@ def convolution(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def channels(choice: Choice, a: Architecture) -> slice:
-    """The inputs of the first convolutions that it is added to, or gives."""
+    """The inputs of the first convolutions to which it is added, or which it supplies."""
     if choice.reading.flag == "input-before-ones":
         return slice(a.channels, a.channels + a.concatenated)
     if choice.reading.flag == "input-after-ones":
@@ -160,6 +160,6 @@ def channels(choice: Choice, a: Architecture) -> slice:
 
 
 def published_inputs(chosen: Chosen, a: Architecture) -> list[int]:
-    """Of the inputs of the first convolutions, the colours and the channel of ones."""
+    """The colours and the channel of ones among the inputs of the first convolutions."""
     before = any(choice.reading.flag == "input-before-ones" for choice in chosen.choices)
     return [*range(a.channels), a.channels + (a.concatenated if before else 0)]

@@ -1,4 +1,4 @@
-"""What each tensor can be, for every number of classes and every size that the tensors allow."""
+"""Possible meanings of each tensor, for every number of classes and every size that the tensors allow."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .places import Reading, Size, readings
 from .tensors import Affine
 from .units import STREAM_PLACES, Unit
 
-# Of images that people train on. Where their size is not told, a map may tell it.
+# Sides of images that people train on. If the size is unknown, a map may tell it.
 USUAL_SIDES = range(16, 65)
 
 
 @dataclass
 class Option:
-    """What a unit can be. `via` is the embedding that it projects; a source is such an embedding."""
+    """Possible readings of a unit. `via` is the embedding that it projects; a source is such an embedding."""
 
     unit: Unit
     affine: Affine
@@ -34,14 +34,14 @@ class Option:
 
     @property
     def placed(self) -> bool:
-        """Whether it has a place of its own. Channels that the first convolutions take must be given, whatever
-        else they go through."""
+        """True if it has a place of its own. Channels that the first convolutions take must be given, even if they go
+        through another tensor too."""
         return not self.source or any(reading.feeds for reading in self.readings)
 
 
 @dataclass
 class Hypothesis:
-    """How all units can be read with so many classes, at such a size."""
+    """Readings of all units for a number of classes and a size."""
 
     classes: int
     size: Size
@@ -70,9 +70,8 @@ def best_hypotheses(a: Architecture, every: list[Unit], told: dict[str, int]) ->
 
 
 def sizes_of(a: Architecture, values: tuple[int, ...], told: dict[str, int]) -> Iterator[Size]:
-    """Sizes of images, square unless one side is told, at which so many values are a map: an image, of any
-    size, or, of a size that images have in practice, channels beside it, filters at the first or the deepest
-    level."""
+    """Sizes of images, square unless one side is known, at which this many values are a map: an image of any size, or
+    at usual sizes channels beside the image, or filters at the first or the deepest level."""
     deep = 2 ** (a.levels - 1)
     beside = [(a.concatenated, 1)] if a.concatenated else []
     for channels, scale in ((a.channels, 1), (a.filters, 1), (a.filters, deep), *beside):
@@ -92,11 +91,11 @@ def hypothesis(a: Architecture, every: list[Unit], classes: int, size: Size) -> 
     for option in options:
         project(a, option, options, classes, size)
     for option in options:
-        doubt_twins(option, options)
+        caveat_for_twins(option, options)
     return Hypothesis(classes, size, options)
 
 
-def doubt_twins(option: Option, options: list[Option]) -> None:
+def caveat_for_twins(option: Option, options: list[Option]) -> None:
     """Two tensors that fit one place alike may be two streams', or one may be left from an older network."""
 
     def asked(x: Option) -> bool:
@@ -107,28 +106,28 @@ def doubt_twins(option: Option, options: list[Option]) -> None:
             continue
         reading = option.readings[0]
         if reading[:2] == other.readings[0][:2]:
-            doubt = f"{other.unit.label} fits it too"
+            caveat = f"{other.unit.label} fits it too"
             if reading.place in STREAM_PLACES:
-                doubt += f", and one may be for u alone ({reading.place}-u), the other for ul ({reading.place}-ul)"
-            option.readings = [reading._replace(doubt=doubt) for reading in option.readings]
+                caveat += f", and one may be for u alone ({reading.place}-u), the other for ul ({reading.place}-ul)"
+            option.readings = [reading._replace(caveat=caveat) for reading in option.readings]
 
 
 def option_of(a: Architecture, unit: Unit, classes: int, size: Size, every: list[Unit]) -> Option:
-    """As a map of the one-hot class: an embedding, a Linear, and only where that fits nothing a Linear
+    """A unit as a map of the one-hot class: an embedding, a Linear, and only if that fits nothing a Linear
     without a bias, whose shape is an embedding's the other way round."""
     for transposed in (False, True):
         affine = unit.first.affine(transposed)
         if affine and affine.inputs == classes:
             found = admitted(unit, readings(a, size, unit, affine, alone(unit, every)))
-            if doubt := unusual(a, unit, affine, transposed):
-                found = [reading._replace(doubt=doubt) for reading in found]
+            if caveat := unusual(a, unit, affine, transposed):
+                found = [reading._replace(caveat=caveat) for reading in found]
             if found:
                 return Option(unit, affine, found, transposed=transposed)
     return Option(unit, unit.first.affine(False) or Affine(0, (), 0), [])
 
 
 def unusual(a: Architecture, unit: Unit, affine: Affine, transposed: bool) -> str:
-    """Why a reading that fits may still be none."""
+    """The reason why a reading that fits may still be wrong; empty if there is none."""
     if transposed:
         return f"it would be a Linear without a bias, of {affine.inputs} classes"
     if unit.first.blocks and not regular(set(unit.first.members), layer_names(a)[0]):
@@ -137,7 +136,7 @@ def unusual(a: Architecture, unit: Unit, affine: Affine, transposed: bool) -> st
 
 
 def regular(members: set[str], blocks: list[str]) -> bool:
-    """Whether these are all blocks, or all of a stream, a pass, or a stream of a pass."""
+    """True if these are all blocks, or all of a stream, a pass, or a stream of a pass."""
     groups: dict[tuple[str, str], set[str]] = {}
     for block in blocks:
         parts = block.split(".")
@@ -171,7 +170,7 @@ def project(a: Architecture, option: Option, options: list[Option], classes: int
         return
     source = of[0]
     if affine.inputs == classes and source.readings:
-        source.readings = [r._replace(doubt=f"or it goes through {unit.label}") for r in source.readings]
+        source.readings = [r._replace(caveat=f"or it goes through {unit.label}") for r in source.readings]
         return
     found = admitted(unit, readings(a, size, unit, affine, alone(unit, [other.unit for other in options])))
     asked = source.unit.wanted and not source.readings
@@ -181,7 +180,7 @@ def project(a: Architecture, option: Option, options: list[Option], classes: int
         option.readings = [
             reading._replace(
                 says=f"{reading.says}, as a projection",
-                doubt="" if asked else doubt_of_projection(unit, reading),
+                caveat="" if asked else caveat_of_projection(unit, reading),
             )
             for reading in found
         ]
@@ -189,7 +188,7 @@ def project(a: Architecture, option: Option, options: list[Option], classes: int
         source.source = True
 
 
-def doubt_of_projection(unit: Unit, reading: Reading) -> str:
+def caveat_of_projection(unit: Unit, reading: Reading) -> str:
     """One that goes into every block's first convolution is known to be without a nonlinearity before it, if
     it is no part of a sequence, where names are numbers."""
     if unit.first.blocks and reading.flag == "block" and not re.search(r"(^|\.)\d+$", unit.first.name):
@@ -198,14 +197,14 @@ def doubt_of_projection(unit: Unit, reading: Reading) -> str:
 
 
 def admitted(unit: Unit, found: list[Reading]) -> list[Reading]:
-    """Those that the flag asks for; without one, none for what its name calls a factor."""
+    """Readings that the flag selects; without a flag, none if the name says that it is a factor."""
     if unit.wanted:
         return [reading for reading in found if unit.wanted.admits(reading.flag)]
     return [] if unit.film else found
 
 
 def alone(unit: Unit, every: list[Unit]) -> bool:
-    """Whether no other tensor in the blocks has as many values."""
+    """True if no other tensor in the blocks has the same number of values."""
     affine = unit.first.affine(False)
     alike = [other for other in every if other.first.blocks and other.kind == unit.kind == "single"]
     return len([other for other in alike if affine and other.first.affine(False) == affine]) < 2

@@ -19,13 +19,13 @@ class Size(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One place that fits. `shape` is what a class has there: channels, rows, columns, with 1 where it is the
-    same for all. A reading with a `doubt` is taken only if a flag says so."""
+    """One place that fits. `shape` is the shape of a class's values there: channels, rows, columns, 1 along constant
+    axes. A reading with a `caveat` is taken only if a flag names it."""
 
     flag: str
     shape: tuple[int, int, int]
     says: str
-    doubt: str = ""
+    caveat: str = ""
 
     @property
     def place(self) -> str:
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 
     @property
     def feeds(self) -> bool:
-        """Whether it gives channels that the first convolutions take beside the image's."""
+        """True if it supplies channels that the first convolutions take beside the image's."""
         return self.flag.endswith("-ones")
 
     @property
@@ -42,7 +42,7 @@ class Reading(NamedTuple):
 
 
 def network_places(a: Architecture, size: Size) -> Iterator[Reading]:
-    """For a tensor that belongs to no block."""
+    """Places of a tensor that belongs to no block."""
     (h, w), c, f, x = size, a.channels, a.filters, a.concatenated
     deep = 2 ** (a.levels - 1)
     if x:
@@ -67,7 +67,7 @@ def network_places(a: Architecture, size: Size) -> Iterator[Reading]:
 
 
 def block_places(a: Architecture, unit: Unit, alone: bool) -> Iterator[Reading]:
-    """For a tensor in each block. Of two or more with a value a filter, any may be half of a gate."""
+    """Places of a tensor in each block. If two or more have a value per filter, any may be half of a gate."""
     f = a.filters
     if unit.kind == "halves":
         yield Reading("gate", (f, 1, 1), "the two halves of what is added to a block's second convolution")

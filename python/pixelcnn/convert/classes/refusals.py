@@ -1,4 +1,4 @@
-"""What is said of tensors that cannot be read, or not in one way alone."""
+"""Messages about tensors that cannot be read, or have several readings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def trouble(a: Architecture, option: Option, h: Hypothesis) -> str | None:
         return None
     if not found:
         return lost(a, option, h)
-    if unit.wanted or len(found) == 1 and not found[0].doubt:
+    if unit.wanted or len(found) == 1 and not found[0].caveat:
         return None
     of = f" of {option.via.unit.label}" if option.via else ""
     ways = []
@@ -26,10 +26,10 @@ def trouble(a: Architecture, option: Option, h: Hypothesis) -> str | None:
             f"--class-tensor {family.flag}={reading.flag}" for family in unit.families.values()
         )
         ways.append(f"\n    {flags}: {reading.says}{of}")
-    doubt = f"{found[0].doubt}; " if found[0].doubt else ""
-    why = f"may be read as follows, and its shape does not tell; {doubt}choose"
+    caveat = f"{found[0].caveat}; " if found[0].caveat else ""
+    why = f"may be read as follows, and its shape does not tell; {caveat}choose"
     if len(found) == 1:
-        why = f"fits one place, but is not taken unasked: {found[0].doubt}"
+        why = f"fits one place, but is not taken unasked: {found[0].caveat}"
     return f"{unit.label} {why}{''.join(ways)}{unused(unit)}"
 
 

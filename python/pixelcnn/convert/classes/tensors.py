@@ -17,7 +17,7 @@ MODULES = re.compile(r"((up|down)_layers|(up|down)size_ul?_stream|ul?_init|nin_o
 
 
 class Affine(NamedTuple):
-    """What a tensor may be: so many inputs, each with values of a shape. `axis` is that of the inputs."""
+    """A possible shape of a tensor: inputs, each with values of a shape. `axis` is that of the inputs."""
 
     inputs: int
     values: tuple[int, ...]
@@ -47,14 +47,14 @@ class Family:
 
     @property
     def flag(self) -> str:
-        """As flags may name it: a tensor by itself, or a module."""
+        """Its name in flags: a single tensor, or a module."""
         if self.blocks or len(self.parts) > 1:
             return self.name
         return self.checkpoint.foreign[self.tensors[0]]
 
     @property
     def within(self) -> bool:
-        """Whether it is in one of the network's modules, but in none of its blocks."""
+        """True if it is in one of the network's modules, but in none of its blocks."""
         return not self.blocks and bool(MODULES.match(self.name))
 
     @property

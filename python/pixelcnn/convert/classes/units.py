@@ -1,4 +1,4 @@
-"""What is placed as one: a tensor, or two whose names tell them apart; and the places that flags give."""
+"""Units that are placed together: a tensor, or a pair that names tell apart; and the places that flags give."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..understand import matching
 from .tensors import Family
 
 PLACES = ("input", "first", "bottleneck", "remembered", "block", "gate", "output")
-# For where a place leaves a choice.
+# Flags for a place with several arrangements.
 ARRANGEMENTS = {
     "input": ("input-rows", "input-columns", "input-before-ones", "input-after-ones"),
     "first": ("first-u", "first-ul"),
@@ -23,7 +23,7 @@ ARRANGEMENTS = {
 STREAM_PLACES = ("first", "bottleneck", "remembered")
 BOTH = ("vertical", "horizontal")
 
-# Pairs of words that tell a pair of tensors apart. In the gate a·σ(b), what goes to b comes second.
+# Pairs of words that tell a pair of tensors apart. In the gate a·σ(b), the input of b comes second.
 STREAMS = (("u", "ul"), ("vertical", "horizontal"), ("vert", "horiz"), ("v", "h"))
 HALVES = (
     ("f", "g"), ("a", "b"), ("tanh", "sigmoid"), ("filter", "gate"), ("feature", "gate"), ("value", "gate"),
@@ -34,7 +34,7 @@ FILM = re.compile(r"film|gamma|modulat|(?<![a-z])(beta|scale|shift)s?(?![a-z])")
 
 
 class Placement(NamedTuple):
-    """What a flag asks for."""
+    """The place that a flag asks for."""
 
     flag: str
     place: str  # one of PLACES
@@ -47,7 +47,7 @@ class Placement(NamedTuple):
         return BOTH[:1] if self.exact.endswith("-u") else BOTH[1:]
 
     def admits(self, reading: str) -> bool:
-        """Whether a reading with this flag is one that is asked for."""
+        """True if a reading with this flag is one that is asked for."""
         if self.place in STREAM_PLACES:
             return reading == self.place
         return reading == self.exact or self.exact == "input" and reading.startswith("input-")
@@ -122,7 +122,7 @@ def units(found: list[Family], placed: dict[int, Placement]) -> list[Unit]:
 
 
 def differ_as(x: list[str], y: list[str], kind: str) -> bool:
-    """In one word alone, and there as a pair of the table does, behind what they have in common."""
+    """True if they differ in one word only, and there like a pair of the table, after the part that they share."""
     different = [pair for pair in zip(x, y) if pair[0] != pair[1]]
     if len(x) != len(y) or len(different) != 1:
         return False
