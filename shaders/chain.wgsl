@@ -1,7 +1,8 @@
 // All layers of a pixel, and all pixels of a part of a row. Images do not depend on each other: a workgroup has IMAGES
 // of them to itself and waits for no other.
 //
-// For each layer, an invocation computes a part of the sums of QUADS quads of outputs, for all of the images.
+// For each layer, an invocation computes a part of the sums of QUADS quads of outputs, for all of the images. If a sum
+// has more than ADDERS parts, all invocations first reduce them to ADDERS, and one adds up the rest.
 
 fn halves_of(l: u32) -> u32 {
     return layers[l].halves;
@@ -17,16 +18,11 @@ fn has_context(l: u32) -> bool {
 
 var<workgroup> sh_sums: array<vec4<f32>, THREADS * IMAGES * QUADS>;  // [splits, IMAGES, QUADS, columns]
 
-// The quads of a layer's outputs are QUADS groups of so many; the last may be short.
-fn columns_of(l: u32) -> u32 {
-    return (layers[l].halves * layers[l].width + QUADS - 1u) / QUADS;
-}
-
 // An invocation's parts of the sums of a layer.
 fn sum_part(l: u32, column: u32, first: u32, thread: u32) {
     let outputs = layers[l].halves * layers[l].width;
-    let columns = columns_of(l);
-    let splits = THREADS / columns;
+    let columns = layers[l].columns;
+    let splits = layers[l].splits;
     let split = thread / columns;
     if split >= splits {
         return;
@@ -76,12 +72,31 @@ fn sum_part(l: u32, column: u32, first: u32, thread: u32) {
     }
 }
 
+// Reduces the parts of the sums of a layer to ADDERS. No invocation reads what another overwrites.
+fn add_parts(l: u32, thread: u32) {
+    let columns = layers[l].columns;
+    let of_part = IMAGES * QUADS * columns;
+    let splits = layers[l].splits;
+    if splits <= ADDERS {
+        return;
+    }
+    for (var i = thread; i < ADDERS * of_part; i += THREADS) {
+        var sum = sh_sums[i];
+        for (var at = i + ADDERS * of_part; at < splits * of_part; at += ADDERS * of_part) {
+            sum += sh_sums[at];
+        }
+        sh_sums[i] = sum;
+    }
+}
+
 // The sums of a layer and its epilogue, shared out anew.
 fn end_layer(l: u32, column: u32, first: u32, thread: u32) {
     let width = layers[l].width;
     let halves = layers[l].halves;
-    let columns = columns_of(l);
-    let splits = THREADS / columns;
+    let columns = layers[l].columns;
+    let parts = min(layers[l].splits, ADDERS);
+    // A constant trip count, if there is one, lets the compiler issue all loads at once.
+    let turns = select(parts, ADDERS, ADDERS < THREADS);
     for (var i = thread; i < min(IMAGES, job.batch - first) * width; i += THREADS) {
         let image = i / width;
         let quad = i - image * width;
@@ -91,11 +106,11 @@ fn end_layer(l: u32, column: u32, first: u32, thread: u32) {
         if halves == 2u {
             second = initial(l, place, 1u, quad);
         }
-        for (var split = 0u; split < splits; split += 1u) {
-            let at = (split * IMAGES + image) * QUADS * columns + quad;
-            total += sh_sums[at];
+        for (var part = 0u; part < turns; part += 1u) {
+            let at = (min(part, parts - 1u) * IMAGES + image) * QUADS * columns + quad;
+            total += select(vec4(0.0), sh_sums[at], part < parts);
             if halves == 2u {
-                second += sh_sums[at + width];
+                second += select(vec4(0.0), sh_sums[at + width], part < parts);
             }
         }
         store(l, place, quad, total, second);
@@ -110,6 +125,12 @@ fn run_layer(l: u32, first: u32, thread: u32, row: u32, column: u32) {
         sum_part(l, column, first, thread);
     }
     workgroupBarrier();
+    if ADDERS < THREADS {
+        if runs {
+            add_parts(l, thread);
+        }
+        workgroupBarrier();
+    }
     if runs {
         end_layer(l, column, first, thread);
     }

@@ -43,18 +43,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var i = 0u; i < ROWS; i += 1u) {
                 x[i] = load(arena, at[i] + k);
             }
+            // Issue all loads before the first use.
+            var numbers: array<array<vec4<f32>, 4>, 2>;
             for (var half = 0u; half < HALVES; half += 1u) {
-                let start = w + half * width;
-                let w0 = weight(start);
-                let w1 = weight(start + outputs);
-                let w2 = weight(start + 2u * outputs);
-                let w3 = weight(start + 3u * outputs);
+                for (var i = 0u; i < 4u; i += 1u) {
+                    numbers[half][i] = weight(w + half * width + i * outputs);
+                }
+            }
+            for (var half = 0u; half < HALVES; half += 1u) {
                 for (var i = 0u; i < ROWS; i += 1u) {
                     // One at a time: each is a fused multiply-add.
-                    sums[i][half] += x[i].x * w0;
-                    sums[i][half] += x[i].y * w1;
-                    sums[i][half] += x[i].z * w2;
-                    sums[i][half] += x[i].w * w3;
+                    sums[i][half] += x[i].x * numbers[half][0];
+                    sums[i][half] += x[i].y * numbers[half][1];
+                    sums[i][half] += x[i].z * numbers[half][2];
+                    sums[i][half] += x[i].w * numbers[half][3];
                 }
             }
             w += SPLITS * 4u * outputs;

@@ -1,5 +1,7 @@
 // The end of a pixel and the beginning of the next; a workgroup does IMAGES images.
 
+var<workgroup> sh_sums: array<vec4<f32>, THREADS>;
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     end_pixel(group.x * IMAGES, thread, row_place.index, column_place.index);

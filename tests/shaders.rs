@@ -3,7 +3,7 @@
 #[path = "common/spirv.rs"]
 mod spirv;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +11,9 @@ use naga::{back, front};
 use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE};
 use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;
 use pixelcnn::internals::engine::gpu::plan::Plan;
-use pixelcnn::internals::engine::gpu::shaders::{DrawnFrom, Epilogue, Family, Kernel, Reduction, Variant};
+use pixelcnn::internals::engine::gpu::shaders::{
+    DrawnFrom, Epilogue, Family, Kernel, ROWS, Reduction, Shape, Variant,
+};
 use pixelcnn::internals::engine::gpu::speed::Speed;
 use pixelcnn::internals::graph::{Activation, Network, pixelcnn_pp};
 use pixelcnn::internals::model::{Config, Precision};
@@ -49,8 +51,9 @@ fn variants() -> Vec<Variant> {
     }
     for nonlinearity in nonlinearities {
         for coherent in [false, true] {
-            variants.push(Variant::sample(DRAWN, nonlinearity, coherent));
             for speed in [Speed::DISCRETE, Speed::SOFTWARE] {
+                let team = speed.team_of_pixel();
+                variants.push(Variant::sample(team, DRAWN, nonlinearity, coherent));
                 let teams = [1, 200, 1000].map(|batch| speed.team(batch));
                 variants.extend(teams.map(|team| Variant::chain(team, DRAWN, nonlinearity, coherent)));
             }
@@ -99,6 +102,25 @@ fn variants_of_graphs() -> Vec<Variant> {
         }
     }
     variants
+}
+
+/// The invocations of a tile share the loads of a chunk evenly, in whole groups of positions, and each works on some of it.
+#[test]
+fn tiles_are_loaded_whole() {
+    let tiled = SHAPES.into_iter().filter(|shape| matches!(shape, Shape::Tiled { .. }));
+    for (shape, halves) in tiled.flat_map(|shape| [(shape, 1), (shape, 2)]) {
+        let epilogue = Epilogue::Context;
+        let (precision, reduction) = (Precision::F32, Reduction::Memory);
+        let variant = Variant::conv_of_graph(shape, halves, epilogue, precision, reduction);
+        let constants: HashMap<_, _> = variant.overrides().into_iter().collect();
+        let [x, y, parts, chunk] =
+            ["TILE_X", "TILE_Y", "PARTS", "CHUNK"].map(|name| constants[name] as u32);
+        let (threads, positions) = (x * y * parts, y * ROWS);
+        let apart = threads / chunk;
+        assert!(apart >= ROWS && apart % ROWS == 0 && positions % apart == 0, "{shape:?}, {halves}");
+        let loaders = threads / (halves * x);
+        assert!(loaders > 0 && 4 * chunk % loaders == 0 && chunk % parts == 0, "{shape:?}, {halves}");
+    }
 }
 
 /// The older of the compilers for DirectX 12 rejects a component of a vector that is stored by an index which is
@@ -219,7 +241,8 @@ fn what_invocations_hand_to_each_other_is_coherent() {
         coherent_variables(&spirv::words(&spirv::resolved(&variant), false))
     };
     for (coherent, arenas) in [(true, 3), (false, 0)] {
-        assert_eq!(count(Variant::sample(DRAWN, Activation::Elu, coherent)), arenas);
+        let team = Speed::DISCRETE.team_of_pixel();
+        assert_eq!(count(Variant::sample(team, DRAWN, Activation::Elu, coherent)), arenas);
         let team = Speed::DISCRETE.team(1);
         assert_eq!(count(Variant::chain(team, DRAWN, Activation::Elu, coherent)), arenas);
     }

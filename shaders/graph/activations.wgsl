@@ -58,21 +58,18 @@ fn activated(activation: u32, slope: f32, x: vec4<f32>) -> vec4<f32> {
         case ELU, CONCAT_ELU: {
             return elu(x);
         }
-        case TANH: {
-            return tanh_of_each(x);
+        case TANH, GELU_TANH: {
+            let y = 0.79788456 * (x + 0.044715 * x * x * x);
+            let t = tanh_of_each(select(x, y, activation == GELU_TANH));
+            return select(t, 0.5 * x * (1.0 + t), activation == GELU_TANH);
         }
-        case SIGMOID: {
-            return sigmoid(x);
-        }
-        case SILU: {
-            return x * sigmoid(x);
+        case SIGMOID, SILU: {
+            let s = sigmoid(x);
+            return select(s, x * s, activation == SILU);
         }
         case GELU: {
             // Far below 0 the sum is what rounding leaves of it.
             return select(0.5 * x * (1.0 + erf(x * 0.70710678)), vec4(0.0), x < vec4(-5.6));
-        }
-        case GELU_TANH: {
-            return 0.5 * x * (1.0 + tanh_of_each(0.79788456 * (x + 0.044715 * x * x * x)));
         }
         case SOFTPLUS: {
             return softplus(x);

@@ -48,8 +48,10 @@ struct Layer {
     // And as many pixels after the one that it makes a value of, on columns that have these bits 0.
     late: i32,
     column_bits: u32,
-    unused_0: u32,
-    unused_1: u32,
+    // For a chain: the outputs are QUADS groups of `columns` quads, the last of which may be short, and each sum has `splits`
+    // parts.
+    columns: u32,
+    splits: u32,
 }
 
 const CONTEXT = 0u;
@@ -147,11 +149,16 @@ fn store(l: u32, place: vec2<u32>, quad: u32, first: vec4<f32>, second: vec4<f32
     var value = first;
     var gate = vec4(0.0);
     var columns = halves_of(l);
-    if layers[l].gate_f != NONE {
+    if halves_of(l) == 2u && layers[l].gate_f != NONE {
         // Of what an activation may hide, all is looked at: broken numbers are larger than any other.
         gate = select(second, first, magnitude(first) > magnitude(second));
-        value = activated(layers[l].gate_f, layers[l].slope_f, first)
-            * activated(layers[l].gate_g, layers[l].slope_g, second);
+        value = vec4(1.0);
+        // A loop, because compilers inline all activations at every call.
+        for (var half = 0u; half < 2u; half += 1u) {
+            let activation = select(layers[l].gate_f, layers[l].gate_g, half == 1u);
+            let slope = select(layers[l].slope_f, layers[l].slope_g, half == 1u);
+            value *= activated(activation, slope, select(first, second, half == 1u));
+        }
         columns = 1u;
     }
     for (var half = 0u; half < columns; half += 1u) {

@@ -54,9 +54,11 @@ struct Layer {
     row_bits: u32,
     row_like: u32,
     column_bits: u32,
-    unused_0: u32,
-    unused_1: u32,
-    unused_2: u32,
+    // For a chain: the outputs are QUADS groups of `columns` quads, the last of which may be short, and each sum has `splits`
+    // parts.
+    columns: u32,
+    splits: u32,
+    unused: u32,
 }
 
 const CONTEXT = 0u;

@@ -1,12 +1,14 @@
 // The end of a pixel and the beginning of the next: mixture parameters = elu(ul) * weights + bias, the pixel as
 // it is given or else drawn from them, and the horizontal input layer of the next pixel of the row.
 //
-// A workgroup of THREADS invocations does IMAGES images; its invocations share the outputs.
+// A workgroup of THREADS invocations does IMAGES images; its invocations share the outputs. The including kernel gives
+// `sh_sums`, at least THREADS vectors of workgroup memory.
 
 // What is written for a pixel whose parameters are not finite: no level.
 override NOT_FINITE: f32;
 override THREADS: u32;
 override IMAGES: u32;
+override PARTS: u32;
 // Quads of parameters, quads that logits are in, and draws, of a pixel.
 override PARAMETERS: u32;
 override LOGITS: u32;
@@ -16,7 +18,7 @@ override DRAWS: u32;
 @group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>;
 
 var<workgroup> sh_logits: array<vec4<f32>, IMAGES * LOGITS>;
-// Of each component a uniform number, then its score; and uniform numbers for the channels.
+// Uniform numbers for the components, then for the channels.
 var<workgroup> sh_draws: array<f32, IMAGES * DRAWS>;
 var<workgroup> sh_pixels: array<vec4<f32>, IMAGES>;
 var<workgroup> sh_broken: array<atomic<u32>, IMAGES>;
@@ -24,6 +26,11 @@ var<workgroup> sh_broken: array<atomic<u32>, IMAGES>;
 // Which of the workgroup's images an invocation draws a pixel of, and where its parameters are.
 var<private> own: u32;
 var<private> own_record: u32;
+
+fn look_at(first: u32, image: u32, row: u32, column: u32) {
+    own = image;
+    own_record = record_at(job.parameters, i32(row), i32(column), first + image);
+}
 
 fn logit(i: u32) -> f32 {
     return sh_logits[own * LOGITS + i / 4u][i % 4u];
@@ -37,6 +44,22 @@ fn draw(i: u32) -> f32 {
     return sh_draws[own * DRAWS + i];
 }
 
+// The sum of every `splits`-th term of a quad of parameters, from the `split`-th on; the source's record is at `at`.
+fn parameter_sum(q: u32, at: u32, split: u32, splits: u32) -> vec4<f32> {
+    var sum = vec4(0.0);
+    // Those past `changing` are constant.
+    let depth = select(0u, job.source.width, q < job.changing);
+    for (var k = split; k < depth; k += splits) {
+        let x = load(job.source.arena, at + k);
+        let w = k * 4u * PARAMETERS + q;
+        sum += x.x * weights[w];
+        sum += x.y * weights[w + PARAMETERS];
+        sum += x.z * weights[w + 2u * PARAMETERS];
+        sum += x.w * weights[w + 3u * PARAMETERS];
+    }
+    return sum;
+}
+
 // For the images from `first` on. All invocations of a workgroup.
 fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
     let images = min(IMAGES, job.batch - first);
@@ -44,23 +67,27 @@ fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
     if thread < IMAGES {
         atomicStore(&sh_broken[thread], 0u);
     }
+    // Mixture parameters. Each sum is split if there are invocations for its parts.
+    let outputs = IMAGES * PARAMETERS;
+    let splits = max(THREADS / outputs, 1u);
+    if splits > 1u {
+        let i = thread % outputs;
+        if thread < splits * outputs && i < images * PARAMETERS {
+            let at = record_at(job.source, i32(row), i32(column), first + i / PARAMETERS);
+            sh_sums[thread] = parameter_sum(i % PARAMETERS, at, thread / outputs, splits);
+        }
+    }
     workgroupBarrier();
-
-    // Mixture parameters.
     for (var i = thread; i < images * PARAMETERS; i += THREADS) {
         let q = i % PARAMETERS;
         let image = first + i / PARAMETERS;
-        let at = record_at(job.source, i32(row), i32(column), image);
         var sum = additions[addition_at(job.addition, row, column, image) + q];
-        // Those past `changing` are constant.
-        let depth = select(0u, width, q < job.changing);
-        for (var k = 0u; k < depth; k += 1u) {
-            let x = load(job.source.arena, at + k);
-            let w = k * 4u * PARAMETERS + q;
-            sum += x.x * weights[w];
-            sum += x.y * weights[w + PARAMETERS];
-            sum += x.z * weights[w + 2u * PARAMETERS];
-            sum += x.w * weights[w + 3u * PARAMETERS];
+        if splits > 1u {
+            for (var split = 0u; split < splits; split += 1u) {
+                sum += sh_sums[split * outputs + i];
+            }
+        } else {
+            sum += parameter_sum(q, record_at(job.source, i32(row), i32(column), image), 0u, 1u);
         }
         if q < LOGITS {
             sh_logits[i / PARAMETERS * LOGITS + q] = sum;
@@ -83,25 +110,17 @@ fn end_pixel(first: u32, thread: u32, row: u32, column: u32) {
         }
     }
     workgroupBarrier();
-    // Scores.
-    for (var i = thread; i < images * job.mixtures; i += THREADS) {
-        own = i / job.mixtures;
-        let component = i % job.mixtures;
-        let score = gumbel_score(logit(component), draw(component), job.temperature);
-        sh_draws[own * DRAWS + component] = score;
-    }
-    workgroupBarrier();
     storageBarrier();
+    choose_components(first, images, thread, row, column);
 
     // The pixel.
     if thread < images {
         let image = first + thread;
-        own = thread;
-        own_record = record_at(job.parameters, i32(row), i32(column), image);
         let to = job.pixels_base + pixel_index * job.batch + image;
         var pixel = load(job.pixels_arena, to);
         if pixel.w == 0.0 {
-            pixel = vec4(draw_pixel(), 0.0);
+            look_at(first, thread, row, column);
+            pixel = vec4(draw_pixel(chosen_component(thread)), 0.0);
             var result = pixel;
             if atomicLoad(&sh_broken[thread]) != 0u || atomicLoad(&health.broken[image]) != 0u {
                 result = vec4(vec3(NOT_FINITE), 0.0);

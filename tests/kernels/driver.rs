@@ -52,8 +52,8 @@ impl Driver {
         }
     }
 
-    /// Compiles a variant.
-    pub fn compile(&self, variant: &Variant) -> Statistics {
+    /// Compiles a variant. Returns its statistics and its assembly, empty if the driver keeps that to itself.
+    pub fn compile(&self, variant: &Variant) -> (Statistics, String) {
         let words = spirv::words(&spirv::resolved(variant), false);
         // SAFETY: as above; the words are a valid module, whose bindings are those of the layout.
         unsafe {
@@ -83,7 +83,10 @@ impl Driver {
                 .module(module)
                 .name(c"main");
             let create = vk::ComputePipelineCreateInfo::default()
-                .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR)
+                .flags(
+                    vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
+                        | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR,
+                )
                 .stage(stage)
                 .layout(layout);
             let pipelines =
@@ -101,7 +104,28 @@ impl Driver {
                 };
                 (name, value)
             });
-            numbers.collect()
+            let numbers = numbers.collect();
+            let mut texts =
+                properties.get_pipeline_executable_internal_representations(&executable).unwrap();
+            let mut bytes: Vec<_> = texts.iter().map(|text| vec![0_u8; text.data_size]).collect();
+            for (text, bytes) in texts.iter_mut().zip(&mut bytes) {
+                text.p_data = bytes.as_mut_ptr().cast();
+            }
+            let mut count = texts.len() as u32;
+            (properties.fp().get_pipeline_executable_internal_representations_khr)(
+                self.device.handle(),
+                &raw const executable,
+                &raw mut count,
+                texts.as_mut_ptr(),
+            )
+            .result()
+            .unwrap();
+            let is_code = |text: &vk::PipelineExecutableInternalRepresentationKHR| {
+                text.name_as_c_str() == Ok(c"Assembly")
+            };
+            let code =
+                texts.iter().position(is_code).map(|i| CStr::from_bytes_until_nul(&bytes[i]).unwrap());
+            (numbers, code.unwrap_or_default().to_string_lossy().into_owned())
         }
     }
 }

@@ -3,9 +3,11 @@
 //!
 //!     cargo test --release --test kernels -- --nocapture
 //!
-//! `KERNEL_STATS=1` prints all statistics of each kernel, and the time of its compilation.
+//! `KERNEL_STATS=1` prints all statistics of each kernel, and the time of its compilation. `scripts/count_kernels` counts the
+//! kernels of any model at any batch size.
 
 mod driver;
+mod inner_loop;
 #[path = "../common/spirv.rs"]
 mod spirv;
 
@@ -15,6 +17,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use driver::{Driver, Statistics};
+use inner_loop::{InnerLoop, inner_loop};
 use pixelcnn::internals::engine::gpu::dispatch::{DeviceFacts, Dispatch, Operation};
 use pixelcnn::internals::engine::gpu::plan::Plan;
 use pixelcnn::internals::engine::gpu::shaders::{Epilogue, Shape};
@@ -29,6 +32,77 @@ const DRIVER: &str = "Mesa 22.3";
 /// Columns of the table, by the driver's names.
 const COLUMNS: [&str; 6] =
     ["Instructions", "VGPRs", "Scratch size", "LDS size", "Latency", "Inverse Throughput"];
+/// The last column: cycles of a wave for each multiply-add of the inner loop, in hundredths; 0 without such a loop.
+const OF_LOOP: &str = "cycles a product × 100";
+
+/// The kernels of the model and the batch that `KERNELS_OF` and `KERNELS_AT` name, by name and workgroups.
+fn kernels_asked_for() -> Option<BTreeMap<String, Asked>> {
+    let of = std::env::var("KERNELS_OF").ok()?;
+    let batch =
+        std::env::var("KERNELS_AT").map_or(1, |batch| batch.parse().expect("KERNELS_AT is a number"));
+    let of_size = |size: &str| Some(size.split_once('x').map(|(f, b)| (f.parse().ok(), b.parse().ok()))?);
+    let network = if Path::new(&of).is_file() {
+        let model = Model::load(Path::new(&of)).unwrap();
+        let (width, height) = model.size();
+        model.network(width, height)
+    } else {
+        let Some((Some(filters), Some(blocks))) = of_size(&of) else {
+            panic!("KERNELS_OF is a model file or an architecture, filters x blocks, 160x5: found {of}")
+        };
+        Network::new(&pixelcnn_pp::graph(&Config::published(filters, blocks)), None)
+    };
+    let network = network.with_sums_apart();
+    let plan = Plan::new(&network, batch, DeviceFacts { buffer: 1 << 34, ..DeviceFacts::SMALLEST });
+    let mut asked = BTreeMap::<String, Asked>::new();
+    for row in 0..network.height {
+        let pixels = (0..network.width).flat_map(|column| plan.pixel(row, column));
+        for (id, ..) in plan.row(row).chain(pixels).chain(plan.end_of_row(row)) {
+            let dispatch = &plan[id];
+            let workgroups: u32 = dispatch.workgroups.iter().product();
+            if let Some(name) = name(&network, dispatch) {
+                let name = format!("{name}, {workgroups} workgroups");
+                asked
+                    .entry(name)
+                    .or_insert_with(|| Asked { dispatch: dispatch.clone(), times: 0 })
+                    .times += 1;
+            }
+        }
+    }
+    Some(asked)
+}
+
+/// A kernel of the model that was asked for.
+struct Asked {
+    dispatch: Dispatch,
+    /// Dispatches of a batch.
+    times: usize,
+}
+
+/// The name of a dispatch's kernel; none for one that copies pixels.
+fn name(network: &Network, dispatch: &Dispatch) -> Option<String> {
+    Some(match dispatch.operation {
+        Operation::Conv { layer, whole_row, shape, epilogue, .. } => {
+            let [quads, positions] = shape.tile();
+            let shape = match shape {
+                Shape::Split { .. } => format!("split {quads}x{positions}"),
+                Shape::Tiled { .. } => format!("tiled {quads}x{positions}"),
+            };
+            let what = match epilogue {
+                Epilogue::Context => "context",
+                Epilogue::Forms { .. } => "layer",
+                Epilogue::Gate { .. } => "gate",
+            };
+            let place = if whole_row { "row" } else { "pixel" };
+            let halves = if network.layers[layer].halves == 2 { ", two halves" } else { "" };
+            format!("{shape}, {what}, {place}{halves}")
+        }
+        Operation::Sample => "sample".to_owned(),
+        Operation::Draw { .. } => "draw".to_owned(),
+        Operation::Likelihood => "likelihood".to_owned(),
+        Operation::Chain { team } => format!("chain, images {}", team.images),
+        Operation::ShowRow => return None,
+    })
+}
 
 /// The kernels that matter most, by name: those of the published network's pixels and rows, and a small one's chain; and those
 /// of a graph that is no PixelCNN++.
@@ -65,42 +139,29 @@ fn add_kernels(
         let plan = Plan::new(network, batch, target);
         let has_chain = plan.has_chain();
         for (_, dispatch) in plan.all() {
-            let name = match dispatch.operation {
-                Operation::Conv { layer, whole_row, shape, epilogue, .. } if !has_chain => {
-                    let [quads, positions] = shape.tile();
-                    let shape = match shape {
-                        Shape::Split { .. } => format!("split {quads}x{positions}"),
-                        Shape::Tiled { .. } => format!("tiled {quads}x{positions}"),
-                    };
-                    let what = match epilogue {
-                        Epilogue::Context => "context",
-                        Epilogue::Forms { .. } => "layer",
-                        Epilogue::Gate { .. } => "gate",
-                    };
-                    let place = if whole_row { "row" } else { "pixel" };
-                    let halves = if network.layers[layer].halves == 2 { ", two halves" } else { "" };
-                    format!("{shape}, {what}, {place}{halves}")
-                }
-                Operation::Sample => "sample".to_owned(),
-                Operation::Draw { .. } => "draw".to_owned(),
-                Operation::Likelihood => "likelihood".to_owned(),
-                Operation::Chain { images } => format!("chain, images {images}"),
-                _ => continue,
-            };
+            let is_conv = matches!(dispatch.operation, Operation::Conv { .. });
+            let Some(name) = name(network, dispatch).filter(|_| !(is_conv && has_chain)) else { continue };
             kernels.entry(format!("{family}{name}")).or_insert_with(|| dispatch.clone());
         }
     }
 }
 
-fn numbers(statistics: &Statistics) -> Vec<u64> {
-    COLUMNS.iter().map(|column| statistics.get(*column).copied().unwrap_or(0)).collect()
+fn numbers(statistics: &Statistics, inner_loop: Option<InnerLoop>) -> Vec<u64> {
+    let hundredths = inner_loop.map_or(0, |inner| (100.0 * inner.cycles_a_product()).round() as u64);
+    let of_driver = COLUMNS.iter().map(|column| statistics.get(*column).copied().unwrap_or(0));
+    of_driver.chain([hundredths]).collect()
+}
+
+/// First line of the table.
+fn heading() -> String {
+    format!("| kernel | {} | {} |", COLUMNS.join(" | "), OF_LOOP).to_lowercase()
 }
 
 /// The table in `docs/gpu.md`: by kernel, its numbers.
 fn recorded() -> BTreeMap<String, Vec<u64>> {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gpu.md"));
     let page = page.unwrap();
-    let heading = format!("| kernel | {} |", COLUMNS.join(" | ").to_lowercase());
+    let heading = heading();
     let rows =
         page.lines().skip_while(|line| *line != heading).skip(2).take_while(|line| line.starts_with('|'));
     let row = |line: &str| {
@@ -114,8 +175,8 @@ fn recorded() -> BTreeMap<String, Vec<u64>> {
 /// Kernels that have grown by a tenth, or use scratch memory, or are not in the table.
 fn grown(recorded: &BTreeMap<String, Vec<u64>>, counted: &BTreeMap<String, Vec<u64>>) -> Vec<String> {
     let has_grown = |(name, now): &(&String, &Vec<u64>)| {
-        // Instructions and cycles.
-        recorded.get(*name).is_none_or(|then| [0, 5].iter().any(|&i| now[i] * 10 > then[i] * 11))
+        // Instructions, cycles, and those of the inner loop.
+        recorded.get(*name).is_none_or(|then| [0, 5, 6].iter().any(|&i| now[i] * 10 > then[i] * 11))
             || now[2] > 0
     };
     counted.iter().filter(has_grown).map(|(name, _)| name.clone()).collect()
@@ -126,7 +187,7 @@ fn growth_is_noticed() {
     let recorded = recorded();
     assert!(recorded.len() > 10, "the table is missing");
     assert_eq!(grown(&recorded, &recorded), [""; 0]);
-    for (column, by) in [(0, 11), (5, 11)] {
+    for (column, by) in [(0, 11), (5, 11), (6, 11)] {
         let mut more = recorded.clone();
         let name = recorded.keys().next().unwrap().clone();
         let number = &mut more.get_mut(&name).unwrap()[column];
@@ -187,15 +248,25 @@ fn count_kernels() {
         return;
     };
     println!("{}", driver.name);
-    for (name, dispatch) in kernels() {
+    let print = |name: &str, dispatch: &Dispatch, more: &str| {
         let start = Instant::now();
-        let statistics = driver.compile(&dispatch.variant);
+        let (statistics, code) = driver.compile(&dispatch.variant);
+        let inner_loop = inner_loop(&code, dispatch.variant.turns_of_chunk());
         if std::env::var_os("KERNEL_STATS").is_some() {
             println!("{name}: {:.0} ms, {statistics:?}", 1e3 * start.elapsed().as_secs_f64());
         }
-        let numbers = numbers(&statistics);
+        let numbers = numbers(&statistics, inner_loop);
         let cells: Vec<_> = numbers.iter().map(u64::to_string).collect();
-        println!("| {name} | {} |", cells.join(" | "));
+        println!("| {name} | {} |{more}", cells.join(" | "));
+    };
+    match kernels_asked_for() {
+        Some(asked) => {
+            println!("{} times |", heading().trim_end());
+            asked.iter().for_each(|(name, asked)| {
+                print(name, &asked.dispatch, &format!(" {} |", asked.times));
+            });
+        }
+        None => kernels().iter().for_each(|(name, dispatch)| print(name, dispatch, "")),
     }
 }
 

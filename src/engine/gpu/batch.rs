@@ -8,7 +8,7 @@ use super::graph_layout::{self, Lists, activation_words};
 use super::layout::{JobUniform, LayerUniform, RingUniform, TapUniform, TargetUniform, bind};
 use super::memory::Memory;
 use super::plan::{ByDispatch, Id, Plan, Step, offset};
-use super::shaders::{Family, MAX_TAPS, MIDDLE};
+use super::shaders::{Family, MAX_TAPS, MIDDLE, Team};
 use super::support::{family, output, phi, pixel_input};
 use super::units::{QUAD, Region, depth, half_width, outputs, quads};
 use super::weights::Weights;
@@ -123,18 +123,18 @@ impl Batch {
         let (own, layers);
         let (uniform, weights, layers) = match dispatch.operation {
             Operation::Conv { layer, .. } => {
-                own = filled(&self.layer_bytes(gpu, dispatch, 0), wgpu::BufferUsages::UNIFORM)?;
+                own = filled(&self.layer_bytes(gpu, dispatch, 0, None), wgpu::BufferUsages::UNIFORM)?;
                 (&own, &gpu.weights.matrices[layer], None)
             }
             Operation::Sample | Operation::Draw { .. } | Operation::ShowRow => {
                 (&self.job, &gpu.weights.of_sampling, None)
             }
             Operation::Likelihood => (&self.job, &gpu.weights.anchors, None),
-            Operation::Chain { .. } => {
+            Operation::Chain { team } => {
                 let (weights, starts) =
                     gpu.weights.of_chain.as_ref().expect("made where there may be a chain");
                 let uniforms = self.plan.chained().flat_map(|part| match part.operation {
-                    Operation::Conv { layer, .. } => self.layer_bytes(gpu, part, starts[layer]),
+                    Operation::Conv { layer, .. } => self.layer_bytes(gpu, part, starts[layer], Some(team)),
                     _ => unreachable!("a chain is of layers"),
                 });
                 layers = filled(&uniforms.collect::<Vec<_>>(), wgpu::BufferUsages::STORAGE)?;
@@ -172,11 +172,14 @@ impl Batch {
         }
     }
 
-    /// A dispatch's layer as its kernel knows it; its matrix begins `start` quads into the weights.
-    fn layer_bytes(&self, gpu: &Gpu, dispatch: &Dispatch, start: usize) -> Vec<u8> {
+    /// A dispatch's layer as its kernel knows it; its matrix begins `start` quads into the weights. `team` is
+    /// that of a chain.
+    fn layer_bytes(&self, gpu: &Gpu, dispatch: &Dispatch, start: usize, team: Option<Team>) -> Vec<u8> {
         match &self.lists {
-            None => bytemuck::bytes_of(&self.layer_uniform(gpu, dispatch, start)).to_vec(),
-            Some((lists, _)) => bytemuck::bytes_of(&self.graph_layer(gpu, lists, dispatch, start)).to_vec(),
+            None => bytemuck::bytes_of(&self.layer_uniform(gpu, dispatch, start, team)).to_vec(),
+            Some((lists, _)) => {
+                bytemuck::bytes_of(&self.graph_layer(gpu, lists, dispatch, start, team)).to_vec()
+            }
         }
     }
 
@@ -187,6 +190,7 @@ impl Batch {
         lists: &Lists,
         dispatch: &Dispatch,
         start: usize,
+        team: Option<Team>,
     ) -> graph_layout::LayerUniform {
         let Operation::Conv { layer: l, terms, whole_row, epilogue, .. } = dispatch.operation else {
             unreachable!("only convolutions are layers")
@@ -195,6 +199,7 @@ impl Batch {
         let columns = if whole_row { network.width >> layer.grid } else { 1 };
         let [context_arena, context_base] = self.context(l);
         let width = outputs(layer);
+        let [columns_of_chain, splits_of_chain] = team.map_or([0; 2], |team| team.shares(width));
         let early = if terms == Terms::Late { depth(&layer.taps[..layer.early]) } else { 0 };
         let gate = layer.gate.map(|gate| gate.map(activation_words));
         let [(gate_f, slope_f), (gate_g, slope_g)] = gate.unwrap_or([(graph_layout::NONE, 0.0); 2]);
@@ -226,6 +231,8 @@ impl Batch {
             lag: when.lag as i32,
             late: when.late as i32,
             column_bits: when.run_every as u32 - 1,
+            columns: columns_of_chain,
+            splits: splits_of_chain,
             ..graph_layout::LayerUniform::zeroed()
         };
         lists.fill(l, layer.early, terms, &mut uniform);
@@ -233,7 +240,13 @@ impl Batch {
     }
 
     /// A layer of a PixelCNN++.
-    fn layer_uniform(&self, gpu: &Gpu, dispatch: &Dispatch, start: usize) -> LayerUniform {
+    fn layer_uniform(
+        &self,
+        gpu: &Gpu,
+        dispatch: &Dispatch,
+        start: usize,
+        team: Option<Team>,
+    ) -> LayerUniform {
         let Operation::Conv { layer: l, terms, whole_row, epilogue, .. } = dispatch.operation else {
             unreachable!("only convolutions are layers")
         };
@@ -246,6 +259,7 @@ impl Batch {
         let columns = if whole_row { network.width >> layer.grid } else { 1 };
         let [context_arena, context_base] = self.context(l);
         let outputs = outputs(layer);
+        let [columns_of_chain, splits_of_chain] = team.map_or([0; 2], |team| team.shares(outputs));
         LayerUniform {
             taps,
             target_node: self.target(gpu, layer.target),
@@ -273,9 +287,9 @@ impl Batch {
             } else {
                 dispatch.when.run_every as u32 - 1
             },
-            unused_0: 0,
-            unused_1: 0,
-            unused_2: 0,
+            columns: columns_of_chain,
+            splits: splits_of_chain,
+            unused: 0,
         }
     }
 

@@ -4,15 +4,16 @@ use super::shaders::Shape;
 use super::speed::Speed;
 
 /// All shapes of a convolution, from the one that reads each number the fewest times to the one that makes the most
-/// workgroups. None is narrower than two quads of outputs: 32 bytes of a row of weights, what memory gives at once.
+/// workgroups. None is narrower than two quads of outputs: 32 bytes of a row of weights, what memory gives at once. Shapes
+/// with few workgroups have more invocations in each, so that as many loads are under way.
 pub const SHAPES: [Shape; 7] = [
-    Shape::Tiled { groups: 8, parts: 1 },
-    Shape::Tiled { groups: 4, parts: 2 },
+    Shape::Tiled { groups: 8, parts: 2 },
+    Shape::Tiled { groups: 4, parts: 4 },
     Shape::Tiled { groups: 2, parts: 4 },
     Shape::Split { quads: 4, rows: 4, splits: 16 },
-    Shape::Split { quads: 4, rows: 2, splits: 16 },
-    Shape::Split { quads: 4, rows: 1, splits: 16 },
-    Shape::Split { quads: 2, rows: 1, splits: 32 },
+    Shape::Split { quads: 4, rows: 2, splits: 32 },
+    Shape::Split { quads: 4, rows: 1, splits: 64 },
+    Shape::Split { quads: 2, rows: 1, splits: 128 },
 ];
 
 /// The same for a software driver, which reads a number for each lane by itself and pays for every barrier: much work

@@ -1,6 +1,6 @@
 //! A dispatch: what it does, with which kernel, on how many workgroups; and what its plan must know of the device.
 
-use super::shaders::{Epilogue, Kernel, Reduction, Shape, Variant};
+use super::shaders::{Epilogue, Kernel, Reduction, Shape, Team, Variant};
 use super::speed::Speed;
 use crate::engine::work::Terms;
 use crate::graph::network::Layer;
@@ -69,8 +69,8 @@ pub enum Operation {
     },
     /// All that a pixel takes, for some pixels of a row.
     Chain {
-        /// Images of a workgroup.
-        images: u32,
+        /// The team of a workgroup.
+        team: Team,
     },
     /// Known pixels of a row go into the image's ring.
     ShowRow,
@@ -150,7 +150,7 @@ impl When {
 }
 
 /// What a dispatch reads or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// A node's ring.
     Node(usize),

@@ -104,8 +104,8 @@ shared! {
         pub lag: i32,
         pub late: i32,
         pub column_bits: u32,
-        pub unused_0: u32,
-        pub unused_1: u32,
+        pub columns: u32,
+        pub splits: u32,
     }
 }
 

@@ -220,12 +220,12 @@ shared! {
         pub row_like: u32,
         /// See [`Self::row_bits`].
         pub column_bits: u32,
+        /// In a chain; see [`super::shaders::Team::shares`].
+        pub columns: u32,
+        /// See [`Self::columns`].
+        pub splits: u32,
         /// Uniform structs end on 16 bytes.
-        pub unused_0: u32,
-        /// See [`Self::unused_0`].
-        pub unused_1: u32,
-        /// See [`Self::unused_0`].
-        pub unused_2: u32,
+        pub unused: u32,
     }
 }
 

@@ -396,9 +396,9 @@ mod tests {
     #[ignore = "needs a Vulkan adapter"]
     fn rows_that_take_many_turns_are_drawn() {
         let model = Model::shipped("mnist").unwrap().unwrap();
-        let request = Request::sample(model.shape(108, 8), 0, [(0, Some(3))]).unwrap();
+        let request = Request::sample(model.shape(216, 8), 0, [(0, Some(3))]).unwrap();
         let options = Options { chain: Some(true), ..Options::default() };
-        let mut engine = GpuEngine::with_options(&model, 108, 8, &test_adapter(), options).unwrap();
+        let mut engine = GpuEngine::with_options(&model, 216, 8, &test_adapter(), options).unwrap();
         let limit = engine.gpu.target.turns;
         let mut draw = |turns| {
             engine.gpu.target.turns = turns;

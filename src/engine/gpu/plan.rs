@@ -384,6 +384,8 @@ pub fn offset(network: &Network, node: usize, form: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::super::dispatch::Place;
     use super::super::units::MOST_ARENAS;
     use super::*;
@@ -463,6 +465,46 @@ mod tests {
         let target = DeviceFacts { buffer: u64::MAX, ..DeviceFacts::SMALLEST };
         assert!(Plan::new(&network, 255, target).fits(target));
         assert!(!Plan::new(&network, 256, target).fits(target));
+    }
+
+    /// Barriers of a batch: all, one before each dispatch because all write to the arenas; and those that are left if all
+    /// dispatches that do not depend on each other run at once. Of each, those that begin a row, and those of pixels.
+    fn barriers(config: &Config, batch: usize) -> [[usize; 2]; 2] {
+        let target = DeviceFacts { buffer: 1 << 34, chain: Some(false), ..DeviceFacts::SMALLEST };
+        let plan = Plan::new(&network(config), batch, target);
+        // The turn in which a place was last written, and last read.
+        let mut written = HashMap::<Place, usize>::new();
+        let mut read = HashMap::<Place, usize>::new();
+        let (mut all, mut needed) = ([0; 2], [0; 2]);
+        let mut last = 0;
+        for row in 0..config.height {
+            let begin = plan.row(row).map(|step| (0, step));
+            let pixels = (0..config.width).flat_map(|column| plan.pixel(row, column)).map(|step| (1, step));
+            for (kind, (id, ..)) in begin.chain(pixels) {
+                let after = |place: &Place| written.get(place).map_or(0, |turn| turn + 1);
+                let unread = |place: &Place| read.get(place).map_or(0, |turn| turn + 1);
+                let of_reads = plan[id].reads.iter().map(after);
+                let of_writes = plan[id].writes.iter().map(|place| after(place).max(unread(place)));
+                let turn = of_reads.chain(of_writes).max().unwrap_or(0);
+                for place in &plan[id].reads {
+                    let of_place = read.entry(*place).or_insert(0);
+                    *of_place = turn.max(*of_place);
+                }
+                plan[id].writes.iter().for_each(|place| _ = written.insert(*place, turn));
+                all[kind] += 1;
+                needed[kind] += turn.saturating_sub(last);
+                last = turn.max(last);
+            }
+        }
+        [all, needed]
+    }
+
+    /// Dispatches of a pixel depend on each other, nearly all of them; half of those that begin a row do not.
+    #[test]
+    fn most_barriers_are_needed() {
+        let [all, needed] = barriers(&Config::published(160, 5), 16);
+        assert_eq!(all, [2616, 31136]);
+        assert_eq!(needed, [1327, 29936]);
     }
 
     #[test]

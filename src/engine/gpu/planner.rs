@@ -2,7 +2,7 @@
 
 use super::choice::choose;
 use super::dispatch::{DeviceFacts, Dispatch, Operation, Place, When};
-use super::shaders::{BLOCKS_OF_CHAIN, Epilogue, Family, Kernel, THREADS, Team, Variant};
+use super::shaders::{BLOCKS_OF_CHAIN, Epilogue, Family, Kernel, THREADS, Team, Variant, parts_of_draw};
 use super::speed::{LEAST_RATE, SUBMISSION};
 use super::support::{drawn_from, output, phi, pixel_input};
 use super::turns::Turns;
@@ -91,8 +91,9 @@ impl Planner<'_> {
         let network = self.network;
         let output = output(network);
         let (input, input_layer) = pixel_input(network);
+        let team = self.target.speed.team_of_pixel();
         let variant =
-            Variant::sample(self.drawn(), phi(network), self.target.coherent).in_arenas(self.arenas);
+            Variant::sample(team, self.drawn(), phi(network), self.target.coherent).in_arenas(self.arenas);
         let left = &input_layer.taps[input_layer.taps.len() - 1];
         Dispatch {
             operation: Operation::Sample,
@@ -145,20 +146,25 @@ impl Planner<'_> {
     pub fn chain(&self, pixel: &[&Dispatch]) -> Option<(Dispatch, usize)> {
         let (network, batch) = (self.network, self.batch);
         let team = self.target.speed.team(batch);
-        let Team { threads, images, quads: at_once } = team;
+        let Team { threads, images, quads: at_once, .. } = team;
+        let of_components = 12 * parts_of_draw(team);
         // And workgroup memory that drawing takes, for an image.
         let (variant, of_draw, turns) = match self.family {
             Family::PixelCnnPp => {
                 let drawn @ [_, logits, draws] = self.drawn();
                 let variant = Variant::chain(team, drawn, phi(network), self.target.coherent);
                 let turns = Turns::new(network, pixel, team, drawn);
-                (variant, 16 * logits + 4 * draws + 32, turns)
+                (variant, 16 * logits + 4 * draws + of_components + 32, turns)
             }
             Family::Graph => {
                 let of_step = network.head.channels_of(0).len() as u32;
                 let variant =
                     Variant::chain_of_graph(team, drawn_from(network), of_step, self.target.coherent);
-                (variant, 2 * 4 * BLOCKS_OF_CHAIN * of_step + 48, Turns::of_graph(network, pixel, team))
+                (
+                    variant,
+                    (2 * 4 * BLOCKS_OF_CHAIN * of_step).max(of_components) + 48,
+                    Turns::of_graph(network, pixel, team),
+                )
             }
         };
         let memory = images * (16 * threads * at_once + of_draw);
@@ -188,7 +194,7 @@ impl Planner<'_> {
             places
         };
         let dispatch = Dispatch {
-            operation: Operation::Chain { images },
+            operation: Operation::Chain { team },
             workgroups: [(batch as u32).div_ceil(images), 1],
             variant: variant.in_arenas(self.arenas),
             reads: places(|dispatch| &dispatch.reads),

@@ -170,11 +170,12 @@ impl Kernel {
                 [GRAPH_ROW, &of_head[..], &[wgsl!("graph/likelihood.wgsl")]].concat()
             }
         };
-        let mut constants = format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
+        let mut constants = format!("const MAX_WEIGHTS = {MAX_WEIGHTS}u;\n");
+        constants += &format!("const MAX_TAPS = {MAX_TAPS}u;\nconst MAX_ROWS = {ROWS}u;\n");
         constants += &format!("const MAX_SPLIT_ROWS = {MAX_SPLIT_ROWS}u;\n");
         if matches!(self, Self::Chain { .. }) {
             // Naga wants all overrides before the first array whose length depends on one.
-            constants += "override QUADS: u32;\n";
+            constants += "override QUADS: u32;\noverride ADDERS: u32;\n";
             constants += &format!("const MAX_IMAGES = {MAX_IMAGES}u;\nconst MAX_QUADS = {MAX_QUADS}u;\n");
         }
         if matches!(self, Self::Draw(_)) {
@@ -182,7 +183,7 @@ impl Kernel {
         }
         if let Self::Draw(drawn_from) | Self::Chain { graph: Some(drawn_from), .. } = self {
             constants += match drawn_from {
-                DrawnFrom::Mixture => "",
+                DrawnFrom::Mixture => "override PARTS: u32;\n",
                 DrawnFrom::Softmax => "override CHANNELS: u32;\noverride BLOCKS: u32;\n",
                 DrawnFrom::Bernoulli => "override CHANNELS: u32;\n",
             };
@@ -317,6 +318,8 @@ pub struct Variant {
 
 /// Positions that an invocation of a tile works on.
 pub const ROWS: u32 = 4;
+/// Quads of weights of a tile that an invocation loads at a time, at most.
+const MAX_WEIGHTS: u32 = 8;
 /// Positions that one of a split convolution works on, at most.
 const MAX_SPLIT_ROWS: u32 = 8;
 /// Invocations of a workgroup of the convolutions and of sampling.
@@ -340,6 +343,27 @@ pub struct Team {
     pub images: u32,
     /// Quads of outputs that an invocation sums: at most 2.
     pub quads: u32,
+    /// Parts of a sum that one invocation adds up in the end, after all have reduced them to so many; equal to `threads` if it
+    /// adds up all.
+    pub adders: u32,
+}
+
+impl Team {
+    /// A workgroup of so many invocations that ends one pixel, outside a chain.
+    pub const fn of_pixel(threads: u32) -> Self {
+        Self { threads, images: 1, quads: 1, adders: threads }
+    }
+
+    /// The shares of a layer with so many quads of outputs: columns, each of [`Self::quads`] of them, and parts of each sum.
+    pub fn shares(self, outputs: u32) -> [u32; 2] {
+        let columns = outputs.div_ceil(self.quads).max(1);
+        [columns, (self.threads / columns).max(1)]
+    }
+}
+
+/// Invocations that share the components of a mixture, for each image of a team.
+pub fn parts_of_draw(team: Team) -> u32 {
+    (team.threads / team.images).min(16)
 }
 
 /// How a convolution is shared out to workgroups, and to the invocations of each.
@@ -381,8 +405,10 @@ impl Shape {
     fn constants(self, halves: u32, reduction: Reduction) -> Vec<(&'static str, u32)> {
         match self {
             Self::Tiled { groups, parts } => {
-                // Two quads at least for each part, and no more memory than there is.
-                let chunk = (2 * parts).max(4);
+                // As much work as hides the loads of the next chunk, of which an invocation holds up to MAX_WEIGHTS quads
+                // of weights; and as many quads as give every invocation a position to load.
+                let threads = TILE_X * groups * parts;
+                let chunk = ((4 * parts).min(threads / TILE_X) / halves).max(2 * parts);
                 let weights = 4 * chunk * halves * TILE_X;
                 let sums = if parts > 1 { ROWS * parts * groups * TILE_X } else { 0 };
                 let shared = ("SHARED", weights.max(sums));
@@ -482,59 +508,68 @@ impl Variant {
     }
 
     /// The sampling kernel for a number of parameters, in quads, of quads that logits are in, and of draws a pixel.
-    pub fn sample(drawn: [u32; 3], phi: Activation, coherent: bool) -> Self {
-        Self::drawing(Kernel::Sample { coherent }, THREADS, 1, drawn, phi)
+    pub fn sample(team: Team, drawn: [u32; 3], phi: Activation, coherent: bool) -> Self {
+        Self::drawing(Kernel::Sample { coherent }, team, drawn, phi)
     }
 
     /// The chain kernel, for the same.
     pub fn chain(team: Team, drawn: [u32; 3], phi: Activation, coherent: bool) -> Self {
-        let Team { threads, images, quads } = team;
-        let mut chain = Self::drawing(Kernel::Chain { coherent, graph: None }, threads, images, drawn, phi);
-        chain.constants.push(("QUADS", quads));
+        let mut chain = Self::drawing(Kernel::Chain { coherent, graph: None }, team, drawn, phi);
+        chain.constants.extend([("QUADS", team.quads), ("ADDERS", team.adders)]);
         chain
     }
 
     /// The kernel that ends a step of a graph's pixel, in which so many channels are drawn.
     pub fn draw(drawn_from: DrawnFrom, step: u32, channels: u32) -> Self {
-        let mut variant = Self::drawing_graph(Kernel::Draw(drawn_from), drawn_from, channels, BLOCKS);
-        variant.constants.extend([("THREADS", THREADS), ("IMAGES", 1), ("STEP", step)]);
+        let kernel = Kernel::Draw(drawn_from);
+        let mut variant =
+            Self::drawing_graph(kernel, Team::of_pixel(THREADS), drawn_from, channels, BLOCKS);
+        variant.constants.push(("STEP", step));
         variant
     }
 
     /// The chain kernel of a graph, in each of whose steps so many channels are drawn.
     pub fn chain_of_graph(team: Team, drawn_from: DrawnFrom, channels: u32, coherent: bool) -> Self {
-        let Team { threads, images, quads } = team;
         let kernel = Kernel::Chain { coherent, graph: Some(drawn_from) };
-        let mut variant = Self::drawing_graph(kernel, drawn_from, channels, BLOCKS_OF_CHAIN);
-        variant.constants.extend([("THREADS", threads), ("IMAGES", images), ("QUADS", quads)]);
+        let mut variant = Self::drawing_graph(kernel, team, drawn_from, channels, BLOCKS_OF_CHAIN);
+        variant.constants.extend([("QUADS", team.quads), ("ADDERS", team.adders)]);
         variant
     }
 
-    fn drawing_graph(kernel: Kernel, drawn_from: DrawnFrom, channels: u32, blocks: u32) -> Self {
-        let constants = match drawn_from {
-            DrawnFrom::Mixture => vec![],
+    fn drawing_graph(
+        kernel: Kernel,
+        team: Team,
+        drawn_from: DrawnFrom,
+        channels: u32,
+        blocks: u32,
+    ) -> Self {
+        let mut constants = match drawn_from {
+            DrawnFrom::Mixture => vec![("PARTS", parts_of_draw(team))],
             DrawnFrom::Softmax => vec![("CHANNELS", channels), ("BLOCKS", blocks)],
             DrawnFrom::Bernoulli => vec![("CHANNELS", channels)],
         };
+        constants.extend([("THREADS", team.threads), ("IMAGES", team.images)]);
         Self { kernel, arenas: 1, constants }
     }
 
-    fn drawing(
-        kernel: Kernel,
-        threads: u32,
-        images: u32,
-        [parameters, logits, draws]: [u32; 3],
-        phi: Activation,
-    ) -> Self {
+    fn drawing(kernel: Kernel, team: Team, [parameters, logits, draws]: [u32; 3], phi: Activation) -> Self {
         let constants = vec![
             nonlinearity_constant(phi),
-            ("THREADS", threads),
-            ("IMAGES", images),
+            ("THREADS", team.threads),
+            ("IMAGES", team.images),
+            ("PARTS", parts_of_draw(team)),
             ("PARAMETERS", parameters),
             ("LOGITS", logits),
             ("DRAWS", draws),
         ];
         Self { kernel, arenas: 1, constants }
+    }
+
+    /// Quads of inputs that an invocation of a tile multiplies between two barriers; 1 for other kernels.
+    pub fn turns_of_chunk(&self) -> u32 {
+        let constant =
+            |name| self.constants.iter().find(|(k, _)| *k == name).map_or(1, |&(_, value)| value);
+        constant("CHUNK") / constant("PARTS")
     }
 
     /// Values of the shader's overrides.

@@ -2,7 +2,7 @@
 //! once, and for whether a GPU is worth it at all. Only the order of magnitude counts; no hardware has been measured.
 
 use super::adapter::DeviceType;
-use super::shaders::{MOST_THREADS, Team};
+use super::shaders::{MOST_THREADS, THREADS, Team};
 
 /// A submission should take no longer, in seconds: drivers reset a device that does not answer for some, Windows after 2.
 pub const SUBMISSION: f64 = 0.5;
@@ -80,7 +80,7 @@ impl Speed {
     /// Who draws the images of a chain's workgroup, and how many those are for a batch. The more images, the fewer
     /// invocations: workgroup memory holds the sums of both.
     pub fn team(&self, batch: usize) -> Team {
-        let images = match batch.div_ceil(self.workgroups as usize) {
+        let images: u32 = match batch.div_ceil(self.workgroups as usize) {
             1 => 1,
             2 => 2,
             3 | 4 => 4,
@@ -89,9 +89,14 @@ impl Speed {
             _ => 4,
         };
         match self.is_parallel {
-            true => Team { threads: MOST_THREADS / images, images, quads: 1 },
-            false => Team { threads: 32, images, quads: 2 },
+            true => Team { threads: MOST_THREADS / images.div_ceil(2), images, quads: 1, adders: 4 },
+            false => Team { threads: 32, images, quads: 2, adders: 32 },
         }
+    }
+
+    /// The team that ends a pixel, outside a chain.
+    pub fn team_of_pixel(&self) -> Team {
+        Team::of_pixel(if self.is_parallel { MOST_THREADS } else { THREADS })
     }
 
     /// Whether a workgroup that has an image to itself draws it sooner than all of them together, one layer after the

@@ -2,7 +2,7 @@
 //! and the files that it is put together with do, loop by loop, as if a compiler unrolled none of them: an upper bound.
 
 use super::dispatch::{Dispatch, Operation};
-use super::shaders::{BLOCKS_OF_CHAIN, Team};
+use super::shaders::{BLOCKS_OF_CHAIN, Team, parts_of_draw};
 use super::support::output;
 use super::units::{depth, half_width, outputs, quads};
 use crate::graph::network::{CHANNEL_ALIGN, Layer};
@@ -28,12 +28,14 @@ impl Turns {
         let [threads, images] = [team.threads, team.images].map(u64::from);
         let [parameters, logits, draws] = drawn.map(u64::from);
         let passes = |count: u64| (images * count).div_ceil(threads);
+        let parts = u64::from(parts_of_draw(team));
+        let splits = (threads / (images * parameters)).max(1);
         let width = u64::from(quads(output(network).taps[0].depth));
         let end = images
-            + passes(parameters) * (1 + width)
+            + passes(parameters) * (1 + width.div_ceil(splits) + splits)
             + passes(draws.div_ceil(4)) * (1 + OF_NOISE)
-            // Scores; the best of them, and the largest logit.
-            + passes(4 * logits) + 2 * 4 * logits
+            // The largest logit and the best score of a part of the components, then of the parts.
+            + 2 * (4 * logits).div_ceil(parts) + 2 * parts
             + passes(width);
         Self { of_pixel: 1 + of_layers.len() as u64 + end, of_layers }
     }
@@ -53,7 +55,9 @@ impl Turns {
         let passes = |count: u64| (images * count).div_ceil(threads);
         let of_step = match head.kind() {
             HeadKind::LogisticMixture { mixtures } => {
-                2 * mixtures as u64 + (mixtures + 4) as u64 * OF_NOISE
+                let parts = u64::from(parts_of_draw(team));
+                let of_part = (mixtures as u64).div_ceil(parts);
+                2 * (of_part + parts) + (of_part + 4) * OF_NOISE
             }
             HeadKind::Softmax => {
                 let levels = head.levels() as u64;
@@ -94,13 +98,15 @@ fn of_layers(
         let Operation::Conv { layer, terms, .. } = dispatch.operation else { return None };
         let layer = &network.layers[layer];
         let taps = terms.taps(layer);
-        let columns = u64::from(outputs(layer)).div_ceil(at_once);
-        let splits = (threads / columns).max(1);
+        let [columns, splits] = team.shares(outputs(layer)).map(u64::from);
         let of_input = 1 + images + at_once * (1 + images);
         let inputs = u64::from(depth(taps)).div_ceil(splits);
         let sums = at_once + taps.len() as u64 * (1 + images) + inputs * of_input + images * (1 + at_once);
+        // Parts are first reduced to `adders`.
+        let adders = splits.min(u64::from(team.adders));
+        let added = (adders * images * at_once * columns).div_ceil(threads) * splits.div_ceil(adders);
         let results = (images * u64::from(half_width(layer))).div_ceil(threads);
-        Some((sums + results * (1 + splits + of_quad(layer)), dispatch.when.run_every))
+        Some((sums + added + results * (1 + adders + of_quad(layer)), dispatch.when.run_every))
     };
     pixel.iter().filter_map(of_layer).collect()
 }
