@@ -40,7 +40,7 @@ fn kernels_asked_for() -> Option<BTreeMap<String, Asked>> {
     let of = std::env::var("KERNELS_OF").ok()?;
     let batch =
         std::env::var("KERNELS_AT").map_or(1, |batch| batch.parse().expect("KERNELS_AT is a number"));
-    let of_size = |size: &str| Some(size.split_once('x').map(|(f, b)| (f.parse().ok(), b.parse().ok()))?);
+    let of_size = |size: &str| size.split_once('x').map(|(f, b)| (f.parse().ok(), b.parse().ok()));
     let network = if Path::new(&of).is_file() {
         let model = Model::load(Path::new(&of)).unwrap();
         let (width, height) = model.size();
