@@ -9,8 +9,7 @@ use crate::graph::Sizes;
 use crate::graph::check::limits;
 use crate::model::{ClassPlace, Config, MadeUp, Model, Nonlinearity};
 
-use super::heading;
-use super::{Files, ModelArgs};
+use super::{Files, ModelArgs, heading};
 
 /// A model, or an architecture that stands for one where weights do not matter.
 #[derive(clap::Args)]

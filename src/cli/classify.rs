@@ -11,10 +11,9 @@ use crate::model::Model;
 use crate::output::confusion::Confusion;
 use crate::output::{self, file, npy};
 
-use super::heading;
 use super::input::{Classes, InputArgs, Inputs, Others};
 use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
-use super::{EngineArgs, Files, ModelArgs};
+use super::{EngineArgs, Files, ModelArgs, heading};
 
 /// Classify images by the likelihood under each class
 ///

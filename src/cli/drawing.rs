@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::heading;
 use crate::engine::Draw;
 use crate::output::animation;
 use crate::output::frame::Frame;
 use crate::output::grid::{Drawing, Grid};
 use crate::output::{OutputError, file};
 
+use super::heading;
 use super::sink::Series;
 
 /// The seed of the noise.
@@ -115,7 +115,7 @@ impl DrawArgs {
     }
 }
 
-/// How the grid is shown.
+/// Scale and labels of the grid.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::OUTPUT)]
 pub struct FrameArgs {
@@ -140,7 +140,7 @@ pub struct FrameArgs {
     pub captions: Captions,
 }
 
-/// How the grid is shown, and how it comes to be.
+/// Scale and labels of the grid, its animation, and its preview.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::OUTPUT)]
 pub struct ShowArgs {
@@ -155,8 +155,8 @@ pub struct ShowArgs {
 
     /// Also show the grid on the terminal
     ///
-    /// It uses the graphics of kitty, iTerm2 or sixels, else half blocks. [default: if -o is left out and the terminal is known
-    /// to have such graphics]
+    /// It uses the graphics of kitty, iTerm2 or sixels, else half blocks. [default: if -o is left out and the terminal
+    /// is known to have such graphics]
     #[arg(long, conflicts_with = "each")]
     pub show: bool,
 }
@@ -168,30 +168,20 @@ fn parse_scale(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Whether a grid is labelled.
+/// The choice of labels on a grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Captions {
     /// If there is room.
     Auto,
     Always,
-    /// As grids were before there were any.
+    /// Grids of earlier versions have none.
     #[default]
     Never,
 }
 
-impl Captions {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Always => "always",
-            Self::Never => "never",
-        }
-    }
-}
-
 impl FrameArgs {
-    /// How the grid of a series is shown; says what stands for names that the font lacks.
+    /// The frame of a series' grid. A note lists names that the font lacks, with the numbers that replace them.
     pub fn frame(&self, series: &Series) -> Result<Frame> {
         let frame = series.frame(self.scale, self.captions)?;
         let replaced = series.replaced();

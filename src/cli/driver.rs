@@ -9,8 +9,7 @@ use crate::engine::{EngineError, Room, trial};
 use crate::model::Model;
 
 use super::engine::tell;
-use super::heading;
-use super::{even, images, note, one_line, say};
+use super::{even, heading, images, note, one_line, say};
 
 pub use crate::engine::queue::{Done, QueuedWork};
 

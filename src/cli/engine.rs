@@ -6,9 +6,8 @@ use crate::engine::devices::gpu::{self, Adapter};
 use crate::engine::devices::{Devices, Notice, machine_threads};
 use crate::model::Model;
 
-use super::heading;
-use super::shell;
 use super::text::{detail, note, say};
+use super::{heading, shell};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::DEVICE)]

@@ -11,10 +11,9 @@ use crate::model::Model;
 use crate::output::histogram::Histogram;
 use crate::output::{self, NewFile, npy};
 
-use super::heading;
 use super::input::{Classes, Input, InputArgs, Inputs, Others};
 use super::likelihood::{Case, ReportArgs, bits_per_dim, log_likelihoods};
-use super::{EngineArgs, Files, ModelArgs, shell};
+use super::{EngineArgs, Files, ModelArgs, heading, shell};
 
 /// Measure the likelihood of images, in bits per dimension
 ///

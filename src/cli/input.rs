@@ -8,10 +8,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::Files;
-use super::heading;
 use super::recipe::{Run, file_name};
 use super::text::hex;
+use super::{Files, heading};
 use crate::input::{self, Item, Labels, LeftOut, Levels, Request};
 use crate::model::Model;
 use crate::output::level_of;

@@ -17,9 +17,8 @@ use crate::model::{Architecture, Config, Model};
 use crate::output::{figure, file};
 
 use super::architecture::ArchitectureArgs;
-use super::heading;
 use super::preview::Preview;
-use super::{Files, images, picture};
+use super::{Files, heading, images, picture};
 
 /// Show a model's architecture, size and provenance, or how a picture was made
 #[derive(clap::Args)]

@@ -12,16 +12,15 @@ use crate::model::Model;
 use crate::output::{self, NewFile, chart, npy};
 
 use super::driver::{self, QueuedWork};
-use super::heading;
 use super::input::Input;
 use super::progress::Progress;
-use super::{EngineArgs, Files, counted};
+use super::{EngineArgs, Files, counted, heading};
 
 /// How a result is reported.
 #[derive(clap::Args)]
+#[command(next_help_heading = heading::OUTPUT)]
 pub struct ReportArgs {
     /// Print the result as JSON
-    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long)]
     pub json: bool,
 
@@ -29,14 +28,12 @@ pub struct ReportArgs {
     ///
     /// eval writes path, class and bits/dim; classify writes the predicted class, bits/dim, and the probability of
     /// every class.
-    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.csv")]
     pub csv: Option<PathBuf>,
 
     /// Plot the distribution of bits/dim, or the confusion matrix
     ///
     /// eval draws one line per given path; classify draws the matrix.
-    #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.png|OUT.svg")]
     pub plot: Option<PathBuf>,
 }

@@ -278,21 +278,16 @@ fn is_checkpoint(path: &Path) -> bool {
     Path::new(&index).is_file() || path.is_file() && (is_named || extension.starts_with("data-"))
 }
 
-/// One line, and all.
+/// The help of `-m`: a line for `-h`, and the text for `--help`.
 fn model_help() -> (String, String) {
-    let short = match shipped_names() {
-        names if names.is_empty() => format!("Model file (.safetensors); {NO_BUILT_IN}"),
-        _ => format!("Model file (.safetensors), or a built-in model [default: {}]", Model::DEFAULT),
-    };
-    let long = match shipped_names() {
-        names if names.is_empty() => short.clone(),
-        names => format!(
-            "{short}
-
-Built-in models are {names}. A file with one of these names takes precedence."
-        ),
-    };
-    (short, long)
+    let names = shipped_names();
+    if names.is_empty() {
+        let help = format!("Model file (.safetensors); {NO_BUILT_IN}");
+        return (help.clone(), help);
+    }
+    let line = format!("Model file (.safetensors), or a built-in model [default: {}]", Model::DEFAULT);
+    let more = format!("Built-in models are {names}. A file with one of these names takes precedence.");
+    (line.clone(), line + "\n\n" + &more)
 }
 
 /// The message of a program without the feature `builtin-models`.

@@ -1,14 +1,11 @@
 //! `pixelcnn models`: the built-in models.
 
-use std::num::NonZero;
-use std::thread;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
-use crate::engine::{Request, Room};
+use crate::engine::devices::machine_threads;
+use crate::engine::{Engine, Request, Room};
 use crate::model::Model;
 use crate::output::grid::{Grid, GridShape};
 use crate::output::{Image, shades};
@@ -76,14 +73,13 @@ pub fn run(args: &ModelsArgs) -> Result<()> {
     ))
 }
 
-/// Images of a model that are shown.
+/// Number of images that are shown of a model.
 const EXAMPLES: usize = 10;
 
 /// A row of images, of its classes in turn.
 fn examples(model: &Model) -> Result<Image> {
     let ((width, height), classes) = (model.size(), model.classes().len());
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut engine = CpuEngine::new(model, width, height, threads);
+    let mut engine = CpuEngine::new(model, width, height, machine_threads());
     engine.prepare(Room::UpTo(EXAMPLES))?;
     let images = (0..EXAMPLES).map(|i| (i as u64, i.checked_rem(classes)));
     let drawn = engine.run(&Request::sample(engine.shape(), 0, images)?, &mut |_| {})?;

@@ -1,10 +1,9 @@
 //! Pictures on the terminal, beside the file.
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
-use anstream::AutoStream;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use terminal_size::{Height, Width, terminal_size};
 
 use crate::output::Image;
@@ -12,7 +11,7 @@ use crate::output::terminal::{self, Protocol};
 
 use super::{note, text};
 
-/// Where pictures are shown.
+/// A terminal that shows pictures.
 #[derive(Clone, Copy)]
 pub struct Preview {
     protocol: Protocol,
@@ -39,13 +38,6 @@ impl Preview {
     pub fn show(self, image: &Image) -> Result<()> {
         let mut bytes = Vec::new();
         terminal::write(&mut bytes, image, self.protocol, self.window)?;
-        // It has Windows' console heed the escape sequences.
-        let mut stdout = AutoStream::always_ansi(io::stdout().lock());
-        match stdout.write_all(&bytes).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(error).context("writing to stdout")
-            }
-            _ => Ok(()),
-        }
+        text::print_bytes(&bytes)
     }
 }

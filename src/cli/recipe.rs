@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -165,7 +166,7 @@ impl Run {
         run.context("its run is none of this version")
     }
 
-    /// Whether it makes a picture of all images.
+    /// True if it makes a picture of all images.
     fn has_grid(&self) -> bool {
         let is_array = |name: &str| name.ends_with(".npz") || name.ends_with(".npy");
         self.animate.is_some() || self.output.as_ref().is_some_and(|name| !is_array(name))
@@ -214,7 +215,7 @@ impl Run {
             ("--min-p", unless(0.0, min_p)),
             ("--top-k", (top_k > 0).then(|| top_k.to_string())),
             ("--scale", Some(self.scale.to_string()).filter(|_| self.has_grid())),
-            ("--captions", captions.filter(|_| self.has_grid()).map(|when| when.name().to_owned())),
+            ("--captions", captions.filter(|_| self.has_grid()).and_then(value_name)),
             ("--animate", self.animate.clone()),
         ];
         options.into_iter().for_each(|(flag, value)| _ = value.map(|value| add(flag, value)));
@@ -254,6 +255,11 @@ pub fn tell_frame(texts: &mut [(String, String)], scale: usize, captions: Captio
             *text = json(&Run { scale, captions, ..run });
         }
     }
+}
+
+/// The value of a flag as the command line spells it.
+fn value_name(value: impl ValueEnum) -> Option<String> {
+    Some(value.to_possible_value()?.get_name().to_owned())
 }
 
 /// A size as `--size` takes it.

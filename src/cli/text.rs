@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use anstream::AutoStream;
 use anstyle::{AnsiColor, Color, Style};
 use anyhow::{Context, Result};
 use unicode_width::UnicodeWidthStr;
@@ -94,8 +95,15 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Writes a result to stdout, whose reader may have seen enough (`pixelcnn inspect | head`).
 pub fn print(text: &str) -> Result<()> {
+    print_bytes(shown(text).as_bytes())
+}
+
+/// Writes to stdout. A reader that has gone is no error.
+pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     stdout::check()?;
-    match io::stdout().lock().write_all(shown(text).as_bytes()) {
+    // It has Windows' console heed escape sequences.
+    let mut stdout = AutoStream::always_ansi(io::stdout().lock());
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to stdout"),
         _ => Ok(()),
     }

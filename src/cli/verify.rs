@@ -15,8 +15,7 @@ use crate::model::Model;
 use crate::sampling::random::Noise;
 
 use super::architecture::ArchitectureArgs;
-use super::heading;
-use super::{EngineArgs, images};
+use super::{EngineArgs, heading, images};
 
 /// Check cached sampling against the full network on this machine
 ///

@@ -32,11 +32,11 @@ impl AnimationKind {
 
 /// An animation to be written.
 pub struct Animation<'a, F> {
-    /// How many moments it shows, at least one.
+    /// Number of moments, at least one.
     pub count: usize,
     /// The picture of a moment; all are of one size and number of channels.
     pub show: F,
-    /// How each picture is shown.
+    /// Frame of each picture.
     pub frame: &'a Frame,
     /// Hundredths of a second that a moment is shown, and the last one.
     pub delays: [u16; 2],
@@ -78,7 +78,7 @@ impl<F: Fn(usize) -> Image> Animation<'_, F> {
         (picture, later)
     }
 
-    /// How long the picture of a moment is shown.
+    /// Hundredths of a second that the picture of a moment is shown.
     fn delay(&self, k: usize) -> u16 {
         self.delays[usize::from(k + 1 == self.count)]
     }

@@ -1,5 +1,5 @@
-//! How a grid is shown: its pixels enlarged, names beside its rows or over its columns. The font has its pixels in the
-//! program, so that a picture is the same on every machine.
+//! The frame of a grid: its pixels enlarged, names beside its rows or over its columns. The program holds the pixels of the
+//! font, so that a picture is the same on every machine.
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
@@ -19,14 +19,14 @@ const LONGEST: usize = 24;
 const SIZES: [RasterHeight; 4] =
     [RasterHeight::Size32, RasterHeight::Size24, RasterHeight::Size20, RasterHeight::Size16];
 
-/// How a grid is shown.
+/// The scale of a grid, and the names around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     scale: usize,
     captions: Option<Captions>,
 }
 
-/// What is written around the grid.
+/// Names around the grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Captions {
     side: Side,
@@ -37,7 +37,7 @@ struct Captions {
     size: RasterHeight,
 }
 
-/// Where texts stand: left of rows, or over columns.
+/// The side of the texts: left of rows, or over columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Left,
@@ -76,12 +76,12 @@ impl Frame {
         Some(Self { captions: Some(Captions { side, texts, pitch, length, size }), ..self })
     }
 
-    /// How large the squares are that pixels become.
+    /// Side of the square that a pixel becomes, in pixels.
     pub fn scale(&self) -> usize {
         self.scale
     }
 
-    /// Whether names are written.
+    /// True if names are written.
     pub fn has_captions(&self) -> bool {
         self.captions.is_some()
     }
@@ -105,7 +105,7 @@ impl Frame {
         Some((side(width, left)?, side(height, top)?))
     }
 
-    /// Where the square of a grid's pixel begins.
+    /// Column and row at which the square of a grid's pixel begins.
     pub fn place(&self, (x, y): (usize, usize)) -> (usize, usize) {
         let (left, top) = self.margins();
         (left + self.scale * x, top + self.scale * y)
@@ -158,7 +158,7 @@ fn advance(size: RasterHeight) -> usize {
     get_raster_width(FontWeight::Regular, size)
 }
 
-/// Whether the font has all characters of a name.
+/// True if the font has all characters of a name.
 pub fn can_show(name: &str) -> bool {
     name.chars().all(|c| get_raster(c, FontWeight::Regular, SIZES[0]).is_some())
 }

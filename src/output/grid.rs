@@ -10,7 +10,7 @@ pub const GAP: u8 = 96;
 /// A picture of at most this many bytes is made; more belongs into files of their own.
 const LIMIT: usize = 1 << 30;
 
-/// What is unknown, or not drawn yet: a colour that no grey image has.
+/// The colour of pixels that are unknown, or not drawn yet; no grey image has it.
 pub const UNKNOWN: [u8; 3] = [38, 60, 110];
 
 /// Frames of an animation, about, beside the first.
@@ -28,7 +28,7 @@ const SHORT: usize = 512;
 /// The long side of a grid that is enlarged without being asked to, at most: viewers show no larger ones.
 const LONGEST: usize = 1 << 14;
 
-/// How images of one size lie in a grid.
+/// Places of images of one size in a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GridShape {
     rows: usize,
@@ -67,7 +67,7 @@ impl GridShape {
         Some((side(self.columns, self.width)?, side(self.rows, self.height)?))
     }
 
-    /// How many rows have images of one kind each, which begin anew after the last kind; nothing if kinds lie elsewhere.
+    /// Number of rows with images of one kind each, which begin anew after the last kind; nothing if kinds lie elsewhere.
     pub fn rows_of_kinds(&self) -> Option<usize> {
         self.by_column.then_some(self.rows)
     }

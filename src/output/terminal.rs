@@ -14,7 +14,7 @@ use image::imageops;
 use super::animation::palette;
 use super::{Image, png};
 
-/// How a terminal shows pictures.
+/// The protocol by which a terminal shows pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// <https://sw.kovidgoyal.net/kitty/graphics-protocol/>
@@ -25,7 +25,7 @@ pub enum Protocol {
     Sixel,
     /// Characters ▀, whose halves have two colours: any, or the nearest of 256.
     Blocks {
-        /// Whether the terminal has all colours.
+        /// True if the terminal has all colours.
         all_colours: bool,
     },
 }
@@ -61,7 +61,7 @@ impl Protocol {
         })
     }
 
-    /// Whether it shows every pixel.
+    /// True if it shows every pixel.
     pub fn is_exact(self) -> bool {
         !matches!(self, Self::Blocks { .. })
     }

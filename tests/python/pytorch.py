@@ -14,11 +14,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 from functools import cache
 from pathlib import Path
-
-LONGEST = 600  # seconds; a command that takes longer is ended
 
 
 def find_torch() -> str | None:
@@ -33,9 +30,9 @@ def server() -> subprocess.Popen[str]:
     return subprocess.Popen([TORCH, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def run_torch(*arguments: object, **options: object):
-    """Runs `python ARGUMENTS…`, and returns its exit code and what it printed. With options of subprocess.run, it is a
-    process of its own from the start."""
+def run_torch(*arguments: object, timeout: int = 0, **options: object):
+    """Runs `python ARGUMENTS…`, and returns its exit code and what it printed. SIGALRM ends it after `timeout` seconds,
+    unless that is 0. With options of subprocess.run, it is a process of its own from the start."""
     from conftest import Result, run
 
     if options:
@@ -48,6 +45,7 @@ def run_torch(*arguments: object, **options: object):
             "environ": dict(os.environ),
             "out": str(out),
             "err": str(err),
+            "timeout": timeout,
         }
         print(json.dumps(job), file=server().stdin, flush=True)
         code = int(server().stdout.readline())
@@ -62,13 +60,13 @@ def serve() -> None:
         job = json.loads(line)
         child = os.fork()
         if child == 0:
-            os._exit(run_job(job))
+            return run_job(job)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def run_job(job: dict) -> int:
-    """As the interpreter runs `python FILE ARGUMENTS…` or `python -c CODE ARGUMENTS…`."""
-    signal.alarm(LONGEST)
+def run_job(job: dict) -> None:
+    """As the interpreter runs `python FILE ARGUMENTS…` or `python -c CODE ARGUMENTS…`, and ends after it."""
+    signal.alarm(job["timeout"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for path, stream in ((job["out"], 1), (job["err"], 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), stream)
@@ -76,27 +74,12 @@ def run_job(job: dict) -> int:
     os.environ.clear()
     os.environ.update(job["environ"])
     first, *rest = job["argv"]
-    code = 0
-    try:
-        if first == "-c":
-            sys.argv, sys.path[0] = ["-c", *rest[1:]], ""
-            exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
-        else:
-            sys.argv, sys.path[0] = [first, *rest], os.path.dirname(first)
-            runpy.run_path(first, run_name="__main__")
-    except SystemExit as exit:
-        code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
-        if code and not isinstance(exit.code, int):
-            print(exit.code, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        code = code or 120
-    return code
+    if first == "-c":
+        sys.argv, sys.path[0] = ["-c", *rest[1:]], ""
+        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv, sys.path[0] = [first, *rest], os.path.dirname(first)
+        runpy.run_path(first, run_name="__main__")
 
 
 if __name__ == "__main__":

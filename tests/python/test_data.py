@@ -243,5 +243,5 @@ def test_each_is_one_line_of_the_script(tmp_path, case):
         os.mkfifo(path)
     else:
         path.write_bytes({"empty.npz": b"", "cut.npz": whole[:-30], "no y_test": whole}[case])
-    result = run_torch(SCRIPT, path, "-o", tmp_path / "m.safetensors", *TINY, "--classes")
+    result = run_torch(SCRIPT, path, "-o", tmp_path / "m.safetensors", *TINY, "--classes", timeout=60)
     assert result.code == 1 and result.err.startswith("error: ") and result.err.count("\n") == 1, result.err

@@ -15,8 +15,7 @@ use crate::output::{self, chart};
 
 use super::architecture::ArchitectureArgs;
 use super::engine::tell;
-use super::heading;
-use super::{EngineArgs, Files, images, say};
+use super::{EngineArgs, Files, heading, images, say};
 use measure::{Effort, Sweep};
 use report::BenchReport;
 

@@ -8,27 +8,24 @@ use sha2::{Digest, Sha256};
 
 use crate::input::{Pixels, decode};
 
-use super::super::heading;
-use crate::cli::Files;
 use crate::cli::recipe::{Mask, file_name, parse_size, size_text};
 use crate::cli::text::hex;
+use crate::cli::{Files, heading};
 
 /// What is known.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
+#[command(next_help_heading = heading::IMAGES)]
 pub struct KnownArgs {
     /// Keep the first N rows
-    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
 
     /// Redraw only the W by H box with top left corner X,Y
-    #[arg(help_heading = heading::IMAGES)]
     #[arg(long = "box", value_name = "X,Y,WxH", value_parser = parse_hole)]
     hole: Option<Hole>,
 
     /// Mask of the same size as the images: white = redraw, black = keep
-    #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "MASK.png")]
     mask: Option<PathBuf>,
 }

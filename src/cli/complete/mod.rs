@@ -11,11 +11,10 @@ use crate::model::Model;
 
 use super::drawing::{DrawArgs, ShowArgs};
 use super::driver::BatchArgs;
-use super::heading;
 use super::input::{Classes, InputArgs, Inputs};
 use super::recipe::{self, Recipe, Run, file_name};
 use super::sink::{Items, OutputArgs, Outputs, Sink};
-use super::{EngineArgs, Files, ModelArgs, images, note, shell};
+use super::{EngineArgs, Files, ModelArgs, heading, images, note, shell};
 use completions::{CompletionPlan, Task};
 use known::KnownArgs;
 pub use redraw::draw_again;

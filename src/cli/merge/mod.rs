@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 use super::drawing::FrameArgs;
-use super::heading;
-use super::recipe;
 use super::sink::{Folder, Item, NameArgs, Series, Sink, text, turns};
-use super::{Files, counted, note};
+use super::{Files, counted, heading, note, recipe};
 use part::{Look, MergePart};
 
 mod part;

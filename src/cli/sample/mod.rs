@@ -12,10 +12,9 @@ use crate::output::Image;
 
 use super::drawing::{Captions, DrawArgs, Seed, ShowArgs};
 use super::driver::{self, Batch, BatchArgs, Driver};
-use super::heading;
 use super::recipe::{Recipe, Run, file_name, parse_size, size_text};
 use super::sink::{Items, OutputArgs, Outputs, Sheet, Template, images_of};
-use super::{EngineArgs, Files, ModelArgs, counted, images, note, shell};
+use super::{EngineArgs, Files, ModelArgs, counted, heading, images, note, shell};
 pub use range::Shard;
 use range::parse_shard;
 use samples::SamplePlan;

@@ -39,7 +39,7 @@ pub struct Series {
     pub channels: usize,
     /// Levels of a channel.
     pub levels: usize,
-    /// Whether they have classes.
+    /// True if each has a class.
     pub has_classes: bool,
     /// The classes that take turns, as [`turns`] lists them.
     pub turns: Vec<(usize, String)>,
@@ -70,7 +70,7 @@ impl Series {
         Ok(())
     }
 
-    /// How they lie in a grid. An image that is completed has a row: what is known of it, its completions, and itself.
+    /// Their places in a grid. An image that is completed has a row: what is known of it, its completions, and itself.
     pub fn shape(&self) -> GridShape {
         match self.completions {
             Some(of_one) => {
@@ -81,12 +81,17 @@ impl Series {
         }
     }
 
-    /// A grid for them, or nothing if it would be too large. What is unknown of an image has a colour.
-    pub fn grid(&self) -> Option<Grid> {
-        Grid::new(self.shape(), if self.completions.is_some() { 3 } else { self.channels })
+    /// Channels of their grid: the unknown part of an image has a colour.
+    pub fn grid_channels(&self) -> usize {
+        if self.completions.is_some() { 3 } else { self.channels }
     }
 
-    /// How their grid is shown, at the default scale where none is given.
+    /// A grid for them, or nothing if it would be too large.
+    pub fn grid(&self) -> Option<Grid> {
+        Grid::new(self.shape(), self.grid_channels())
+    }
+
+    /// The frame of their grid, at the default scale if none is given.
     pub fn frame(&self, scale: Option<usize>, captions: Captions) -> Result<Frame> {
         let shape = self.shape();
         let plain = Frame::new(scale.unwrap_or_else(|| shape.default_scale()));

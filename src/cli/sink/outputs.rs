@@ -10,12 +10,11 @@ use crate::output::frame::Frame;
 use crate::output::grid::Drawing;
 use crate::output::shades;
 
-use super::super::heading;
 use super::{Folder, Item, Series, Sink, Template, Texts};
 use crate::cli::drawing::ShowArgs;
 use crate::cli::preview::Preview;
 use crate::cli::recipe::Recipe;
-use crate::cli::{Files, note, say};
+use crate::cli::{Files, heading, note, say};
 
 /// Where images go.
 #[derive(clap::Args)]
@@ -81,7 +80,7 @@ pub struct Items<'a> {
     pub recipe: &'a Recipe,
     /// What an index stands for.
     pub item: &'a dyn Fn(u64) -> Item,
-    /// How their grid is shown.
+    /// Frame of their grid.
     pub frame: &'a Frame,
     /// The file of all images, where none is named, and the names of files for each.
     pub defaults: [&'a str; 2],
@@ -103,7 +102,7 @@ impl OutputArgs {
         self.each.is_none().then(|| self.output.clone().unwrap_or_else(|| default.into()))
     }
 
-    /// How the grid is shown, if there is one.
+    /// Frame of the grid, if there is one.
     pub fn frame(&self, show: &ShowArgs, series: &Series) -> Result<Frame> {
         if show.animate.is_none() && (self.each.is_some() || self.is_array()) {
             return Ok(Frame::new(1));
@@ -151,7 +150,7 @@ pub struct Outputs<'a> {
     pub sink: Sink,
     items: Items<'a>,
     show: &'a ShowArgs,
-    /// Where the grid is shown.
+    /// The terminal that shows the grid.
     preview: Option<Preview>,
     drawing: Option<Drawing>,
     /// Images that are where they belong.

@@ -24,7 +24,7 @@ impl Sheet {
         series.check_picture()?;
         let size = series.shape().size().and_then(|size| frame.size(size));
         let bytes =
-            size.map(|(width, height)| width.saturating_mul(height).saturating_mul(series.channels));
+            size.map(|(width, height)| width.saturating_mul(height).saturating_mul(series.grid_channels()));
         let fits = bytes.is_some_and(|bytes| bytes <= LIMIT);
         let grid = fits.then(|| series.grid()).flatten().with_context(|| {
             let count = series.count();
