@@ -76,7 +76,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     workgroupBarrier();
-    // The parts of a sum in two steps: up to 8 invocations, then one. What one overwrites, no other reads.
+    // The parts of a sum in two steps: up to 8 invocations, then one. No invocation reads a part that another
+    // overwrites.
     let parts = SPLITS / together;
     let of_part = ROWS * HALVES * QUADS;
     let adders = min(min(8u, parts), max(QUADS * SPLITS / of_part, 1u));

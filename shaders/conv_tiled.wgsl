@@ -155,7 +155,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
 
-    // Where sums are in parts, each part brings together those of some of the positions, a half at a time.
+    // If sums are in parts, each part reduces those of some of the positions, a half at a time.
     let rows = MAX_ROWS / PARTS;
     for (var half = 0u; half < HALVES && PARTS > 1u; half += 1u) {
         workgroupBarrier();

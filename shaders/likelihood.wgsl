@@ -1,5 +1,5 @@
-// How likely the pixels of a row are under the mixtures that the network has just made for them. The log-likelihood goes
-// where a pixel says whether it is given, which nobody asks any more.
+// The log-likelihood of the pixels of a row under the mixtures that the network has just made for them. It replaces the
+// mark of a given pixel, which no kernel reads any more.
 //
 // An invocation does a pixel of one image.
 
@@ -9,7 +9,7 @@ override NOT_FINITE: f32;
 
 @group(0) @binding(3) var<storage, read> anchors: array<i32>;
 
-// Where the parameters of the invocation's pixel begin.
+// The first of the parameters of the invocation's pixel.
 var<private> own: u32;
 
 fn parameter(i: u32) -> f32 {

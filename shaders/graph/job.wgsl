@@ -8,9 +8,9 @@ struct Job {
     seed: vec2<u32>,
     temperature: f32,
     truncation: f32,
-    // How far below the largest logit that of another may lie.
+    // The largest distance of a logit below the largest one.
     reach: f32,
-    // How many of the likeliest levels are drawn; 0 for all.
+    // The number of likeliest levels that are drawn; 0 for all.
     top_k: u32,
     levels: u32,
     channels: u32,
@@ -29,7 +29,7 @@ struct Job {
     middle: f32,
     // Pixels of each image that are wanted.
     wanted: u32,
-    // How the image is stored, two words of `lists` each.
+    // The encodings of the image, two words of `lists` each.
     first_encoding: u32,
     encodings: u32,
     // For the chain: where the layers of each step end, its steps, and the pixels that it does at once.
@@ -42,7 +42,7 @@ struct Job {
 
 @group(0) @binding(2) var<uniform> job: Job;
 
-// Where the i-th pixel of a row [columns, batch] is.
+// The address of the i-th pixel of a row [columns, batch].
 fn pixel_at(row: u32, i: u32) -> u32 {
     return job.pixels_base + 2u * (row * job.columns * job.batch + i);
 }
@@ -69,7 +69,7 @@ fn shown_number(encoding: Encoding, n: u32, levels: vec4<f32>, known: u32, unrou
     if unrounded {
         return value_of(vec3(levels[channel])).x;
     }
-    // What has not been drawn is no level.
+    // A pixel that has not been drawn is no level.
     let level = u32(clamp(levels[channel] + job.middle, 0.0, f32(job.levels - 1u)));
     return number_of_additions(encoding.table + level * encoding.width + n % encoding.width);
 }

@@ -6,7 +6,7 @@
 
 struct Layer {
     target_node: Target,
-    // What is added to the result.
+    // The ring that is added to the result.
     residual: Ring,
     // Taps and selections, three words of `lists` each, and tables that the sum begins with, one each.
     first_tap: u32,
@@ -15,7 +15,7 @@ struct Layer {
     selections: u32,
     first_table: u32,
     tables: u32,
-    // Where the weights begin.
+    // The first of the weights.
     weights: u32,
     // Quads of one half of the outputs.
     width: u32,
@@ -64,7 +64,7 @@ fn arena_of(l: u32, t: u32) -> u32 {
     return lists[layers[l].first_tap + 3u * t].x;
 }
 
-// Where what a tap reads for a position begins; outside the image, the zeros that every arena begins with.
+// The first of the numbers that a tap reads for a position; outside the image, the zeros that every arena begins with.
 fn source_at(tap: Tap, l: u32, place: vec2<u32>) -> u32 {
     let row = i32((row_of(l) >> layers[l].grid) * tap.scale) + tap.row;
     let at = tap.base + (u32(row) & tap.mask) * tap.of_row + place.x * tap.of_column + place.y * tap.of_image;
@@ -94,7 +94,7 @@ fn selected_number(selection: Tap, start: u32, output: u32) -> f32 {
     return load(selection.arena, start + number / 4u)[number % 4u];
 }
 
-// What a selection adds to a quad of outputs.
+// The addition of a selection to a quad of outputs.
 fn selected(selection: Tap, l: u32, place: vec2<u32>, quad: u32) -> vec4<f32> {
     let outputs = vec4(4u * quad) + vec4(0u, 1u, 2u, 3u);
     let is_added = (outputs - vec4(selection.output)) < vec4(selection.depth);
@@ -115,7 +115,7 @@ fn selected(selection: Tap, l: u32, place: vec2<u32>, quad: u32) -> vec4<f32> {
     );
 }
 
-// What the sums of a position begin with.
+// The initial values of a position's sums.
 fn initial(l: u32, place: vec2<u32>, half: u32, quad: u32) -> vec4<f32> {
     let at = half * layers[l].width + quad;
     var sum = vec4(0.0);

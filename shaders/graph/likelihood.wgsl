@@ -1,5 +1,5 @@
-// How likely the pixels of a row are under the parameters that the network has just made for them. The log-likelihood goes
-// where a pixel says whether it is given, which nobody asks any more.
+// The log-likelihood of the pixels of a row under the parameters that the network has just made for them. It replaces
+// the mark of a given pixel, which no kernel reads any more.
 //
 // An invocation does a pixel of one image. The including kernel gives `pixel_log_likelihood(pixel)`.
 
@@ -7,7 +7,7 @@ override THREADS: u32;
 // Instead of the log-likelihood, which is hardly over 0, where the parameters are not finite.
 override NOT_FINITE: f32;
 
-// Where the parameters of the invocation's pixel begin.
+// The first of the parameters of the invocation's pixel.
 var<private> own: u32;
 
 fn parameter(i: u32) -> f32 {

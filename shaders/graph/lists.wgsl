@@ -1,11 +1,11 @@
-// What layers and the image of any graph are made of, in lists of four words: as long as the graph needs them.
+// Layers and image of any graph, in lists of four words: as long as the graph needs them.
 //
 // The including kernel gives `lists`.
 
 // A tap, or a selection: a source as a layer's grid sees it; of_column counts columns of the grid.
 struct Tap {
     arena: u32,
-    // Where the channels that are read begin for column 0 of the grid, in row 0 of the ring.
+    // The first channel that is read for column 0 of the grid, in row 0 of the ring.
     base: u32,
     mask: u32,
     of_row: u32,
@@ -29,7 +29,7 @@ struct Form {
     slope: f32,
     // 1: its argument changes sign.
     negate: u32,
-    // Where it begins in a record.
+    // Its start in a record.
     offset: u32,
     scale: Table,
     shift: Table,
@@ -38,7 +38,7 @@ struct Form {
 // In what form the levels of a pixel are shown to the network: for each of its channels the numbers that its level stands
 // for, then constants.
 struct Encoding {
-    // Where it begins in a record, and how many quads it takes there.
+    // Its start in a record, and its length there in quads.
     offset: u32,
     quads: u32,
     // Numbers that a level stands for.
@@ -47,13 +47,13 @@ struct Encoding {
     channel: u32,
     // Numbers that stand for levels: those after them are constant.
     encoded: u32,
-    // Where in the additions the numbers of level 0 begin, and the constants: in numbers, not in quads.
+    // The starts, in the additions, of the numbers of level 0 and of the constants: in numbers, not in quads.
     table: u32,
     constants: u32,
     constant_count: u32,
 }
 
-// What is not there.
+// An absent entry.
 const NONE = 0xffffffffu;
 
 fn tap_at(i: u32) -> Tap {

@@ -3,7 +3,7 @@
 // A workgroup of THREADS invocations does IMAGES images. The including kernel gives
 // `draw_levels(first, images, thread, row, column, step)`: all invocations of the workgroup draw levels into `sh_drawn`.
 
-// What is written for a pixel whose parameters are not finite: no level.
+// The value stored for a pixel whose parameters are not finite: no level.
 override NOT_FINITE: f32;
 override THREADS: u32;
 override IMAGES: u32;

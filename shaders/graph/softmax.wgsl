@@ -26,7 +26,7 @@ fn largest_of(i: u32) -> f32 {
     return largest;
 }
 
-// How likely a level is beside the likeliest; 0 if it is left out.
+// The probability of a level relative to the likeliest; 0 if it is left out.
 fn weight_of(logits: u32, level: u32, largest: f32) -> f32 {
     let logit = logit_at(logits + level);
     if largest - logit > job.reach {

@@ -1,4 +1,4 @@
-// What a chain asks of the layers of any graph: which of them belong to a step of a pixel, and where they run.
+// The layers of any graph, for a chain: those that belong to a step of a pixel, and the pixels at which they run.
 
 // The row of the image that the target's is.
 fn row_of(l: u32) -> u32 {

@@ -10,7 +10,7 @@ struct Target {
     to_channel: u32,
 }
 
-// Where a quad of channels of a pixel of an image is: the quad counts from the first that the layer makes.
+// The address of a quad of channels of a pixel of an image. The quad counts from the first that the layer makes.
 struct Spot {
     row: i32,
     column: i32,

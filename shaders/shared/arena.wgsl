@@ -1,4 +1,4 @@
-// Where everything is. All kernels have the same bindings:
+// The bindings and the layout of buffers. All kernels have the same bindings:
 //   0, 1  the row and the column of the image that a dispatch works on
 //   2     what it works on: see the kernel
 //   3     weights: see the kernel
@@ -18,11 +18,11 @@ struct Place {
 // their zero padding.
 struct Ring {
     arena: u32,
-    // Where the first image's record of the first row and column begins, padding aside.
+    // The start of the first image's record of the first row and column, padding aside.
     base: u32,
     // Rows, a power of two, less one.
     mask: u32,
-    // How far apart rows, columns and images are.
+    // The strides of rows, columns and images.
     of_row: u32,
     of_column: u32,
     of_image: u32,
@@ -52,18 +52,18 @@ struct Health {
 @group(0) @binding(5) var<storage, read> lanes: array<vec4<u32>>;  // [B]: class, index (low, high word), -
 @group(0) @binding(6) var<storage, read_write> health: Health;
 
-// Where the record of a pixel of an image begins; row and column may lie in the padding.
+// The start of the record of a pixel of an image; row and column may lie in the padding.
 fn record_at(ring: Ring, row: i32, column: i32, image: u32) -> u32 {
     let ring_row = u32(row) & ring.mask;
     return ring.base + ring_row * ring.of_row + u32(column) * ring.of_column + image * ring.of_image;
 }
 
-// Where what a table adds to a pixel of an image begins.
+// The start of a table's additions to a pixel of an image.
 fn addition_at(table: Table, row: u32, column: u32, image: u32) -> u32 {
     return table.base + lanes[image].x * table.of_class + row * table.of_row + column * table.of_column;
 }
 
-// The end of a kernel; one invocation of a dispatch is its first. Atomic not for the sum's sake, but so that nobody waits
+// The end of a kernel; one invocation of a dispatch is its first. The sum is atomic only so that no invocation waits
 // for it.
 fn count_run(is_first: bool) {
     if is_first {

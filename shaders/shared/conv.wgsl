@@ -1,4 +1,4 @@
-// What all variants of the convolution share: out = init + sum over taps of source(row + drow, column +
+// The convolution, shared by all its kernels: out = init + sum over taps of source(row + drow, column +
 // dcolumn) * weights, for positions of one row of a layer's grid. A position is a column and an image.
 //
 // The including kernel gives `layers`, of which it works on the l-th, and what may be a constant of a kernel:
@@ -7,7 +7,7 @@
 // A source as a layer's grid sees it: of_column counts columns of the grid.
 struct Tap {
     arena: u32,
-    // Where the channels that are read begin for column 0 of the grid, in row 0 of the ring.
+    // The first channel that is read for column 0 of the grid, in row 0 of the ring.
     base: u32,
     mask: u32,
     of_row: u32,
@@ -26,12 +26,12 @@ struct Tap {
 struct Layer {
     taps: array<Tap, MAX_TAPS>,
     target_node: Target,
-    // What a gate is added to.
+    // The ring to which a gate is added.
     residual: Ring,
-    // What the sum begins with, where that is not the row's context.
+    // The initial values of the sum, if they are not the row's context.
     addition: Table,
     tap_count: u32,
-    // Where the weights begin.
+    // The first of the weights.
     weights: u32,
     // Quads of one half of the outputs.
     width: u32,
@@ -73,7 +73,7 @@ fn arena_of(l: u32, t: u32) -> u32 {
     return layers[l].taps[t].arena;
 }
 
-// Where the channels that a tap reads for a position begin.
+// The first channel that a tap reads for a position.
 fn input_at(l: u32, t: u32, place: vec2<u32>) -> u32 {
     let row = i32((row_place.index >> layers[l].grid) * layers[l].taps[t].scale) + layers[l].taps[t].row;
     return layers[l].taps[t].base + (u32(row) & layers[l].taps[t].mask) * layers[l].taps[t].of_row
@@ -84,7 +84,7 @@ fn context_at(l: u32, place: vec2<u32>) -> u32 {
     return layers[l].context_base + place.x * layers[l].context_of_column + place.y * layers[l].context_of_image;
 }
 
-// What the sums of a position begin with.
+// The initial values of a position's sums.
 fn initial(l: u32, place: vec2<u32>, half: u32, quad: u32) -> vec4<f32> {
     let at = half * layers[l].width + quad;
     if has_context(l) {

@@ -8,7 +8,7 @@ struct Job {
     parameters: Ring,
     // The node that the horizontal input layer makes.
     target_node: Target,
-    // What the output layer adds.
+    // The additions of the output layer.
     addition: Table,
     // Seed of the noise, low word first.
     seed: vec2<u32>,
@@ -32,7 +32,7 @@ struct Job {
     // For the chain: its layers, and the pixels that it does at once.
     layers: u32,
     span: u32,
-    // How far below the largest logit that of a component may lie.
+    // The largest distance of a component's logit below the largest one.
     reach: f32,
     // Quads of mixture parameters that depend on the image; those after them are constant.
     changing: u32,
@@ -42,12 +42,12 @@ struct Job {
 
 @group(0) @binding(2) var<uniform> job: Job;
 
-// Where the i-th pixel of the row [columns, batch] is, for kernels of which an invocation does one.
+// The address of the i-th pixel of the row [columns, batch], for kernels of which an invocation does one.
 fn pixel_at(i: u32) -> u32 {
     return job.pixels_base + row_place.index * job.columns * job.batch + i;
 }
 
-// Where its record of a node begins.
+// The start of its record of a node.
 fn record_of(ring: Ring, i: u32) -> u32 {
     return record_at(ring, i32(row_place.index), i32(i / job.batch), i % job.batch);
 }

@@ -58,7 +58,7 @@ fn without(d: Difference, coefficient: f32, level: i32) -> Difference {
 // Log-probability of a level's bin under one logistic.
 fn log_bin(level: i32, d: Difference, log_scale: f32) -> f32 {
     let from_mean = f32(d.whole) * 0x1p-15f + d.rest;
-    // Half the width of a bin in scales. Where it is next to nothing, the density below is taken, which does without.
+    // Half the width of a bin in scales. If it is next to nothing, the density below is taken, which does not need it.
     let half = exp_of(-min(log_scale, 80.0)) / 255.0;
     if abs(level) == 255 {
         // All below, or all above.
@@ -112,7 +112,7 @@ fn plus(total: Exponentials, exponent: f32) -> Exponentials {
     return Exponentials(total.largest, total.sum + exp_of(exponent - total.largest));
 }
 
-// A level less the middle one, times 2: an odd number. What was drawn may lie between two levels.
+// A level less the middle one, times 2: an odd number. An unrounded value may lie between two levels.
 fn odd_level(level: f32) -> i32 {
     return 2 * i32(floor(level)) + 1;
 }

@@ -1,12 +1,12 @@
 // A dispatch that works on one layer: much of it is constants.
 
 override HALVES: u32;
-// Whether positions are a whole row, or one pixel.
+// True if positions are a whole row, false for one pixel.
 override WHOLE_ROW: bool;
-// Whether the sum begins with the row's context.
+// True if the sum begins with the row's context.
 override FROM_CONTEXT: bool;
 override EPILOGUE: u32;
-// Whether the class adds to any form of the target.
+// True if the class adds to any form of the target.
 override HAS_CLASS: bool;
 
 @group(0) @binding(2) var<uniform> layers: array<Layer, 1>;

@@ -1,4 +1,4 @@
-// What a chain asks of the layers of a PixelCNN++, whose pixels are drawn in one step: see `graph/steps.wgsl`.
+// The layers of a PixelCNN++, for a chain: its pixels are drawn in one step. See `graph/steps.wgsl`.
 
 fn has_class(l: u32) -> bool {
     return layers[l].target_node.has_class == 1u;

@@ -4,7 +4,7 @@
 // A workgroup of THREADS invocations does IMAGES images; its invocations share the outputs. The including kernel gives
 // `sh_sums`, at least THREADS vectors of workgroup memory.
 
-// What is written for a pixel whose parameters are not finite: no level.
+// The value stored for a pixel whose parameters are not finite: no level.
 override NOT_FINITE: f32;
 override THREADS: u32;
 override IMAGES: u32;
@@ -23,7 +23,7 @@ var<workgroup> sh_draws: array<f32, IMAGES * DRAWS>;
 var<workgroup> sh_pixels: array<vec4<f32>, IMAGES>;
 var<workgroup> sh_broken: array<atomic<u32>, IMAGES>;
 
-// Which of the workgroup's images an invocation draws a pixel of, and where its parameters are.
+// The image of the workgroup of which an invocation draws a pixel, and the first of its parameters.
 var<private> own: u32;
 var<private> own_record: u32;
 

@@ -1,12 +1,12 @@
 // Storing a value in every form that has readers.
 
-// A form of the value that nobody reads.
+// A form of the value that no layer reads.
 const NONE = 0xffffffffu;
 
 struct Target {
     ring: Ring,
-    // Where each form begins in a record: the value, phi of it, elu of it; then the same of the value with what its
-    // class adds.
+    // The start of each form in a record: the value, phi of it, elu of it; then the same of the value plus the addition
+    // of its class.
     raw: u32,
     phi: u32,
     elu: u32,
@@ -35,7 +35,7 @@ fn store_phi(node: Target, at: u32, value: vec4<f32>, negative: vec4<f32>) {
     }
 }
 
-// Where a quad of channels of a pixel of an image is.
+// The address of a quad of channels of a pixel of an image.
 struct Spot {
     row: i32,
     column: i32,

@@ -1,5 +1,4 @@
-//! Which device runs: the GPU adapters of this machine, and the rule that chooses between them and the
-//! CPU engine.
+//! The GPU adapters of this machine, and the rule that chooses between them and the CPU engine.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,7 +25,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// What is known of it.
+    /// Its name, kind, backend and driver.
     pub fn description(&self) -> &Description {
         &self.description
     }
@@ -80,10 +79,10 @@ impl From<wgpu::DeviceType> for DeviceType {
 pub struct Search {
     /// A part of their names, in upper or lower case; any name without it.
     pub name: Option<String>,
-    /// Whether integrated GPUs are preferred.
+    /// True if integrated GPUs are preferred.
     pub saves_power: bool,
-    /// Whether wgpu follows its own environment variables, such as `WGPU_BACKEND` (which interfaces to look at) and
-    /// its flags for debugging.
+    /// True if wgpu follows its own environment variables, such as `WGPU_BACKEND` (which interfaces to look at) and its
+    /// flags for debugging.
     pub wgpu_environment: bool,
     /// The folder in which compiled kernels are kept from one run to the next ([`Adapter::keep_kernels_in`]); none without
     /// it.
@@ -91,7 +90,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// What wgpu's environment variables say; compiled kernels are kept in the user's folder for caches, if there is one.
+    /// Follows wgpu's environment variables. Compiled kernels are kept in the user's cache folder, if there is one.
     pub fn from_environment() -> Self {
         Self {
             name: std::env::var("WGPU_ADAPTER_NAME").ok(),
@@ -104,7 +103,7 @@ impl Search {
     }
 }
 
-/// What is known of an adapter before it is opened.
+/// An adapter as it is described before it is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// The name of the device.
@@ -115,7 +114,7 @@ pub struct Description {
     pub backend: String,
     /// The driver with its version, if it says.
     pub driver: String,
-    /// Whether its kind is preferred ([`Search::saves_power`]).
+    /// True if its kind is preferred ([`Search::saves_power`]).
     pub is_preferred: bool,
 }
 
@@ -142,7 +141,7 @@ impl Description {
         }
     }
 
-    /// Whether it is a hardware GPU, as far as its driver says.
+    /// True if its driver says that it is a hardware GPU.
     pub fn is_hardware(&self) -> bool {
         self.rank() >= 2
     }
@@ -183,7 +182,7 @@ impl fmt::Display for Description {
     }
 }
 
-/// What is to be computed, for a choice between GPU and CPU.
+/// The job for which a GPU or the CPU is chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload<'a> {
     /// A network that the GPU engine can run.
@@ -213,7 +212,7 @@ impl Workload<'_> {
     }
 }
 
-/// Why no device was chosen.
+/// The reason for which no device was chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// A GPU was asked for, and there is none.
@@ -225,9 +224,9 @@ pub enum DeviceError {
     /// No device goes by that index or name.
     #[error("there is no device \"{wanted}\"; expected auto, cpu, gpu{}", or_listed(.found))]
     Unknown {
-        /// What was asked for.
+        /// The device as the caller named it.
         wanted: String,
-        /// What there is.
+        /// The adapters of this machine.
         found: Vec<Description>,
     },
 }
@@ -245,11 +244,11 @@ fn or_listed(found: &[Description]) -> String {
 pub struct Pick {
     /// Indices of the adapters to try, in this order; the CPU engine if none.
     pub indices: Vec<usize>,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// Whether it is other than what one would expect, so that the reason must be said.
+    /// True if a user would expect another choice, so that the reason must be printed.
     pub is_surprise: bool,
-    /// Whether a hardware GPU is left idle, for the CPU engine is expected to be faster.
+    /// True if a hardware GPU is left idle because the CPU engine is expected to be faster.
     pub leaves_gpu: bool,
 }
 
@@ -350,7 +349,7 @@ pub fn enumerate(search: &Search) -> Vec<Adapter> {
         return Vec::new();
     }
     descriptor.backends = backends;
-    // Where the driver tells how much there is, a buffer that would take the last of it is refused.
+    // If the driver reports its memory, a buffer that would take the last of it is refused.
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
     let found = pollster::block_on(Instance::new(descriptor).enumerate_adapters(backends));
     let describe = |handle: wgpu::Adapter| Adapter {
@@ -383,9 +382,10 @@ pub fn choose(
     Ok((pick.indices.iter().map(|&i| adapters[i].clone()).collect(), pick))
 }
 
-/// The same for `auto`, for drawing so many images of a model with so many threads on the CPU.
+/// The same for `auto`: drawing `images` images of a model, with `threads` threads on the CPU.
 ///
 /// # Errors
+///
 /// Any [`DeviceError`].
 pub fn choose_for(
     model: &Model,

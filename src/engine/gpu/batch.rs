@@ -18,7 +18,7 @@ use crate::graph::network::{CHANNEL_ALIGN, Layer, padded};
 use crate::graph::{IMAGE, Network};
 use crate::head::HeadKind;
 
-/// What pixels are before they are drawn; no level.
+/// The value of a pixel before it is drawn; no level.
 const UNTOUCHED: f32 = -512.0;
 
 /// A dispatch, the same at every step.
@@ -30,7 +30,7 @@ struct BoundDispatch {
 
 /// Persistent buffers and dispatches for batches of a size.
 pub struct Batch {
-    /// What is dispatched, and where everything lies.
+    /// Its dispatches and the layout of its buffers.
     pub plan: Plan,
     arenas: Vec<wgpu::Buffer>,
     /// For each image its class, and its index, which its noise depends on.
@@ -443,8 +443,8 @@ impl Batch {
         BufferPart { buffer: &self.arenas[region.arena], start: region.start, quads: region.length }
     }
 
-    /// How many dispatches have run since [`Self::begin`], and then for each image, whether it has had a value that is
-    /// not finite: 32-bit numbers, in the second case other than 0.
+    /// The number of dispatches run since [`Self::begin`], then one 32-bit number for each image: other than 0 if the
+    /// image has had a value that is not finite.
     pub fn health(&self) -> BufferPart<'_> {
         BufferPart { buffer: &self.health, start: 0, quads: health_quads(self.size()) }
     }
@@ -456,7 +456,7 @@ impl Batch {
     }
 }
 
-/// What kernels take levels less of.
+/// The offset that kernels subtract from levels.
 pub fn middle(network: &Network) -> f32 {
     match network.head.kind() {
         HeadKind::LogisticMixture { .. } => MIDDLE,

@@ -1,4 +1,4 @@
-//! Which kernel does what: by the shape of a product and by how much a device does at once.
+//! The choice of a kernel, by the shape of a product and by the device's parallelism.
 
 use super::shaders::Shape;
 use super::speed::Speed;
@@ -25,8 +25,8 @@ pub const SHAPES_IN_SOFTWARE: [Shape; 4] = [
     Shape::Split { quads: 8, rows: 1, splits: 1 },
 ];
 
-/// The first shape that gives a device enough workgroups, or else the one that gives the most; of those that are not
-/// larger than the product, which has so many positions and quads of outputs.
+/// The first shape that gives a device enough workgroups, or else the one that gives the most. Shapes larger than the
+/// product, of `positions` positions and `quads` quads of outputs, are left out.
 pub fn choose(positions: u32, quads: u32, speed: Speed) -> Shape {
     let shapes = if speed.is_parallel { &SHAPES[..] } else { &SHAPES_IN_SOFTWARE };
     let workgroups = |shape: &Shape| shape.workgroups(positions, quads).iter().product::<u32>();

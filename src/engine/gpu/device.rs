@@ -13,8 +13,8 @@ use super::{EngineError, Options};
 /// A device that takes longer than this for a submission is lost.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Bytes on their way to the device, at most. What the host writes lies in memory that both reach until it has arrived, and
-/// many cards have 256 MB of that, shared by all programs.
+/// Bytes on their way to the device, at most. Until they have arrived, they lie in memory that both host and device
+/// reach; many cards have 256 MB of it, shared by all programs.
 const MOST_STAGED: u64 = 16 << 20;
 
 /// Turns after which Mesa's software driver ends all loops of an invocation, and says nothing:
@@ -29,13 +29,13 @@ pub struct OpenDevice {
     pub handle: wgpu::Device,
     /// Its queue.
     pub queue: wgpu::Queue,
-    /// How partial sums are brought together on it.
+    /// The way in which it reduces partial sums.
     pub reduction: Reduction,
-    /// How fast it is taken to be.
+    /// Its assumed speed.
     pub speed: Speed,
     /// See [`DeviceFacts`](super::dispatch::DeviceFacts::turns).
     pub turns: u64,
-    /// How long it may take for a submission.
+    /// The longest time that a submission may take.
     pub patience: Duration,
     failure: Failure,
     /// Buffers that the host can read and nothing goes through: as many as have been in use at once.
@@ -50,9 +50,9 @@ pub struct OpenDevice {
 pub struct BufferPart<'a> {
     /// The buffer.
     pub buffer: &'a wgpu::Buffer,
-    /// Where it begins.
+    /// Its first quad.
     pub start: usize,
-    /// How long it is.
+    /// Its length in quads.
     pub quads: usize,
 }
 
@@ -111,7 +111,7 @@ impl OpenDevice {
         let (on_error, on_loss) = (Arc::clone(&failure), Arc::clone(&failure));
         handle.on_uncaptured_error(Arc::new(move |error: wgpu::Error| remember(&on_error, line(&error))));
         handle.set_device_lost_callback(move |_, message| {
-            // What came of it may have been reported before it is.
+            // A consequence of the loss may have been reported before the loss is.
             lock(&on_loss).replace(format!("the device was lost: {}", line(&message)));
         });
         let reduction = match subgroups {
@@ -135,7 +135,7 @@ impl OpenDevice {
         })
     }
 
-    /// Whether kernels may mark buffers as coherent: Metal before its shading language 3.2 has no word for it.
+    /// True if kernels may mark buffers as coherent. Metal's shading language before 3.2 cannot.
     pub fn has_coherence(&self) -> bool {
         self.handle.features().contains(wgpu::Features::MEMORY_DECORATION_COHERENT)
     }
@@ -145,9 +145,10 @@ impl OpenDevice {
         EngineError::Device(format!("{}: {}", self.name, line(&what)))
     }
 
-    /// Whether the device has reported an error.
+    /// Fails if the device has reported an error.
     ///
     /// # Errors
+    ///
     /// The first that it reported.
     pub fn check(&self) -> Result<(), EngineError> {
         lock(&self.failure).as_ref().map_or(Ok(()), |what| Err(self.error(what)))
@@ -207,9 +208,10 @@ impl OpenDevice {
         self.most_staged.get()
     }
 
-    /// What `make` makes, or nothing if there is not enough memory for it.
+    /// The value of `make`, or `None` if there is not enough memory for it.
     ///
     /// # Errors
+    ///
     /// Any other error that the device reports meanwhile.
     pub fn if_there_is_memory<T>(&self, make: impl FnOnce() -> T) -> Result<Option<T>, EngineError> {
         let memory = self.handle.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -250,8 +252,7 @@ impl OpenDevice {
         polled.map(drop).map_err(|e| self.error(e))
     }
 
-    /// Encodes copies of parts of buffers to where the host can read them. What is encoded and submitted later does not
-    /// disturb them.
+    /// Encodes copies of parts of buffers into memory that the host can read. Later submissions do not disturb them.
     pub fn fetch(&self, encoder: &mut wgpu::CommandEncoder, parts: &[BufferPart]) -> Fetch {
         let lengths: Vec<_> = parts.iter().map(|part| QUAD * part.quads as u64).collect();
         let size = lengths.iter().sum();

@@ -6,31 +6,31 @@ use crate::engine::work::Terms;
 use crate::graph::network::Layer;
 use crate::model::Precision;
 
-/// What a plan must know of a device and of how it is used.
+/// The facts about a device, and about its use, from which a plan is made.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceFacts {
     /// Bytes of the largest buffer.
     pub buffer: u64,
-    /// How many arenas there can be.
+    /// The number of arenas, at most.
     pub arenas: usize,
     /// Workgroups of a dispatch along an axis, at most.
     pub workgroups: u32,
     /// Turns of all its loops that an invocation can take before its driver ends them.
     pub turns: u64,
-    /// How partial sums are brought together.
+    /// The way in which partial sums are reduced.
     pub reduction: Reduction,
-    /// How the weights of most layers are stored.
+    /// The precision in which the weights of most layers are stored.
     pub precision: Precision,
-    /// How much it does at once.
+    /// Its assumed speed.
     pub speed: Speed,
-    /// Whether a workgroup has images to itself, where that is possible; if nothing is said, where it is faster.
+    /// True if a workgroup has images to itself, where that is possible; `None` chooses the faster way.
     pub chain: Option<bool>,
-    /// Whether kernels whose invocations hand values to each other mark the arenas as coherent.
+    /// True if kernels whose invocations hand values to each other mark the arenas as coherent.
     pub coherent: bool,
 }
 
 impl DeviceFacts {
-    /// What every WebGPU device promises, with coherent buffers, which WebGPU lacks and all interfaces have.
+    /// The least that any WebGPU device promises, with coherent buffers, which WebGPU lacks and all interfaces have.
     pub const SMALLEST: Self = Self {
         buffer: 128 << 20,
         arenas: 4,
@@ -44,20 +44,20 @@ impl DeviceFacts {
     };
 }
 
-/// What a dispatch does.
+/// The operation of a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// A part of a layer, for a whole row or for one pixel.
     Conv {
         /// Index of the layer.
         layer: usize,
-        /// Which terms.
+        /// The terms that it adds up.
         terms: Terms,
-        /// Whether it is for a whole row.
+        /// True if it runs on a whole row.
         whole_row: bool,
-        /// How it is shared out.
+        /// Its division into workgroups.
         shape: Shape,
-        /// What is done with the sums.
+        /// The epilogue: the use of the sums.
         epilogue: Epilogue,
     },
     /// Output, drawing, and the next pixel's input, of a PixelCNN++.
@@ -74,28 +74,28 @@ pub enum Operation {
     },
     /// Known pixels of a row go into the image's ring.
     ShowRow,
-    /// How likely the pixels of a row are.
+    /// The log-likelihood of the pixels of a row.
     Likelihood,
 }
 
 /// One dispatch, the same at every step.
 #[derive(Clone, Debug)]
 pub struct Dispatch {
-    /// What it does.
+    /// Its operation.
     pub operation: Operation,
     /// The kernel with its constants.
     pub variant: Variant,
     /// Workgroups along both axes.
     pub workgroups: [u32; 2],
-    /// What it reads, weights and additions aside.
+    /// The places that it reads, weights and additions aside.
     pub reads: Vec<Place>,
-    /// What it writes.
+    /// The places that it writes.
     pub writes: Vec<Place>,
     /// Multiplications with additions in products, padding included.
     pub macs: u64,
     /// Those of the next pixel's input layer, for all pixels of a row but the last.
     pub macs_of_next: u64,
-    /// Where it runs.
+    /// The pixels at which it runs.
     pub when: When,
     /// Level of what it makes.
     pub level: usize,
@@ -141,7 +141,7 @@ impl When {
         (made % self.run_every == self.first_row).then_some(made)
     }
 
-    /// Where, in columns of the image, the position of the grid is that runs with a pixel, of `width` in a row.
+    /// The column of the image at which the grid has the position that runs with a pixel, of `width` in a row.
     pub fn column(&self, column: isize, width: usize) -> Option<usize> {
         let made = usize::try_from(column - self.late).ok().filter(|made| *made < width)?;
         let at = made.checked_sub(self.first_column)?;
@@ -149,7 +149,7 @@ impl When {
     }
 }
 
-/// What a dispatch reads or writes.
+/// A place that a dispatch reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// A node's ring.

@@ -1,5 +1,4 @@
-//! What becomes of a request on a device that fails: an error that says what happened, and an engine, this one or a new one,
-//! that draws as before.
+//! Requests on a device that fails: the error says what happened, and this engine or a new one draws as before.
 
 use std::time::Duration;
 
@@ -58,7 +57,7 @@ fn a_submission_that_takes_too_long_is_an_error_and_a_new_device_works() {
     engine.gpu.device.patience = Duration::ZERO;
     let error = run(&mut engine, &drawing()).unwrap_err();
     assert!(error.contains("has not answered for 0 s"), "{error}");
-    // What it may still be at is not mixed with anything new.
+    // Work that it may still be doing is not mixed with anything new.
     engine.gpu.device.patience = Duration::from_secs(60);
     assert_eq!(run(&mut engine, &drawing()).unwrap_err(), error);
     drop(engine);

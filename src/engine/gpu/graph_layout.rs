@@ -11,7 +11,7 @@ use crate::engine::work::Terms;
 use crate::graph::network::{CHANNEL_ALIGN, Layer, Read, padded};
 use crate::graph::{Activation, Form, IMAGE, Network};
 
-/// What is not there; `NONE` in WGSL.
+/// An absent entry; `NONE` in WGSL.
 pub const NONE: u32 = u32::MAX;
 
 shared! {
@@ -274,7 +274,7 @@ impl Lists {
             first_form,
             forms,
             from_channel: layer.first_channel as u32,
-            // What pads the last quad is nobody's.
+            // The padding of the last quad belongs to no other part.
             to_channel: if is_end { padded(to_channel) } else { to_channel } as u32,
         }
     }

@@ -1,5 +1,5 @@
-//! What Rust and WGSL share: the uniforms, in the words of `shaders/`, and the bindings, which are the same for all
-//! kernels.
+//! Data shared by Rust and WGSL: the uniforms, under their names in `shaders/`, and the bindings, which are the same
+//! for all kernels.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -105,7 +105,7 @@ impl TableUniform {
     /// For what a list says is not there.
     pub const ABSENT: Self = Self { base: NONE, of_class: 0, of_row: 0, of_column: 0 };
 
-    /// For what adds nothing, so that nobody looks.
+    /// For a layer that adds nothing: the kernel does not read the table.
     pub const NONE: Self = Self { base: 0, of_class: 0, of_row: 0, of_column: 0 };
 }
 
@@ -184,11 +184,11 @@ shared! {
         pub target_node: TargetUniform,
         /// The node that a gate is added to.
         pub residual: RingUniform,
-        /// What the sum begins with, where that is not the row's context.
+        /// The initial value of the sum, if it is not the row's context.
         pub addition: TableUniform,
         /// Terms.
         pub tap_count: u32,
-        /// Where the weights begin, in quads.
+        /// The first quad of the weights.
         pub weights: u32,
         /// Quads of one half of the outputs.
         pub width: u32,
@@ -200,7 +200,7 @@ shared! {
         pub grid: u32,
         /// Level of the target.
         pub level: u32,
-        /// Where the row's context is: its arena, where it begins there, how far apart columns and images are.
+        /// The row's context: its arena, its start there, and the strides of columns and images.
         pub context_arena: u32,
         /// See [`Self::context_arena`].
         pub context_base: u32,
@@ -210,9 +210,9 @@ shared! {
         pub context_of_image: u32,
         /// Halves of the outputs.
         pub halves: u32,
-        /// What is done with the sums.
+        /// The use of the sums.
         pub epilogue: u32,
-        /// Whether the sum begins with the row's context.
+        /// 1 if the sum begins with the row's context.
         pub has_context: u32,
         /// It runs on rows that have these bits like the next number, and on columns that have those after it 0.
         pub row_bits: u32,
@@ -240,7 +240,7 @@ shared! {
         pub parameters: RingUniform,
         /// The node that the horizontal input layer makes.
         pub target_node: TargetUniform,
-        /// What the output layer adds.
+        /// The additions of the output layer.
         pub addition: TableUniform,
         /// Seed of the noise, low word first.
         pub seed: [u32; 2],
@@ -256,15 +256,15 @@ shared! {
         pub batch: u32,
         /// Pixels in a row.
         pub columns: u32,
-        /// Whether values stay unrounded.
+        /// 1 if values stay unrounded.
         pub continuous: u32,
-        /// Where the pixels are: their arena, and where they begin there.
+        /// The pixels: their arena and their start there.
         pub pixels_arena: u32,
         /// See [`Self::pixels_arena`].
         pub pixels_base: u32,
         /// Pixels of each image that are wanted.
         pub wanted: u32,
-        /// Where the row context of the horizontal input layer is: its arena, and where it begins there.
+        /// The row context of the horizontal input layer: its arena and its start there.
         pub context_arena: u32,
         /// See [`Self::context_arena`].
         pub context_base: u32,
@@ -276,7 +276,7 @@ shared! {
         pub reach: f32,
         /// See [`super::weights::Weights::changing`].
         pub changing: u32,
-        /// What the size is short of a multiple of 16 bytes.
+        /// Padding to a multiple of 16 bytes.
         pub unused_0: u32,
         /// See [`Self::unused_0`].
         pub unused_1: u32,
@@ -326,7 +326,7 @@ pub(super) mod tests {
     /// A number of a struct: its name with those of the structs around it, its offset in bytes, its type.
     pub type Number = (String, usize, &'static str);
 
-    /// What both languages have.
+    /// A type that both languages have.
     pub trait Shared {
         /// Adds all its numbers, where it begins at an offset and goes by a name.
         fn numbers(at: usize, name: &str, numbers: &mut Vec<Number>);
@@ -390,7 +390,7 @@ pub(super) mod tests {
         }
     }
 
-    /// What differs between a struct here and in WGSL, if anything.
+    /// The first difference between a struct here and in WGSL, if there is one.
     pub fn difference<T: Struct>(source: &str) -> Option<String> {
         let module = naga::front::wgsl::parse_str(source).unwrap();
         let is_it = |kind: &naga::Type| kind.name.as_deref() == Some(T::WGSL);

@@ -1,11 +1,11 @@
-//! Where nodes, row contexts and pixels lie: regions of a few buffers, the arenas.
+//! The layout of nodes, row contexts and pixels: regions of a few buffers, the arenas.
 
 use super::shaders::Family;
 use super::support::family;
 use super::units::{QUAD, Region, outputs, quads};
 use crate::graph::Network;
 
-/// Where nodes, row contexts and pixels lie.
+/// The layout of nodes, row contexts and pixels.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// By node.

@@ -54,14 +54,14 @@ pub struct Options {
     pub checked: bool,
     /// Sums go through subgroup operations first, where the adapter has subgroups of one size.
     pub subgroups: bool,
-    /// Buffers are no larger than so many bytes, though the device has larger ones.
+    /// The size of the largest buffer in bytes, although the device has larger ones.
     pub buffer: Option<u64>,
-    /// The device is taken for a GPU that works on so many workgroups at once.
+    /// The number of workgroups that the device is taken to run at once.
     pub workgroups: Option<u32>,
     /// Workgroups have images to themselves, where that is possible, or never.
     pub chain: Option<bool>,
-    /// What invocations hand to each other lies in coherent buffers, or not; if nothing is said, where the device has
-    /// them, and where it has none there is no chain.
+    /// True if invocations hand values to each other through coherent buffers. By default they do where the device has
+    /// such buffers; a device without them runs no chain.
     pub coherent: Option<bool>,
 }
 
@@ -390,8 +390,8 @@ mod tests {
         );
     }
 
-    /// Rows of so many pixels, and pixels of so many layers, that a chain over a whole row takes more turns than some
-    /// drivers allow: it does a part of a row at once. A chain that does too many is an error.
+    /// A chain over a whole row takes more turns here than some drivers allow: it does a part of the row at once. A
+    /// chain that takes too many turns is an error.
     #[test]
     #[ignore = "needs a Vulkan adapter"]
     fn rows_that_take_many_turns_are_drawn() {

@@ -1,7 +1,7 @@
-//! What a driver made of the kernels, kept in a file for the next run. Only Vulkan gives it.
+//! The kernels as a driver compiled them, kept in a file for the next run. Only Vulkan provides them.
 //!
-//! A file is the SHA-256 of its contents, and the contents. One that is damaged, too large, or of another device, driver
-//! or version of wgpu counts as none; a file that cannot be written costs the next run its time, and no more.
+//! A file is the SHA-256 of its contents, and the contents. A file that is damaged, too large, or of another device,
+//! driver or version of wgpu counts as none; a file that cannot be written costs the next run its time, and no more.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -14,7 +14,7 @@ type Layouts = (wgpu::BindGroupLayout, wgpu::PipelineLayout);
 
 /// Kernels of a device.
 pub struct Pipelines {
-    /// Whether shaders check their indices.
+    /// True if shaders check their indices.
     checked: bool,
     /// By number of arenas, and of tables after them.
     layouts: HashMap<(u32, u32), Layouts>,
@@ -83,7 +83,7 @@ impl Pipelines {
         };
         let threads = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
         let made = thread::scope(|scope| {
-            // Where no more threads can be started, this one does what is left.
+            // If no more threads can be started, this one does the rest.
             let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
             let others: Vec<_> = (1..threads).filter_map(start).collect();
             let mut made = work();

@@ -1,6 +1,7 @@
-//! What is dispatched, and where everything lies: plain data made from network, batch and limits, without a device.
+//! The dispatches of a batch and the layout of its buffers: plain data made from network, batch and limits, without a
+//! device.
 //!
-//! What runs is this list and nothing else; counts, costs, the splitting of long submissions and the profile read
+//! The engine runs this list and nothing else; counts, costs, the splitting of long submissions and the profile read
 //! it.
 
 use std::ops::{Index, IndexMut};
@@ -17,7 +18,7 @@ use crate::engine::work::{Terms, terms_of_row};
 use crate::engine::{Counts, Method, Request};
 use crate::graph::Network;
 
-/// Which dispatch of a plan is meant.
+/// The identity of a dispatch in its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(usize);
 
@@ -72,7 +73,7 @@ struct LayerDispatches {
 pub struct Plan {
     /// Images.
     pub batch: usize,
-    /// Where everything lies.
+    /// The layout of the buffers.
     pub memory: Memory,
     /// Pixels in a row.
     width: usize,
@@ -89,7 +90,7 @@ pub struct Plan {
     draws: Vec<Id>,
     show_row: Id,
     likelihood: Id,
-    /// What does all that a pixel takes for [`Self::span`] pixels of a row at once, if anything does.
+    /// The chain, which does [`Self::span`] pixels of a row in one dispatch, if there is one.
     chain: Option<Id>,
     /// Pixels that a chain does at once; 1 without one.
     pub span: usize,
@@ -147,14 +148,14 @@ impl Plan {
         plan
     }
 
-    /// Whether some batch of a network has a chain.
+    /// True if some batch of a network has a chain.
     pub fn may_have_chain(network: &Network, target: DeviceFacts) -> bool {
-        // Where there is an image for every workgroup, a chain leaves none idle.
+        // If every workgroup has an image, a chain leaves none idle.
         let target = DeviceFacts { buffer: u64::MAX, ..target };
         Self::new(network, target.speed.workgroups as usize, target).has_chain()
     }
 
-    /// Whether a device can run it.
+    /// True if a device can run it.
     pub fn fits(&self, target: DeviceFacts) -> bool {
         let mut groups = self.all().flat_map(|(_, dispatch)| dispatch.workgroups);
         let mut bindings = self.all().map(|(_, dispatch)| dispatch.variant.bindings());
@@ -173,10 +174,10 @@ impl Plan {
         self.all().map(|(_, dispatch)| dispatch).filter(|dispatch| !self.is_in_chain(dispatch))
     }
 
-    /// Whether a chain does all that a dispatch does.
+    /// True if a chain does all the work of a dispatch.
     pub fn is_in_chain(&self, dispatch: &Dispatch) -> bool {
         let is_of_pixel = match dispatch.operation {
-            // What is made before or after its own pixel is made so at the ends of a row too.
+            // A layer that runs before or after its own pixel does so at the ends of a row too.
             Operation::Conv { whole_row, .. } => !whole_row && dispatch.when.late == 0,
             Operation::Sample | Operation::Draw { .. } => true,
             _ => false,
@@ -196,7 +197,7 @@ impl Plan {
         Some((id, row, self[id].when.column(column, self.width)?))
     }
 
-    /// A layer makes a pixel so many pixels after its own.
+    /// The number of pixels by which a layer runs after its own.
     fn late(&self, layer: &LayerDispatches) -> isize {
         layer.pixel.map_or(0, |id| self[id].when.late)
     }
@@ -236,14 +237,14 @@ impl Plan {
         rows.map(|row| (row, self.row(row).chain(self.late_of_row(row as isize)).collect()))
     }
 
-    /// What is dispatched at a pixel, up to its value: at every [`Self::span`]th of a row, where a chain does so many.
+    /// The dispatches at a pixel, up to its value. A chain runs at every [`Self::span`]th pixel of a row.
     pub fn pixel(&self, row: usize, column: usize) -> impl Iterator<Item = Step> {
         let chain = self.chain.filter(|_| column.is_multiple_of(self.span));
         let parts = self.chain.is_none().then(|| self.parts(row, column));
         chain.map(|id| (id, row, column)).into_iter().chain(parts.into_iter().flatten())
     }
 
-    /// What a pixel takes, up to its value, step by step and layer by layer.
+    /// The dispatches of a pixel without a chain, up to its value, step by step and layer by layer.
     fn parts(&self, row: usize, column: usize) -> impl Iterator<Item = Step> {
         self.draws.iter().enumerate().flat_map(move |(step, &draw)| {
             let layers = self.layers.iter().filter_map(move |layer| {
@@ -257,7 +258,7 @@ impl Plan {
         })
     }
 
-    /// Whether it is the layer that a pixel runs for its next.
+    /// True if it is the layer that a pixel runs for its next.
     pub fn is_input(&self, dispatch: &Dispatch) -> bool {
         matches!(
             dispatch.operation,
@@ -265,13 +266,13 @@ impl Plan {
         )
     }
 
-    /// Whether a request computes rows whose pixels are all known beforehand: given ones, or outside the image.
+    /// True if a request computes rows whose pixels are all known beforehand: given ones, or outside the image.
     pub fn has_known_rows(&self, request: &Request) -> bool {
         let is_behind = self.lag > 0 && request.want().trace;
         request.method() == Method::Naive || request.rows_given() > 0 || self.first_row < 0 || is_behind
     }
 
-    /// Whether a chain does what pixels take.
+    /// True if a chain does the work of pixels.
     pub fn has_chain(&self) -> bool {
         self.chain.is_some()
     }
@@ -284,7 +285,7 @@ impl Plan {
         })
     }
 
-    /// What a row takes whose pixels are known, all of it.
+    /// The dispatches of a row whose pixels are known.
     pub fn known_row(&self, row: usize) -> impl Iterator<Item = Step> {
         let show = std::iter::once((self.show_row, row, 0));
         show.chain(self.row(row)).chain(self.late_of_row(row as isize))
@@ -317,7 +318,7 @@ impl Plan {
         })
     }
 
-    /// What the first `pixels` pixels of a batch take.
+    /// The cost of the first `pixels` pixels of a batch.
     pub fn cost(&self, method: Method, pixels: usize) -> Counts {
         let mut counts = Counts::default();
         self.visit(method, pixels, |step, end, times| {
@@ -377,7 +378,7 @@ impl Plan {
     }
 }
 
-/// Where a form begins in a node's record, in quads.
+/// The start of a form in a node's record, in quads.
 pub fn offset(network: &Network, node: usize, form: usize) -> u32 {
     quads(network.nodes[node].offsets[form])
 }
@@ -458,7 +459,7 @@ mod tests {
         }
     }
 
-    /// A row of so many positions that one axis of a grid does not hold its workgroups is refused, not dispatched.
+    /// A row is refused, not dispatched, if its workgroups exceed one axis of a grid.
     #[test]
     fn grids_have_limits() {
         let network = network(&Config { width: 8196, height: 4, ..Config::published(4, 1) });
@@ -546,7 +547,7 @@ mod tests {
         assert!(!Plan::new(&network, 3, DeviceFacts { arenas: 1, ..TARGETS[1] }).has_chain());
     }
 
-    /// Where a driver ends loops after some turns, a chain does fewer pixels at once, or there is none.
+    /// If a driver ends loops after some turns, a chain does fewer pixels at once, or there is none.
     #[test]
     fn chains_are_short_where_loops_are() {
         let network = network(&Config { channels: 1, width: 108, height: 8, ..Config::published(32, 2) });

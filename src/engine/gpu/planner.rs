@@ -12,7 +12,7 @@ use crate::graph::network::padded;
 use crate::graph::{IMAGE, Network};
 use crate::head::HeadKind;
 
-/// What dispatches are made from.
+/// The source of dispatches: network, layout and device.
 pub struct Planner<'a> {
     /// The network.
     pub network: &'a Network,
@@ -20,9 +20,9 @@ pub struct Planner<'a> {
     pub batch: usize,
     /// The device.
     pub target: DeviceFacts,
-    /// Which kernels run the network.
+    /// The family of kernels that runs the network.
     pub family: Family,
-    /// How many arenas there are.
+    /// The number of arenas.
     pub arenas: u32,
 }
 
@@ -141,8 +141,8 @@ impl Planner<'_> {
         [quads(output(self.network).outputs()), quads(padded(mixtures)), (mixtures + channels) as u32]
     }
 
-    /// What does all of `pixel`, the dispatches of a pixel, for a part of a row, and how many pixels that part has;
-    /// nothing if that cannot be, or would be slower.
+    /// A chain that does `pixel`, the dispatches of a pixel, for a part of a row, and the number of pixels in that
+    /// part. `None` if there can be no chain, or if it would be slower.
     pub fn chain(&self, pixel: &[&Dispatch]) -> Option<(Dispatch, usize)> {
         let (network, batch) = (self.network, self.batch);
         let team = self.target.speed.team(batch);
@@ -212,7 +212,7 @@ impl Planner<'_> {
         self.of_row(Operation::ShowRow, Kernel::ShowRow(self.family), &[Place::Pixels], Place::Node(IMAGE))
     }
 
-    /// How likely the pixels of a row are.
+    /// The log-likelihood of the pixels of a row.
     pub fn likelihood(&self) -> Dispatch {
         let reads = [Place::Node(self.network.head_node), Place::Pixels];
         let graph = (self.family == Family::Graph).then(|| drawn_from(self.network));

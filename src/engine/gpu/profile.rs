@@ -1,4 +1,4 @@
-//! Where the time goes on a GPU: timestamps around every dispatch.
+//! The time of each dispatch on a GPU, by timestamps around it.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{Engine, EngineError, GpuEngine, Request, Room};
 pub struct Class {
     /// The kernel, without its variant.
     pub kernel: &'static str,
-    /// Whether they begin a row; else they are a step of a pixel.
+    /// True if they begin a row; else they are a step of a pixel.
     pub is_row_work: bool,
     /// Resolution of what they make: `1/2^level` of the image.
     pub level: usize,
@@ -26,10 +26,10 @@ impl Class {
     }
 }
 
-/// What the dispatches of a class took together.
+/// The dispatches of a class together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Total {
-    /// How many.
+    /// Their number.
     pub dispatches: u64,
     /// On the device, in nanoseconds.
     pub nanoseconds: f64,
@@ -39,7 +39,7 @@ pub struct Total {
 const AT_ONCE: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 
 impl GpuEngine {
-    /// Whether the adapter can tell how long a dispatch took.
+    /// True if the adapter can time a dispatch.
     pub fn can_profile(adapter: &Adapter) -> bool {
         adapter.handle().features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }

@@ -14,7 +14,7 @@ use crate::engine::{Counts, Method, Outcome, Request, Shape, rows_made, trace_ro
 /// Dispatches of a submission, at most, however little each of them does.
 const MOST_DISPATCHES: usize = 20_000;
 
-/// How fast a device works on a batch, as far as is known.
+/// The measured speed of a device on a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// Multiplications with additions a second.
@@ -28,7 +28,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Where a list of dispatches is cut, each given by its products: the lengths of the submissions.
+    /// Divides a list of dispatches, each given by its products, into submissions: their lengths.
     fn cut(self, macs: impl IntoIterator<Item = u64>) -> Vec<usize> {
         let budget = (self.macs_per_second * SUBMISSION) as u64;
         let (mut lengths, mut length, mut sum) = (Vec::new(), 0, 0);
@@ -56,7 +56,7 @@ pub struct Run<'a> {
     pace: &'a mut Pace,
     /// The submission that runs, and when the one before it had ended.
     running: Option<wgpu::SubmissionIndex>,
-    /// What is wanted of the last row that was submitted, if anything, and the submission that brings it.
+    /// The data to read back of the last row that was submitted, if any, and the submission that brings it.
     fetched: Option<(usize, Fetch, wgpu::SubmissionIndex)>,
     finished: Instant,
     /// The first value found that is not finite: image, row, column.
@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
         self.request.want().likelihood.then(|| self.batch.plan.likelihood(row))
     }
 
-    /// What is to be read back of a row: the mixture parameters, then every node that is made on it.
+    /// The regions to read back of a row: the mixture parameters, then every node that is made on it.
     fn wanted(&self, row: usize) -> Vec<Region> {
         let (network, nodes, want) =
             (&self.gpu.network, &self.batch.plan.memory.nodes, self.request.want());
@@ -233,7 +233,7 @@ impl<'a> Run<'a> {
             }
             self.finished = Instant::now();
         }
-        // What was waited for was one submission behind, of about the same rate.
+        // The time waited for is that of one submission earlier, of about the same rate.
         if seconds > 0.0 {
             let macs: u64 = steps.iter().map(macs).sum();
             self.pace.macs_per_second = (macs as f64 / seconds).max(LEAST_RATE / 10.0);
@@ -291,7 +291,7 @@ impl<'a> Run<'a> {
         let channels = head.channels();
         let (batch, device) = (self.batch, &self.gpu.device);
         let (middle, of_pixel) = (middle(&self.gpu.network), batch.plan.memory.of_pixel);
-        // Where a pixel has its log-likelihood.
+        // The position of the log-likelihood in a pixel.
         let told = if of_pixel > 1 { 4 } else { 3 };
         let levels = -middle..=head.levels() as f32 - 1.0 - middle;
         let (count, size, want) = (self.request.lanes().len(), batch.size(), self.request.want());
@@ -326,7 +326,8 @@ impl<'a> Run<'a> {
         self.check_finite(broken)
     }
 
-    /// Whether everything that was submitted has run to its end: what a driver drops leaves zeros, or values of the row before.
+    /// Fails unless everything that was submitted has run to its end: work that a driver drops leaves zeros, or values
+    /// of the row before.
     fn check_complete(&self, runs: u32) -> Result<(), EngineError> {
         let dispatched = (self.counts.dispatches - self.dispatched_before) as u32;
         if runs == dispatched {
@@ -338,7 +339,7 @@ impl<'a> Run<'a> {
             .error(format!("of {dispatched} kernels that were submitted, {runs} have run to their end")))
     }
 
-    /// Whether every value of every image was finite, which the device remembers wherever it stores one.
+    /// Fails if a value of an image was not finite; the device takes note of each one that it stores.
     fn check_finite(&self, broken: &[f32]) -> Result<(), EngineError> {
         let first_broken =
             broken.iter().take(self.request.lanes().len()).position(|flag| flag.to_bits() != 0);

@@ -48,7 +48,7 @@ pub fn anchors() -> Vec<i32> {
 /// the others read what a layer is made of from lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// What [`super::support`] takes for one.
+    /// A network for which [`super::support`] returns this family.
     PixelCnnPp,
     /// Any other.
     Graph,
@@ -96,11 +96,11 @@ pub enum Kernel {
     },
     /// Known pixels of a row into the image's ring.
     ShowRow(Family),
-    /// How likely the pixels of a row are; of a graph, under what.
+    /// The log-likelihood of the pixels of a row; for a graph, under the given distribution.
     Likelihood(Option<DrawnFrom>),
 }
 
-/// How partial sums are brought together.
+/// The way in which partial sums are reduced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reduction {
     /// Through workgroup memory.
@@ -110,7 +110,7 @@ pub enum Reduction {
 }
 
 impl Kernel {
-    /// Its complete source, for nodes and contexts in so many buffers.
+    /// Its complete source, for nodes and contexts in `arenas` buffers.
     pub fn source(self, arenas: u32) -> String {
         let weights = |precision| match precision {
             Precision::F32 => wgsl!("shared/weights_f32.wgsl"),
@@ -204,12 +204,12 @@ impl Kernel {
         }
     }
 
-    /// How many tables it binds after the arenas.
+    /// The number of tables that it binds after the arenas.
     pub fn table_count(self) -> u32 {
         self.tables().len() as u32
     }
 
-    /// What networks it runs.
+    /// The family of networks that it runs.
     fn family(self) -> Family {
         match self {
             Self::Tiled(family, _) | Self::Split(family, ..) | Self::ShowRow(family) => family,
@@ -273,14 +273,14 @@ const GRAPH_PIXEL: &[&str] = &[
     THREEFRY,
 ];
 
-/// What a convolution does with its sums; the constants of `shaders/shared/conv.wgsl`.
+/// The use that a convolution makes of its sums; the constants of `shaders/shared/conv.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Epilogue {
     /// Keeps them as row context.
     Context,
     /// Stores them in the forms of the target.
     Forms {
-        /// Whether the class adds to any of them.
+        /// True if the class adds to any of them.
         has_class: bool,
     },
     /// Adds `a·σ(b)` to the residual, and stores that.
@@ -311,7 +311,7 @@ impl Epilogue {
 pub struct Variant {
     /// The kernel.
     pub kernel: Kernel,
-    /// How many buffers nodes and contexts are in.
+    /// The number of buffers that hold nodes and contexts.
     pub arenas: u32,
     constants: Vec<(&'static str, u32)>,
 }
@@ -324,7 +324,7 @@ const MAX_WEIGHTS: u32 = 8;
 const MAX_SPLIT_ROWS: u32 = 8;
 /// Invocations of a workgroup of the convolutions and of sampling.
 pub const THREADS: u32 = 64;
-/// Invocations of any workgroup, at most; WebGPU promises so many.
+/// The largest number of invocations in a workgroup, as WebGPU promises it.
 pub const MOST_THREADS: u32 = 256;
 /// Quads of outputs of a tile.
 const TILE_X: u32 = 8;
@@ -343,18 +343,19 @@ pub struct Team {
     pub images: u32,
     /// Quads of outputs that an invocation sums: at most 2.
     pub quads: u32,
-    /// Parts of a sum that one invocation adds up in the end, after all have reduced them to so many; equal to `threads` if it
-    /// adds up all.
+    /// The number of parts to which all invocations reduce a sum, before one adds them up; `threads` if one adds up
+    /// all.
     pub adders: u32,
 }
 
 impl Team {
-    /// A workgroup of so many invocations that ends one pixel, outside a chain.
+    /// A workgroup of `threads` invocations that ends one pixel, outside a chain.
     pub const fn of_pixel(threads: u32) -> Self {
         Self { threads, images: 1, quads: 1, adders: threads }
     }
 
-    /// The shares of a layer with so many quads of outputs: columns, each of [`Self::quads`] of them, and parts of each sum.
+    /// The shares of a layer with `outputs` quads of outputs: columns, each of [`Self::quads`] of them, and parts of
+    /// each sum.
     pub fn shares(self, outputs: u32) -> [u32; 2] {
         let columns = outputs.div_ceil(self.quads).max(1);
         [columns, (self.threads / columns).max(1)]
@@ -366,7 +367,7 @@ pub fn parts_of_draw(team: Team) -> u32 {
     (team.threads / team.images).min(16)
 }
 
-/// How a convolution is shared out to workgroups, and to the invocations of each.
+/// The division of a convolution into workgroups, and of each into invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// A tile of `groups` times [`ROWS`] positions, through workgroup memory; each sum in `parts`.
@@ -428,7 +429,7 @@ impl Shape {
 /// The middle level: kernels know levels as their distance from it, which a product alone turns into a value from −1 to 1.
 pub const MIDDLE: f32 = 127.5;
 
-/// What is written as a level, or as a log-likelihood, where the parameters are not finite: neither can be so large.
+/// The level or log-likelihood that is stored if the parameters are not finite: neither can be this large.
 pub const NOT_FINITE: f32 = 4096.0;
 
 fn nonlinearity_constant(phi: Activation) -> (&'static str, u32) {
@@ -497,7 +498,7 @@ impl Variant {
         self.arenas + self.kernel.table_count()
     }
 
-    /// The same for so many arenas.
+    /// The same for `arenas` arenas.
     pub fn in_arenas(self, arenas: u32) -> Self {
         Self { arenas, ..self }
     }
@@ -519,7 +520,7 @@ impl Variant {
         chain
     }
 
-    /// The kernel that ends a step of a graph's pixel, in which so many channels are drawn.
+    /// The kernel that ends a step of a graph's pixel, in which `channels` channels are drawn.
     pub fn draw(drawn_from: DrawnFrom, step: u32, channels: u32) -> Self {
         let kernel = Kernel::Draw(drawn_from);
         let mut variant =
@@ -528,7 +529,7 @@ impl Variant {
         variant
     }
 
-    /// The chain kernel of a graph, in each of whose steps so many channels are drawn.
+    /// The chain kernel of a graph, in each of whose steps `channels` channels are drawn.
     pub fn chain_of_graph(team: Team, drawn_from: DrawnFrom, channels: u32, coherent: bool) -> Self {
         let kernel = Kernel::Chain { coherent, graph: Some(drawn_from) };
         let mut variant = Self::drawing_graph(kernel, team, drawn_from, channels, BLOCKS_OF_CHAIN);

@@ -1,5 +1,5 @@
-//! How fast devices are taken to be: all that is assumed of them, for which kernel does what, for how much is submitted at
-//! once, and for whether a GPU is worth it at all. Only the order of magnitude counts; no hardware has been measured.
+//! The assumed speed of devices. It decides on kernels, on the length of submissions, and on whether a GPU is worth its
+//! start-up. Only the order of magnitude counts; no hardware has been measured.
 
 use super::adapter::DeviceType;
 use super::shaders::{MOST_THREADS, THREADS, Team};
@@ -18,7 +18,7 @@ pub const CPU_RATE: f64 = 2.5e10;
 /// into, 2 MB of it. Discrete GPUs have had 4 MB and more since 2016.
 const MOST_IN_CHAIN: f64 = 500_000.0;
 
-/// What a kind of device is taken to be capable of.
+/// The assumed speed of a kind of device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speed {
     /// Workgroups that it should be given at once, so that no part of it is idle.
@@ -31,7 +31,7 @@ pub struct Speed {
     pub layer: f64,
     /// Seconds until the first dispatch: opening the device, and compiling its kernels where no cache has them.
     pub start: f64,
-    /// Whether an invocation is a lane of a processor with many, to be given little, or a software driver's.
+    /// True if an invocation is a lane of a wide processor, which is given little; false for a driver in software.
     pub is_parallel: bool,
 }
 
@@ -72,13 +72,13 @@ impl Speed {
         }
     }
 
-    /// Seconds that so many products take, in so many workgroups.
+    /// Seconds for `macs` products in `workgroups` workgroups.
     pub fn seconds(&self, macs: f64, workgroups: u32) -> f64 {
         macs / (f64::from(workgroups.clamp(1, self.workgroups)) * self.macs_per_second)
     }
 
-    /// Who draws the images of a chain's workgroup, and how many those are for a batch. The more images, the fewer
-    /// invocations: workgroup memory holds the sums of both.
+    /// The invocations that draw the images of a chain's workgroup, and the number of images, for a batch. More images
+    /// have fewer invocations because workgroup memory holds the sums of both.
     pub fn team(&self, batch: usize) -> Team {
         let images: u32 = match batch.div_ceil(self.workgroups as usize) {
             1 => 1,
@@ -99,9 +99,9 @@ impl Speed {
         Team::of_pixel(if self.is_parallel { MOST_THREADS } else { THREADS })
     }
 
-    /// Whether a workgroup that has an image to itself draws it sooner than all of them together, one layer after the
-    /// other: whether the processors that it leaves idle, and its own layers, cost less than waiting for each other does.
-    /// A pixel of an image takes `macs` products in `dispatches` that wait for each other.
+    /// True if a workgroup that has an image to itself draws it sooner than all workgroups together, layer after layer:
+    /// the processors that it leaves idle, and its own layers, cost less than the waiting. A pixel of an image takes
+    /// `macs` products in `dispatches` that wait for each other.
     pub fn favours_chain(&self, macs: f64, dispatches: f64, batch: usize) -> bool {
         if macs > MOST_IN_CHAIN {
             return false;

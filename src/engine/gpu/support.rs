@@ -1,4 +1,5 @@
-//! Which kernels run a network: those for PixelCNN++, whose pixels end and begin in one of them, or those for any graph.
+//! The choice between two families of kernels: those for PixelCNN++, whose pixels end and begin in one kernel, and
+//! those for any graph.
 
 use super::shaders::{DrawnFrom, Family, MAX_TAPS, MOST_LEVELS};
 use crate::graph::network::{Layer, Node};
@@ -18,7 +19,7 @@ pub fn phi(network: &Network) -> Activation {
     [Activation::ConcatElu, Activation::Relu].into_iter().find(|a| of_forms(*a)).unwrap_or(Activation::Elu)
 }
 
-/// Which slot a form is stored in.
+/// The slot in which a form is stored.
 fn slot(form: &Form, phi: Activation) -> Option<usize> {
     let of_class = match (&form.scale, &form.shift) {
         (None, None) => 0,
@@ -34,7 +35,7 @@ fn slot(form: &Form, phi: Activation) -> Option<usize> {
     }
 }
 
-/// Where each slot of a node begins in a record, if it is stored.
+/// The start of each slot of a node in a record, if it is stored.
 pub fn slots(node: &Node, phi: Activation) -> [Option<usize>; SLOTS] {
     let mut slots = [None; SLOTS];
     for (form, offset) in node.forms.iter().zip(&node.offsets) {
@@ -57,12 +58,12 @@ pub fn pixel_input(network: &Network) -> (usize, &Layer) {
     (index, &network.layers[index])
 }
 
-/// Which kernels run a network.
+/// The family of kernels that runs a network.
 pub fn family(network: &Network) -> Family {
     if is_pixelcnn_pp(network) { Family::PixelCnnPp } else { Family::Graph }
 }
 
-/// Whether a network is one of one φ, whose pixels end and begin as in PixelCNN++.
+/// True if a network has a single φ, and its pixels end and begin as in PixelCNN++.
 fn is_pixelcnn_pp(network: &Network) -> bool {
     let HeadKind::LogisticMixture { .. } = network.head.kind() else { return false };
     let phi = phi(network);
@@ -102,7 +103,7 @@ fn is_pixelcnn_pp(network: &Network) -> bool {
     network.nodes.iter().all(is_node_good) && network.layers.iter().all(is_layer_good) && is_pixel_good
 }
 
-/// Whether the network sees the values −1 to 1 of levels, and then a one.
+/// True if the network sees the values −1 to 1 of levels, and then a one.
 fn is_image_plain(network: &Network) -> bool {
     let encoding = &network.encodings[0];
     let value = |level: usize| (level as f64 - 127.5) / 127.5;

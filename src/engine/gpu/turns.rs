@@ -1,5 +1,5 @@
-//! How many turns of loops an invocation of a chain takes, for drivers that cut loops short. What `shaders/chain.wgsl`
-//! and the files that it is put together with do, loop by loop, as if a compiler unrolled none of them: an upper bound.
+//! An upper bound on the loop turns of an invocation of a chain, for drivers that cut loops short. It counts the loops
+//! of `shaders/chain.wgsl` and of the files around it, as if a compiler unrolled none of them.
 
 use super::dispatch::{Dispatch, Operation};
 use super::shaders::{BLOCKS_OF_CHAIN, Team, parts_of_draw};
@@ -12,7 +12,7 @@ use crate::head::HeadKind;
 /// Turns of the loops of a block of noise: four numbers, and the rounds of the generator.
 const OF_NOISE: u64 = 4 + 5 * 3;
 
-/// What an invocation does for a pixel.
+/// The work of an invocation for a pixel.
 pub struct Turns {
     /// Of a layer, and every how many columns it runs.
     of_layers: Vec<(u64, usize)>,
@@ -74,7 +74,7 @@ impl Turns {
         Self { of_layers, of_pixel }
     }
 
-    /// Of so many pixels of a row in one dispatch.
+    /// The turns for `span` pixels of a row in one dispatch.
     fn of_span(&self, span: usize) -> u64 {
         let of_layer = |&(turns, run_every): &(u64, usize)| turns * span.div_ceil(run_every) as u64;
         span as u64 * self.of_pixel + self.of_layers.iter().map(of_layer).sum::<u64>()

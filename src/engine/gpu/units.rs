@@ -31,11 +31,11 @@ pub fn depth(taps: &[Tap]) -> u32 {
 /// A part of an arena, in quads: vectors of four numbers, 16 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Region {
-    /// Which arena.
+    /// Its arena.
     pub arena: usize,
-    /// Where it begins.
+    /// Its start.
     pub start: usize,
-    /// How long it is.
+    /// Its length.
     pub length: usize,
 }
 
@@ -52,7 +52,7 @@ pub const OTHER_BUFFERS: usize = 4;
 /// Bindings that are uniforms whose offset is chosen at every dispatch: the row and the column.
 pub const PLACES: u32 = 2;
 
-/// What is asked of a device: what is used and nothing else, so that small ones have it, and room for batches as
+/// The limits to ask of a device: only those that are used, so that small devices have them, and room for batches as
 /// large as the device offers.
 pub fn required_limits(offered: &wgpu::Limits) -> wgpu::Limits {
     let usual = wgpu::Limits::downlevel_defaults();

@@ -1,4 +1,4 @@
-//! What does not depend on the batch: weights, what layers and nodes add, rows and columns.
+//! Buffers that do not depend on the batch: weights, and the additions of layers, nodes, rows and columns.
 
 use super::EngineError;
 use super::device::OpenDevice;
@@ -16,22 +16,23 @@ use crate::model::{Model, Precision};
 pub struct Weights {
     /// The matrix of each layer.
     pub matrices: Vec<wgpu::Buffer>,
-    /// What the sampling kernel of a PixelCNN++ reads: the output's matrix, and the last tap of the horizontal input layer.
+    /// The input of a PixelCNN++'s sampling kernel: the output's matrix, and the last tap of the horizontal input
+    /// layer.
     pub of_sampling: wgpu::Buffer,
     /// Of a PixelCNN++, quads of mixture parameters up to the last that has weights other than 0: those after it are constant.
     pub changing: u32,
-    /// What a chain reads, if there may be one: the same, and then the matrix of every layer; where each begins, in
+    /// The input of a chain, if there may be one: the same, then the matrix of every layer, and the start of each in
     /// quads.
     pub of_chain: Option<(wgpu::Buffer, Vec<usize>)>,
-    /// What the likelihood kernel knows of the hyperbolic tangent.
+    /// The likelihood kernel's table of the hyperbolic tangent.
     pub anchors: wgpu::Buffer,
     /// Everything that layers and nodes add.
     pub additions: wgpu::Buffer,
-    /// Where in it is what each layer adds to its sum: one table, of a PixelCNN++.
+    /// The place in it of each layer's additions to its sum: one table in a PixelCNN++.
     pub of_layers: Vec<Vec<TableUniform>>,
-    /// Where in it is what each node of a PixelCNN++ adds for some of its readers.
+    /// The place in it of the additions that a PixelCNN++'s node has for some of its readers.
     pub of_nodes: Vec<TableUniform>,
-    /// Where in it are the scale and the shift of each form of each node of any other graph.
+    /// The places in it of the scale and the shift of each form of each node of any other graph.
     pub of_forms: Vec<Vec<[TableUniform; 2]>>,
     /// And where the numbers that levels stand for and the constants of each form of the image are, in numbers.
     pub of_encodings: Vec<[u32; 2]>,
@@ -176,7 +177,7 @@ impl Weights {
     }
 }
 
-/// What the sampling kernel of a PixelCNN++ reads, and how many quads of its parameters change.
+/// The input of a PixelCNN++'s sampling kernel, and the number of quads of its parameters that change.
 fn of_sampling(network: &Network, matrices: &[Vec<f32>]) -> (Vec<f32>, u32) {
     let (input, input_layer) = pixel_input(network);
     let of_output = &matrices[matrices.len() - 1];
