@@ -20,7 +20,7 @@ pub enum Batch {
     Images(usize),
 }
 
-/// How many images are drawn at once.
+/// The number of images that are drawn at once.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::DEVICE)]
 pub struct BatchArgs {
@@ -114,7 +114,7 @@ impl Driver {
     }
 }
 
-/// Images that may wait for an earlier one, of so many bytes each.
+/// The number of images, of `bytes` bytes each, that may wait for an earlier one.
 pub fn most_waiting(bytes: usize) -> usize {
     const BYTES: usize = 64 << 20;
     (BYTES / bytes).max(1)

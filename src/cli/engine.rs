@@ -72,8 +72,8 @@ impl EngineArgs {
         self.choose_one(&self.device, self.threads(), model, images)
     }
 
-    /// The devices that `--device` names, which share so many images of a model; says so if one is not what one would
-    /// expect.
+    /// The devices that `--device` names, which share `images` images of a model. Prints a note if a user would expect
+    /// another.
     pub fn choose(&self, model: &Model, images: usize) -> Result<Vec<Devices>> {
         if self.device.trim() == ALL_GPUS {
             return Ok(Devices::all_gpus(self.threads(), &mut tell)?);

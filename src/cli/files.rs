@@ -20,7 +20,7 @@ pub struct Files<'a> {
 struct Each<'a> {
     flag: &'static str,
     folder: &'a Path,
-    /// Whether a name in the folder is one of theirs.
+    /// True for a name in the folder that is one of theirs.
     is_one: Box<dyn Fn(&str) -> bool + 'a>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Files<'a> {
 
     /// Fails if an output is a file that is read, or another output. To be called before anything is written.
     pub fn check(&self) -> Result<()> {
-        // What has no place cannot be written either, and says so by itself.
+        // A file without a place cannot be written either, and is an error of its own.
         let places: Vec<_> = self
             .written
             .iter()

@@ -1,4 +1,4 @@
-//! What to do about an error of the library, which states facts and knows neither flags nor commands.
+//! Advice for errors of the library, which states facts and knows neither flags nor commands.
 
 use std::error::Error;
 
@@ -13,7 +13,7 @@ pub fn told(error: &(dyn Error + 'static)) -> String {
     format!("{error}{}", hint(error).unwrap_or_default())
 }
 
-/// What to do about an error, as the end of its sentence.
+/// Advice for an error, as the end of its sentence.
 pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     #[cfg(feature = "gpu")]
     if let Some(DeviceError::NoAdapter) = error.downcast_ref() {

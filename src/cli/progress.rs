@@ -29,7 +29,7 @@ struct Rate {
 }
 
 impl Rate {
-    /// How many a second.
+    /// The units per second.
     fn speed(&self, pixels: u64, elapsed: Duration) -> String {
         let share = pixels as f64 / self.pixels.max(1) as f64;
         format!("{:.1} {}/s", share * self.count as f64 / elapsed.as_secs_f64().max(1e-3), self.unit)
@@ -43,7 +43,7 @@ impl Rate {
 }
 
 impl Progress {
-    /// Begins work on `count` of a `unit`, which have so many pixels together; `what` says it.
+    /// Begins work on `count` of a `unit`, which have `pixels` pixels together; `what` names the work.
     pub fn start(what: &str, count: usize, unit: &'static str, pixels: usize) -> Self {
         let rate = Rate { count, unit, pixels: pixels as u64 };
         let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {speed}  {left} left")
@@ -68,7 +68,7 @@ impl Progress {
         Self { bar, rate, start, said: (!is_terminal).then(|| Mutex::new(start)) }
     }
 
-    /// Takes note of so many pixels more, or fewer.
+    /// Adds `more` pixels to those done, or subtracts them.
     pub fn moved(&self, more: i64) {
         match more {
             0.. => self.bar.inc(more.unsigned_abs()),

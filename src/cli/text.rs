@@ -1,4 +1,4 @@
-//! What is said, printed and quoted.
+//! Messages, printed output and quoting.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -47,7 +47,7 @@ pub enum Verbosity {
     /// Warnings and errors.
     Quiet,
     Normal,
-    /// Why a device was chosen, too.
+    /// The reason for the choice of a device, too.
     Verbose,
 }
 
@@ -66,7 +66,7 @@ pub fn is_quiet() -> bool {
     verbosity() == Verbosity::Quiet
 }
 
-/// What a terminal may be given: names out of files do not get to steer it.
+/// A text that is safe for a terminal: names from files must not steer it.
 pub fn shown(text: &str) -> Cow<'_, str> {
     let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     // As JSON has it, which this may be.

@@ -64,8 +64,8 @@ const AT_ONCE: usize = 2;
 /// Images at a time on a GPU, at most. It chooses its kernels by them.
 const LARGEST_GPU_BATCH: usize = 1024;
 
-/// Different images in a batch, at most; larger ones repeat them, so that the CPU has little to do. No tile of a kernel
-/// has a multiple of so many.
+/// The number of different images in a batch, at most; larger batches repeat them, so that the CPU has little to do. It
+/// divides no tile of a kernel.
 const DIFFERENT: usize = 5;
 
 /// Pixels of a long row, which some drivers cannot do in one dispatch.
@@ -80,7 +80,7 @@ struct VerifyReport {
     size: String,
     images: usize,
     comparisons: Vec<Comparison>,
-    /// Why others were not made.
+    /// The reasons for which others were not made.
     not_made: Vec<String>,
     passed: bool,
 }
@@ -93,7 +93,7 @@ struct Comparison {
     largest_error: f64,
     limit: f64,
     passed: bool,
-    /// Where the largest error is; of a share, there is no place.
+    /// The place of the largest error; a share has none.
     at: Option<Place>,
 }
 
@@ -211,8 +211,8 @@ fn on_gpu(
     Ok(comparisons)
 }
 
-/// The share of the first `pixels` of each image that are told to be more or less likely than by the definition, by more
-/// than `LIMIT`. Where a bin is on the edge between the definition's two forms, rounding may choose either.
+/// The share of the first `pixels` of each image whose log-likelihood differs from the definition's by more than
+/// `LIMIT`. If a bin is on the edge between the definition's two forms, rounding may choose either.
 fn share_of_other_likelihoods(images: &Images, told: &Outcome, pixels: usize, shape: &Shape) -> f64 {
     let parameters = told.parameters.chunks(shape.head.parameters());
     let levels = images.levels.chunks(shape.head.channels());
@@ -357,8 +357,8 @@ fn small_enough(model: &Model) -> (usize, usize) {
         .unwrap_or((width, height))
 }
 
-/// The largest error, and where it is first. Anything that is not finite is infinitely wrong. What is expected of more
-/// images is the same again from the first.
+/// The largest error and its first place. A number that is not finite is infinitely wrong. The expected numbers are
+/// repeated if there are more images.
 fn compare(name: &str, got: &[f32], expected: &[f32], limit: f64, shape: &Shape) -> Comparison {
     let of_image = shape.width * shape.height * shape.head.parameters();
     assert!(got.len() >= expected.len() && got.len().is_multiple_of(of_image), "{name}");

@@ -42,7 +42,7 @@ pub struct Animation<'a, F> {
     pub delays: [u16; 2],
 }
 
-/// Whether a picture of a size can be animated.
+/// True if a picture of this size can be animated.
 pub fn takes(width: usize, height: usize) -> bool {
     let most = usize::from(u16::MAX);
     width.max(height) <= most && width * height <= MOST_PIXELS
@@ -127,7 +127,7 @@ impl<F: Fn(usize) -> Image> Animation<'_, F> {
         encoder.set_blend_op(png::BlendOp::Over)?;
         let mut writer = encoder.write_header()?;
         for (k, change) in iter::once(Change::between(None, &first)).chain(later).enumerate() {
-            // What lies within the picture at every moment: the frame before may stand anywhere.
+            // A frame must lie within the picture at every moment, wherever the one before was.
             writer.set_frame_position(0, 0)?;
             writer.set_frame_dimension(change.width as u32, change.height as u32)?;
             writer.set_frame_position(change.left as u32, change.top as u32)?;
@@ -138,7 +138,7 @@ impl<F: Fn(usize) -> Image> Animation<'_, F> {
     }
 }
 
-/// What a frame changes: the rectangle around it, transparent where it stays as it was.
+/// The change that a frame makes: the rectangle around it, transparent where it stays as it was.
 struct Change {
     left: usize,
     top: usize,
@@ -160,7 +160,7 @@ impl Change {
         };
         let changes =
             |pixel: usize| before.is_none_or(|before| rgb(&before.levels, pixel) != rgb(levels, pixel));
-        // Where nothing changes, a frame is still a moment; it has to have a pixel.
+        // A frame that changes nothing still takes its time, and must have a pixel.
         let (mut left, mut right, mut top, mut bottom) = (width - 1, 0, now.height - 1, 0);
         for pixel in (0..width * now.height).filter(|&pixel| changes(pixel)) {
             let (row, column) = (pixel / width, pixel % width);

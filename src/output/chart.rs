@@ -17,9 +17,9 @@ use super::{Image, check as check_name, file, png, software};
 /// The model where no font has the characters of its name.
 pub const UNNAMED: &str = "a model file";
 
-/// Where a chart is drawn.
+/// The area on which a chart is drawn.
 pub type Area<'a, B> = DrawingArea<B, Shift>;
-/// What drawing comes to.
+/// The result of drawing.
 pub type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// Something that can be drawn on any backend.
@@ -89,7 +89,7 @@ pub fn label(name: &str, otherwise: &str) -> String {
     if can_show(font(), name) { name.to_owned() } else { otherwise.to_owned() }
 }
 
-/// How many columns of text a name takes: Chinese, Japanese and Korean characters take two.
+/// The number of text columns that a name takes: Chinese, Japanese and Korean characters take two.
 pub fn columns(name: &str) -> i32 {
     name.width() as i32
 }
@@ -150,7 +150,8 @@ fn can_show(font: &[u8], text: &str) -> bool {
     is_unshaped(text) && text.chars().all(|c| font.glyph_id(c).0 != 0)
 }
 
-/// Whether a character after the other makes a text: others, such as Arabic ones, are joined, and charts cannot do it.
+/// True if a text is its characters one after the other. Those of other scripts, such as Arabic, are joined, which
+/// charts cannot do.
 fn is_unshaped(text: &str) -> bool {
     let ours = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT);
     let is_ours = |c: char| ours.as_ref().is_ok_and(|font| font.glyph_id(c).0 != 0);

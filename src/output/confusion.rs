@@ -8,7 +8,7 @@ use super::chart::{Area, Chart, Drawn, UNNAMED, columns, cut, label};
 /// Columns of a name; longer ones are cut.
 const LONGEST: i32 = 24;
 
-/// How often images of each class were taken for each class.
+/// The number of images of each class that were taken for each class.
 #[derive(Debug)]
 pub struct Confusion {
     /// The name of the model.

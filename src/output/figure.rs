@@ -47,7 +47,7 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<Vec<Strin
     let (title, lines): (_, Vec<_>) = match network {
         Some((network, name)) => {
             let nodes = network.nodes.iter().enumerate();
-            // What is made by rows is whole when the row begins.
+            // Row work is complete when the row begins.
             let of_row = nodes.filter(|(_, node)| !node.when.is_row());
             let lines = of_row.map(|(i, node)| (i, node.name.clone(), 1 << node.level));
             (format!("Model {name}: the horizontal stream along a row"), lines.collect())
@@ -80,7 +80,7 @@ pub fn write(path: &Path, network: Option<(&Network, &str)>) -> Result<Vec<Strin
     Ok(replaced)
 }
 
-/// What a position is to a step.
+/// The state of a position at a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PositionState {
     Now,

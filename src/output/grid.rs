@@ -33,7 +33,7 @@ const LONGEST: usize = 1 << 14;
 pub struct GridShape {
     rows: usize,
     columns: usize,
-    /// Whether positions count along the columns.
+    /// True if positions count along the columns.
     by_column: bool,
     /// Of an image, in pixels.
     width: usize,
@@ -56,7 +56,7 @@ impl GridShape {
         Self { rows, columns: count.div_ceil(rows), by_column: true, width, height }
     }
 
-    /// With so many columns; positions count along the rows.
+    /// A grid of `columns` columns; positions count along the rows.
     pub fn with_columns(columns: usize, count: usize, width: usize, height: usize) -> Self {
         Self { rows: count.div_ceil(columns), columns, by_column: false, width, height }
     }
@@ -82,7 +82,7 @@ impl GridShape {
         (self.width, self.height)
     }
 
-    /// How large the squares are that pixels become, if nothing else is asked for: small images are hard to see.
+    /// The side of the square that a pixel becomes by default: small images are hard to see.
     pub fn default_scale(&self) -> usize {
         match self.size() {
             Some((width, height)) if self.is_small() => {
@@ -92,7 +92,7 @@ impl GridShape {
         }
     }
 
-    /// Whether images are so small that they are enlarged.
+    /// True if images are small enough to be enlarged.
     pub fn is_small(&self) -> bool {
         self.width.max(self.height) <= SMALL
     }
@@ -142,7 +142,7 @@ impl Grid {
         y * self.image.width + x
     }
 
-    /// How it is laid out.
+    /// Its layout.
     pub fn shape(&self) -> &GridShape {
         &self.shape
     }

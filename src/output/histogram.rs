@@ -1,4 +1,4 @@
-//! How the bits/dim of images are distributed, one line for each path that was given.
+//! A histogram of the bits/dim of images, one line for each path that was given.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -39,7 +39,7 @@ struct Line {
     /// From 1, of all names.
     number: usize,
     name: String,
-    /// How many values it has, and the share of them in each bin.
+    /// The number of its values, and the share of them in each bin.
     count: usize,
     shares: Vec<f64>,
 }

@@ -15,7 +15,7 @@ pub enum Type {
     F32,
     /// `float64`
     F64,
-    /// Texts of up to so many characters.
+    /// Texts of at most this many characters.
     Text(usize),
 }
 

@@ -54,8 +54,8 @@ pub(super) fn encoder<W: io::Write>(
     Ok(encoder)
 }
 
-/// How many bytes one of a file can hold, at most: what packs them makes 1032 of one. Files that claim more do not end
-/// where they should.
+/// The largest number of bytes that one byte of a file can hold: deflate packs at most 1032 into one. Files that claim
+/// more do not end where they should.
 const MOST_PACKED: usize = 1100;
 
 /// Bytes of a compressed text, at most.

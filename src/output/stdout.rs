@@ -1,4 +1,4 @@
-//! Whether there is a stdout.
+//! Standard output, which may be closed.
 
 use std::io;
 

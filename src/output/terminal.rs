@@ -76,10 +76,11 @@ const LEAST: usize = 24;
 /// Bytes of base64 in a piece that kitty takes.
 const PIECE: usize = 4096;
 
-/// Shows a picture on a terminal of so many columns and rows, in which it lies as a whole where it has all pixels.
+/// Shows a picture on a terminal of `columns` by `rows` cells, whole if the terminal shows pixels.
 ///
 /// # Errors
-/// What the writer says.
+///
+/// Any error of the writer.
 pub fn write(
     to: &mut impl Write,
     image: &Image,
@@ -122,7 +123,7 @@ fn encoded(image: &Image) -> io::Result<Vec<u8>> {
     Ok(file)
 }
 
-/// With so many columns or fewer: pixels become squares, or the means of squares.
+/// An image of at most `columns` columns: pixels become squares, or the means of squares.
 fn resized(image: &Image, columns: usize) -> RgbImage {
     let Image { width, height, .. } = *image;
     let grown = image.enlarged((columns / width).max(1));

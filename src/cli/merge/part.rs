@@ -1,4 +1,4 @@
-//! What is to be merged: pictures with their texts, and arrays of images.
+//! The parts of a merge: pictures with their texts, and arrays of images.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -23,7 +23,7 @@ pub struct MergePart {
     pub items: Vec<Item>,
 }
 
-/// What images look like, and what is said of all of them.
+/// The form of images, and the texts that all of them share.
 #[derive(Clone)]
 pub struct Look {
     pub texts: Vec<(String, String)>,
@@ -34,7 +34,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Whether images are of one size and number of channels; else the difference.
+    /// Fails with the difference if images differ in size or in their number of channels.
     pub fn same_shape(&self, found: &Self) -> Result<(), String> {
         let shown = |l: &Self| format!("{}x{} with {} channels", l.width, l.height, l.channels);
         match shown(self) == shown(found) {

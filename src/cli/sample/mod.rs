@@ -187,7 +187,7 @@ fn refuse_random_parts(args: &SampleArgs) -> Result<()> {
     Ok(())
 }
 
-/// What a picture says it is: one image of a run, by its index and the images that were drawn with it, or the grid.
+/// The content of a picture by its texts: one image of a run, with its index and the images drawn with it, or the grid.
 pub enum Picture {
     Image(u64, usize),
     Grid,
@@ -226,7 +226,7 @@ pub fn draw_again(
     Ok((sheet.image(), driver.name()))
 }
 
-/// What a command asks for.
+/// The plan of a command.
 fn plan(args: &SampleArgs, model: Model) -> Result<SamplePlan> {
     let classes = args.class.as_ref().map(|list| super::parse_classes(list, &model)).transpose()?;
     let (width, height) = args.size.unwrap_or(model.size());
@@ -258,7 +258,7 @@ fn plan(args: &SampleArgs, model: Model) -> Result<SamplePlan> {
     SamplePlan::new(model, recipe, run, args.shard)
 }
 
-/// What a command of an older version drew, and its model: `-m` and `--device` may be others.
+/// The drawing of a command of an older version, and its model: `-m` and `--device` may be others.
 pub fn older(mut args: SampleArgs, model: Option<&Path>) -> Result<(Model, Recipe, Run)> {
     if let Some(model) = model {
         args.model.model = Some(model.to_owned());

@@ -1,4 +1,4 @@
-//! Which images: their indices, and the share of this process.
+//! The indices of the images to draw, and the shard of this process.
 
 use std::ops::Range;
 

@@ -23,7 +23,7 @@ pub struct Folder {
     flag: &'static str,
     folder: file::Folder,
     template: Template,
-    /// What its images are made by.
+    /// The recipe of its images.
     recipe: Recipe,
     /// Hashes of the images that this run has written.
     written: HashSet<u64>,
@@ -32,7 +32,7 @@ pub struct Folder {
     levels: usize,
 }
 
-/// What a folder holds of what is to be drawn.
+/// The images of a job that a folder already holds.
 #[derive(Debug, Default)]
 pub struct Found {
     /// Indices of those that are missing.
@@ -46,8 +46,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// What is to be said of files that are drawn anew.
-    pub fn doubts(&self) -> String {
+    /// A note about files that are drawn again.
+    pub fn redrawn_note(&self) -> String {
         let mut text = String::new();
         if self.damaged > 0 {
             text += &format!("; {} not whole, drawn again", self.damaged);
@@ -127,7 +127,7 @@ impl Folder {
         Recipe::of(&texts).is_ok_and(|recipe| recipe == self.recipe).then_some(item)
     }
 
-    /// How many images have vanished since the last call, with the folder or one in it.
+    /// The number of images that have vanished since the last call, with the folder or one in it.
     pub fn take_vanished(&mut self) -> usize {
         self.folder.take_vanished()
     }
@@ -189,7 +189,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Which images are there, whole and as they would be drawn. Others stop it, unless they are to be overwritten.
+    /// The images that are there, whole and as they would be drawn. Others are an error, unless they may be
+    /// overwritten.
     pub fn resume(
         &self,
         indices: Range<u64>,

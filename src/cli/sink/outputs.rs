@@ -190,7 +190,11 @@ impl<'a> Outputs<'a> {
                 folder.remove_abandoned();
                 let found = folder.resume(series.indices.clone(), item, args.names.overwrite)?;
                 let count = series.count();
-                note(&format!("{} of {count} {word} are there already{}", found.kept, found.doubts()));
+                note(&format!(
+                    "{} of {count} {word} are there already{}",
+                    found.kept,
+                    found.redrawn_note()
+                ));
                 (missing, done) = (found.missing, found.kept);
             } else if !args.names.overwrite {
                 let own: Vec<_> = own.iter().map(|path| path.as_path()).collect();

@@ -114,7 +114,7 @@ impl Template {
         name
     }
 
-    /// Whether it makes the name, in this folder.
+    /// True if it makes this name, in this folder.
     pub fn makes(
         &self,
         name: &str,
@@ -131,12 +131,12 @@ impl Template {
             .any(|made| made == name || folded(&made) == wanted && *ignores_case)
     }
 
-    /// How deep its files lie in the folder; 1 is the folder itself.
+    /// The depth of its files in the folder; 1 is the folder itself.
     pub fn depth(&self) -> usize {
         1 + self.text.matches('/').count()
     }
 
-    /// Whether nothing varies but the numbers of image and completion, with more than digits between them.
+    /// True if only the numbers of image and completion vary, with more than digits between them.
     fn keeps_completions_apart(&self) -> bool {
         let field = |part: &TemplatePart| {
             if let TemplatePart::Field(field, _) = part { Some(*field) } else { None }

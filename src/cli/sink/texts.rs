@@ -1,9 +1,9 @@
-//! What files say of their images.
+//! The texts in files about their images.
 
 /// Keywords with texts, in order.
 pub type Texts = [(String, String)];
 
-/// Which image one is.
+/// The identity of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Item {
     pub index: u64,
@@ -29,7 +29,7 @@ pub struct Completes {
 }
 
 impl Item {
-    /// What its file says of it.
+    /// The texts about it in its file.
     pub fn texts(&self) -> Vec<(String, String)> {
         let mut texts = vec![("index".to_owned(), self.index.to_string())];
         let mut add = |key: &str, text: String| texts.push((key.to_owned(), text));
@@ -71,7 +71,7 @@ impl Item {
         })
     }
 
-    /// How another differs, for people.
+    /// The difference to another, in words.
     pub fn difference(&self, found: &Self) -> Option<String> {
         let class = |item: &Self| item.class.as_ref().map_or("none".to_owned(), |(_, name)| name.clone());
         let image = |item: &Self| {
@@ -112,7 +112,7 @@ const WHICH: [&str; 13] = [
     "completion",
 ];
 
-/// What a file says of how its images were drawn.
+/// The texts in a file that tell how its images were drawn.
 pub fn own_texts(texts: &Texts) -> Vec<(String, String)> {
     texts.iter().filter(|(key, _)| !WHICH.contains(&key.as_str())).cloned().collect()
 }

@@ -146,11 +146,11 @@ impl Description {
         self.rank() >= 2
     }
 
-    fn praise(&self) -> String {
+    fn reason_for(&self) -> String {
         format!("{} is the best GPU here", self.name)
     }
 
-    fn excuse(&self) -> String {
+    fn reason_against(&self) -> String {
         let what = match self.device_type {
             DeviceType::Cpu => "runs in software, far slower than the CPU engine",
             _ => "is of an unknown type",
@@ -282,7 +282,7 @@ pub fn pick(request: &str, found: &[Description], work: Option<&Workload>) -> Re
                     None => {
                         let mut gpus = described("");
                         gpus.retain(|&i| found[i].is_hardware());
-                        pick(gpus, gpu.praise(), false)
+                        pick(gpus, gpu.reason_for(), false)
                     }
                     Some(work) => {
                         let (on_cpu, on_gpu) = (work.seconds_on_cpu(), gpu.seconds(work));
@@ -292,12 +292,12 @@ pub fn pick(request: &str, found: &[Description], work: Option<&Workload>) -> Re
                     }
                 }
             }
-            Some((_, other)) => pick(vec![], other.excuse(), false),
+            Some((_, other)) => pick(vec![], other.reason_against(), false),
             None => pick(vec![], "no GPU adapter was found".into(), false),
         },
         "gpu" => match best.ok_or(DeviceError::NoAdapter)? {
-            (i, gpu) if gpu.is_hardware() => pick(vec![i], gpu.praise(), false),
-            (i, other) => pick(vec![i], other.excuse(), true),
+            (i, gpu) if gpu.is_hardware() => pick(vec![i], gpu.reason_for(), false),
+            (i, other) => pick(vec![i], other.reason_against(), true),
         },
         words => {
             let is_number = |text: &str| text.trim_start_matches('-').chars().all(|c| c.is_ascii_digit());

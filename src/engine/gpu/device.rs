@@ -11,7 +11,7 @@ use super::units::{QUAD, required_limits};
 use super::{EngineError, Options};
 
 /// A device that takes longer than this for a submission is lost.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Bytes on their way to the device, at most. Until they have arrived, they lie in memory that both host and device
 /// reach; many cards have 256 MB of it, shared by all programs.
@@ -36,7 +36,7 @@ pub struct OpenDevice {
     /// See [`DeviceFacts`](super::dispatch::DeviceFacts::turns).
     pub turns: u64,
     /// The longest time that a submission may take.
-    pub patience: Duration,
+    pub timeout: Duration,
     failure: Failure,
     /// Buffers that the host can read and nothing goes through: as many as have been in use at once.
     staging: RefCell<Vec<wgpu::Buffer>>,
@@ -127,7 +127,7 @@ impl OpenDevice {
             reduction,
             speed,
             turns,
-            patience: PATIENCE,
+            timeout: TIMEOUT,
             failure,
             staging: RefCell::default(),
             staged: Cell::default(),
@@ -232,19 +232,18 @@ impl OpenDevice {
     /// # Errors
     /// [`EngineError::Device`] if the device fails, or takes unreasonably long.
     pub fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), EngineError> {
-        let poll =
-            wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(self.patience) };
+        let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(self.timeout) };
         let polled = self.handle.poll(poll);
         match polled {
             Ok(_) => {}
             Err(wgpu::PollError::Timeout) => {
-                remember(&self.failure, format!("it has not answered for {} s", self.patience.as_secs()));
+                remember(&self.failure, format!("it has not answered for {} s", self.timeout.as_secs()));
                 // When the last handle of a queue goes, wgpu waits for it, however long: so this one stays.
                 std::mem::forget(self.queue.clone());
             }
             // A device that is lost takes no submission, and wgpu says that it was lost when the last one has ended.
             Err(_) => {
-                let all = wgpu::PollType::Wait { submission_index: None, timeout: Some(self.patience) };
+                let all = wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout) };
                 let _ = self.handle.poll(all);
             }
         }

@@ -54,11 +54,11 @@ fn a_submission_that_takes_too_long_is_an_error_and_a_new_device_works() {
     let expected = run(&mut engine(false), &drawing()).unwrap();
     let mut engine = engine(false);
     engine.prepare(Room::For(2)).unwrap();
-    engine.gpu.device.patience = Duration::ZERO;
+    engine.gpu.device.timeout = Duration::ZERO;
     let error = run(&mut engine, &drawing()).unwrap_err();
     assert!(error.contains("has not answered for 0 s"), "{error}");
     // Work that it may still be doing is not mixed with anything new.
-    engine.gpu.device.patience = Duration::from_secs(60);
+    engine.gpu.device.timeout = Duration::from_secs(60);
     assert_eq!(run(&mut engine, &drawing()).unwrap_err(), error);
     drop(engine);
     assert_eq!(run(&mut self::engine(false), &drawing()).unwrap(), expected);

@@ -1,10 +1,10 @@
 //! Files that are there whole or not at all, whatever ends the program.
 //!
-//! A file is made under a temporary name beside the one it will have, and renamed when it is complete. What
-//! has been made so far and is not finished is known to [`tidy_on_signals`], which takes it away.
+//! A file is made under a temporary name beside its own, and renamed when it is complete. [`tidy_on_signals`] knows the
+//! files that are not finished, and removes them.
 //!
-//! That is all that is asked of a file system: that whole files appear under their names. It needs no locks, no hard
-//! links, and no modes.
+//! A file system only has to make whole files appear under their names: no locks, no hard links, and no modes are
+//! needed.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -25,7 +25,7 @@ mod series;
 mod temporary;
 mod unfinished;
 
-/// Why a file was not written. Whatever stood at its path before still does.
+/// The reason for which a file was not written. A file that stood at its path before still does.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// Another extension than the one kind of file that is written here.
@@ -49,7 +49,7 @@ pub enum OutputError {
     InTheWay {
         /// The file.
         path: PathBuf,
-        /// What is there.
+        /// The kind of thing found there.
         found: &'static str,
     },
     /// The system refused.
@@ -57,7 +57,7 @@ pub enum OutputError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The system refused, after the work; what was made is at another place.
@@ -65,9 +65,9 @@ pub enum OutputError {
     Elsewhere {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error, as text.
         reason: String,
-        /// Where it is instead.
+        /// The place where it was saved instead.
         kept: PathBuf,
     },
 }
@@ -138,7 +138,7 @@ pub fn prove_writable(path: &Path) -> Result<(), OutputError> {
 #[derive(Debug)]
 pub struct NewFile {
     path: PathBuf,
-    /// Where `path` leads, if it is a symbolic link.
+    /// The file that `path` leads to, if it is a symbolic link.
     target: PathBuf,
     is_synced: bool,
     writer: BufWriter<Temporary>,
@@ -184,9 +184,10 @@ impl NewFile {
         write(self).map_err(|source| OutputError::Io { path: self.path.clone(), source })
     }
 
-    /// Makes room for so many bytes in all, so that a disk that is too small is known before they are made.
+    /// Reserves `bytes` bytes in all, so that a full disk is noticed before they are made.
     ///
     /// # Errors
+    ///
     /// [`OutputError::Io`].
     pub fn reserve(&mut self, bytes: u64) -> Result<(), OutputError> {
         let reserved = self.writer.get_ref().reserve(bytes);
@@ -278,7 +279,7 @@ fn is_same_file(file: &fs::Metadata, path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|there| there.len() == file.len())
 }
 
-/// Where a symbolic link leads, for the file there is to be replaced, and the link to stay.
+/// The target of a symbolic link: the file there is replaced, and the link stays.
 fn target_of(path: &Path) -> io::Result<PathBuf> {
     // As many as Linux follows.
     const MOST_LINKS: usize = 40;

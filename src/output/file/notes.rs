@@ -1,4 +1,4 @@
-//! What is worth a note about files that were written: modes and owners that could not be kept.
+//! Notes about files that were written: modes and owners that could not be kept.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,6 @@
-//! Names of temporary files, which say what process of what machine makes them, and the removal of those that nobody
-//! makes any more.
+//! Names of temporary files, which name their process and machine, and the removal of abandoned ones.
 //!
-//! No lock is asked: on file systems that machines share, a lock may hold on one machine alone, fail, or never return.
+//! No lock is needed: on file systems that machines share, a lock may hold on one machine alone, fail, or never return.
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -11,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::temporary::Temporary;
 
-/// How names of temporary files begin; `python/pixelcnn/convert/files.py` makes the same names.
+/// The prefix of temporary files' names; `python/pixelcnn/convert/files.py` makes the same names.
 const PREFIX: &str = ".pixelcnn-";
 
 /// A temporary file of another machine is taken for abandoned if nothing was written to it for so long.
@@ -44,7 +43,7 @@ fn since_start() -> Option<String> {
     cfg!(unix).then(|| "0".to_owned())
 }
 
-/// Twelve digits that nobody else has.
+/// Twelve random digits, to make a name unique.
 pub(super) fn random() -> String {
     // The standard library's hash maps have random keys: all the randomness that is needed here.
     format!("{:012x}", RandomState::new().build_hasher().finish() >> 16)
@@ -55,8 +54,8 @@ pub(super) fn new_name() -> String {
     format!("{PREFIX}{}-{}-{}.tmp", *HOST, std::process::id(), random())
 }
 
-/// Removes the temporary files in a folder that nobody makes any more: those of processes of this machine that have
-/// ended, and those of other machines that are old by hours, which are returned.
+/// Removes abandoned temporary files in a folder: those of processes of this machine that have ended, and those of
+/// other machines that are old by hours, which are returned.
 pub fn remove_abandoned(folder: &Path) -> Vec<PathBuf> {
     let mut old = Vec::new();
     let mut now = None;
@@ -96,7 +95,7 @@ enum Maker {
     Unknown,
 }
 
-/// Who makes the file of a name, less its prefix.
+/// The process that makes the file of a name, given without its prefix.
 fn maker(name: &str) -> Maker {
     let mut parts = name.split('-');
     match (parts.next(), parts.next().and_then(|process| process.parse().ok())) {
@@ -123,7 +122,7 @@ fn is_alive(process: i32) -> Maker {
 mod tests {
     use super::*;
 
-    /// A file that was last written to so many hours ago.
+    /// A file that was last written to `hours` hours ago.
     #[cfg(unix)]
     fn aged(path: &Path, hours: u64) {
         let file = fs::File::create(path).unwrap();

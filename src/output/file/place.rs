@@ -1,4 +1,4 @@
-//! Where files are, or will be: whether two names mean one file.
+//! Places of files, existing or not, and the comparison of two: different names may mean one file.
 
 use std::ffi::OsString;
 use std::fs;
@@ -64,7 +64,7 @@ impl Place {
         }
     }
 
-    /// Whether a file there and one at the other place would be the same.
+    /// True if a file there and one at the other place would be the same.
     pub fn is_same(&self, other: &Self) -> bool {
         self.identity == other.identity && self.are_same(&self.missing, &other.missing)
     }
@@ -85,7 +85,7 @@ impl Place {
         is_below.then(|| names.skip(self.missing.len()).collect())
     }
 
-    /// Whether names below the folder are the same there.
+    /// True if names below the folder are the same there.
     fn are_same(&self, names: &[OsString], others: &[OsString]) -> bool {
         let is_alike = |(a, b): (&OsString, &OsString)| folded(a) == folded(b);
         names == others
@@ -104,8 +104,8 @@ pub fn folded(name: impl AsRef<std::ffi::OsStr>) -> String {
     name.as_ref().to_string_lossy().to_lowercase()
 }
 
-/// Whether names in a folder, or in the nearest one above it that exists, are the same whatever their case: found out
-/// there, for a system may have file systems of both kinds.
+/// True if the file system of a folder, or of the nearest one above it that exists, ignores the case of names. It is
+/// tried there, because a system may have file systems of both kinds.
 pub fn ignores_case(folder: &Path) -> bool {
     let folder = nearest(folder);
     match Temporary::new(&folder, 0o600) {

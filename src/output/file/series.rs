@@ -12,12 +12,12 @@ use super::{NewFile, OutputError, folder_of};
 /// A folder may vanish more than once while something is done in it; one that always does is an error.
 const ATTEMPTS: usize = 10;
 
-/// A folder for images. It is made when it gets its first image, so that a run that ends before leaves none; it is made
-/// anew if it vanishes; and nobody removes it, for others may use it.
+/// A folder for images. It is made when it gets its first image, so that a run that ends before leaves none. It is made
+/// anew if it vanishes. It is never removed, because others may use it.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// How many images were written, and the last of them, by the folder they are in.
+    /// The number of images written and the last of them, by the folder that they are in.
     written: HashMap<PathBuf, (usize, PathBuf)>,
     vanished: usize,
 }
@@ -53,7 +53,7 @@ impl Folder {
         Ok(Self { path: path.to_owned(), written: HashMap::new(), vanished: 0 })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -124,7 +124,7 @@ impl Folder {
         }
     }
 
-    /// How many of the images that were written there vanished with it, or with a folder in it, since the last call.
+    /// The number of images written there that vanished with it, or with a folder in it, since the last call.
     pub fn take_vanished(&mut self) -> usize {
         let gone = self.written.extract_if(|_, (_, last)| !last.exists());
         let gone: usize = gone.map(|(_, (count, _))| count).sum();

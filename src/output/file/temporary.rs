@@ -20,7 +20,7 @@ pub(super) struct Temporary {
     has_name: bool,
     /// The name under which it goes to the folder for temporary files, rather than be lost.
     kept_as: Option<OsString>,
-    /// Why it has gone there.
+    /// The reason for which it is there.
     moved: Option<io::Error>,
     /// The folder that was made for it there.
     folder: Option<TempDir>,
@@ -87,7 +87,7 @@ impl Temporary {
         self.file.metadata()?.modified()
     }
 
-    /// Makes room for so many bytes in all.
+    /// Reserves `bytes` bytes in all.
     pub fn reserve(&self, bytes: u64) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         {
@@ -174,7 +174,7 @@ impl Temporary {
         copied?;
         other.file.seek(SeekFrom::Start(position))?;
         other.kept_as = self.kept_as.take();
-        // What it was goes.
+        // The former value is dropped.
         *self = other;
         Ok(())
     }

@@ -8,9 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(unix)]
 use std::time::{Duration, Instant};
 
-/// How long a signal waits for a file that is just getting its name. A file system that hangs must not hold it.
+/// The longest time that a signal waits for a file that is just getting its name. A file system that hangs must not
+/// hold it.
 #[cfg(unix)]
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -32,18 +33,18 @@ pub fn tidy_on_signals() -> io::Result<()> {
             [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)).collect();
         let (ready, is_ready) = std::sync::mpsc::channel::<()>();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            // Where they cannot be caught, they do what they do by themselves.
+            // If they cannot be caught, they have their default effect.
             let Ok(mut signals) = signal_hook::iterator::Signals::new(wanted) else { return };
             drop(ready);
             for signal in signals.forever() {
                 // Held to the end: nothing new is begun, and nothing is half renamed.
-                let unfinished = unfinished_within(PATIENCE);
+                let unfinished = unfinished_within(LONGEST_WAIT);
                 unfinished.iter().for_each(|unfinished| remove(unfinished));
                 // The shell is to see which signal it was.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         })?;
-        // It ends when there is nobody to send: from then on they are caught.
+        // It ends when the sender is gone: from then on they are caught.
         let _ = is_ready.recv();
     }
     #[cfg(windows)]
@@ -57,13 +58,13 @@ pub fn tidy_on_signals() -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn unfinished_within(patience: Duration) -> Option<MutexGuard<'static, BTreeSet<PathBuf>>> {
+fn unfinished_within(longest: Duration) -> Option<MutexGuard<'static, BTreeSet<PathBuf>>> {
     let start = Instant::now();
     loop {
         match UNFINISHED.try_lock() {
             Ok(unfinished) => return Some(unfinished),
             Err(std::sync::TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Err(std::sync::TryLockError::WouldBlock) if start.elapsed() > patience => return None,
+            Err(std::sync::TryLockError::WouldBlock) if start.elapsed() > longest => return None,
             Err(std::sync::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
         }
     }
