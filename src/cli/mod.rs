@@ -34,6 +34,7 @@ mod files;
 mod hints;
 mod input;
 mod inspect;
+mod inspected;
 mod likelihood;
 mod merge;
 mod models;
