@@ -345,10 +345,10 @@ pub fn shown(texts: &Texts) -> Vec<(String, String)> {
 
 /// Names as one text, with commas between them; those with a comma or a quote in them are quoted as in a CSV file.
 pub fn list(names: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(0)).from_writer(Vec::new());
+    let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(names).expect("a vector takes what it is given");
     let mut bytes = writer.into_inner().expect("a vector takes what it is given");
-    bytes.pop();
+    bytes.pop(); // the end of the line
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
