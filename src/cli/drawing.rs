@@ -12,8 +12,8 @@ use crate::output::frame::Frame;
 use crate::output::grid::{Drawing, Grid};
 use crate::output::{OutputError, file};
 
-use super::heading;
 use super::sink::Series;
+use super::{Misuse, heading};
 
 /// The seed of the noise.
 #[derive(Clone, Copy)]
@@ -192,6 +192,20 @@ impl FrameArgs {
             ));
         }
         Ok(frame)
+    }
+
+    /// Fails if a flag is given that is about a grid alone. For outputs that hold the pixels as they were drawn.
+    pub fn refuse(&self) -> Result<()> {
+        let flags = [
+            (self.scale.is_some(), "--scale: enlarges a grid"),
+            (self.captions == Captions::Always, "--captions: labels a grid"),
+        ];
+        match flags.into_iter().find(|(is_given, _)| *is_given) {
+            Some((_, flag)) => bail!(Misuse(format!(
+                "{flag}; a folder or an array holds the pixels that were drawn (leave it out, or name a grid: -o FILE.png)"
+            ))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::output::{figure, file};
 
 use super::architecture::ArchitectureArgs;
 use super::preview::Preview;
-use super::{Files, heading, images, picture};
+use super::{Files, heading, images, inspected, picture};
 
 /// Show a model's architecture, size and provenance, or how a picture was made
 #[derive(clap::Args)]
@@ -46,6 +46,8 @@ pub struct InspectArgs {
     show: bool,
 
     /// Print the description as JSON
+    ///
+    /// docs/inspect.schema.json describes the format.
     #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, conflicts_with_all = ["schedule", "plot"])]
     json: bool,
@@ -113,9 +115,8 @@ fn model(args: &InspectArgs) -> Result<()> {
     let (width, height) = model.size();
     let network = model.network(width, height);
     if args.json {
-        let said = said(&model).into_iter().map(|(key, value)| (key.to_owned(), value.into()));
-        let said = serde_json::Value::Object(said.collect());
-        return super::print(&(serde_json::to_string_pretty(&said)? + "\n"));
+        let described = inspected::model(&model, &network, args.batch);
+        return super::print(&(serde_json::to_string_pretty(&described)? + "\n"));
     }
     let mut text = describe(&model);
     let caches: usize = network.nodes.iter().map(|node| bytes(node.len(args.batch))).sum();

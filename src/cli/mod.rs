@@ -34,6 +34,7 @@ mod files;
 mod hints;
 mod input;
 mod inspect;
+mod inspected;
 mod likelihood;
 mod merge;
 mod models;
@@ -138,10 +139,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             say(&format!("error: {}", one_line(&error)));
-            ExitCode::FAILURE
+            if error.is::<Misuse>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// Flags that do not go together, found after parsing: the exit code is that of clap's errors.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
 
 /// Keeps Mesa's device selection layer from looking for a Wayland compositor where there is none: it
 /// finds nothing to select by, and writes lines to stderr that begin with "error:" like our own.

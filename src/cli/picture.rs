@@ -13,16 +13,15 @@ use super::preview::Preview;
 use super::recipe::{self, Recipe, Run};
 use super::sample::{self, Picture};
 use super::sink::{Item, Texts, text};
-use super::{Cli, Command, ModelArgs, complete};
+use super::{Cli, Command, ModelArgs, complete, inspected};
 
 /// Prints the texts of a picture.
 pub fn inspect(path: &Path, json: bool) -> Result<()> {
-    let texts = recipe::shown(&read(path)?.1);
+    let (_, texts) = read(path)?;
     if json {
-        let texts: serde_json::Map<_, _> =
-            texts.into_iter().map(|(key, text)| (key, text.into())).collect();
-        return super::print(&(serde_json::to_string_pretty(&texts)? + "\n"));
+        return super::print(&(serde_json::to_string_pretty(&inspected::picture(&texts))? + "\n"));
     }
+    let texts = recipe::shown(&texts);
     let width = texts.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
     let lines = texts.iter().map(|(key, text)| {
         format!("{}  {}\n", super::printable(&format!("{key:width$}")), super::printable(text))

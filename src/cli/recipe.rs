@@ -151,7 +151,10 @@ impl Recipe {
     /// How another differs: the first setting that does, and what each says of it.
     pub fn difference(&self, found: &Self) -> Option<String> {
         let (expected, found) = (leaves(&json(self)), leaves(&json(found)));
-        let of = |leaves: &Texts, key: &str| text(leaves, key).unwrap_or("nothing").to_owned();
+        let of = |leaves: &[(String, Value)], key: &str| {
+            let found = leaves.iter().find(|(other, _)| other == key);
+            found.map_or("nothing".to_owned(), |(_, value)| plain(value))
+        };
         let keys = expected.iter().chain(&found).map(|(key, _)| key);
         let mut pairs = keys.map(|key| (key, of(&expected, key), of(&found, key)));
         let (key, expected, found) = pairs.find(|(_, expected, found)| expected != found)?;
@@ -291,32 +294,69 @@ fn json(of: &impl Serialize) -> String {
 }
 
 /// The settings of a JSON text, each with its value, whatever they are grouped by.
-fn leaves(json: &str) -> Vec<(String, String)> {
-    fn add(leaves: &mut Vec<(String, String)>, key: &str, value: &Value) {
+fn leaves(json: &str) -> Vec<(String, Value)> {
+    fn add(leaves: &mut Vec<(String, Value)>, key: &str, value: Value) {
         match value {
-            Value::Object(fields) => fields.iter().for_each(|(key, value)| add(leaves, key, value)),
-            Value::String(text) => leaves.push((key.to_owned(), text.clone())),
+            Value::Object(fields) => fields.into_iter().for_each(|(key, value)| add(leaves, &key, value)),
             // Without the fraction of whole numbers.
             Value::Number(number) if number.is_f64() => {
-                leaves.push((key.to_owned(), number.as_f64().unwrap_or_default().to_string()));
+                let whole = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 1e15);
+                leaves.push((key.to_owned(), whole.map_or(number.into(), |n| (n as i64).into())));
             }
-            other => leaves.push((key.to_owned(), other.to_string())),
+            other => leaves.push((key.to_owned(), other)),
         }
     }
     let mut found = Vec::new();
-    let value = serde_json::from_str(json).unwrap_or_default();
-    add(&mut found, "", &value);
+    add(&mut found, "", serde_json::from_str(json).unwrap_or_default());
     found
+}
+
+/// The value of a setting, for people.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => number.as_f64().unwrap_or_default().to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// The settings of a file's recipe, with their values; none if it has no recipe that this version knows.
+pub fn settings(texts: &Texts) -> Vec<(String, Value)> {
+    match text(texts, RECIPE) {
+        Some(json) => leaves(json),
+        None => Recipe::of_older(texts).map_or(Vec::new(), |recipe| leaves(&json(&recipe))),
+    }
+}
+
+/// The texts of a file without its recipe, and without its run, which is a command too.
+pub fn without_recipe(texts: &Texts) -> Vec<(String, String)> {
+    texts.iter().filter(|(key, _)| ![RECIPE, RUN].contains(&key.as_str())).cloned().collect()
 }
 
 /// The texts of a file, for people: its recipe setting by setting, and its run as a command alone.
 pub fn shown(texts: &Texts) -> Vec<(String, String)> {
     let shown = |(key, text): &(String, String)| match key.as_str() {
-        RECIPE => leaves(text),
+        RECIPE => leaves(text).into_iter().map(|(key, value)| (key, plain(&value))).collect(),
         RUN => Vec::new(),
         _ => vec![(key.clone(), text.clone())],
     };
     texts.iter().flat_map(shown).collect()
+}
+
+/// Names as one text, with commas between them; those with a comma or a quote in them are quoted as in a CSV file.
+pub fn list(names: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(names).expect("a vector takes what it is given");
+    let mut bytes = writer.into_inner().expect("a vector takes what it is given");
+    bytes.pop(); // the end of the line
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The names of such a text.
+pub fn listed(text: &str) -> Vec<String> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    let first = reader.records().next().and_then(Result::ok);
+    first.iter().flatten().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -354,6 +394,19 @@ mod tests {
         let error = Recipe::of(&[(RECIPE.to_owned(), newer)]).unwrap_err();
         assert!(format!("{error:#}").contains("sharpness"), "{error:#}");
         assert!(Recipe::of(&[]).is_err());
+    }
+
+    #[test]
+    fn lists_of_names_come_back() {
+        for (names, text) in [
+            (&["a"][..], "a"),
+            (&["plain", "a b", "猫", " c "], "plain,a b,猫, c "),
+            (&["cat, or dog", "bird"], "\"cat, or dog\",bird"),
+            (&["a \"b\"", "two\nlines"], "\"a \"\"b\"\"\",\"two\nlines\""),
+        ] {
+            assert_eq!(list(names), text);
+            assert_eq!(listed(text), names);
+        }
     }
 
     #[test]

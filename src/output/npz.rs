@@ -1,22 +1,32 @@
-//! NumPy's `.npz`: arrays in a zip archive, not compressed, so that they are written as they come.
+//! NumPy's `.npz`: arrays in a zip archive, not compressed, so that they are written as they come, to a pipe too.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::Path;
 
-use zip::write::SimpleFileOptions;
+use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::npy::{self, Type};
 
 /// Writes arrays one after the other.
 #[derive(Debug)]
-pub struct NpzWriter<W: Write + Seek>(ZipWriter<W>);
+pub enum NpzWriter<W: Write + Seek> {
+    /// Sizes and checksums stand before each array, and are written last.
+    Seeking(ZipWriter<W>),
+    /// They stand behind each array.
+    Streaming(ZipWriter<StreamWriter<W>>),
+}
 
 impl<W: Write + Seek> NpzWriter<W> {
     /// Begins an archive.
     pub fn new(writer: W) -> Self {
-        Self(ZipWriter::new(writer))
+        Self::Seeking(ZipWriter::new(writer))
+    }
+
+    /// Begins an archive whose writer is never asked to seek.
+    pub fn streaming(writer: W) -> Self {
+        Self::Streaming(ZipWriter::new_stream(writer))
     }
 
     /// Begins an array; its elements are what is written until the next begins.
@@ -29,8 +39,12 @@ impl<W: Write + Seek> NpzWriter<W> {
         let is_large = bytes + 65_536 > u64::from(u32::MAX);
         let options =
             SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(is_large);
-        self.0.start_file(format!("{name}.npy"), options)?;
-        npy::write_header(&mut self.0, of, shape)
+        let name = format!("{name}.npy");
+        match self {
+            Self::Seeking(zip) => zip.start_file(name, options)?,
+            Self::Streaming(zip) => zip.start_file(name, options)?,
+        }
+        npy::write_header(self, of, shape)
     }
 
     /// Writes an array of one text.
@@ -39,7 +53,7 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// What the writer says.
     pub fn text(&mut self, name: &str, text: &str) -> io::Result<()> {
         self.begin(name, Type::Text(text.chars().count()), &[])?;
-        text.chars().try_for_each(|c| self.0.write_all(&u32::from(c).to_le_bytes()))
+        text.chars().try_for_each(|c| self.write_all(&u32::from(c).to_le_bytes()))
     }
 
     /// Ends the archive.
@@ -47,17 +61,26 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// # Errors
     /// What the writer says.
     pub fn finish(self) -> io::Result<W> {
-        Ok(self.0.finish()?)
+        Ok(match self {
+            Self::Seeking(zip) => zip.finish()?,
+            Self::Streaming(zip) => zip.finish()?.into_inner(),
+        })
     }
 }
 
 impl<W: Write + Seek> Write for NpzWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        match self {
+            Self::Seeking(zip) => zip.write(bytes),
+            Self::Streaming(zip) => zip.write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        match self {
+            Self::Seeking(zip) => zip.flush(),
+            Self::Streaming(zip) => zip.flush(),
+        }
     }
 }
 

@@ -1,6 +1,18 @@
-//! Standard output, which may be closed.
+//! Standard output as a place for files: the names that stand for it, and a check that it is open.
 
 use std::io;
+use std::path::Path;
+
+/// The kind of file that a name sends to stdout, if it stands for stdout: `-` is a PNG file, and an extension behind it
+/// says another kind, as in `-.npy`. A file of that name is `./-.npy`.
+pub fn kind(path: &Path) -> Option<&'static str> {
+    match path.to_str()?.to_ascii_lowercase().as_str() {
+        "-" | "-.png" => Some("png"),
+        "-.npy" => Some("npy"),
+        "-.npz" => Some("npz"),
+        _ => None,
+    }
+}
 
 #[cfg(target_os = "linux")]
 mod at_start {

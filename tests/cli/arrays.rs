@@ -1,14 +1,17 @@
-//! Images as arrays of NumPy, and as one picture to stdout.
+//! Images as arrays of NumPy, and to stdout as an array or a picture.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::shell::{Shell, read_png};
 
-/// Runs a line of Python with numpy; `None`, with a message, if there is none.
+/// Runs a line of Python with numpy, that of scripts/test_python unless another is named; `None`, with a message, if there
+/// is none.
 fn python(folder: &Path, script: &str) -> Option<String> {
-    let interpreter = std::env::var("PIXELCNN_PYTHON").unwrap_or("python3".to_owned());
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
+    let default = if Path::new(own).exists() { own } else { "python3" };
+    let interpreter = std::env::var("PIXELCNN_PYTHON").unwrap_or(default.to_owned());
     let output = Command::new(interpreter)
         .args(["-c", &format!("import json, numpy as np; {script}")])
         .current_dir(folder)
@@ -47,11 +50,9 @@ fn numpy_reads_what_was_drawn() {
         let (shape, flat, labels, about, values): Arrays = serde_json::from_str(&said).unwrap();
         assert_eq!(shape, [count, size.1, size.0, 3]);
         assert_eq!(flat, [count, size.1, size.0, if model == "rgb" { 3 } else { 1 }]);
-        assert_eq!(
-            [&about["seed"], &about["first_index"], &about["count"]],
-            ["0", "2", &count.to_string()]
-        );
-        assert_eq!(about["model_sha256"].len(), 64);
+        assert_eq!([&about["first_index"], &about["count"]], ["2", &count.to_string()]);
+        let recipe: serde_json::Value = serde_json::from_str(&about["recipe"]).unwrap();
+        assert_eq!((&recipe["seed"], recipe["model_sha256"].as_str().unwrap().len()), (&0.into(), 64));
         for (i, image) in values.chunks(values.len() / count).enumerate() {
             let (pixels, texts) = read_png(&shell.path(&format!("{model}/{:06}.png", i + 2)));
             assert!(pixels.as_raw() == image, "{model} {i}");
@@ -70,36 +71,121 @@ fn an_empty_share_is_an_empty_array() {
     assert_eq!(said, "(0, 10, 14, 3)\n");
 }
 
+/// What a line of words writes to stdout.
+fn piped(shell: &Shell, line: &str) -> Vec<u8> {
+    let output = Command::new(env!("CARGO_BIN_EXE_pixelcnn"))
+        .args(line.split(' '))
+        .current_dir(shell.folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 #[test]
 fn a_picture_to_stdout() {
     let shell = Shell::new();
     let line = "sample -m grey.safetensors -n 3 --device cpu -o";
     shell.ok(&format!("{line} a.png"));
-    let output = Command::new(env!("CARGO_BIN_EXE_pixelcnn"))
-        .args(format!("{line} -").split(' '))
-        .current_dir(shell.folder.path())
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    fs::write(shell.path("b.png"), output.stdout).unwrap();
-    assert!(read_png(&shell.path("a.png")).0 == read_png(&shell.path("b.png")).0);
-    assert!(!shell.path("-").exists());
+    for name in ["-", "-.png"] {
+        fs::write(shell.path("b.png"), piped(&shell, &format!("{line} {name}"))).unwrap();
+        assert!(read_png(&shell.path("a.png")).0 == read_png(&shell.path("b.png")).0);
+        assert!(!shell.path(name).exists());
+    }
+}
+
+#[test]
+fn arrays_to_stdout() {
+    let shell = Shell::new();
+    let line = "sample -m grey.safetensors -n 3 --device cpu -o";
+    shell.ok(&format!("{line} a.npy"));
+    shell.ok(&format!("{line} a.npz"));
+    assert!(piped(&shell, &format!("{line} -.npy")) == fs::read(shell.path("a.npy")).unwrap());
+    // A file of that name, if it is spelled as one.
+    shell.ok(&format!("{line} ./-.npy"));
+    assert!(fs::read(shell.path("-.npy")).unwrap() == fs::read(shell.path("a.npy")).unwrap());
+    fs::remove_file(shell.path("-.npy")).unwrap();
+
+    fs::write(shell.path("b.npz"), piped(&shell, &format!("{line} -.npz"))).unwrap();
+    let script = "\
+a, b = np.load('a.npz'), np.load('b.npz'); assert a.files == b.files; \
+assert all((a[n] == b[n]).all() for n in ('arr_0', 'arr_1', 'nth')); \
+print(a['arr_0'].shape)";
+    if let Some(said) = python(shell.folder.path(), script) {
+        assert_eq!(said, "(3, 10, 14, 3)\n");
+    }
+    // It is a share like any other.
+    shell.ok("merge b.npz -o c.npy");
+    assert!(fs::read(shell.path("c.npy")).unwrap() == fs::read(shell.path("a.npy")).unwrap());
+    assert!(piped(&shell, "merge a.npz -o -.npy") == fs::read(shell.path("a.npy")).unwrap());
+    shell.ok("sample -m grey.safetensors -n 1 --device cpu --each images");
+    let line = "complete images -m grey.safetensors --rows 4 -n 2 --device cpu -o";
+    shell.ok(&format!("{line} d.npy"));
+    assert!(piped(&shell, &format!("{line} -.npy")) == fs::read(shell.path("d.npy")).unwrap());
+
+    let there =
+        ["a.npy", "a.npz", "b.npz", "c.npy", "d.npy", "grey.safetensors", "images", "rgb.safetensors"];
+    assert_eq!(shell.files(), there);
+}
+
+/// As docs/sampling.md has it.
+#[test]
+fn a_notebook_reads_an_array_from_a_pipe() {
+    let shell = Shell::new();
+    let page = include_str!("../../docs/sampling.md");
+    let (_, code) = page.split_once("```python\n").expect("the page has an example");
+    let (code, _) = code.split_once("```").unwrap();
+    let path = Path::new(env!("CARGO_BIN_EXE_pixelcnn")).parent().unwrap().display();
+    let script = format!(
+        "import os; os.environ['PATH'] = '{path}' + os.pathsep + os.environ['PATH']\n{code}\nprint(images.shape, images.dtype)"
+    );
+    let Some(said) = python(shell.folder.path(), &script) else { return };
+    assert_eq!(said, "(16, 28, 28, 1) uint8\n");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_reader_of_an_array_that_has_gone_is_an_error() {
+    let shell = Shell::new();
+    for name in ["-", "-.npy", "-.npz"] {
+        let line = format!("sample -m rgb.safetensors -n 4096 --device cpu -q -o {name}");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pixelcnn"))
+            .args(line.split(' '))
+            .current_dir(shell.folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        assert!(said.lines().count() == 1 && said.starts_with("error: "), "{name}: {said}");
+    }
 }
 
 /// `script` gives a program a terminal.
 #[test]
 #[cfg(target_os = "linux")]
-fn no_picture_to_a_terminal() {
+fn no_picture_and_no_array_to_a_terminal() {
     let shell = Shell::new();
-    let line = format!("{} sample -n 1 --device cpu -o -", env!("CARGO_BIN_EXE_pixelcnn"));
-    let output =
-        Command::new("script").args(["-qec", &line, "/dev/null"]).current_dir(shell.folder.path()).output();
-    match output {
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(said.contains("-o -: stdout is a terminal"), "{said}");
+    for (name, expected) in [
+        ("-", "-o -: stdout is a terminal, and would be given a PNG file"),
+        ("-.npy", "-o -.npy: stdout is a terminal, and would be given an array"),
+        ("-.npz", "-o -.npz: stdout is a terminal, and would be given an array"),
+    ] {
+        let line = format!("{} sample -n 1 --device cpu -o {name}", env!("CARGO_BIN_EXE_pixelcnn"));
+        let output = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(shell.folder.path())
+            .output();
+        match output {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stdout);
+                assert!(said.contains(expected), "{said}");
+            }
+            Err(_) => eprintln!("skipped: there is no `script` here"),
         }
-        Err(_) => eprintln!("skipped: there is no `script` here"),
     }
 }
 

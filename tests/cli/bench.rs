@@ -1,10 +1,10 @@
 //! `pixelcnn bench`, and `sample --batch auto`.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
+use crate::schema;
 use crate::shell::{Shell, read_png};
 
 fn report(shell: &Shell, name: &str) -> Value {
@@ -25,58 +25,8 @@ fn assert_close(got: f64, expected: f64) {
     assert!((got / expected - 1.0).abs() < 1e-9, "got {got}, expected {expected}");
 }
 
-fn schema() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bench.schema.json");
-    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
-/// The first value that breaks a schema, if any. Knows the words of JSON Schema that ours uses.
-fn violation(schema: &Value, value: &Value, place: &str) -> Option<String> {
-    for (word, rule) in schema.as_object().unwrap() {
-        let is_of = |kind: &Value| match kind.as_str().unwrap() {
-            "object" => value.is_object(),
-            "array" => value.is_array(),
-            "string" => value.is_string(),
-            "boolean" => value.is_boolean(),
-            "integer" => value.is_i64() || value.is_u64(),
-            "number" => value.is_number(),
-            "null" => value.is_null(),
-            other => panic!("type {other}"),
-        };
-        let holds = match word.as_str() {
-            "$schema" | "title" | "description" => true,
-            "type" => match rule.as_array() {
-                Some(kinds) => kinds.iter().any(is_of),
-                None => is_of(rule),
-            },
-            "enum" => rule.as_array().unwrap().contains(value),
-            "minimum" => value.as_f64().is_none_or(|v| v >= rule.as_f64().unwrap()),
-            "exclusiveMinimum" => value.as_f64().is_none_or(|v| v > rule.as_f64().unwrap()),
-            "required" => value.as_object().is_none_or(|object| {
-                rule.as_array().unwrap().iter().all(|key| object.contains_key(key.as_str().unwrap()))
-            }),
-            "additionalProperties" => {
-                assert_eq!(*rule, false);
-                let known = schema["properties"].as_object().unwrap();
-                value.as_object().is_none_or(|object| object.keys().all(|key| known.contains_key(key)))
-            }
-            "properties" | "items" => true,
-            other => panic!("{other} is no word of JSON Schema that this test knows"),
-        };
-        if !holds {
-            return Some(format!("{place}: {word}: {value}"));
-        }
-    }
-    let items = value.as_array().into_iter().flatten().zip(0..);
-    let of_items = items.filter_map(|(item, i)| violation(&schema["items"], item, &format!("{place}/{i}")));
-    let properties = value.as_object().into_iter().flatten();
-    let of_properties = properties
-        .filter_map(|(key, value)| violation(&schema["properties"][key], value, &format!("{place}/{key}")));
-    of_items.chain(of_properties).next()
-}
-
 fn assert_valid(report: &Value) {
-    assert_eq!(violation(&schema(), report, ""), None);
+    schema::assert_valid("bench", report);
     for row in report["results"].as_array().unwrap() {
         assert_eq!(row["macs_counted"], row["macs_predicted"], "{row}");
         assert_eq!(row["dispatches_counted"], row["dispatches_predicted"], "{row}");
@@ -138,6 +88,26 @@ fn results_are_as_the_schema_says_and_agree_with_each_other() {
     assert_eq!(table.count(), 6, "{}", said.stdout);
 }
 
+#[test]
+fn the_table_goes_to_stdout_alone() {
+    let shell = Shell::new();
+    let line = "bench -m rgb.safetensors -b 1,2 --seconds 0 --repeat 1 --engine cached --device cpu";
+    let said = shell.ok(&format!("{line} --csv - --json out.json"));
+    assert_eq!(said.stderr, "");
+    let lines: Vec<_> = said.stdout.lines().collect();
+    assert!(lines.len() == 3 && lines[0].starts_with("engine,batch,seconds_per_batch,"), "{lines:?}");
+    for (line, row) in lines[1..].iter().zip(report(&shell, "out.json")["results"].as_array().unwrap()) {
+        assert!(
+            line.starts_with(&format!("cached,{},{},", row["batch"], row["seconds_per_batch"])),
+            "{line}"
+        );
+    }
+    assert_eq!(shell.files(), ["grey.safetensors", "out.json", "rgb.safetensors"]);
+    let both = shell.run(&format!("{line} --csv - --json -").split(' ').collect::<Vec<_>>());
+    let expected = "error: --json - and --csv -: stdout takes one of them (name a file for the other)\n";
+    assert_eq!((both.code, &*both.stdout, &*both.stderr), (2, "", expected));
+}
+
 /// The check above is none if it lets anything through.
 #[test]
 fn the_schema_refuses_what_is_wrong() {
@@ -158,7 +128,7 @@ fn the_schema_refuses_what_is_wrong() {
     for change in changes {
         let mut wrong = right.clone();
         change(&mut wrong);
-        assert!(violation(&schema(), &wrong, "").is_some(), "{wrong}");
+        assert!(schema::violation(&schema::read("bench"), &wrong, "").is_some(), "{wrong}");
     }
 }
 

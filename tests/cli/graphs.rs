@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde_json::Value;
 
+use crate::inspect::described;
 use crate::shell::{Shell, read_png};
 
 fn with(models: &[&str]) -> Shell {
@@ -154,8 +156,9 @@ fn all_commands_take_any_network() {
         assert!(told.ends_with("passed\n"), "{told}");
         let told = shell.ok(&format!("inspect -m {file} --schedule")).stdout;
         assert!(told.contains("a softmax over levels") && told.contains("layers"), "{told}");
-        serde_json::from_str::<serde_json::Value>(&shell.ok(&format!("inspect -m {file} --json")).stdout)
-            .unwrap();
+        let described = described(&shell, &format!("-m {file}"));
+        assert_eq!((&described["filters"], &described["head"]["mixtures"]), (&Value::Null, &Value::Null));
+        assert!(described["layers"].as_u64() > Some(1), "{described}");
         shell.ok(&format!("inspect -m {file} --schedule --plot {model}.svg"));
         shell.ok(&format!("bench -m {file} -b 1 --device cpu --rows 1 --repeat 1 --json {model}.json"));
         shell.ok(&format!(

@@ -23,6 +23,7 @@ mod folders;
 #[path = "../common/fuzzing.rs"]
 mod fuzzing;
 mod graphs;
+mod inspect;
 #[cfg(unix)]
 mod limits;
 mod merge;
@@ -37,6 +38,7 @@ mod reading;
 #[cfg(unix)]
 mod report;
 mod sample;
+mod schema;
 #[cfg(unix)]
 mod shared;
 mod shell;

@@ -134,6 +134,41 @@ fn what_is_drawn_before_an_error_is_counted_and_kept() {
     assert_eq!(fs::read_dir(shell.path("pictures")).unwrap().count(), 4);
 }
 
+/// They would change nothing there.
+#[test]
+fn flags_about_grids_are_refused_where_there_is_none() {
+    let shell = Shell::new();
+    let refused = |line: &str, flag: &str| {
+        let before = shell.files();
+        let outcome = shell.run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!((outcome.code, shell.files()), (2, before), "{line}: {}", outcome.stderr);
+        let expected =
+            format!("error: {flag} a grid; a folder or an array holds the pixels that were drawn");
+        assert!(outcome.stderr.starts_with(&expected), "{line}: {}", outcome.stderr);
+    };
+    let sample = "sample -m grey.safetensors -n 2 --class 1 --device cpu";
+    shell.ok(&format!("{sample} --each images"));
+    let complete = "complete images -m grey.safetensors --rows 4 -n 1 --device cpu";
+    for (flag, expected) in
+        [("--scale 1", "--scale: enlarges"), ("--captions always", "--captions: labels")]
+    {
+        for line in [sample, complete] {
+            for output in ["--each a", "-o a.npz", "-o a.npy", "-o -.npy"] {
+                refused(&format!("{line} {output} {flag}"), expected);
+            }
+        }
+        for output in ["a", "a.npz", "a.npy", "-.npz"] {
+            refused(&format!("merge images -o {output} {flag}"), expected);
+        }
+    }
+    // An animation is a grid, and a flag that asks for nothing is none too many.
+    shell.ok(&format!("{sample} --each a --scale 3 --animate a.gif"));
+    shell.ok(&format!("{complete} -o b.npz --scale 3 --animate b.png"));
+    shell.ok(&format!("{sample} -o c.npy --captions never"));
+    shell.ok("merge images -o d.png --scale 3");
+    assert_eq!(read_png(&shell.path("a/000000.png")).0.dimensions(), (14, 10));
+}
+
 #[test]
 fn a_random_seed_is_said() {
     let shell = Shell::new();

@@ -15,7 +15,7 @@ use crate::output::{self, chart};
 
 use super::architecture::ArchitectureArgs;
 use super::engine::tell;
-use super::{EngineArgs, Files, heading, images, say};
+use super::{EngineArgs, Files, Misuse, heading, images, say};
 use measure::{Effort, Sweep};
 use report::BenchReport;
 
@@ -70,7 +70,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "OUT.json")]
     json: Option<PathBuf>,
 
-    /// Write the table as CSV
+    /// Write the table as CSV; - for stdout
+    ///
+    /// With -, the table is not printed.
     #[arg(help_heading = heading::OUTPUT)]
     #[arg(long, value_name = "OUT.csv")]
     csv: Option<PathBuf>,
@@ -172,16 +174,25 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         let sizes = report.results.iter().map(|row| row.batch).collect();
         report.profiles = profiles(adapter, &model, &network, sizes)?;
     }
-    let (text, json) = match &args.json {
-        Some(path) if path == Path::new("-") => (report.json()?, None),
-        json => (report.text(), json.as_ref()),
+    let text = match args {
+        BenchArgs { json: Some(path), .. } if is_stdout(path) => report.json()?,
+        BenchArgs { csv: Some(path), .. } if is_stdout(path) => report.csv()?,
+        _ => report.text(),
+    };
+    let write = |path: &Option<PathBuf>, text: Result<String>| match path {
+        Some(path) if !is_stdout(path) => Ok(report::write_text(path, &text?)?),
+        _ => Ok(()),
     };
     super::all([
         super::print(&text),
-        json.map_or(Ok(()), |path| report.write_json(path)),
-        args.csv.as_ref().map_or(Ok(()), |path| report.write_csv(path)),
+        write(&args.json, report.json()),
+        write(&args.csv, report.csv()),
         args.plot.as_ref().map_or(Ok(()), |path| super::write_chart(path, &report)),
     ])
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 /// Everything that could keep results from being written, before there are any.
@@ -192,11 +203,16 @@ fn check_outputs(args: &BenchArgs) -> Result<()> {
         files.writes(flag, path.as_deref());
     }
     files.check()?;
-    if let Some(path) = args.json.as_ref().filter(|path| *path != Path::new("-")) {
-        output::check(path, "json")?;
+    let tables = [(&args.json, "json"), (&args.csv, "csv")];
+    if tables.iter().all(|(path, _)| path.as_deref().is_some_and(is_stdout)) {
+        bail!(Misuse(
+            "--json - and --csv -: stdout takes one of them (name a file for the other)".to_owned()
+        ));
     }
-    if let Some(path) = &args.csv {
-        output::check(path, "csv")?;
+    for (path, extension) in tables {
+        path.as_ref()
+            .filter(|path| !is_stdout(path))
+            .map_or(Ok(()), |path| output::check(path, extension))?;
     }
     if let Some(path) = &args.plot {
         chart::check(path)?;

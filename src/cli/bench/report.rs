@@ -329,15 +329,8 @@ impl BenchReport {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn write_json(&self, path: &Path) -> Result<()> {
-        Ok(write_text(path, &self.json()?)?)
-    }
-
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn write_csv(&self, path: &Path) -> Result<()> {
+    /// The table, a row a method and batch size.
+    pub fn csv(&self) -> Result<String> {
         let mut text = COLUMNS.join(",") + "\n";
         for row in &self.results {
             let row = serde_json::to_value(row)?;
@@ -348,7 +341,7 @@ impl BenchReport {
             };
             text += &(COLUMNS.iter().map(cell).collect::<Vec<_>>().join(",") + "\n");
         }
-        Ok(write_text(path, &text)?)
+        Ok(text)
     }
 }
 

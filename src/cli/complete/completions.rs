@@ -221,10 +221,10 @@ impl CompletionPlan {
         let batches = batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let mut texts = recipe::texts(&self.recipe, &run, &self.model, told.engine.clone(), batches);
         let mut add = |key: &str, text: String| texts.push((key.to_owned(), text));
-        add("images", self.tasks.iter().map(|task| &*task.name).collect::<Vec<_>>().join(","));
+        add("images", recipe::list(self.tasks.iter().map(|task| &task.name)));
         let classes: Vec<_> = self.indices().filter_map(|index| Some(self.item(index).class?.1)).collect();
         if !classes.is_empty() {
-            add("classes", classes.join(","));
+            add("classes", recipe::list(classes));
         }
         texts
     }

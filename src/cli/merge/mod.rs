@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::output::frame::Frame;
+use crate::output::stdout;
+
 use super::drawing::FrameArgs;
-use super::sink::{Folder, Item, NameArgs, Series, Sink, text, turns};
+use super::sink::{Folder, Item, NameArgs, Series, Sink, is_array, text, turns};
 use super::{Files, counted, heading, note, recipe};
 use part::{Look, MergePart};
 
@@ -24,8 +27,10 @@ pub struct MergeArgs {
     parts: Vec<PathBuf>,
 
     /// Output file (.npz, .npy, or .png for a grid), or a folder for one file per image
+    ///
+    /// - is a PNG file on stdout, -.npy and -.npz are arrays there.
     #[arg(help_heading = heading::OUTPUT)]
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", allow_hyphen_values = true)]
     output: PathBuf,
 
     #[command(flatten)]
@@ -87,7 +92,8 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 
 fn open(args: &MergeArgs, series: &Series, whole: &Whole, look: &Look) -> Result<Sink> {
     let path = &args.output;
-    let is_folder = path.is_dir() || path.extension().is_none() && path != Path::new("-");
+    let is_stdout = stdout::kind(path).is_some();
+    let is_folder = !is_stdout && (path.is_dir() || path.extension().is_none());
     let item = |index: u64| {
         let part = whole.parts.partition_point(|part| part.first() <= index) - 1;
         whole.parts[part].items[(index - whole.parts[part].first()) as usize].clone()
@@ -97,11 +103,16 @@ fn open(args: &MergeArgs, series: &Series, whole: &Whole, look: &Look) -> Result
     whole.parts.iter().for_each(|part| files.reads("part", &part.path));
     args.parts.iter().filter(|part| part.is_dir()).for_each(|folder| files.reads_images_in(folder));
     if !is_folder {
-        files.writes("-o", Some(path));
+        files.writes("-o", Some(path.as_path()).filter(|_| !is_stdout));
         files.check()?;
-        return Sink::file(path, series, &args.frame.frame(series)?);
+        let frame = match is_array(path) {
+            true => args.frame.refuse().map(|()| Frame::new(1)),
+            false => args.frame.frame(series),
+        };
+        return Sink::file(path, series, &frame?);
     }
     let indices = &series.indices;
+    args.frame.refuse()?;
     files.writes_each("-o", path, |name| template.makes(name, path, indices.clone(), &item));
     files.check()?;
     let folder = Folder::open("-o", path, &template, series, indices.clone(), &item, look.recipe.clone())?;

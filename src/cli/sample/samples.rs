@@ -151,7 +151,7 @@ impl SamplePlan {
         add("count", (self.indices.end - self.indices.start).to_string());
         if !self.classes.is_empty() {
             let names = self.classes.iter().map(|&class| self.model.classes()[class].as_str());
-            add("classes", names.collect::<Vec<_>>().join(","));
+            add("classes", recipe::list(names));
         }
         texts
     }

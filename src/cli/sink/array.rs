@@ -1,7 +1,8 @@
 //! Images as one array of NumPy: `.npy`, or `.npz` in the layout that evaluators of generated images read.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, Seek, SeekFrom, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::output::NewFile;
 use crate::output::npy::{self, Type};
 use crate::output::npz::{NpzReader, NpzWriter};
+use crate::output::stdout;
 
 use super::{Item, Series, Texts};
 
@@ -41,32 +43,101 @@ pub struct ArraySink {
 
 #[allow(clippy::large_enum_variant, reason = "there is one")]
 enum ArrayFile {
-    Npy(NewFile),
-    Npz(NpzWriter<NewFile>),
+    Npy(Target),
+    Npz(NpzWriter<Target>),
+}
+
+/// The place of the bytes.
+#[allow(clippy::large_enum_variant, reason = "there is one")]
+enum Target {
+    File(NewFile),
+    /// None once it has taken no more: what would end an archive is not tried again.
+    Stdout(Option<BufWriter<Stdout>>),
+}
+
+impl Target {
+    fn finish(mut self) -> Result<()> {
+        match self {
+            Self::File(file) => Ok(file.finish()?),
+            Self::Stdout(_) => self.flush().context("writing to stdout"),
+        }
+    }
+}
+
+/// Does something with stdout, unless it has failed before.
+fn with_stdout<T>(
+    stdout: &mut Option<BufWriter<Stdout>>,
+    done: T,
+    act: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<T>,
+) -> io::Result<T> {
+    let Some(writer) = stdout else { return Ok(done) };
+    let result = act(writer);
+    if result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted) {
+        *stdout = None;
+    }
+    result
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stdout(stdout) => with_stdout(stdout, bytes.len(), |writer| writer.write(bytes)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stdout(stdout) => with_stdout(stdout, (), Write::flush),
+        }
+    }
+}
+
+impl Seek for Target {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Stdout(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+/// Whether a name is that of an array.
+pub fn is_array(path: &Path) -> bool {
+    let of = |extension: &OsStr| ["npz", "npy"].iter().any(|kind| extension.eq_ignore_ascii_case(kind));
+    path.extension().is_some_and(of)
 }
 
 impl ArraySink {
-    /// Begins the file, with all the room it will take.
-    pub fn begin(path: &Path, kind: &str, series: &Series) -> Result<Self> {
+    /// Begins the file, with all the room it will take, or stdout.
+    pub fn begin(path: &Path, series: &Series) -> Result<Self> {
         let count = series.count();
         let Series { width, height, channels, has_classes, levels, .. } = *series;
         let numbers = series.numbers();
-        let mut file = NewFile::create(path)?;
-        let cannot = || format!("cannot write {}", path.display());
+        let is_archive = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz"));
         // Evaluators of pictures want three channels.
-        let repeats = if kind == "npz" && channels == 1 && levels == 256 { 3 } else { 1 };
+        let repeats = if is_archive && channels == 1 && levels == 256 { 3 } else { 1 };
         let shape = [count, height, width, channels * repeats];
         let bytes = shape.iter().map(|&length| length as u64).product::<u64>() * numbers.bytes() as u64;
-        let file = if kind == "npz" {
-            file.reserve(bytes + 16 * count as u64 + MOST_TEXT)?;
-            let mut npz = NpzWriter::new(file);
-            npz.begin(IMAGES, numbers, &shape).with_context(cannot)?;
-            ArrayFile::Npz(npz)
-        } else {
-            file.reserve(bytes)?;
-            npy::write_header(&mut file, numbers, &shape).with_context(cannot)?;
-            ArrayFile::Npy(file)
+        let target = match stdout::kind(path) {
+            Some(_) => Target::Stdout(Some(BufWriter::new(io::stdout()))),
+            None => {
+                let mut file = NewFile::create(path)?;
+                file.reserve(if is_archive { bytes + 16 * count as u64 + MOST_TEXT } else { bytes })?;
+                Target::File(file)
+            }
         };
+        let mut file = match (is_archive, &target) {
+            (false, _) => ArrayFile::Npy(target),
+            (true, Target::Stdout(_)) => ArrayFile::Npz(NpzWriter::streaming(target)),
+            (true, Target::File(_)) => ArrayFile::Npz(NpzWriter::new(target)),
+        };
+        let begun = match &mut file {
+            ArrayFile::Npy(target) => npy::write_header(target, numbers, &shape),
+            ArrayFile::Npz(npz) => npz.begin(IMAGES, numbers, &shape),
+        };
+        begun.with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -79,6 +150,11 @@ impl ArraySink {
             beside: Vec::new(),
             size: [height, width, channels * repeats],
         })
+    }
+
+    /// Whether it goes to stdout as it comes.
+    pub fn is_stdout(&self) -> bool {
+        stdout::kind(&self.path).is_some()
     }
 
     /// Adds other images to an `.npz`, in the form of its own.
@@ -147,7 +223,10 @@ impl ArraySink {
             }
         };
         file.finish()?;
-        Ok(path.display().to_string())
+        Ok(match stdout::kind(&path) {
+            Some(_) => "stdout".to_owned(),
+            None => path.display().to_string(),
+        })
     }
 }
 

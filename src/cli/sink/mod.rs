@@ -12,9 +12,9 @@ use crate::cli::drawing::Captions;
 use crate::output::frame::{Frame, can_show};
 use crate::output::grid::{Grid, GridShape};
 use crate::output::npy::Type;
-use crate::output::{self, png};
+use crate::output::{self, png, stdout};
 
-pub use array::{ArraySink, IMAGES, LABELS, NTHS, class_names, read_about};
+pub use array::{ArraySink, IMAGES, LABELS, NTHS, class_names, is_array, read_about};
 pub use folder::Folder;
 pub use outputs::{Items, NameArgs, OutputArgs, Outputs, images_of};
 pub use sheet::Sheet;
@@ -168,34 +168,36 @@ impl Sink {
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         let is_folder = path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/');
         let kind = ["png", "npz", "npy"].into_iter().find(|kind| extension == *kind);
-        let path = match (kind, path.to_str()) {
-            (_, Some("-")) => {
-                output::stdout::check().context("-o -")?;
+        let to_stdout = stdout::kind(path);
+        match (to_stdout, kind) {
+            (Some(kind), _) => {
+                stdout::check().with_context(|| format!("-o {}", path.display()))?;
                 ensure!(
                     !io::stdout().is_terminal(),
-                    "-o -: stdout is a terminal, and would be given a PNG file (name a file, or add `| program`)"
+                    "-o {}: stdout is a terminal, and would be given {} file (name a file, or add `| program`)",
+                    path.display(),
+                    if kind == "png" { "a PNG" } else { "an array's" }
                 );
-                None
             }
-            (Some(kind), _) => {
-                output::check(path, kind)?;
-                if kind != "png" {
-                    return Ok(Self::Array(ArraySink::begin(path, kind, series)?));
-                }
-                Some(path.to_owned())
-            }
-            (None, _) if is_folder => {
+            (None, Some(kind)) => output::check(path, kind)?,
+            (None, None) if is_folder => {
                 let folder = path.display();
                 bail!(
                     "-o {folder}: is a folder (name a file in it, or use --each {folder} for a file an image)"
                 );
             }
-            (None, _) => bail!(
+            (None, None) => bail!(
                 "cannot write {}: expected a file name that ends in .png, .npz or .npy",
                 path.display()
             ),
-        };
-        Ok(Self::Sheet(path, Sheet::new(series, frame)?))
+        }
+        Ok(match is_array(path) {
+            true => Self::Array(ArraySink::begin(path, series)?),
+            false => Self::Sheet(
+                Some(path.to_owned()).filter(|_| to_stdout.is_none()),
+                Sheet::new(series, frame)?,
+            ),
+        })
     }
 
     /// Whether images must come in the order of their indices.
@@ -243,7 +245,7 @@ impl Sink {
                     "stopped after {done} of {count} {images}, which are in {folder} (--resume goes on from there)"
                 ))
             }
-            Self::Array(_) if done > 0 => error.context(format!(
+            Self::Array(array) if done > 0 && !array.is_stdout() => error.context(format!(
                 "stopped after {done} of {count} {images}, of which none is kept (--each DIR keeps them)"
             )),
             _ => error,

@@ -2,15 +2,15 @@
 //! way of an image into all of it.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
 use crate::output::frame::Frame;
 use crate::output::grid::Drawing;
-use crate::output::shades;
+use crate::output::{shades, stdout};
 
-use super::{Folder, Item, Series, Sink, Template, Texts};
+use super::{Folder, Item, Series, Sink, Template, Texts, is_array};
 use crate::cli::drawing::ShowArgs;
 use crate::cli::preview::Preview;
 use crate::cli::recipe::Recipe;
@@ -20,14 +20,15 @@ use crate::cli::{Files, heading, note, say};
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::OUTPUT)]
 pub struct OutputArgs {
-    /// Output file: .png (a grid), .npz, .npy, or - for a PNG on stdout
+    /// Output file: .png (a grid), .npz or .npy; - is a PNG on stdout, -.npy an array there
     ///
     /// An existing file is replaced. A row of the grid shows one class if there are enough images; a row of
     /// completions shows one image. .npz holds arr_0 [N, H, W, 3], as evaluators of generated images read it, arr_1
-    /// [N] (classes), and for completions the images and masks. .npy holds [N, H, W, channels].
+    /// [N] (classes), and for completions the images and masks. .npy holds [N, H, W, channels]. -.npz is such a file on
+    /// stdout.
     ///
     /// [default: samples.png, or completions.png]
-    #[arg(short, long, value_name = "OUT", conflicts_with = "each")]
+    #[arg(short, long, value_name = "OUT", conflicts_with = "each", allow_hyphen_values = true)]
     output: Option<PathBuf>,
 
     /// Output folder, with one PNG file per image
@@ -102,9 +103,10 @@ impl OutputArgs {
         self.each.is_none().then(|| self.output.clone().unwrap_or_else(|| default.into()))
     }
 
-    /// Frame of the grid, if there is one.
+    /// Frame of the grid, if there is one; fails if there is none, and a flag is about it.
     pub fn frame(&self, show: &ShowArgs, series: &Series) -> Result<Frame> {
         if show.animate.is_none() && (self.each.is_some() || self.is_array()) {
+            show.frame.refuse()?;
             return Ok(Frame::new(1));
         }
         show.frame.frame(series)
@@ -112,8 +114,7 @@ impl OutputArgs {
 
     /// Whether images go into an array.
     pub fn is_array(&self) -> bool {
-        let extension = self.output.as_deref().and_then(Path::extension);
-        self.each.is_none() && extension.is_some_and(|e| e == "npz" || e == "npy")
+        self.each.is_none() && self.output.as_deref().is_some_and(is_array)
     }
 
     /// Fails if an output is a file that is read, or another output.
@@ -133,7 +134,7 @@ impl OutputArgs {
         let (file, template) = (self.file(items.defaults[0]), self.names.template(items.defaults[1]));
         let mut files = files;
         match &self.each {
-            None => files.writes("-o", file.as_deref()),
+            None => files.writes("-o", file.as_deref().filter(|path| stdout::kind(path).is_none())),
             Some(path) => {
                 files.writes_each("--each", path, |name| {
                     template.makes(name, path, items.whole.clone(), items.item)
