@@ -44,6 +44,7 @@ mod recipe;
 mod sample;
 mod shell;
 mod sink;
+mod sizes;
 mod text;
 mod verify;
 

@@ -37,6 +37,8 @@ pub struct ImageArray {
     values: Vec<u16>,
     labels: Option<Vec<u64>>,
     names: Option<Vec<String>>,
+    /// True if the file says that this program drew the images.
+    is_drawn: bool,
 }
 
 /// Reads a file of images of `levels` levels, in the format of its content, whatever its name; of an `.npz`
@@ -125,7 +127,8 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
         (None, Some((of, bytes))) => of.texts(&bytes).ok().and_then(|about| own_classes(about.first()?)),
         (None, None) => None,
     };
-    ImageArray::new(header, pixels, levels, labels, names)
+    let is_drawn = headers.contains_key("pixelcnn");
+    Ok(ImageArray { is_drawn, ..ImageArray::new(header, pixels, levels, labels, names)? })
 }
 
 /// The array with the labels of an array of images, by the names that people use, or evaluators and this
@@ -180,11 +183,26 @@ impl ImageArray {
             _ => header.levels(&bytes, levels)?,
         };
         let channels = header.shape.get(3).copied().unwrap_or(1);
-        Ok(Self { width, height, channels, fortran: header.fortran, count, values, labels, names })
+        Ok(Self {
+            width,
+            height,
+            channels,
+            fortran: header.fortran,
+            count,
+            values,
+            labels,
+            names,
+            is_drawn: false,
+        })
     }
 
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// See [`super::Item::is_drawn`].
+    pub fn is_drawn(&self) -> bool {
+        self.is_drawn
     }
 
     /// An image of 256 levels as a picture.

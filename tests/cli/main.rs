@@ -40,6 +40,7 @@ mod sample;
 #[cfg(unix)]
 mod shared;
 mod shell;
+mod sizes;
 
 #[test]
 fn help() {

@@ -146,7 +146,8 @@ impl Known {
             Self::Black(name, mask) => {
                 ensure!(
                     (mask.width, mask.height) == (width, height),
-                    "--mask {name}: is {}x{}, and the image is {width}x{height}",
+                    "--mask {name}: is {}x{}, and the image is {width}x{height}, at the size of the model unless \
+                     --native-size keeps its own",
                     mask.width,
                     mask.height
                 );
