@@ -91,12 +91,13 @@ fn tables() {
     let found = input::find(&Request { paths: &image, recursive: false, array: None, levels: 256 });
     let read = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        let table = input::Labels::read(&path).map_err(|error| error.to_string())?;
-        table.unmatched(&found.items).map(drop).map_err(|error| error.to_string())
+        let table = input::Labels::read(&path, &[folder.path()], &found.items);
+        table.map(drop).map_err(|error| error.to_string())
     };
     let tables = [
         "path,class\na.png,cat\na.png,cat\nb.png#7,dog\n",
         "\u{feff}Class,path\n\"a, b\",./a.png\r\n\"c\nd\",b\\c.png\r\n",
+        "C:\\x\\a.png,cat\n ../a.png,cat\nother/b.png,dog\n",
     ];
     // Rows, each with its places, which are far longer than a cell can be.
     fuzz("table", &tables.map(|table| table.as_bytes().to_vec()), read, |length| 4096 * length + (8 << 20));

@@ -64,7 +64,7 @@ fn parse(text: &str) -> Result<MadeUp, String> {
     };
     match made_up.parameters() {
         ..=MOST_PARAMETERS => Ok(made_up),
-        parameters => Err(format!("it has {parameters} parameters; {MOST_PARAMETERS} is the most")),
+        parameters => Err(format!("expected at most {MOST_PARAMETERS} parameters, found {parameters}")),
     }
 }
 
@@ -105,7 +105,7 @@ fn other(kind: &str, text: &str) -> Result<MadeUp, String> {
             .map(|((width, height), levels)| (width, height, levels))
             .ok_or_else(|| {
                 format!(
-                    "@{image}: expected width and height (up to {}) and perhaps a number of levels (2 to {}), such as \
+                    "@{image}: expected width and height (at most {}), and optionally a number of levels (2 to {}), such as \
                     @{side}x{side} or @{side}x{side}k{levels_of}",
                     limits::SIDE,
                     limits::LEVELS,
@@ -128,8 +128,8 @@ fn size(text: &str) -> Result<Config, String> {
         "published" => Ok(Config::published(160, 5)),
         _ => text.split_once(['x', 'X']).and_then(parse).ok_or_else(|| {
             format!(
-                "expected published, or numbers of filters (up to {most_filters}) and blocks (up to \
-                {most_blocks}), such as 64x2; or gated:, masked: or prior: before those of another network"
+                "expected published, FILTERSxBLOCKS such as 64x2 (at most {most_filters} and {most_blocks}), or another network \
+                such as gated:64x7, masked:64x7 or prior:64x15"
             )
         }),
     }

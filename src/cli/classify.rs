@@ -18,8 +18,9 @@ use super::{EngineArgs, Files, ModelArgs, heading};
 /// Classify images by the likelihood under each class
 ///
 /// Class probabilities follow by Bayes' rule. They are compared with the true classes if those are known: from
-/// subfolders named after the classes, from y in an .npz file, or from --labels. Unusable images are reported and
-/// skipped, and the exit code is then 1.
+/// folders named after the classes, from y in an .npz file, or from --labels. An image of another size than the model
+/// was trained on is cropped to its middle and resized, as in training. Unusable images are reported and skipped, and
+/// the exit code is then 1.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct ClassifyArgs {
@@ -52,6 +53,9 @@ const EXAMPLES: &str = "\
 Examples:
   pixelcnn classify -m mnist digits
   pixelcnn classify -m mnist digits --plot confusion.png";
+
+/// Ways to tell the classes of images.
+const TELL_CLASSES: &str = "folders named by them, y in an .npz, or --labels FILE.csv";
 
 fn parse_share(text: &str) -> Result<f64, String> {
     let number = text.trim().parse().ok().filter(|share: &f64| share.is_finite() && *share >= 0.0);
@@ -102,7 +106,7 @@ pub fn run(args: &ClassifyArgs) -> Result<ExitCode> {
     let any_known = inputs.images.iter().any(|input| input.class.is_some());
     ensure!(
         any_known || args.report.plot.is_none(),
-        "--plot: nothing says the classes of the images (folders named by them, y in an .npz, --labels)"
+        "--plot: nothing says the classes of the images ({TELL_CLASSES})"
     );
     let (images, classes) = (inputs.images.len(), names.len());
     let case = |i: usize| Case { input: i / classes, class: Some(i % classes) };
@@ -193,15 +197,21 @@ impl ClassifyReport<'_> {
         let of_classes =
             |what: &'static str| self.classes.iter().map(move |class| format!("{what} {class}"));
         let header = ["path", "class", "predicted"].map(str::to_owned).into_iter();
-        let header = header.chain(of_classes("bits/dim")).chain(of_classes("probability"));
+        let header = header.chain(of_classes("bits_per_dim")).chain(of_classes("probability"));
         let rows = self.images.iter().map(|image| {
             let words =
                 [image.path, image.class.unwrap_or(""), image.predicted].map(str::to_owned).into_iter();
-            let numbers = image.bits_per_dim.iter().chain(&image.probabilities).map(f64::to_string);
-            words.chain(numbers).collect()
+            let bits = image.bits_per_dim.iter().map(f64::to_string);
+            words.chain(bits).chain(image.probabilities.iter().copied().map(six_digits)).collect()
         });
         super::write_csv(path, [header.collect()].into_iter().chain(rows).collect())
     }
+}
+
+/// A probability with 6 significant digits.
+fn six_digits(probability: f64) -> String {
+    let rounded: f64 = format!("{probability:.5e}").parse().expect("it was written as a number");
+    if rounded != 0.0 && rounded < 1e-4 { format!("{rounded:e}") } else { rounded.to_string() }
 }
 
 fn describe(
@@ -230,7 +240,11 @@ fn describe(
         text.push('\n');
         text.push_str(&super::table(&confusion.table()));
     } else {
-        writeln!(text, "\n{} classified; nothing says their classes", super::counted(inputs.images.len()))?;
+        writeln!(
+            text,
+            "\n{} classified; nothing says their classes ({TELL_CLASSES})",
+            super::counted(inputs.images.len())
+        )?;
     }
     Ok(text)
 }
@@ -246,6 +260,21 @@ mod tests {
         assert!((got[0] - 0.4).abs() < 1e-12 && (got[1] - 0.6).abs() < 1e-12, "{got:?}");
         assert_eq!(likeliest(&got), 1);
         assert_eq!(likeliest(&[0.25; 4]), 0);
+    }
+
+    #[test]
+    fn probabilities_have_six_digits() {
+        for (probability, expected) in [
+            (0.954_412_345, "0.954412"),
+            (1.0, "1"),
+            (0.0, "0"),
+            (0.999_999_96, "1"),
+            (0.000_123_456_78, "0.000123457"),
+            (1.234_567_8e-12, "1.23457e-12"),
+            (1e-310, "1e-310"),
+        ] {
+            assert_eq!(six_digits(probability), expected);
+        }
     }
 
     #[test]

@@ -28,7 +28,8 @@ fn parse_seed(text: &str) -> Result<Seed, String> {
         "random" | "-1" => Ok(Seed::Random),
         _ => {
             let number = text.parse().map(Seed::Number);
-            let expected = || format!("expected `random`, or a whole number from 0 to {}", u64::MAX);
+            let expected =
+                || format!("expected a whole number from 0 to {}, or `random` (or -1)", u64::MAX);
             number.map_err(|_| expected())
         }
     }
@@ -97,7 +98,7 @@ fn parse_temperature(text: &str) -> Result<f32, String> {
 fn parse_truncation(text: &str) -> Result<f32, String> {
     match text.parse() {
         Ok(p) if (0.0..1.0).contains(&p) => Ok(p),
-        _ => Err("expected a number from 0 to below 1, such as 0.05".to_owned()),
+        _ => Err("expected a number of at least 0 and below 1, such as 0.05".to_owned()),
     }
 }
 

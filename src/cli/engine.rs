@@ -22,7 +22,7 @@ pub struct EngineArgs {
     pub device: String,
 
     /// Threads of the CPU engine [default: all available]
-    #[arg(long, value_name = "N", value_parser = parse_threads, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N|auto", value_parser = parse_threads, allow_negative_numbers = true)]
     threads: Option<Threads>,
 }
 
@@ -82,7 +82,7 @@ impl EngineArgs {
         if names.len() > 1
             && let Some(odd) = names.iter().find(|name| ["auto", ALL_GPUS, ""].contains(name))
         {
-            bail!("--device {}: \"{odd}\" is no device of a list", self.device);
+            bail!("--device {}: expected cpu or GPU indices in a list, found \"{odd}\"", self.device);
         }
         // Engines on the CPU share its threads.
         let on_cpu = names.iter().filter(|name| **name == "cpu").count().max(1);

@@ -17,9 +17,10 @@ use super::{EngineArgs, Files, ModelArgs, heading, shell};
 
 /// Measure the likelihood of images, in bits per dimension
 ///
-/// Images may have any size that the network accepts. EXIF rotation is applied, and transparency is flattened onto
-/// white. RGB models accept grey images; grey models accept colour images only if all their pixels are grey. Unusable
-/// images are reported and skipped, and the exit code is then 1.
+/// An image of another size than the model was trained on is cropped to its middle and resized, as in training. EXIF
+/// rotation is applied, and transparency is flattened onto white. RGB models accept grey images; grey models accept
+/// colour images only if all their pixels are grey. Unusable images are reported and skipped, and the exit code is
+/// then 1.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct EvalArgs {
@@ -31,8 +32,8 @@ pub struct EvalArgs {
 
     /// Classes by name or index: one for all, or one per image
     ///
-    /// A model with classes needs them, unless subfolders are named after the classes, an .npz file holds y, or
-    /// --labels is given.
+    /// A model with classes needs them, unless folders are named after the classes, an .npz file holds y, or --labels
+    /// is given.
     #[arg(help_heading = heading::IMAGES)]
     #[arg(long, value_name = "LIST", conflicts_with = "labels", add = shell::class())]
     class: Option<String>,
@@ -123,7 +124,7 @@ fn begin_params(path: &Path, inputs: &[Input], model: &Model) -> Result<NewFile>
     let first = &inputs[0];
     if let Some(other) = inputs.iter().find(|i| (i.width, i.height) != (first.width, first.height)) {
         let size = |input: &Input| format!("{} is {}x{}", input.name, input.width, input.height);
-        bail!("--params takes images of one size, but {}, and {}", size(first), size(other));
+        bail!("--params expects images of one size, but {}, and {}", size(first), size(other));
     }
     let shape = [inputs.len(), first.height, first.width, model.head().parameters()];
     let mut file = NewFile::create(path)?;

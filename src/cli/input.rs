@@ -1,17 +1,18 @@
 //! The images that a subcommand works on: its flags for them, their classes, and what is said of those that
 //! cannot be used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::recipe::{Run, file_name};
+use super::recipe::{Run, file_name, size_text};
+use super::sizes::{OtherSize, SizeArgs, Sizes, Sizing};
 use super::text::hex;
 use super::{Files, heading};
-use crate::input::{self, Item, Labels, LeftOut, Levels, Request};
+use crate::input::{self, Item, Labels, LeftOut, Levels, Matched, Request};
 use crate::model::Model;
 use crate::output::level_of;
 
@@ -36,9 +37,15 @@ pub struct InputArgs {
     #[arg(long, value_name = "NAME")]
     array: Option<String>,
 
-    /// CSV file of classes, with the columns path and class
+    /// CSV file of classes, with a path and a class in each line
+    ///
+    /// A first line may name the columns, path and class, and more. Paths are those from the table, from the current
+    /// folder, or from the given ones; a base name is enough if no other image has it.
     #[arg(long, value_name = "FILE.csv")]
     labels: Option<PathBuf>,
+
+    #[command(flatten)]
+    size: SizeArgs,
 
     /// Stop at the first unusable image instead of skipping it
     #[arg(long)]
@@ -79,14 +86,17 @@ pub struct Input {
     pub height: usize,
     /// `[H, W, C]`.
     pub levels: Vec<u16>,
+    pub sizing: Sizing,
     /// Whether it has shades between those of the model's levels.
     pub is_rounded: bool,
     pub class: Option<usize>,
 }
 
-/// What is not among the images; flattened into reports.
+/// What became of images that are not used, or not as they are; flattened into reports.
 #[derive(Serialize)]
 pub struct Others {
+    #[serde(flatten)]
+    sizes: Sizes,
     passed_over: Vec<PassedOver>,
     left_out: Counts,
 }
@@ -114,6 +124,7 @@ impl InputArgs {
     pub fn tell(&self, run: &mut Run) {
         run.inputs = self.paths.iter().map(|path| file_name(path)).collect();
         run.no_recursive = self.no_recursive;
+        run.native_size = self.size.native_size;
         run.array.clone_from(&self.array);
         run.labels = self.labels.as_deref().map(file_name);
     }
@@ -145,14 +156,17 @@ impl InputArgs {
             pass_over(name, super::hints::told(&error))?;
         }
         for (item, class) in found.items.iter().zip(of_items) {
-            match class.and_then(|class| read(item, class, model)) {
+            match class.and_then(|class| read(item, class, model, &self.size)) {
                 Ok(input) => images.push(input),
+                Err(error) if error.is::<OtherSize>() => return Err(error.context(item.name())),
                 Err(error) => pass_over(item.name(), super::one_line(&error))?,
             }
         }
         let LeftOut { hidden, others, folders } = found.left_out;
         let left_out = Counts { hidden, other_files: others, sub_folders: folders };
-        let inputs = Inputs { images, others: Others { passed_over, left_out } };
+        let sizes = Sizes::of(&images);
+        sizes.speak(images.len(), model);
+        let inputs = Inputs { images, others: Others { sizes, passed_over, left_out } };
         let rounded = inputs.images.iter().filter(|input| input.is_rounded).count();
         if rounded > 0 {
             super::note(&format!(
@@ -203,42 +217,60 @@ impl InputArgs {
             return Ok(items.iter().map(|_| Ok(None)).collect());
         }
         let mut of_items: Vec<_> = match &self.labels {
-            None => items.iter().map(|item| item.class(names).map_err(Into::into)).collect(),
+            None => {
+                let classes = input::classes(items, names).into_iter();
+                classes.map(|class| class.map_err(Into::into)).collect()
+            }
             Some(path) => {
-                let context = || format!("--labels {}", path.display());
-                let table = Labels::read(path).with_context(context)?;
-                if let (unmatched @ 1.., all) = table.unmatched(items).with_context(context)? {
-                    super::say(&format!("note: --labels: {unmatched} of {all} rows match no image"));
-                }
-                items
-                    .iter()
-                    .map(|item| table.class(item).map(|name| labelled(name, names)).transpose())
-                    .collect()
+                let folders: Vec<_> =
+                    self.paths.iter().filter(|path| path.is_dir()).map(PathBuf::as_path).collect();
+                let table = Labels::read(path, &folders, items);
+                let table = table.with_context(|| format!("--labels {}", path.display()))?;
+                say_matched(path, items.len(), table.matched);
+                let class =
+                    |item| table.class(item).map(|(name, line)| labelled(name, line, names)).transpose();
+                (0..items.len()).map(class).collect()
             }
         };
         if matches!(classes, Classes::Needed) {
             let is_unknown = |class: &Result<Option<usize>>| matches!(class, Ok(None));
             if !items.is_empty() && of_items.iter().all(is_unknown) {
                 bail!(
-                    "model {} has classes, and nothing says the images' classes: expected --class (one for all, or a \
-                     comma list with one for each), --labels, or a folder for each class that has its name: {}",
+                    "model {} has classes, and the images' classes are not given: expected --class (one for all, or a \
+                     comma list with one for each), --labels, or a folder named after each class: {}",
                     model.name,
                     super::class_list(names)
                 );
             }
             for class in of_items.iter_mut().filter(|class| is_unknown(class)) {
-                *class =
-                    Err(anyhow!("nothing says its class (--class, --labels, or a folder named by one)"));
+                *class = Err(anyhow!(
+                    "its class is not given (--class, --labels, or a folder named after a class)"
+                ));
             }
         }
         Ok(of_items)
     }
 }
 
-/// The class that a table names.
-fn labelled(name: &str, names: &[String]) -> Result<usize> {
-    super::class_named(name, names)
-        .with_context(|| format!("its class {name} (--labels) is none of the model's"))
+/// The class that a line of a table names.
+fn labelled(name: &str, line: u64, names: &[String]) -> Result<usize> {
+    super::class_named(name, names).with_context(|| {
+        let list = super::class_list(names);
+        format!("its class {name} (--labels, line {line}) is none of the model's: {list}")
+    })
+}
+
+/// Says how many images a table names, and how.
+fn say_matched(path: &Path, all: usize, matched: Matched) {
+    let Matched { images, by_base_name, rows, unused } = matched;
+    let mut text = format!("note: {}: {images} of {} named", path.display(), super::counted(all));
+    if by_base_name > 0 {
+        text += &format!(", {by_base_name} of them by base name alone");
+    }
+    if unused > 0 {
+        text += &format!("; {unused} of {rows} rows match no image");
+    }
+    super::note(&text);
 }
 
 /// The classes of a `--class` list.
@@ -247,14 +279,14 @@ fn listed(list: &str, model: &Model, count: usize) -> Result<Vec<usize>> {
         classes if classes.len() == 1 => Ok(classes.repeat(count)),
         classes if classes.len() == count => Ok(classes),
         classes => bail!(
-            "--class lists {} classes, and there are {count} images: expected one for all, or one for each",
+            "--class lists {} classes for {count} images: expected one for all, or one for each",
             classes.len()
         ),
     }
 }
 
 /// An image as the network takes it.
-fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
+fn read(item: &Item, class: Option<usize>, model: &Model, size: &SizeArgs) -> Result<Input> {
     let (head, name, root) = (model.head(), item.name(), item.root);
     let check_size = |width, height| match super::size_problem(width, height, model) {
         Some(problem) => Err(anyhow!(problem)),
@@ -270,9 +302,18 @@ fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
                 head.channels()
             );
         }
-        return Ok(Input { name, root, width, height, levels, is_rounded: false, class });
+        return Ok(Input {
+            name,
+            root,
+            width,
+            height,
+            levels,
+            sizing: Sizing::Same,
+            is_rounded: false,
+            class,
+        });
     }
-    let pixels = item.pixels()?;
+    let (pixels, sizing) = size.fit(item, item.pixels()?, model)?;
     let (width, height) = (pixels.width, pixels.height);
     check_size(width, height)?;
     if head.levels() > 256 || !matches!(head.channels(), 1 | 3) {
@@ -284,13 +325,13 @@ fn read(item: &Item, class: Option<usize>, model: &Model) -> Result<Input> {
         );
     }
     if let (1, Some((x, y))) = (model.head().channels(), pixels.first_colour()) {
-        bail!("model {} is for grey images, and this one has colour at column {x}, row {y}", model.name);
+        bail!("model {} expects grey images, and this one has a colour at column {x}, row {y}", model.name);
     }
     let shades = pixels.levels(head.channels());
     let levels: Vec<_> = shades.iter().map(|&shade| level_of(shade, head.levels())).collect();
     let is_rounded = levels.iter().any(|(_, is_exact)| !is_exact);
     let levels = levels.into_iter().map(|(level, _)| level).collect();
-    Ok(Input { name, root, width, height, levels, is_rounded, class })
+    Ok(Input { name, root, width, height, levels, sizing, is_rounded, class })
 }
 
 impl Input {
@@ -306,7 +347,7 @@ impl Inputs {
     /// Names what was passed over, up to so many, and counts what was left out; an error if there is nothing
     /// else.
     fn speak(&self, most: usize) -> Result<()> {
-        let Others { passed_over, left_out } = &self.others;
+        let Others { passed_over, left_out, .. } = &self.others;
         match (&self.images[..], &passed_over[..]) {
             ([], [PassedOver { path, reason }]) => bail!("{path}: {reason}"),
             ([], []) => bail!("there are no images"),
@@ -355,6 +396,10 @@ impl Inputs {
             path: &input.name,
             width: input.width,
             height: input.height,
+            resized_from: match input.sizing {
+                Sizing::Resized(width, height) => Some(size_text(width, height)),
+                Sizing::Same | Sizing::Drawn => None,
+            },
             class: input.class.map(|class| model.classes()[class].as_str()),
             sha256: input.sha256(),
         });
@@ -380,6 +425,7 @@ struct Listed<'a> {
     path: &'a str,
     width: usize,
     height: usize,
+    resized_from: Option<String>,
     class: Option<&'a str>,
     /// Of the pixels as the network takes them, `[H, W, C]`.
     sha256: String,
@@ -389,8 +435,9 @@ impl List<'_> {
     fn table(&self) -> String {
         let header = ["size", "class", "sha256", "image"].map(str::to_owned);
         let row = |image: &Listed| {
+            let from = image.resized_from.as_ref().map_or(String::new(), |size| format!(" from {size}"));
             [
-                format!("{}x{}", image.width, image.height),
+                format!("{}{from}", size_text(image.width, image.height)),
                 image.class.unwrap_or("-").to_owned(),
                 image.sha256[..16].to_owned(),
                 image.path.to_owned(),

@@ -26,8 +26,8 @@ pub struct ReportArgs {
 
     /// Also write a table, one row per image
     ///
-    /// eval writes path, class and bits/dim; classify writes the predicted class, bits/dim, and the probability of
-    /// every class.
+    /// eval writes path, class and bits_per_dim; classify writes path, class, predicted, and for every class
+    /// bits_per_dim and probability.
     #[arg(long, value_name = "OUT.csv")]
     pub csv: Option<PathBuf>,
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Once;
@@ -45,6 +46,7 @@ mod recipe;
 mod sample;
 mod shell;
 mod sink;
+mod sizes;
 mod text;
 mod verify;
 
@@ -250,11 +252,11 @@ fn load_model(path: Option<&Path>) -> Result<Model> {
         }
     }
     if path.is_dir() {
-        bail!("model {}: is a folder (name the .safetensors file in it)", path.display());
+        bail!("model {} is a folder (name the .safetensors file in it)", path.display());
     }
     Model::load(path).map_err(|error| match maker(path, &error) {
         Some(maker) => {
-            anyhow!("model {}: is a checkpoint; `{maker}` makes a model of it", path.display())
+            anyhow!("model {} is a checkpoint, not a model (convert it: `{maker}`)", path.display())
         }
         None => anyhow!(error).context(format!("model {}", path.display())),
     })
@@ -312,12 +314,19 @@ fn counted(images: usize) -> String {
     if images == 1 { "1 image".to_owned() } else { format!("{images} images") }
 }
 
-/// Parses a number of images; so many that sizes in bytes stay far from overflowing.
-fn images(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..=1_000_000_000) => Ok(n),
-        _ => Err("expected a whole number from 1 to 1000000000".to_owned()),
+/// A parser of whole numbers within a range.
+fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
     }
+}
+
+/// Parses a number of images, small enough that sizes in bytes stay far from overflowing.
+fn images(text: &str) -> Result<usize, String> {
+    whole(1..=1_000_000_000)(text)
 }
 
 /// The classes that `--class` lists, each a name or, where no class has that name, an index.
@@ -367,15 +376,17 @@ fn class_list(names: &[String]) -> String {
     }
 }
 
-/// Why a network cannot work on images of a size.
+/// The reason for which a network cannot work on images of a size, if there is one.
 fn size_problem(width: usize, height: usize, model: &Model) -> Option<String> {
     let ((w, h), multiple, most) = (model.size(), model.size_multiple(), Config::limit("width"));
-    let expected = match width.max(height) > most {
-        true => format!("at most {most} pixels a side"),
-        false if model.has_one_size() => {
-            format!("{w}x{h} alone, for what it adds differs from pixel to pixel")
-        }
-        false => format!("multiples of {multiple}"),
+    let expected = if width == 0 || height == 0 {
+        "at least 1 pixel a side".to_owned()
+    } else if width.max(height) > most {
+        format!("at most {most} pixels a side")
+    } else if model.has_one_size() {
+        format!("{w}x{h} alone, because its additions differ from pixel to pixel")
+    } else {
+        format!("width and height in multiples of {multiple}")
     };
     (!model.takes_size(width, height)).then(|| {
         format!(

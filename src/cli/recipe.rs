@@ -77,6 +77,8 @@ pub struct Run {
     pub array: Option<String>,
     pub labels: Option<String>,
     pub no_recursive: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub native_size: bool,
     /// What a sheet of completions says of its rows, and of the mask.
     pub completed: Vec<Completed>,
     pub mask: Option<Mask>,
@@ -222,7 +224,11 @@ impl Run {
             ("--animate", self.animate.clone()),
         ];
         options.into_iter().for_each(|(flag, value)| _ = value.map(|value| add(flag, value)));
-        let switches = [("--continuous", continuous), ("--no-recursive", self.no_recursive)];
+        let switches = [
+            ("--continuous", continuous),
+            ("--no-recursive", self.no_recursive),
+            ("--native-size", self.native_size),
+        ];
         words.extend(switches.into_iter().filter(|(_, is_on)| *is_on).map(|(flag, _)| flag.to_owned()));
         // After it, nothing is a flag.
         words.extend(self.inputs.iter().any(|name| name.starts_with('-')).then(|| "--".to_owned()));

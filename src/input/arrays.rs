@@ -37,6 +37,8 @@ pub struct ImageArray {
     values: Vec<u16>,
     labels: Option<Vec<u64>>,
     names: Option<Vec<String>>,
+    /// True if the file says that this program drew the images.
+    is_drawn: bool,
 }
 
 /// Reads a file of images of `levels` levels, in the format of its content, whatever its name; of an `.npz`
@@ -71,7 +73,7 @@ fn expected(levels: usize) -> &'static str {
 }
 
 fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<ImageArray, InputError> {
-    let broken = |error| InputError::Arrays(format!("cannot be read as an .npz file: {error}"));
+    let broken = |error| InputError::Arrays(format!("expected an .npz file, whole and undamaged: {error}"));
     let mut zip = zip::ZipArchive::new(file).map_err(broken)?;
     let mut headers = BTreeMap::new();
     for i in 0..zip.len() {
@@ -125,7 +127,8 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
         (None, Some((of, bytes))) => of.texts(&bytes).ok().and_then(|about| own_classes(about.first()?)),
         (None, None) => None,
     };
-    ImageArray::new(header, pixels, levels, labels, names)
+    let is_drawn = headers.contains_key("pixelcnn");
+    Ok(ImageArray { is_drawn, ..ImageArray::new(header, pixels, levels, labels, names)? })
 }
 
 /// The array with the labels of an array of images, by the names that people use, or evaluators and this
@@ -173,18 +176,33 @@ impl ImageArray {
     ) -> Result<Self, InputError> {
         let [count, height, width] = header.shape[..3] else { unreachable!("images have 3 or 4 axes") };
         if bytes.is_empty() {
-            return Err(InputError::Arrays("holds no images".to_owned()));
+            return Err(InputError::Arrays("has no images".to_owned()));
         }
         let values = match levels {
             256 => bytes.into_iter().map(u16::from).collect(),
             _ => header.levels(&bytes, levels)?,
         };
         let channels = header.shape.get(3).copied().unwrap_or(1);
-        Ok(Self { width, height, channels, fortran: header.fortran, count, values, labels, names })
+        Ok(Self {
+            width,
+            height,
+            channels,
+            fortran: header.fortran,
+            count,
+            values,
+            labels,
+            names,
+            is_drawn: false,
+        })
     }
 
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// See [`super::Item::is_drawn`].
+    pub fn is_drawn(&self) -> bool {
+        self.is_drawn
     }
 
     /// An image of 256 levels as a picture.

@@ -80,6 +80,23 @@ pub fn decode(bytes: &[u8]) -> Result<Pixels, InputError> {
     Ok(Pixels { width, height, rgb })
 }
 
+/// True for PNG files that say how this program drew them: by a text with the keyword of a recipe, or of files from
+/// before there were recipes.
+pub fn is_drawn(bytes: &[u8]) -> bool {
+    let Some(mut chunks) = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n") else { return false };
+    // Length, kind, contents, check sum.
+    while let Some((&[a, b, c, d, ref kind @ ..], rest)) = chunks.split_first_chunk::<8>() {
+        let is_text = [b"tEXt", b"zTXt", b"iTXt"].contains(&kind);
+        if is_text && [&b"recipe\0"[..], b"model_sha256\0"].iter().any(|keyword| rest.starts_with(keyword))
+        {
+            return true;
+        }
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        chunks = rest.get(length.saturating_add(4)..).unwrap_or_default();
+    }
+    false
+}
+
 /// True if a file has its end. Decoders are content once they have all pixels, even if a file was cut off
 /// shortly before its end.
 fn has_end(bytes: &[u8]) -> bool {

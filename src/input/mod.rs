@@ -8,8 +8,10 @@ mod arrays;
 mod decode;
 mod labels;
 mod planes;
+mod resize;
 mod walk;
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -21,7 +23,8 @@ use unicode_normalization::UnicodeNormalization;
 use arrays::ImageArray;
 pub use arrays::Levels;
 pub use decode::{Pixels, decode};
-pub use labels::Labels;
+pub use labels::{Labels, Matched};
+pub use resize::fitted;
 pub use walk::{images_in, is_hidden};
 
 /// Arguments of [`find`].
@@ -76,6 +79,8 @@ pub struct Item {
     path: PathBuf,
     /// Sub-folders that it lies in, outermost first, below the folder that was named.
     folders: Vec<OsString>,
+    /// The name of the folder that was named, or that the named file lies in.
+    around: Option<OsString>,
     array: Option<(Arc<ImageArray>, usize)>,
 }
 
@@ -95,7 +100,7 @@ pub enum InputError {
     #[error("is no ordinary file")]
     Special,
     /// A folder without images.
-    #[error("holds no images ({})", walk::SUFFIXES.join(", "))]
+    #[error("has no images: expected files that end in {}", walk::SUFFIXES.join(", "))]
     Empty,
     /// No known image format.
     #[error("is no image of a kind that can be read (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM)")]
@@ -107,7 +112,7 @@ pub enum InputError {
     #[error("is of a kind that is not supported: {0}")]
     Unsupported(String),
     /// Samples of 16 bits, or floats.
-    #[error("has more than 8 bits a channel; convert it first")]
+    #[error("has more than 8 bits per channel (convert it to 8)")]
     Deep,
     /// Colours for print.
     #[error("has CMYK colours; convert it to RGB first")]
@@ -131,7 +136,11 @@ pub fn find(request: &Request) -> Found {
         if let Err(error) = found.add(path, request) {
             found.pass_over(path, error);
         }
-        found.items[before..].iter_mut().for_each(|item| item.root = root);
+        let around = surrounding(path);
+        for item in &mut found.items[before..] {
+            item.root = root;
+            item.around.clone_from(&around);
+        }
     }
     found
 }
@@ -160,7 +169,7 @@ impl Found {
 
 impl Item {
     fn new(path: PathBuf) -> Self {
-        Self { root: 0, path, folders: vec![], array: None }
+        Self { root: 0, path, folders: vec![], around: None, array: None }
     }
 
     /// Its path, with `#` and its index if it is one of an array.
@@ -193,6 +202,14 @@ impl Item {
         self.array.as_ref().map(|(array, index)| array.levels(*index))
     }
 
+    /// True if this program drew it, as its file says.
+    pub fn is_drawn(&self) -> bool {
+        match &self.array {
+            Some((array, _)) => array.is_drawn(),
+            None => fs::read(&self.path).is_ok_and(|bytes| decode::is_drawn(&bytes)),
+        }
+    }
+
     /// Its pixels, upright.
     ///
     /// # Errors
@@ -207,6 +224,30 @@ impl Item {
             }
         }
     }
+}
+
+/// The class of each image as [`Item::class`] has it. If that tells none of a path of the request, a folder that was named
+/// can be that of a class itself, or the folder that a named file lies in.
+pub fn classes(items: &[Item], classes: &[String]) -> Vec<Result<Option<usize>, InputError>> {
+    let mut of_items: Vec<_> = items.iter().map(|item| item.class(classes)).collect();
+    let is_told = |(item, class): (&Item, &Result<_, _>)| (!matches!(class, Ok(None))).then_some(item.root);
+    let told: HashSet<_> = items.iter().zip(&of_items).filter_map(is_told).collect();
+    for (item, class) in items.iter().zip(&mut of_items) {
+        if !told.contains(&item.root) && item.array.is_none() {
+            *class = Ok(item.around.as_ref().and_then(|folder| class_named(&as_text(folder), classes)));
+        }
+    }
+    of_items
+}
+
+/// The name of a folder, or of the one that a file lies in.
+fn surrounding(path: &Path) -> Option<OsString> {
+    let folder = if path.is_dir() { path } else { path.parent()? };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let absolute = std::path::absolute(folder).ok()?;
+    // After `..` it has no name.
+    let named = if absolute.file_name().is_some() { absolute } else { fs::canonicalize(folder).ok()? };
+    named.file_name().map(OsStr::to_owned)
 }
 
 /// The class of this name. Accents can be spelled in two ways that look the same, and systems differ in which

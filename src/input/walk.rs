@@ -68,7 +68,7 @@ fn item(root: &Path, entry: DirEntry) -> Item {
     Item { folders, ..Item::new(entry.into_path()) }
 }
 
-fn has_suffix(path: &Path) -> bool {
+pub fn has_suffix(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
     SUFFIXES.iter().any(|suffix| extension == *suffix)
 }

@@ -182,6 +182,9 @@ pub enum Architecture {
     },
 }
 
+/// Metadata key of files whose checkpoint did not tell the size of its images.
+const SIZE_IS_ASSUMED: &str = "size_is_assumed";
+
 /// A loaded model: architecture, weights, provenance.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -331,6 +334,11 @@ impl Model {
             Architecture::PixelCnnPp(config) => (config.width, config.height),
             Architecture::Graph { graph, .. } => (graph.width, graph.height),
         }
+    }
+
+    /// The same, unless a conversion had to assume it.
+    pub fn known_size(&self) -> Option<(usize, usize)> {
+        (!self.metadata.contains_key(SIZE_IS_ASSUMED)).then(|| self.size())
     }
 
     /// True if its network works on images of this size in pixels.

@@ -166,7 +166,7 @@ fn classes_come_from_folders_flags_or_turns() {
 fn particles_are_chosen_by_what_comes_after_them() {
     let shell = Shell::new();
     shell.ok("sample -m grey.safetensors -n 1 --size 8x6 --device cpu --each inputs");
-    let line = "complete inputs -m grey.safetensors --class 0 --device cpu -n 3";
+    let line = "complete inputs -m grey.safetensors --native-size --class 0 --device cpu -n 3";
     let said = shell.ok(&format!("{line} --box 2,1,4x3 --particles 20 -b 7 -o a.png")).stderr;
     assert!(!said.contains("note: "), "{said}");
     let (picture, texts) = read_png(&shell.path("a.png"));
@@ -201,7 +201,7 @@ fn a_run_of_completions_goes_on_where_it_stopped() {
     let shell = Shell::new();
     shell.ok("sample -m grey.safetensors -n 2 --size 8x6 --device cpu --each inputs");
     shell.ok("sample -m grey.safetensors -n 1 --size 12x8 --scale 1 --device cpu -o inputs/large.png");
-    let line = "complete inputs -m grey.safetensors --device cpu -n 3 --box 2,1,4x3 --particles 2 --each";
+    let line = "complete inputs -m grey.safetensors --native-size --device cpu -n 3 --box 2,1,4x3 --particles 2 --each";
     shell.ok(&format!("{line} whole"));
     shell.ok(&format!("{line} out"));
     for name in ["000000-1.png", "000002-0.png", "000002-2.png", "000001-mask.png"] {

@@ -64,7 +64,7 @@ fn eval_takes_what_a_network_can_take() {
     fs::create_dir(shell.path("photos")).unwrap();
     save("photos/photo.png", grey.clone());
     let evaluate = |line: &str| {
-        let report = shell.ok(&format!("eval --device cpu --json {line}")).stdout;
+        let report = shell.ok(&format!("eval --native-size --device cpu --json {line}")).stdout;
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
         let images = report["images"].as_array().unwrap().iter();
         images.map(|image| image["bits_per_dim"].as_f64().unwrap()).collect::<Vec<_>>()
@@ -99,16 +99,19 @@ fn eval_refuses_what_a_network_cannot_take() {
             "eval empty --class 1",
             "eval 8x12.png",
             "eval 8x12.png --class 10",
-            "eval -m grey.safetensors 8x12.png 16x16.png red.png --class 0,1",
+            "eval -m grey.safetensors 8x12.png 16x16.png red.png --class 0,1 --native-size",
             "eval -m rgb.safetensors 8x12.png --class 0",
-            "eval -m rgb.safetensors odd.png",
+            "eval -m rgb.safetensors odd.png --native-size",
+            "eval -m rgb.safetensors odd.png --no-resize",
+            "eval -m rgb.safetensors 8x12.png",
+            "eval -m rgb.safetensors odd.png --no-resize --native-size",
             "eval -m rgb.safetensors deep.png",
             "eval -m rgb.safetensors text.png",
             "eval -m rgb.safetensors cut.png",
-            "eval -m grey.safetensors red.png --class 0",
+            "eval -m grey.safetensors red.png --class 0 --native-size",
             "eval -m rgb.safetensors 8x12.png --params out.txt",
             "eval -m rgb.safetensors 8x12.png --params nowhere/out.npy",
-            "eval -m rgb.safetensors 8x12.png 16x16.png --params out.npy",
+            "eval -m rgb.safetensors 8x12.png 16x16.png --params out.npy --native-size",
         ],
     );
 }

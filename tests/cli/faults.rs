@@ -24,7 +24,7 @@ fn numbers_that_overflow_are_an_error(on_gpu: bool) {
     };
     fs::create_dir(shell.path("images")).unwrap();
     for i in 0..2 {
-        image::GrayImage::from_pixel(10, 14, image::Luma([200 + i]))
+        image::GrayImage::from_pixel(14, 10, image::Luma([200 + i]))
             .save(shell.path(&format!("images/{i}.png")))
             .unwrap();
     }

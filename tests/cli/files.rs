@@ -357,7 +357,7 @@ fn a_disk_that_is_full_at_any_byte_leaves_what_was_there() {
     for i in 0..3 {
         fs::create_dir_all(shell.path(&format!("classes/{i}"))).unwrap();
         for path in [format!("images/{i}.png"), format!("classes/{i}/{i}.png")] {
-            image::GrayImage::new(10, 14).save(shell.path(&path)).unwrap();
+            image::GrayImage::new(14, 10).save(shell.path(&path)).unwrap();
         }
     }
     let eval = "eval -m grey.safetensors images --class 0 --device cpu --threads 1";

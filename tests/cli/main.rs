@@ -42,6 +42,7 @@ mod schema;
 #[cfg(unix)]
 mod shared;
 mod shell;
+mod sizes;
 
 #[test]
 fn help() {

@@ -117,7 +117,7 @@ fn nothing_is_drawn_from_numbers_that_are_not_finite() {
         let said = shell.error(&format!("sample -m exploding.safetensors -n 2 --device cpu {target}"));
         assert!(said.contains("NaN or infinity for image"), "{said}");
     }
-    image::RgbImage::new(8, 12).save(shell.path("black.png")).unwrap();
+    image::RgbImage::new(12, 8).save(shell.path("black.png")).unwrap();
     let said = shell.error("eval -m exploding.safetensors black.png --device cpu --params out.npy");
     assert!(
         said.contains("error: black.png: the network gave NaN or infinity for image 0 at row 0, column 0"),

@@ -42,10 +42,10 @@ impl Shell {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    /// The output of `eval --list --json`, and the exit code.
+    /// The output of `eval --list --json` for images at their own sizes, and the exit code.
     pub fn list(&self, words: &str) -> (Value, i32) {
         let Outcome { code, stdout, stderr } =
-            self.run(&format!("eval --list --json {words}").split(' ').collect::<Vec<_>>());
+            self.run(&format!("eval --list --json --native-size {words}").split(' ').collect::<Vec<_>>());
         let list = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{words}: {stderr}"));
         (list, code)
     }
@@ -117,7 +117,7 @@ fn a_table_gives_classes() {
         [name(2).as_str(), "none", name(1).as_str(), name(3).as_str()]
     );
     let reason = list["passed_over"][0]["reason"].as_str().unwrap();
-    assert!(reason.contains("nothing (--labels) is none of the model's"), "{reason}");
+    assert!(reason.contains("nothing (--labels, line 5) is none of the model's: "), "{reason}");
 
     let refused = |rows: &str| {
         shell.put("wrong.csv", rows.as_bytes());
@@ -131,21 +131,133 @@ fn a_table_gives_classes() {
     assert!(refused("path,class\n").contains("wrong.csv: has no rows"));
     let said = refused("path,class,Class\npictures/plain.png,1,2\n");
     assert!(said.contains("expected a first line with one column class, found path,class,Class"), "{said}");
-    for path in [r"pictures\plain.png", "Pictures/Plain.PNG", "plain.png", " pictures/plain.png"] {
-        let said = refused(&format!("path,class\nother.png,1\n{path},1\n"));
-        let expected = format!(
-            "0 of 2 rows match an image; nearest: line 3 has {path:?}, and an image is \"pictures/plain.png\""
-        );
-        assert!(said.contains(&expected), "{said}");
-    }
+    let said = refused("path,class\nother.png,1\nPictures/Plain.PNG,1\n");
+    let expected = "0 of 2 rows match an image; nearest: line 3 has \"Pictures/Plain.PNG\", and an image is \
+                    \"pictures/plain.png\"";
+    assert!(said.contains(expected), "{said}");
     shell.put("some.csv", b"path,class\npictures/plain.png,1\nmissing.png,2\npictures/plain.png,1\n");
-    let some = shell.ok("eval -m grey.safetensors pictures/plain.png --labels some.csv --list");
-    assert!(some.stderr.contains("note: --labels: 1 of 3 rows match no image\n"), "{}", some.stderr);
+    let line = "eval -m grey.safetensors pictures/plain.png --native-size --labels some.csv --list";
+    let some = shell.ok(line).stderr;
+    let expected = "note: some.csv: 1 of 1 image named; 1 of 3 rows match no image\n";
+    assert!(some.contains(expected), "{some}");
 
     shell.put("wrong.csv", b"file;class\n");
     let said = shell.error("eval -m grey.safetensors pictures --labels wrong.csv");
     assert!(said.contains("expected a first line with the columns path and class"), "{said}");
     assert!(shell.error("eval pictures --labels a.csv --class 1").contains("cannot be used with"));
+}
+
+/// Classes of images `a/1.png`, `a/2.png`, `b/2.png` and `b/3.png` by a table in `tables`, and what is said of it.
+fn labelled(shell: &Shell, table: &str) -> (Vec<String>, String) {
+    shell.put("tables/labels.csv", table.as_bytes());
+    let line = "eval -m grey.safetensors set --native-size --labels tables/labels.csv --list --json";
+    let Outcome { stdout, stderr, .. } = shell.run(&line.split(' ').collect::<Vec<_>>());
+    let list = serde_json::from_str::<Value>(&stdout).ok();
+    let classes = list.iter().flat_map(|list| texts(&list["images"], "class")).map(str::to_owned);
+    (classes.collect(), stderr)
+}
+
+#[test]
+fn tables_are_taken_as_people_have_them() {
+    let shell = Shell::new();
+    for name in ["a/1.png", "a/2.png", "b/2.png", "b/3.png"] {
+        shell.put(&format!("set/{name}"), &png(grey()));
+    }
+    let all = |note: &str| format!("note: tables/labels.csv: {note}\n");
+    for (table, note) in [
+        // From the current folder, the table's, and that of the images; with names of columns and without.
+        ("set/a/1.png,0\nset/a/2.png,1\nset/b/2.png,2\nset/b/3.png,3\n", "4 of 4 images named"),
+        ("../set/a/1.png,0\n../set/a/2.png,1\n../set/b/2.png,2\n../set/b/3.png,3\n", "4 of 4 images named"),
+        ("a/1.png,0\na/2.png,1\nb/2.png,2\nb/3.png,3\n", "4 of 4 images named"),
+        ("FileName,Label\na/1.png,0\na/2.png,1\nb/2.png,2\nb/3.png,3\n", "4 of 4 images named"),
+        (
+            "\u{feff}a\\1.png, 0\n .\\a\\2.png,1\r\nset\\b\\2.png,2\n..\\set/b/3.png,3\n",
+            "4 of 4 images named",
+        ),
+        // Base names, where they are unique.
+        ("1.png,0\na/2.png,1\nb/2.png,2\n3.png,3\n", "4 of 4 images named"),
+        (
+            "C:\\mine\\1.png,0\na/2.png,1\nb/2.png,2\n/other/3.png,3\n",
+            "4 of 4 images named, 2 of them by base name alone",
+        ),
+        // Rows of other files. One of the same base name is not that of an image that has its own.
+        (
+            "a/1.png,0\na/2.png,1\nb/2.png,2\nb/3.png,3\nc/3.png,4\nc/4.png,4\n",
+            "4 of 4 images named; 2 of 6 rows match no image",
+        ),
+    ] {
+        let (classes, said) = labelled(&shell, table);
+        assert_eq!(classes, ["0", "1", "2", "3"], "{table:?}: {said}");
+        assert!(said.contains(&all(note)), "{table:?}: {said}");
+    }
+    let (classes, said) = labelled(&shell, "1.png,4\n");
+    assert_eq!(classes, ["4", "none", "none", "none"]);
+    assert!(said.contains(&all("1 of 4 images named")), "{said}");
+    for (table, why) in [
+        (
+            "a/1.png,0\n2.png,1\n",
+            "line 2 has 2.png, and several images have that name: set/a/2.png and set/b/2.png",
+        ),
+        ("c/2.png,1\na/2.png,1\n", "line 1 has c/2.png, and several images have that name"),
+        (
+            "x/1.png,0\ny/1.png,1\n",
+            "gives an image two classes: line 1 has x/1.png as 0, and line 2 has y/1.png as 1",
+        ),
+        ("a/1.png,0,1\n", "has 3 columns and no names of them: expected two"),
+        (
+            "id,label\na/1.png,0\n",
+            "expected a first line with the columns path and class, or a path and a class in",
+        ),
+        ("a/1.png,0\nb/3.png\n", "cannot be read as a CSV file: "),
+    ] {
+        let (_, said) = labelled(&shell, table);
+        assert!(
+            said.starts_with("error: --labels tables/labels.csv: ") && said.contains(why),
+            "{table:?}: {said}"
+        );
+    }
+    // An image of an array is named with its number.
+    let x: Vec<u8> = (0..2 * 4 * 8).collect();
+    shell.put("x.npy", &npy("|u1", &[2, 4, 8], &x));
+    shell.put("labels.csv", b"x.npy#1,2\nelsewhere/x.npy#0,3\n");
+    let (list, _) = shell.list("-m grey.safetensors x.npy --labels labels.csv");
+    assert_eq!(texts(&list["images"], "class"), ["3", "2"]);
+}
+
+#[test]
+fn a_folder_of_a_class_gives_it_when_it_is_named_itself() {
+    let shell = Shell::new();
+    for name in ["digits/3/x.png", "digits/3/deep/y.png", "digits/7/z.png", "digits/w.png"] {
+        shell.put(name, &png(grey().resize_exact(28, 28, image::imageops::FilterType::Nearest)));
+    }
+    let classes = |words: &str| {
+        let (list, _) = shell.list(&format!("-m mnist {words}"));
+        texts(&list["images"], "class").join(" ")
+    };
+    assert_eq!(classes("digits/3"), "3 3");
+    assert_eq!(classes("digits/3/ digits/7/z.png digits/w.png"), "3 3 7 none");
+    assert_eq!(classes("digits/7/../3"), "3 3");
+    // Folders within come first: those around are of another kind then.
+    shell.put("9/3/x.png", &fs::read(shell.path("digits/3/x.png")).unwrap());
+    shell.put("9/w.png", &fs::read(shell.path("digits/3/x.png")).unwrap());
+    assert_eq!(classes("9"), "3 none");
+    for words in
+        ["classify -m mnist digits/3 --device cpu", "classify -m mnist digits/7/z.png --device cpu"]
+    {
+        let said = shell.ok(words).stdout;
+        assert!(said.contains(" are classified correctly"), "{said}");
+    }
+    let said = shell.ok("classify -m mnist digits/w.png --device cpu").stdout;
+    let how = "nothing says their classes (folders named by them, y in an .npz, or --labels FILE.csv)\n";
+    assert!(said.ends_with(how), "{said}");
+    // From within.
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pixelcnn"))
+        .args(["eval", "-m", "mnist", "z.png", ".", "--list", "--json"])
+        .current_dir(shell.path("digits/7"))
+        .output()
+        .unwrap();
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(texts(&list["images"], "class"), ["7", "7"]);
 }
 
 #[test]
@@ -167,7 +279,7 @@ fn what_cannot_be_used_is_named_and_passed_over() {
     }
     let run = |line: &str| shell.run(&line.split(' ').collect::<Vec<_>>());
     let Outcome { code, stdout, stderr } =
-        run("eval -m rgb.safetensors set nowhere.png --json --device cpu");
+        run("eval -m rgb.safetensors set nowhere.png --native-size --json --device cpu");
     assert_eq!(code, 1, "{stderr}");
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(texts(&report["images"], "path"), ["set/1 good.JPG", "set/6 good.png"]);
@@ -307,7 +419,8 @@ fn images_are_turned_as_exif_says_and_lie_on_white() {
     shell.put("expected.png", &png(pixels.rotate90()));
     shell.put("not turned.png", &png(pixels));
     let digest = |name: &str| {
-        let outcome = shell.run(&["eval", "--list", "--json", "-m", "rgb.safetensors", name]);
+        let outcome =
+            shell.run(&["eval", "--list", "--json", "--native-size", "-m", "rgb.safetensors", name]);
         let list: Value = serde_json::from_str(&outcome.stdout).unwrap();
         list["images"][0]["sha256"].as_str().unwrap().to_owned()
     };

@@ -37,6 +37,17 @@ def test_what_it_prints(tmp_path):
     assert sum(tensor.size for tensor in load_file(output).values()) == 37_412
 
 
+def test_a_size_that_is_assumed_is_known_as_such(tmp_path):
+    output = tmp_path / "model.safetensors"
+    for flags, is_assumed in (
+        ((), True),
+        (("--height", 32), True),
+        (("--height", 32, "--width", 32), False),
+    ):
+        run_convert(RGB / "params.ckpt", "-o", output, *flags)
+        assert ("size_is_assumed" in metadata(output)) == is_assumed, flags
+
+
 def test_any_file_of_a_checkpoint_names_it(tmp_path):
     (tmp_path / "params.ckpt.index").symlink_to(RGB / "params.ckpt.index")
     (tmp_path / "params.ckpt.data-00000-of-00001").symlink_to(RGB / "params.ckpt.data-00000-of-00001")

@@ -318,8 +318,8 @@ def model(tmp_path_factory) -> Path:
 
 
 def by_program(model: Path, *arguments: object, code: int | None = None) -> tuple[dict, dict, dict]:
-    """Digests of the files that the program reads, reasons for the others, and the whole list."""
-    result = run(PIXELCNN, "eval", "-m", model, "--list", "--json", *arguments)
+    """Digests of the files that the program reads at their own sizes, reasons for the others, and the whole list."""
+    result = run(PIXELCNN, "eval", "-m", model, "--list", "--json", "--native-size", *arguments)
     if code is not None:
         assert result.code == code, result.err
     assert "panicked" not in result.err

@@ -94,7 +94,7 @@ def test_the_program_and_the_scripts_know_each_others_files(tmp_path):
     folder = tmp_path / "a"
     folder.mkdir()
     program = subprocess.Popen(
-        [PIXELCNN, "eval", "large.png", "--class", "0", "-m", "mnist", "--device", "cpu", "--params", "a/p.npy"],
+        [PIXELCNN, "eval", "large.png", "--native-size", "--class", "0", "-m", "mnist", "--device", "cpu", "--params", "a/p.npy"],
         cwd=tmp_path,
         stderr=subprocess.DEVNULL,
     )

@@ -47,6 +47,8 @@ def describe(
         "family": "pixelcnn++",
         "channels": a.channels,
         **image_size(a, flags, stored),
+        # The program does not resize images to such a size.
+        **({"size_is_assumed": "yes"} if size_is_assumed(flags, stored) else {}),
         "filters": a.filters,
         "blocks": a.blocks,
         "levels": a.levels,
@@ -95,6 +97,10 @@ def told_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]
 
 def image_size(a: Architecture, flags: argparse.Namespace, stored: dict[str, str]) -> dict[str, int]:
     return {key: side(key, str(choose(key, flags, stored, DEFAULT_SIDE)), a) for key in ("height", "width")}
+
+
+def size_is_assumed(flags: argparse.Namespace, stored: dict[str, str]) -> bool:
+    return any(getattr(flags, key) is None and key not in stored for key in ("height", "width"))
 
 
 def side(key: str, value: str, a: Architecture) -> int:

@@ -50,7 +50,8 @@ def parse_flags(program: str | None = None) -> argparse.Namespace:
         "--size",
         type=at_least(1),
         metavar="N",
-        help="side length of an image in pixels [default: that of the data; 32 for a folder]",
+        help="side length of an image in pixels, to which the middle square of larger images is resized [default: that of "
+        "the data; 32 for a folder]",
     )
     group("--grey", action="store_true", default=None, help="convert images to grey")
     group("--classes", action="store_true", default=None, help="learn classes, from subfolders or y")

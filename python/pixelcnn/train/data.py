@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from . import TrainingError
 from .arrays import find_idx, read_arrays, read_batches, read_idx_folder
-from .folders import fitted, read_folder
+from .folders import fitted, read_folder, say_resized
 from .source import DataOptions, Raw, Source
 from .walk import listed, shown, why_unreadable
 
@@ -103,7 +104,9 @@ def brought(path: Path, source: Raw, options: DataOptions) -> Part:
             raise TrainingError(
                 f"{shown(path)}: its images are {width}x{height}; --grey needs --size where they are not square"
             )
-        x = np.stack([fitted(picture, size or height, grey) for picture in pictures])
+        side = size or height
+        x = np.stack([fitted(picture, (side, side), grey) for picture in pictures])
+        say_resized(Counter({(width, height): len(x)}), side, side)
     return Part(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), source.y if options.classes else None)
 
 

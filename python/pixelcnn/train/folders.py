@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,7 @@ def parts_of(folder: Path) -> tuple[Path, Path | None]:
 def read_images(folder: Path, options: DataOptions) -> Images:
     found = walk(folder)
     images, folders = [], []
+    sizes: Counter[tuple[int, int]] = Counter()
     skipped = 0
 
     def skip(file: Path, reason: object) -> None:
@@ -92,11 +94,15 @@ def read_images(folder: Path, options: DataOptions) -> Images:
             place = file.relative_to(folder).parts
             if options.classes and len(place) == 1:
                 raise TrainingError("lies in no sub-folder, so it has no class")
-            images.append(read_image(file, options))
+            image, size = read_image(file, options)
+            images.append(image)
+            sizes[size] += 1
             folders.append(escaped(place[0]))
         except TrainingError as error:
             skip(file, error)
     found.say()
+    if images:
+        say_resized(sizes, images[0].shape[1], images[0].shape[0])
     count = len(images) + skipped
     if not count:
         raise TrainingError(f"{shown(folder)}: holds no images ({', '.join(SUFFIXES)})")
@@ -107,23 +113,44 @@ def read_images(folder: Path, options: DataOptions) -> Images:
     return Images(np.stack(images), folders)
 
 
-def read_image(file: Path, options: DataOptions) -> np.ndarray:
+def read_image(file: Path, options: DataOptions) -> tuple[np.ndarray, tuple[int, int]]:
+    """An image of the requested size [H, W, C], and the width and height that it had."""
     size = options.size or DEFAULT_SIZE
     picture = decode_file(file)
     if min(picture.size) < size:
         width, height = picture.size
         raise TrainingError(f"is {width}x{height}, smaller than {size}x{size} (--size)")
-    return fitted(picture, size, options.grey)
+    return fitted(picture, (size, size), options.grey), picture.size
 
 
-def fitted(picture: Any, size: int, grey: bool) -> np.ndarray:
-    """The middle square of a picture at this size [H, W, C]."""
+def fitted(picture: Any, size: tuple[int, int], grey: bool) -> np.ndarray:
+    """The middle of a picture at this width and height [H, W, C]. src/input/resize.rs does the same, to the level."""
     from PIL import Image
 
     picture = picture.convert("L" if grey else "RGB")
-    if picture.size != (size, size):
-        width, height = picture.size
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        picture = picture.resize((size, size), Image.LANCZOS, (left, top, left + side, top + side))
-    return np.asarray(picture).reshape(size, size, -1)
+    if picture.size != size:
+        picture = picture.resize(size, Image.LANCZOS, middle(picture.size, size))
+    return np.asarray(picture).reshape(size[1], size[0], -1)
+
+
+def middle(of: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the largest box with the shape of `size`, in the middle of a picture."""
+    share = lambda whole, part, of: (whole * part + of // 2) // of  # noqa: E731
+    is_wide = of[0] * size[1] > of[1] * size[0]
+    width = share(of[1], size[0], size[1]) if is_wide else of[0]
+    height = of[1] if is_wide else share(of[0], size[1], size[0])
+    left, top = (of[0] - width) // 2, (of[1] - height) // 2
+    return left, top, left + width, top + height
+
+
+def say_resized(sizes: Counter[tuple[int, int]], width: int, height: int) -> None:
+    """Says how many images have been brought to a size, of images of these widths and heights."""
+    others = [size for size, _ in sizes.most_common() if size != (width, height)]
+    if others:
+        first = f"{others[0][0]}x{others[0][1]}"
+        more = {1: "", 2: " and 1 other size"}.get(len(others), f" and {len(others) - 1} other sizes")
+        print(
+            f"note: {sum(sizes[size] for size in others)} of {sizes.total()} images cropped to their middle and resized to "
+            f"{width}x{height} (--size), from {first}{more}",
+            file=sys.stderr,
+        )

@@ -15,7 +15,7 @@ use crate::output::{self, chart};
 
 use super::architecture::ArchitectureArgs;
 use super::engine::tell;
-use super::{EngineArgs, Files, Misuse, heading, images, say};
+use super::{EngineArgs, Files, Misuse, heading, images, say, whole};
 use measure::{Effort, Sweep};
 use report::BenchReport;
 
@@ -50,7 +50,7 @@ pub struct BenchArgs {
 
     /// Stop cached runs N rows after the first group, in whole groups
     #[arg(help_heading = heading::DRAWING)]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=u16::MAX.into()))]
     rows: Option<u16>,
 
     /// Run to the end, however long it takes
@@ -60,7 +60,7 @@ pub struct BenchArgs {
 
     /// Runs of each method at each batch size
     #[arg(help_heading = heading::DRAWING)]
-    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = whole(1..=1000))]
     repeat: u16,
 
     /// Write all measurements as JSON; - for stdout
@@ -91,7 +91,7 @@ pub struct BenchArgs {
 
     /// Batch sizes to measure
     #[arg(help_heading = heading::DEVICE)]
-    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = images)]
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = images_of_list)]
     #[arg(default_value = "1,2,4,8,16,32,64,128,256")]
     batch_sizes: Vec<usize>,
 
@@ -118,13 +118,20 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     number.ok_or("expected a number of seconds, such as 2.5".to_owned())
 }
 
+/// An entry of a list of numbers of images.
+fn images_of_list(text: &str) -> Result<usize, String> {
+    images(text).map_err(|expected| format!("{expected}, or several with commas between them"))
+}
+
 pub fn run(args: &BenchArgs) -> Result<()> {
     check_outputs(args)?;
     let model = args.model.load()?;
     let largest = args.batch_sizes.iter().copied().max().unwrap_or(1);
     let mut devices = args.engine.choose_only(&model, largest)?;
     match devices.adapter() {
-        None if args.profile => bail!("--profile: the CPU engine has no timestamps (leave --profile out)"),
+        None if args.profile => {
+            bail!("--profile times the kernels of a GPU, and the CPU engine has none (leave --profile out)")
+        }
         Some(adapter) if args.profile && !gpu::has_timestamps(adapter) => {
             bail!("--profile: {} has no timestamps (leave --profile out)", gpu::name(adapter))
         }

@@ -162,7 +162,7 @@ impl CompletionPlan {
         for task in &self.tasks {
             ensure!(
                 (task.width, task.height) == (first.width, first.height),
-                "an array takes images of one size, but {} is {}x{}, and {} is {}x{} (use --each DIR)",
+                "an array holds images of one size, but {} is {}x{}, and {} is {}x{} (use --each DIR)",
                 first.name,
                 first.width,
                 first.height,

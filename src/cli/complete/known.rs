@@ -10,15 +10,15 @@ use crate::input::{Pixels, decode};
 
 use crate::cli::recipe::{Mask, file_name, parse_size, size_text};
 use crate::cli::text::hex;
-use crate::cli::{Files, heading};
+use crate::cli::{Files, heading, whole};
 
-/// What is known.
+/// The known pixels.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 #[command(next_help_heading = heading::IMAGES)]
 pub struct KnownArgs {
     /// Keep the first N rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(0..=u16::MAX.into()))]
     rows: Option<usize>,
 
     /// Redraw only the W by H box with top left corner X,Y
@@ -129,7 +129,7 @@ impl Known {
         };
         let known = match self {
             Self::Rows(rows) => {
-                ensure!(*rows <= height, "--rows {rows}: the image has {height} rows");
+                ensure!(*rows <= height, "--rows {rows}: expected at most {height}, the rows of the image");
                 at(&|_, y| y < *rows)
             }
             Self::Outside(text, hole) => {
@@ -138,7 +138,7 @@ impl Known {
                 };
                 ensure!(
                     fits(hole.left, hole.width, width) && fits(hole.top, hole.height, height),
-                    "--box {text}: is not within the image, which is {width}x{height}"
+                    "--box {text}: expected a box within the image, which is {width}x{height}"
                 );
                 let inside = |start: usize, length: usize, at: usize| (start..start + length).contains(&at);
                 at(&|x, y| !inside(hole.left, hole.width, x) || !inside(hole.top, hole.height, y))
@@ -146,7 +146,8 @@ impl Known {
             Self::Black(name, mask) => {
                 ensure!(
                     (mask.width, mask.height) == (width, height),
-                    "--mask {name}: is {}x{}, and the image is {width}x{height}",
+                    "--mask {name}: is {}x{}, and the image is {width}x{height}, at the size of the model unless \
+                     --native-size keeps its own",
                     mask.width,
                     mask.height
                 );

@@ -27,7 +27,8 @@ mod redraw;
 ///
 /// Each row of the grid shows one image with its unknown part in dark blue, its completions, and the original. Pixels
 /// are drawn left to right, top to bottom, each given those before it: known pixels further down have no influence
-/// without --particles. If no pixel is known, completion k of image i is image i·K + k of `sample` with the same seed
+/// without --particles. An image of another size than the model was trained on is cropped to its middle and resized
+/// first, as in training; rows, box and mask are those of the resized image. If no pixel is known, completion k of image i is image i·K + k of `sample` with the same seed
 /// (K = --count).
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]

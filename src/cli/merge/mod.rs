@@ -141,7 +141,7 @@ impl Whole {
         let difference = first.recipe.difference(&found.recipe).or(first.same_shape(&found).err());
         if let Some(difference) = difference {
             let path = part.path.display();
-            bail!("{path} is not of the same model, seed and settings as the others: {difference}");
+            bail!("{path} differs from the other parts: {difference}");
         }
         for (key, value) in &first.texts {
             if text(&found.texts, key) != Some(value) {
@@ -209,13 +209,13 @@ impl Whole {
                 problems.push(format!("{count} {are} {what}: {}{of_files}", listed(&ranges)));
             }
         }
-        ensure!(problems.is_empty(), "{}", problems.join("; "));
+        ensure!(problems.is_empty(), "{} (merge needs all parts of a run, each once)", problems.join("; "));
         Ok(Some(range))
     }
 }
 
-/// How images are that two files hold.
-const TWICE: &str = "there twice";
+/// Images that two files hold are so.
+const TWICE: &str = "in two parts";
 
 /// Indices for a message: the first ranges, if there are many.
 fn listed(ranges: &[Range<u64>]) -> String {
@@ -259,11 +259,17 @@ mod tests {
         assert_eq!(whole(&[5..6], &[]).unwrap(), Some(5..6));
         assert_eq!(whole(&[], &[]).unwrap(), None);
         let said = |parts: &[Range<u64>]| whole(parts, &[0..9, 3..12]).unwrap_err().to_string();
-        assert_eq!(said(&[1..4, 5..6, 8..9]), "7 images are missing: 0, 4, 6-7, 9-11");
-        assert_eq!(said(&[0..4, 3..8, 8..12]), "1 image is there twice: 3 (0-4 and 3-8)");
+        assert_eq!(
+            said(&[1..4, 5..6, 8..9]),
+            "7 images are missing: 0, 4, 6-7, 9-11 (merge needs all parts of a run, each once)"
+        );
+        assert_eq!(
+            said(&[0..4, 3..8, 8..12]),
+            "1 image is in two parts: 3 (0-4 and 3-8) (merge needs all parts of a run, each once)"
+        );
         assert_eq!(
             said(&[0..8, 2..3, 3..5, 9..12]),
-            "1 image is missing: 8; 3 images are there twice: 2-4 (0-8 and 2-3)"
+            "1 image is missing: 8; 3 images are in two parts: 2-4 (0-8 and 2-3) (merge needs all parts of a run, each once)"
         );
     }
 }

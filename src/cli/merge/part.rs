@@ -63,7 +63,11 @@ pub fn find(path: &Path, add: &mut dyn FnMut(MergePart, Look) -> Result<()>) -> 
         let of_file = || path.display().to_string();
         let (image, texts) = png::read(&path).with_context(of_file)?;
         let item = Item::of(&texts, (image.width, image.height)).filter(|_| image.channels > 0);
-        let item = item.context("it does not say which image of a run it is").with_context(of_file)?;
+        let item = item
+            .context(
+                "it has no index of a run (merge takes images that `sample --each` drew, and .npz files)",
+            )
+            .with_context(of_file)?;
         let look = Look {
             recipe: Recipe::of(&texts).with_context(of_file)?,
             texts: own_texts(&texts),
@@ -80,7 +84,7 @@ pub fn find(path: &Path, add: &mut dyn FnMut(MergePart, Look) -> Result<()>) -> 
 
 /// An array without its pixels.
 fn array(path: &Path) -> Result<(MergePart, Look)> {
-    let mut npz = NpzReader::open(path).context("cannot be read as an .npz file")?;
+    let mut npz = NpzReader::open(path).context("expected an .npz file, whole and undamaged")?;
     let texts = sink::read_about(&mut npz)?;
     let number = |key: &str| text(&texts, key).and_then(|text| text.parse::<u64>().ok());
     let recipe = Recipe::of(&texts)?;
@@ -88,7 +92,7 @@ fn array(path: &Path) -> Result<(MergePart, Look)> {
     let (Some(first), Some(count), Some(channels), Some((width, height))) =
         (number("first_index"), number("count"), number("channels"), size)
     else {
-        bail!("it does not say which images it holds");
+        bail!("it has no indices of its images (merge takes .npz files that `sample` wrote)");
     };
     let names = sink::class_names(&texts);
     let labels = numbers(&mut npz, LABELS, count as usize)?;

@@ -14,7 +14,7 @@ use super::drawing::{Captions, DrawArgs, Seed, ShowArgs};
 use super::driver::{self, Batch, BatchArgs, Driver};
 use super::recipe::{Recipe, Run, file_name, parse_size, size_text};
 use super::sink::{Items, OutputArgs, Outputs, Sheet, Template, images_of};
-use super::{EngineArgs, Files, ModelArgs, counted, heading, images, note, shell};
+use super::{EngineArgs, Files, ModelArgs, counted, heading, images, note, shell, whole};
 pub use range::Shard;
 use range::parse_shard;
 use samples::SamplePlan;
@@ -42,7 +42,7 @@ pub struct SampleArgs {
 
     /// Index of the first image
     #[arg(help_heading = heading::IMAGES)]
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0..=u64::MAX - 1))]
     first: u64,
 
     /// Draw only shard I of N, counted from 0

@@ -16,7 +16,7 @@ pub fn parse_shard(text: &str) -> Result<Shard, String> {
     match text.split_once('/').and_then(parse) {
         Some((part, parts)) if part < parts => Ok(Shard { part, parts }),
         _ => {
-            Err("expected I/N, I from 0 to N-1: 0/4, 1/4, 2/4 and 3/4 are all images of four processes"
+            Err("expected I/N with I from 0 to N-1, such as 0/4, 1/4, 2/4 and 3/4 for four processes"
                 .into())
         }
     }

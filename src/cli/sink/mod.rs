@@ -183,7 +183,7 @@ impl Sink {
             (None, None) if is_folder => {
                 let folder = path.display();
                 bail!(
-                    "-o {folder}: is a folder (name a file in it, or use --each {folder} for a file an image)"
+                    "-o {folder}: expected a file, found a folder (name a file in it, or use --each {folder} for a file per image)"
                 );
             }
             (None, None) => bail!(

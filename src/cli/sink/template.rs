@@ -37,7 +37,7 @@ enum Field {
 
 impl Template {
     pub fn parse(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "expected {index}, {class}, {class_index}, {nth}, {image} or {completion}, numbers with a width if need be: {index:06}";
+        const EXPECTED: &str = "expected {index}, {class}, {class_index}, {nth}, {image} or {completion}, where a number may have a width, such as {index:06}";
         let mut parts = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -51,7 +51,7 @@ impl Template {
                 break;
             }
             let field = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
-            let (field, after) = field.ok_or("a brace is not paired")?;
+            let (field, after) = field.ok_or("expected a closing brace for each opening one")?;
             let (name, width) = match field.split_once(':') {
                 None => (field, Some(0)),
                 Some((name, width)) => {

@@ -222,7 +222,7 @@ pub enum DeviceError {
     )]
     NoAdapter,
     /// No device goes by that index or name.
-    #[error("there is no device \"{wanted}\"; expected auto, cpu, gpu{}", or_listed(.found))]
+    #[error("there is no device \"{wanted}\"; expected auto, cpu{}", or_listed(.found))]
     Unknown {
         /// The device as the caller named it.
         wanted: String,
@@ -236,7 +236,7 @@ fn or_listed(found: &[Description]) -> String {
         return " (no GPU adapter was found)".to_owned();
     }
     let list = found.iter().enumerate().map(|(i, description)| format!("\n  {i}: {description}"));
-    format!(", or an index or a part of a name of:{}", list.collect::<String>())
+    format!(", gpu, or an index or a part of a name of:{}", list.collect::<String>())
 }
 
 /// The outcome of [`pick`].

@@ -37,7 +37,7 @@ pub enum OutputError {
         expected: &'static str,
     },
     /// The folder does not exist.
-    #[error("cannot write {}: there is no folder {} (create it first)", path.display(), folder.display())]
+    #[error("cannot write {}: {}", path.display(), no_folder(folder))]
     NoFolder {
         /// The file.
         path: PathBuf,
@@ -70,6 +70,15 @@ pub enum OutputError {
         /// The place where it was saved instead.
         kept: PathBuf,
     },
+}
+
+/// Says that a folder is not there, or is another thing.
+fn no_folder(folder: &Path) -> String {
+    let folder_name = folder.display();
+    match folder.exists() {
+        true => format!("{folder_name} is no folder (choose another name)"),
+        false => format!("there is no folder {folder_name} (create it first)"),
+    }
 }
 
 /// Checks that a [`NewFile`] will be able to take the name `path`, before the work that fills it, by writing
