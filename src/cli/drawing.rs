@@ -1,4 +1,4 @@
-//! What the subcommands that draw share: how pixels are drawn, and how the pictures are shown.
+//! Flags shared by the subcommands that draw: the distribution, the seed, and the look of pictures.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ impl Seed {
     }
 }
 
-/// How pixels are drawn.
+/// The seed and the distribution of pixels.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::DRAWING)]
 pub struct DrawArgs {

@@ -60,7 +60,7 @@ Examples:
 /// With more images than this, the most and the least likely are named.
 const FEW: usize = 20;
 
-/// How many of each.
+/// The number of images to name of each kind.
 const NAMED: usize = 5;
 
 #[derive(Serialize)]

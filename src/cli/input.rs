@@ -16,7 +16,7 @@ use crate::input::{self, Item, Labels, LeftOut, Levels, Matched, Request};
 use crate::model::Model;
 use crate::output::level_of;
 
-/// Which images.
+/// The images of a command.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::IMAGES)]
 pub struct InputArgs {
@@ -58,7 +58,7 @@ pub struct InputArgs {
     pub list: bool,
 }
 
-/// How the classes of images come to be known.
+/// The source of the images' classes.
 pub enum Classes<'a> {
     /// By a list, of one for all or of one for each.
     Listed(&'a str),
@@ -80,19 +80,19 @@ const MOST_NAMED: usize = 20;
 /// An image as the network takes it.
 pub struct Input {
     pub name: String,
-    /// Which of the paths that were given it comes from.
+    /// The index of its path among those given.
     pub root: usize,
     pub width: usize,
     pub height: usize,
     /// `[H, W, C]`.
     pub levels: Vec<u16>,
     pub sizing: Sizing,
-    /// Whether it has shades between those of the model's levels.
+    /// True if it has shades between those of the model's levels.
     pub is_rounded: bool,
     pub class: Option<usize>,
 }
 
-/// What became of images that are not used, or not as they are; flattened into reports.
+/// Counts of images that are not used, or not unchanged; flattened into reports.
 #[derive(Serialize)]
 pub struct Others {
     #[serde(flatten)]
@@ -344,8 +344,7 @@ impl Input {
 }
 
 impl Inputs {
-    /// Names what was passed over, up to so many, and counts what was left out; an error if there is nothing
-    /// else.
+    /// Names at most `most` of the images left out and counts the rest; an error if no others are left.
     fn speak(&self, most: usize) -> Result<()> {
         let Others { passed_over, left_out, .. } = &self.others;
         match (&self.images[..], &passed_over[..]) {

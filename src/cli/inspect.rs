@@ -201,7 +201,7 @@ fn said(model: &Model) -> Vec<(&str, String)> {
         ("classes", classes),
         ("parameters", format!("{count}, {} in memory", size(bytes(count)))),
     ]);
-    // What is said above already, in other words.
+    // Metadata that is already printed above, in other words.
     const SAID: [&str; 5] = ["channels", "height", "width", "mixtures", "dilations"];
     for (key, value) in &model.metadata {
         if !SAID.contains(&key.as_str()) && lines.iter().all(|(said, _)| said != key) {
@@ -212,7 +212,7 @@ fn said(model: &Model) -> Vec<(&str, String)> {
     lines
 }
 
-/// What drawing costs; see docs/performance.md.
+/// The cost of drawing; see docs/performance.md.
 fn cost(network: &Network) -> String {
     let pixels = network.width * network.height;
     let of_pixel = |total: f64| total / pixels as f64;

@@ -1,4 +1,4 @@
-//! What `pixelcnn inspect --json` prints; docs/inspect.schema.json describes it.
+//! The output of `pixelcnn inspect --json`; docs/inspect.schema.json describes it.
 
 use serde_json::{Map, Number, Value, json};
 
@@ -12,7 +12,7 @@ use crate::model::{Architecture, Model};
 use super::recipe::{self, parse_size};
 use super::sink::Texts;
 
-/// A model, and the costs of its network for batches of a size. What else its file says keeps its keys.
+/// A model, and the costs of its network for batches of `batch` images. Other metadata of its file keeps its keys.
 pub fn model(model: &Model, network: &Network, batch: usize) -> Value {
     let (config, head, (width, height)) = (model.config(), model.head(), model.size());
     let (kind, mixtures) = match head.kind() {
@@ -78,7 +78,7 @@ pub fn model(model: &Model, network: &Network, batch: usize) -> Value {
     described.into()
 }
 
-/// How a picture was made. Settings of its recipe stand beside the other texts.
+/// A picture: the settings of its recipe beside its other texts.
 pub fn picture(texts: &Texts) -> Value {
     let of_text = |(key, text): &(String, String)| (key.clone(), typed(key, text));
     let mut described: Map<_, _> = recipe::without_recipe(texts).iter().map(of_text).collect();

@@ -16,7 +16,7 @@ use super::input::Input;
 use super::progress::Progress;
 use super::{EngineArgs, Files, counted, heading};
 
-/// How a result is reported.
+/// The form of the results.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::OUTPUT)]
 pub struct ReportArgs {

@@ -108,10 +108,10 @@ enum Command {
     Man(shell::ManArgs),
 }
 
-/// Runs the program: parses its arguments, of which the first is its own name, does what they say, and returns its
-/// exit code. What it has to say goes to stdout and stderr.
+/// Runs the program: parses its arguments, the first of which is its own name, runs the command, and returns its exit
+/// code. It prints to stdout and stderr.
 ///
-/// Call it once a process where that is possible: temporary files are taken away on signals from then on.
+/// Call it once a process, if possible: from then on, signals remove temporary files.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<_> = arguments.into_iter().collect();
     let answered = shell::answer(&arguments);
@@ -277,7 +277,7 @@ fn maker(path: &Path, error: &ModelError) -> Option<String> {
     }
 }
 
-/// Whether a file is named like a checkpoint of TensorFlow or PyTorch, or stands for the files of one.
+/// True if a file has a name like a checkpoint of TensorFlow or PyTorch, or like the prefix of one's files.
 fn is_checkpoint(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let mut index = path.as_os_str().to_owned();
@@ -356,7 +356,7 @@ fn class_named(text: &str, names: &[String]) -> Option<usize> {
     crate::input::class_named(text, names).or_else(by_index)
 }
 
-/// What to give `--class` for a class: its name, unless that would be read as something else.
+/// The value for `--class` that names a class: its name, unless that would be read as something else.
 fn class_argument(class: usize, names: &[String]) -> Cow<'_, str> {
     let name = &names[class];
     let is_readable = name.trim() == name && !name.contains(',') && !name.is_empty();
@@ -396,7 +396,8 @@ fn size_problem(width: usize, height: usize, model: &Model) -> Option<String> {
     })
 }
 
-/// What became of the last steps of a run, all of which have been taken: where one fails, the others' results are there.
+/// The result of the last steps of a run, all of which have been taken. If one fails, the results of the others are
+/// there.
 fn all<const N: usize>(results: [Result<()>; N]) -> Result<()> {
     let mut errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     match errors.len() {

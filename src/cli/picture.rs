@@ -1,4 +1,4 @@
-//! What a picture says of itself, and whether it comes out again.
+//! The texts of a picture, and the check that it is drawn again to the same pixels.
 
 use std::path::Path;
 use std::process::ExitCode;

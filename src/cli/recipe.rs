@@ -1,4 +1,4 @@
-//! How images were made: files say it as JSON, and what they say is compared, drawn again, and shown as a command line.
+//! Recipes of images: as JSON in files, compared, drawn again, and as a command line.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub struct Recipe {
     pub completion: Option<Completion>,
 }
 
-/// What decides completions of an image, beside the image.
+/// The settings that decide completions of an image, beside the image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Completion {
@@ -66,7 +66,7 @@ pub struct Mask {
     pub runs: Vec<u32>,
 }
 
-/// Which images of a recipe a command makes, on what, and how it shows them.
+/// The images of a recipe that a command makes, its device, and its way to show them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Run {
@@ -79,7 +79,7 @@ pub struct Run {
     pub no_recursive: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub native_size: bool,
-    /// What a sheet of completions says of its rows, and of the mask.
+    /// The texts of a sheet of completions about its rows and the mask.
     pub completed: Vec<Completed>,
     pub mask: Option<Mask>,
     /// Index of the first image, and how many images all shares have together.
@@ -90,7 +90,7 @@ pub struct Run {
     pub classes: Option<Vec<usize>>,
     /// Images at once, if all were drawn in batches of one size.
     pub batch: Option<usize>,
-    /// What to give `--device`.
+    /// The value for `--device`.
     pub device: String,
     /// The file of all images, or the folder for one each, and the template of names in it.
     pub output: Option<String>,
@@ -98,7 +98,7 @@ pub struct Run {
     pub name: Option<String>,
     pub scores: Option<String>,
     pub animate: Option<String>,
-    /// Pixels of the grid are squares of so many by so many.
+    /// The side in pixels of the square that a pixel becomes in a grid.
     pub scale: usize,
     pub captions: Captions,
 }
@@ -150,7 +150,7 @@ impl Recipe {
         })
     }
 
-    /// How another differs: the first setting that does, and what each says of it.
+    /// The first setting that differs from another recipe's, with both values.
     pub fn difference(&self, found: &Self) -> Option<String> {
         let (expected, found) = (leaves(&json(self)), leaves(&json(found)));
         let of = |leaves: &[(String, Value)], key: &str| {
@@ -190,7 +190,7 @@ impl Run {
             names.collect::<Vec<_>>().join(",")
         };
         let Draw { continuous, temperature, truncation, min_p, top_k } = recipe.draw;
-        // What is as by default needs no flag.
+        // A default value needs no flag.
         let unless = |default: f32, value: f32| (value != default).then(|| value.to_string());
         let completion = recipe.completion.as_ref();
         let (known, value) = completion.and_then(|c| c.known.split_once(' ')).unzip();
@@ -237,7 +237,7 @@ impl Run {
     }
 }
 
-/// What files say of how their images were made; `engine` and `batch` say on what, for people.
+/// The texts in files that tell how their images were made; `engine` and `batch` are for people.
 pub fn texts(
     recipe: &Recipe,
     run: &Run,

@@ -12,7 +12,7 @@ use super::recipe::size_text;
 use crate::input::{self, Item, Pixels};
 use crate::model::Model;
 
-/// What becomes of images of another size than the model was trained on.
+/// The treatment of images of another size than the model was trained on.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::IMAGES)]
 pub struct SizeArgs {
@@ -28,7 +28,7 @@ pub struct SizeArgs {
     no_resize: bool,
 }
 
-/// What became of an image's size.
+/// The treatment of an image's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizing {
     /// It is as it was. That is the model's size, unless the user or the model's file wants no other.
@@ -77,8 +77,7 @@ impl SizeArgs {
     }
 }
 
-/// How many images are not of the size that they had, and how many have another one than the model; flattened into
-/// reports.
+/// Counts of images that were resized, and of those whose size differs from the model's; flattened into reports.
 #[derive(Serialize)]
 pub struct Sizes {
     resized: usize,

@@ -19,7 +19,7 @@ pub struct Labels {
     rows: Vec<Row>,
     /// The row of each image, as an index.
     of_items: Vec<Option<usize>>,
-    /// What matched.
+    /// The number of entries that matched, by the way they did.
     pub matched: Matched,
 }
 
@@ -289,7 +289,7 @@ fn spelled(path: &str) -> String {
     path.trim().replace('\\', "/").trim_start_matches("./").nfc().collect()
 }
 
-/// What follows the last slash.
+/// The part of a path after its last slash.
 fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }

@@ -183,7 +183,7 @@ mod tests {
     const BLOCK: u64 = 1 << 16;
 
     impl Sparse {
-        /// How many of `bytes` are in the block at the current place, and where in it.
+        /// The number of the next `bytes` bytes that are in the block at the current place, and their offset in it.
         fn part(&self, bytes: usize) -> (usize, usize) {
             let start = self.at % BLOCK;
             (start as usize, bytes.min((BLOCK - start) as usize))
@@ -247,7 +247,7 @@ mod tests {
         versions
     }
 
-    /// What matters is how large an array is said to be when it begins, for its header is written then.
+    /// The declared size of an array when it begins decides its header.
     #[test]
     fn arrays_of_4_gib_get_sizes_of_64_bits() {
         let mut npz = NpzWriter::new(Sparse::default());

@@ -1,4 +1,4 @@
-//! What is timed, for how long, in which order, and what the times say together.
+//! The measurements of `bench`: their length, their order, and the statistics of their times.
 
 use std::time::Instant;
 
@@ -10,14 +10,14 @@ use crate::engine::cost::{self, Predictor};
 use crate::engine::{Counts, Engine, EngineError, Method, Request, RequestError, Room, Shape};
 use crate::graph::Network;
 
-/// How much of a run is timed.
+/// The part of a run that is timed.
 #[derive(Clone, Copy)]
 pub enum Effort {
     /// All of it.
     Full,
-    /// What fits into so many seconds, about.
+    /// As many rows as take about this many seconds.
     Seconds(f64),
-    /// So many rows past the first group; of naive runs, what fits into so many seconds.
+    /// This number of rows past the first group; of naive runs, the part that takes about `naive_seconds` seconds.
     Rows { rows: usize, naive_seconds: f64 },
 }
 
@@ -35,7 +35,7 @@ pub struct Sweep<'a> {
 /// a few milliseconds.
 const SHORTEST: f64 = 0.5;
 
-/// What was measured of a method at a batch size.
+/// The measurements of a method at a batch size.
 pub struct Row {
     pub method: Method,
     pub batch: usize,
@@ -45,12 +45,12 @@ pub struct Row {
     pub seconds: Vec<f64>,
     /// Seconds that it took to make room and kernels.
     pub prepare_seconds: f64,
-    /// What one run issued, by the engine's own count.
+    /// The work of one run, by the engine's own count.
     pub counted: Counts,
     pub memory_bytes: u64,
 }
 
-/// Why the sweep ended before its time.
+/// The reason for which the sweep ended early.
 #[derive(Serialize)]
 pub struct Stopped {
     pub batch: usize,
@@ -70,7 +70,7 @@ impl Sweep<'_> {
                 match self.run_batch(engine, batch, &mut rows) {
                     Err(error @ EngineError::BatchTooLarge { .. }) => {
                         batches.truncate(i);
-                        // What was begun is as good as not measured.
+                        // An incomplete measurement is left out.
                         rows.retain(|row| row.batch < batch);
                         stopped = Some(Stopped { batch, reason: error.to_string() });
                         break;
@@ -135,7 +135,7 @@ impl Sweep<'_> {
         self.network.width * self.network.height
     }
 
-    /// How many pixels to time, from a run that warms up and is not counted.
+    /// The number of pixels to time, from a warm-up run that is not counted.
     fn choose_pixels(
         &self,
         engine: &mut dyn Engine,

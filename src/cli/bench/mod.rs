@@ -227,7 +227,7 @@ fn check_outputs(args: &BenchArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where the time of each batch size goes, in the rows after which the pattern of work repeats.
+/// A profile of each batch size, over the rows after which the pattern of work repeats.
 fn profiles(
     adapter: &Adapter,
     model: &Model,

@@ -118,7 +118,7 @@ fn draw<B: DrawingBackend>(area: &Area<B>, report: &BenchReport) -> Drawn<B> {
     panel(&below, "images/s", "", range, &rates)
 }
 
-/// What the numbers rest on.
+/// Notes on the origin of the numbers.
 fn notes(report: &BenchReport) -> [String; 3] {
     let of = |name: &str| {
         let rows: Vec<_> = report.results.iter().filter(|row| row.engine == name).collect();

@@ -64,7 +64,7 @@ pub struct DeviceReport {
     pub kind: &'static str,
     pub threads: Option<usize>,
     pub driver: Option<String>,
-    /// What large matrix products reach on all cores of the CPU.
+    /// The rate of large matrix products on all cores of the CPU.
     pub peak_gflops: Option<f64>,
 }
 
@@ -125,7 +125,7 @@ const COLUMNS: [&str; 23] = [
     "dispatches_predicted",
 ];
 
-/// Where the time of a batch goes on a GPU.
+/// The time of each class of dispatches of a batch on a GPU.
 #[derive(Serialize)]
 pub struct Profile {
     batch: usize,

@@ -1,4 +1,4 @@
-//! Which completions of which images are to be drawn, how, and what files tell of them.
+//! The completions to draw, and the texts about them in files.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -33,7 +33,7 @@ pub struct Task {
     pub height: usize,
     /// `[H, W, C]`
     pub levels: Vec<u16>,
-    /// Whether each pixel is known.
+    /// True for each known pixel.
     pub known: Vec<bool>,
     /// The classes that are cycled over its completions; none for an unconditional model.
     pub classes: Vec<usize>,
@@ -62,7 +62,7 @@ impl Task {
     }
 }
 
-/// How everything is drawn.
+/// The completions to draw, with all settings decided.
 pub struct CompletionPlan {
     pub model: Model,
     pub recipe: Recipe,
@@ -85,11 +85,11 @@ pub struct Completion<'a> {
     pub begun: usize,
     /// See [`effective_sample_size`].
     pub effective: f64,
-    /// How it was drawn.
+    /// The texts that tell how it was drawn.
     pub settings: &'a Texts,
 }
 
-/// What everything was drawn on.
+/// The engines and the batch of a run.
 pub struct Told {
     pub engine: String,
     run: Run,
@@ -110,7 +110,7 @@ impl CompletionPlan {
         0..(self.tasks.len() * self.count) as u64
     }
 
-    /// What an index stands for.
+    /// The completion of an index.
     pub fn item(&self, index: u64) -> Item {
         let (task, completion) = (self.task(index), index as usize % self.count);
         let nth = match (&task.classes[..], task.class(completion)) {
@@ -198,12 +198,12 @@ impl CompletionPlan {
         }
     }
 
-    /// What is told before anything is drawn.
+    /// The engines and the batch, before anything is drawn.
     pub fn told(&self) -> Told {
         Told { engine: String::new(), run: self.run.clone(), batches: Vec::new() }
     }
 
-    /// What the file of all completions says.
+    /// The texts in the file of all completions.
     pub fn about(&self, told: &Told) -> Vec<(String, String)> {
         let completed = |task: &Task| Completed {
             name: task.name.clone(),
@@ -362,7 +362,7 @@ impl CompletionPlan {
 #[derive(Default)]
 struct Lanes {
     ranges: Vec<Range<u64>>,
-    /// How many come before each range.
+    /// The number of completions before each range.
     starts: Vec<usize>,
 }
 
@@ -377,7 +377,7 @@ impl Lanes {
         self.starts.last().map_or(0, |start| start + last)
     }
 
-    /// How many come before an index.
+    /// The number of completions before an index.
     fn before(&self, index: u64) -> usize {
         let range = self.ranges.partition_point(|range| range.end <= index);
         self.starts[range] + (index - self.ranges[range].start) as usize

@@ -1,4 +1,4 @@
-//! Which pixels of an image are known.
+//! The known pixels of an image, by rows, a box or a mask.
 
 use std::fs;
 use std::path::PathBuf;
@@ -122,7 +122,7 @@ impl Known {
         Some(Mask { size: size_text(mask.width, mask.height), runs })
     }
 
-    /// Whether each pixel of an image of a size is known.
+    /// True for each known pixel of an image of `width` by `height` pixels.
     pub fn of(&self, width: usize, height: usize) -> Result<Vec<bool>> {
         let at = |is_known: &dyn Fn(usize, usize) -> bool| {
             (0..width * height).map(|pixel| is_known(pixel % width, pixel / width)).collect::<Vec<_>>()
@@ -172,7 +172,7 @@ impl Known {
     }
 }
 
-/// Whether each pixel of a mask is black, and so known.
+/// True for each black pixel of a mask: it is known.
 fn black(mask: &Pixels) -> impl Iterator<Item = bool> {
     mask.rgb.as_chunks().0.iter().map(|[r, g, b]| *r.max(g).max(b) < 128)
 }

@@ -164,7 +164,7 @@ fn completions(count: usize) -> String {
     if count == 1 { "1 completion".to_owned() } else { format!("{count} completions") }
 }
 
-/// What a command asks for.
+/// The plan of a command.
 fn plan(
     args: &CompleteArgs,
     model: Model,
@@ -215,7 +215,7 @@ fn plan(
     Ok(CompletionPlan::new(model, recipe, run, tasks, known.runs()))
 }
 
-/// What files say of effective sample sizes.
+/// The text in files about effective sample sizes.
 fn effective_text<'a>(of: impl Iterator<Item = &'a f64>) -> (String, String) {
     let list: Vec<_> = of.map(|effective| format!("{effective:.2}")).collect();
     ("effective_sample_size".to_owned(), list.join(","))

@@ -126,7 +126,7 @@ fn open(args: &MergeArgs, series: &Series, whole: &Whole, look: &Look) -> Result
 #[derive(Default)]
 struct Whole {
     parts: Vec<MergePart>,
-    /// What the first part says, without what another says otherwise.
+    /// The look of the first part, without the texts that differ in others.
     look: Option<Look>,
     engines: BTreeSet<String>,
     /// Keywords of texts that differ.

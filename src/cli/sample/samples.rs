@@ -1,4 +1,4 @@
-//! What is to be drawn, checked, and how files tell of it.
+//! The images to draw, checked, and the texts about them in files.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::cli::progress::Progress;
 use crate::cli::recipe::{self, Recipe, Run, parse_size};
 use crate::cli::sink::{Item, Series, images_of, turns};
 
-/// What is to be drawn, with everything that was left open decided but for what it is drawn on.
+/// The images to draw, with all settings decided except the device.
 pub struct SamplePlan {
     pub model: Model,
     pub recipe: Recipe,
@@ -61,7 +61,7 @@ impl SamplePlan {
         self.classes.get((index % classes) as usize).copied()
     }
 
-    /// What an index stands for.
+    /// The image of an index.
     pub fn item(&self, index: u64) -> Item {
         let Some(class) = self.class(index) else {
             return Item { index, nth: index + 1, size: (self.width, self.height), ..Item::default() };
@@ -74,7 +74,7 @@ impl SamplePlan {
         Item { index, class, nth, size: (self.width, self.height), completes: None }
     }
 
-    /// What draws images of these indices.
+    /// The request that draws the images of these indices.
     pub fn request(&self, indices: &[u64]) -> Result<Request, RequestError> {
         let images = indices.iter().map(|&index| (index, self.class(index)));
         let shape = self.model.shape(self.width, self.height);
@@ -128,7 +128,7 @@ impl SamplePlan {
         driver.drive(&work, put)
     }
 
-    /// What files say of how their images were drawn in a run, and by which of the engines.
+    /// The texts in files that tell how images were drawn in a run, and by which engines.
     pub fn settings(&self, run: &Run, workers: &[&Worker]) -> Vec<(String, String)> {
         let joined = |of: &dyn Fn(&Worker) -> String| {
             let mut texts: Vec<_> = workers.iter().map(|worker| of(worker)).collect();
@@ -142,7 +142,7 @@ impl SamplePlan {
         texts
     }
 
-    /// What the file of all images says.
+    /// The texts in the file of all images.
     pub fn about(&self, run: &Run, workers: &[&Worker]) -> Vec<(String, String)> {
         let mut texts = self.settings(run, workers);
         let mut add = |key: &str, text: String| texts.push((key.to_owned(), text));

@@ -36,7 +36,7 @@ pub struct ArraySink {
     numbers: Type,
     /// Grey is repeated where three channels are expected.
     repeats: usize,
-    /// What goes beside the images: names, types, shapes and bytes.
+    /// Arrays beside the images: names, types, shapes and bytes.
     beside: Vec<(&'static str, Type, Vec<usize>, Vec<u8>)>,
     size: [usize; 3],
 }
@@ -103,7 +103,7 @@ impl Seek for Target {
     }
 }
 
-/// Whether a name is that of an array.
+/// True for the name of an array.
 pub fn is_array(path: &Path) -> bool {
     let of = |extension: &OsStr| ["npz", "npy"].iter().any(|kind| extension.eq_ignore_ascii_case(kind));
     path.extension().is_some_and(of)
@@ -152,7 +152,7 @@ impl ArraySink {
         })
     }
 
-    /// Whether it goes to stdout as it comes.
+    /// True if it is written to stdout as it comes.
     pub fn is_stdout(&self) -> bool {
         stdout::kind(&self.path).is_some()
     }
@@ -230,7 +230,7 @@ impl ArraySink {
     }
 }
 
-/// What an `.npz` that was written here says of its images.
+/// The texts about its images in an `.npz` that was written here.
 pub fn read_about(npz: &mut NpzReader) -> Result<Vec<(String, String)>> {
     const OTHER: &str = "it does not say how its images were drawn (expected an .npz of `pixelcnn`)";
     let text = npz.text(ABOUT)?.context(OTHER)?;

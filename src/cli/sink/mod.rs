@@ -1,4 +1,4 @@
-//! Where images go: a grid, a file each, or an array; and what is told of them there.
+//! Outputs of images: a grid, a file each, or an array, with texts about them.
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
@@ -28,7 +28,7 @@ mod sheet;
 mod template;
 mod texts;
 
-/// What images have in common that go to one place.
+/// The properties that all images of an output share.
 #[derive(Clone, Debug)]
 pub struct Series {
     /// Their indices.
@@ -43,7 +43,7 @@ pub struct Series {
     pub has_classes: bool,
     /// The classes that take turns, as [`turns`] lists them.
     pub turns: Vec<(usize, String)>,
-    /// How many completions each image has, if they are completions.
+    /// The number of completions of each image, if they are completions.
     pub completions: Option<usize>,
 }
 
@@ -128,7 +128,7 @@ impl Series {
         }
     }
 
-    /// What stands in the captions of a grid for names that their font lacks: "3 for …".
+    /// The replacements in a grid's captions for names that their font lacks: "3 for …".
     pub fn replaced(&self) -> Vec<String> {
         let lacking = self.turns.iter().filter(|(_, name)| !can_show(name));
         lacking.map(|(class, name)| format!("{class} for {name}")).collect()
@@ -140,7 +140,7 @@ impl Series {
         self.completions.map_or(nth, |of_one| nth + 2 * (nth / of_one) + 1)
     }
 
-    /// How many images there are.
+    /// The number of images.
     pub fn count(&self) -> usize {
         (self.indices.end - self.indices.start) as usize
     }
@@ -153,7 +153,7 @@ pub fn turns(classes: &[usize]) -> &[usize] {
     if in_turn { &classes[..different] } else { &[] }
 }
 
-/// Where images go. Files have their names only once they are whole.
+/// An output of images. Its files get their names only once they are whole.
 #[allow(clippy::large_enum_variant, reason = "there is one")]
 pub enum Sink {
     /// One picture; to stdout if it has no path.
@@ -200,7 +200,7 @@ impl Sink {
         })
     }
 
-    /// Whether images must come in the order of their indices.
+    /// True if images must come in the order of their indices.
     pub fn needs_order(&self) -> bool {
         matches!(self, Self::Array(_))
     }

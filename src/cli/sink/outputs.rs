@@ -16,7 +16,7 @@ use crate::cli::preview::Preview;
 use crate::cli::recipe::Recipe;
 use crate::cli::{Files, heading, note, say};
 
-/// Where images go.
+/// The outputs of a command that draws.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::OUTPUT)]
 pub struct OutputArgs {
@@ -45,7 +45,7 @@ pub struct OutputArgs {
     pub resume: bool,
 }
 
-/// How files in a folder are named, and what becomes of those that are there.
+/// Names of files in a folder, and the treatment of existing ones.
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::OUTPUT)]
 pub struct NameArgs {
@@ -71,28 +71,28 @@ impl NameArgs {
     }
 }
 
-/// What is drawn, by index.
+/// The images of a run, by index.
 #[derive(Clone, Copy)]
 pub struct Items<'a> {
     /// All images, by whichever process.
     pub whole: &'a Range<u64>,
-    /// What this process draws.
+    /// The images that this process draws.
     pub series: &'a Series,
     pub recipe: &'a Recipe,
-    /// What an index stands for.
+    /// The image of an index.
     pub item: &'a dyn Fn(u64) -> Item,
     /// Frame of their grid.
     pub frame: &'a Frame,
     /// The file of all images, where none is named, and the names of files for each.
     pub defaults: [&'a str; 2],
-    /// What they are, in plural.
+    /// The word for them, in plural.
     pub word: &'a str,
 }
 
-/// How often images are drawn that have vanished with their folder.
+/// The number of times that images are drawn again because they vanished with their folder.
 const MOST_ROUNDS: usize = 5;
 
-/// How many images ranges of indices hold.
+/// The number of images in ranges of indices.
 pub fn images_of(ranges: &[Range<u64>]) -> usize {
     ranges.iter().map(|range| (range.end - range.start) as usize).sum()
 }
@@ -112,7 +112,7 @@ impl OutputArgs {
         show.frame.frame(series)
     }
 
-    /// Whether images go into an array.
+    /// True if images are written into an array.
     pub fn is_array(&self) -> bool {
         self.each.is_none() && self.output.as_deref().is_some_and(is_array)
     }
