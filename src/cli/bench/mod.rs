@@ -50,7 +50,7 @@ pub struct BenchArgs {
 
     /// Stop cached runs N rows after the first group, in whole groups
     #[arg(help_heading = heading::DRAWING)]
-    #[arg(long, value_name = "N", value_parser = whole(1..=u16::MAX.into()))]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=u16::MAX.into()))]
     rows: Option<u16>,
 
     /// Run to the end, however long it takes
@@ -60,7 +60,7 @@ pub struct BenchArgs {
 
     /// Runs of each method at each batch size
     #[arg(help_heading = heading::DRAWING)]
-    #[arg(long, value_name = "K", default_value_t = 3, value_parser = whole(1..=1000))]
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = whole::<u16>(1..=1000))]
     repeat: u16,
 
     /// Write all measurements as JSON; - for stdout

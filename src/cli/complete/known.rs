@@ -18,7 +18,7 @@ use crate::cli::{Files, heading, whole};
 #[command(next_help_heading = heading::IMAGES)]
 pub struct KnownArgs {
     /// Keep the first N rows
-    #[arg(long, value_name = "N", value_parser = whole(0..=u16::MAX.into()))]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0..=u16::MAX.into()))]
     rows: Option<usize>,
 
     /// Redraw only the W by H box with top left corner X,Y

@@ -42,7 +42,7 @@ pub struct SampleArgs {
 
     /// Index of the first image
     #[arg(help_heading = heading::IMAGES)]
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0..=u64::MAX - 1))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole::<u64>(0..=u64::MAX - 1))]
     first: u64,
 
     /// Draw only shard I of N, counted from 0
