@@ -160,7 +160,8 @@ def test_uv_brings_what_is_needed(source, tmp_path):
     output = tmp_path / "model.safetensors"
     environment = {**os.environ, "PATH": f"{UV.parent}:{os.environ['PATH']}"}
     environment.pop("VIRTUAL_ENV", None)
-    result = run(UV, "run", SCRIPTS / "convert.py", source, "-o", output, cwd=tmp_path, env=environment)
+    size = ("--height", 32, "--width", 32)
+    result = run(UV, "run", SCRIPTS / "convert.py", source, "-o", output, *size, cwd=tmp_path, env=environment)
     assert result.code == 0, result.err
     assert ("note: reading with tensorflow" in result.err) == (source.suffix == ".ckpt")
     if source.suffix == ".ckpt":

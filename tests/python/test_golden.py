@@ -109,7 +109,7 @@ def test_v1_and_v2_give_the_same_file(case, tmp_path):
 )
 def test_any_name_of_a_v2_checkpoint_will_do(spelling, tmp_path):
     case = "rgb_r1_f8_m10"
-    result = run_convert(GOLDEN / case / spelling, "-o", tmp_path / "model.safetensors")
+    result = run_convert(GOLDEN / case / spelling, "-o", tmp_path / "model.safetensors", *flags(case))
     assert result.code == 0, result.err
     assert (tmp_path / "model.safetensors").read_bytes() == (
         GOLDEN / case / "model.safetensors"
