@@ -5,11 +5,13 @@
 //! that it drew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 use super::{InputError, Pixels};
+use crate::output::npz::open_archive;
 
 /// An image of an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +75,13 @@ fn expected(levels: usize) -> &'static str {
 }
 
 fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<ImageArray, InputError> {
-    let broken = |error| InputError::Arrays(format!("expected an .npz file, whole and undamaged: {error}"));
-    let mut zip = zip::ZipArchive::new(file).map_err(broken)?;
+    let broken =
+        |error: &dyn Display| InputError::Arrays(format!("cannot be read as an .npz file: {error}"));
+    let mut zip = open_archive(file).map_err(|error| broken(&error))?;
     let mut headers = BTreeMap::new();
     for i in 0..zip.len() {
-        let mut entry = zip.by_index(i).map_err(broken)?;
-        let name = entry.name().map_err(broken)?.strip_suffix(".npy").map(str::to_owned);
+        let mut entry = zip.by_index(i).map_err(|error| broken(&error))?;
+        let name = entry.name().map_err(|error| broken(&error))?.strip_suffix(".npy").map(str::to_owned);
         if let Some(name) = name {
             headers.insert(name.clone(), Header::read(&mut entry).map_err(|error| within(&name, &error))?);
         }
@@ -103,7 +106,7 @@ fn read_npz(file: BufReader<File>, name: Option<&str>, levels: usize) -> Result<
     let mut values = |name: &str| {
         let header = headers.get(name)?;
         let read = |zip: &mut zip::ZipArchive<_>| {
-            let mut entry = zip.by_name(&format!("{name}.npy")).map_err(broken)?;
+            let mut entry = zip.by_name(&format!("{name}.npy")).map_err(|error| broken(&error))?;
             Header::read(&mut entry)?.values(&mut entry)
         };
         Some(read(&mut zip).map(|values| (header, values)).map_err(|error| within(name, &error)))

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::Path;
 
+use zip::result::ZipError;
 use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -87,13 +88,26 @@ impl<W: Write + Seek> Write for NpzWriter<W> {
 /// Reads an archive that [`NpzWriter`] has written.
 pub struct NpzReader(ZipArchive<BufReader<File>>);
 
+/// Opens a Zip archive.
+///
+/// # Errors
+/// What the system says, and files that are no archives.
+pub fn open_archive<R: Read + Seek>(file: R) -> io::Result<ZipArchive<R>> {
+    ZipArchive::new(file).map_err(|error| match error {
+        ZipError::InvalidArchive(_) => {
+            io::Error::new(io::ErrorKind::InvalidData, "it is cut off, damaged, or another kind of file")
+        }
+        other => other.into(),
+    })
+}
+
 impl NpzReader {
     /// Opens an archive.
     ///
     /// # Errors
     /// What the system says, and archives that are broken.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(ZipArchive::new(BufReader::new(File::open(path)?))?))
+        Ok(Self(open_archive(BufReader::new(File::open(path)?))?))
     }
 
     /// The elements of an array, to be read to their end, where they are found to be those that were written; none if

@@ -268,7 +268,7 @@ fn completions_are_arrays_with_their_images_and_masks() {
     shell.ok("sample -m grey.safetensors -n 1 --size 12x8 --scale 1 --device cpu -o inputs/large.png");
     let said = shell.error(&format!("{line} -o d.npz"));
     assert!(
-        said.contains("an array takes images of one size, but 000000.png is 8x6, and large.png is 12x8"),
+        said.contains("an array holds images of one size, but 000000.png is 8x6, and large.png is 12x8"),
         "{said}"
     );
 }

@@ -63,7 +63,7 @@ fn what_systems_leave_in_folders_is_no_image() {
     fs::create_dir(shell.path("folder/copy")).unwrap();
     fs::copy(shell.path("folder/000003.png"), shell.path("folder/copy/000003.png")).unwrap();
     let said = shell.error("merge folder -o again.npz");
-    assert!(said.contains("there twice: 3 (folder/000003.png and folder/copy/000003.png)"), "{said}");
+    assert!(said.contains("in two parts: 3 (folder/000003.png and folder/copy/000003.png)"), "{said}");
 }
 
 #[test]
@@ -114,7 +114,10 @@ fn what_does_not_belong_together_is_refused() {
         ],
     );
     let said = shell.error("merge part0.npz model.npz part2.npz -o a.npz");
-    assert!(said.contains("model.npz is not of the same model") && said.contains("model_sha256"), "{said}");
+    assert!(
+        said.contains("model.npz differs from the other parts") && said.contains("model_sha256"),
+        "{said}"
+    );
     // A pixel of an array, and a file that is cut off.
     let mut bytes = fs::read(shell.path("part1.npz")).unwrap();
     bytes[500] ^= 1;

@@ -88,7 +88,7 @@ fn sub_folders_named_by_classes_give_them() {
     assert_eq!(code, 1);
     assert_eq!(texts(&report["images"], "class"), ["3", "7"]);
     assert_eq!(texts(&report["passed_over"], "path"), ["set/other/z.png", "set/w.png"]);
-    assert!(stderr.contains("passed over set/w.png: nothing says its class"), "{stderr}");
+    assert!(stderr.contains("passed over set/w.png: its class is not given"), "{stderr}");
     assert!(stderr.contains(
         "note: 2 of 4 images were passed over (--strict stops at the first)\nevaluating 2 images"
     ));
@@ -287,7 +287,7 @@ fn what_cannot_be_used_is_named_and_passed_over() {
     for (reason, expected) in reasons.iter().zip([
         "is broken or cut off",
         "is no image of a kind that can be read",
-        "has more than 8 bits a channel",
+        "has more than 8 bits per channel",
         "model rgb cannot work on 5x5 images",
         "cannot be read: ",
     ]) {
@@ -332,7 +332,10 @@ fn folders_in_folders_are_read_unless_told_not_to() {
     assert_eq!((texts(&list["images"], "path"), code), (vec!["set/a.png"], 0));
     assert_eq!(list["left_out"]["sub_folders"], 3);
     let said = shell.error("eval -m rgb.safetensors set/empty");
-    assert!(said.starts_with("error: set/empty: holds no images (bmp, gif,"), "{said}");
+    assert!(
+        said.starts_with("error: set/empty: has no images: expected files that end in bmp, gif,"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -237,7 +237,7 @@ def bad() -> dict[str, tuple[bytes, str]]:
     rgb, grey, alpha = picture(), picture().convert("L"), transparent()
     predicted = saved(alpha, "TIFF", compression="tiff_adobe_deflate", tiffinfo={317: 2})
     broken = "is broken or cut off"
-    deep = "has more than 8 bits a channel"
+    deep = "has more than 8 bits per channel"
     unsupported = "is of a kind that is not supported"
     unknown = "is no image of a kind that can be read"
     files = {

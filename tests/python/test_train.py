@@ -538,7 +538,7 @@ def test_images_that_cannot_be_used_are_named(folder, capsys):
 
 def test_folders_that_hold_nothing_to_train_on(folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "holds no images" in refusal(tmp_path / "empty")
+    assert "has no images" in refusal(tmp_path / "empty")
     assert "no such file or folder" in refusal(tmp_path / "absent")
     assert "none of its 8 images" in refusal(folder, size=64)
     assert "there are none" in refusal(folder / "class0", classes=True, size=8)
@@ -568,7 +568,7 @@ def test_npz(tmp_path):
         ({"y": y}, "expected an array x"),
         ({"x": x / 255}, "float64"),
         ({"x": x[..., :0]}, "expected uint8"),
-        ({"x": x[:0]}, "holds no images"),
+        ({"x": x[:0]}, "has no images"),
         ({"x": x, "y": y[:3]}, "expected [6] class numbers"),
         ({"x": x, "y": y - 1}, "class numbers"),
         ({"x": x}, "--classes needs labels"),

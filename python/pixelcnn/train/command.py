@@ -210,7 +210,7 @@ def non_negative(text: str) -> float:
 
 
 def fraction(text: str) -> float:
-    return number(text, lambda x: 0 <= x < 1, "a number from 0 to below 1")
+    return number(text, lambda x: 0 <= x < 1, "a number of at least 0 and below 1")
 
 
 def integers(text: str) -> list[int]:

@@ -82,7 +82,7 @@ def open_source(path: Path, options: DataOptions) -> Source:
     else:
         source = read_folder(path, options)
     if len(source.train.x) == 0:
-        raise TrainingError(f"{shown(path)}: holds no images")
+        raise TrainingError(f"{shown(path)}: has no images")
     return source
 
 
@@ -167,7 +167,7 @@ def split(
     keeps one to train on."""
     if test is not None:
         if len(test) == 0:
-            raise TrainingError(f"{shown(path)}: its test set holds no images")
+            raise TrainingError(f"{shown(path)}: its test set has no images")
         order = np.random.default_rng(0).permutation(len(test))
         return train, test.of(np.sort(order[: held_out or len(test)]))
     count = held_out or max(1, round(0.05 * len(train)))

@@ -77,7 +77,7 @@ def read(data: bytes, kind: str) -> Any:
         if problem := unlike_the_program(image, data):
             raise TrainingError(f"is of a kind that is not supported: {problem}")
         if image.mode not in MODES or is_deep(image, data):
-            raise TrainingError("has more than 8 bits a channel; convert it first")
+            raise TrainingError("has more than 8 bits per channel (convert it to 8)")
         frame = image.tile[0][1] if kind == "GIF" and image.tile else None
         image.load()
         if kind == "PNG" and b"\0\0\0\0IEND" not in data:

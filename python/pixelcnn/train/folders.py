@@ -105,7 +105,7 @@ def read_images(folder: Path, options: DataOptions) -> Images:
         say_resized(sizes, images[0].shape[1], images[0].shape[0])
     count = len(images) + skipped
     if not count:
-        raise TrainingError(f"{shown(folder)}: holds no images ({', '.join(SUFFIXES)})")
+        raise TrainingError(f"{shown(folder)}: has no images: expected files that end in {', '.join(SUFFIXES)}")
     if not images:
         raise TrainingError(f"{shown(folder)}: none of its {count} images can be used")
     if skipped:

@@ -209,7 +209,7 @@ impl Whole {
                 problems.push(format!("{count} {are} {what}: {}{of_files}", listed(&ranges)));
             }
         }
-        ensure!(problems.is_empty(), "{} (merge needs all parts of a run, each once)", problems.join("; "));
+        ensure!(problems.is_empty(), "{}; merge needs every part of a run, once", problems.join("; "));
         Ok(Some(range))
     }
 }
@@ -261,15 +261,15 @@ mod tests {
         let said = |parts: &[Range<u64>]| whole(parts, &[0..9, 3..12]).unwrap_err().to_string();
         assert_eq!(
             said(&[1..4, 5..6, 8..9]),
-            "7 images are missing: 0, 4, 6-7, 9-11 (merge needs all parts of a run, each once)"
+            "7 images are missing: 0, 4, 6-7, 9-11; merge needs every part of a run, once"
         );
         assert_eq!(
             said(&[0..4, 3..8, 8..12]),
-            "1 image is in two parts: 3 (0-4 and 3-8) (merge needs all parts of a run, each once)"
+            "1 image is in two parts: 3 (0-4 and 3-8); merge needs every part of a run, once"
         );
         assert_eq!(
             said(&[0..8, 2..3, 3..5, 9..12]),
-            "1 image is missing: 8; 3 images are in two parts: 2-4 (0-8 and 2-3) (merge needs all parts of a run, each once)"
+            "1 image is missing: 8; 3 images are in two parts: 2-4 (0-8 and 2-3); merge needs every part of a run, once"
         );
     }
 }

@@ -84,7 +84,7 @@ pub fn find(path: &Path, add: &mut dyn FnMut(MergePart, Look) -> Result<()>) -> 
 
 /// An array without its pixels.
 fn array(path: &Path) -> Result<(MergePart, Look)> {
-    let mut npz = NpzReader::open(path).context("expected an .npz file, whole and undamaged")?;
+    let mut npz = NpzReader::open(path).context("cannot be read as an .npz file")?;
     let texts = sink::read_about(&mut npz)?;
     let number = |key: &str| text(&texts, key).and_then(|text| text.parse::<u64>().ok());
     let recipe = Recipe::of(&texts)?;

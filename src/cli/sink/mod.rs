@@ -183,7 +183,7 @@ impl Sink {
             (None, None) if is_folder => {
                 let folder = path.display();
                 bail!(
-                    "-o {folder}: expected a file, found a folder (name a file in it, or use --each {folder} for a file per image)"
+                    "-o {folder}: expected the name of a file, found one of a folder (name a file in it, or use --each {folder} for a file per image)"
                 );
             }
             (None, None) => bail!(
