@@ -36,6 +36,11 @@ needs_pixelcnn = pytest.mark.skipif(
     not PIXELCNN.exists(), reason=f"needs the program, and there is no {PIXELCNN}"
 )
 
+# For tests of minutes, beside shorter ones of the same code.
+slow = pytest.mark.skipif(
+    "PIXELCNN_TEST_ALL" not in os.environ, reason="takes minutes: scripts/test --all runs it"
+)
+
 
 def golden(case: str, file: str) -> Path:
     for folder in (GOLDEN, GOLDEN_ELSEWHERE):

@@ -10,7 +10,7 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import PACKAGE
+from conftest import PACKAGE, slow
 from safetensors.numpy import load_file
 from pytorch import needs_torch, run_torch
 from test_train import TINY, metadata, reference_metadata, save_npz, step_of, trained
@@ -132,6 +132,7 @@ def same(found, expected) -> bool:
     return is_same and metadata(found) == metadata(expected)
 
 
+@slow
 def test_kills_at_random_moments_cost_no_more_than_what_is_done_again(undisturbed, tmp_path):
     images, expected = undisturbed
     ckpt, model = tmp_path / "m.ckpt", tmp_path / "m.safetensors"
