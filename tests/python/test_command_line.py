@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import random_network, save_tensorflow, with_training_state
-from conftest import GOLDEN, ROOT, SCRIPTS, needs_pixelcnn, run, run_convert, run_pixelcnn
+from conftest import GOLDEN, ROOT, SCRIPTS, needs_pixelcnn, run, run_convert, run_pixelcnn, slow
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -221,6 +221,7 @@ sys.exit(code)
 """
 
 
+@slow
 def test_full_size(full_size):
     output = full_size / "model.safetensors"
     result = run(
@@ -241,6 +242,7 @@ def test_full_size(full_size):
     assert "53,618,660 parameters" in result.out
 
 
+@slow
 @needs_pixelcnn
 def test_full_size_samples(full_size):
     model = full_size / "model.safetensors"

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import reference
-from conftest import PACKAGE, PIXELCNN, ROOT, needs_pixelcnn, run_pixelcnn
+from conftest import PACKAGE, PIXELCNN, ROOT, needs_pixelcnn, run_pixelcnn, slow
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from pytorch import TORCH, needs_torch, run_torch
@@ -201,6 +201,7 @@ def wait_for_step(process: subprocess.Popen, checkpoint, step: int) -> None:
         time.sleep(0.02)
 
 
+@slow
 @needs_torch
 def test_killed_and_resumed_is_the_same_as_never_stopped(tmp_path):
     source = save_npz(tmp_path / "images.npz", 3, count=40)
@@ -233,6 +234,7 @@ def test_killed_and_resumed_is_the_same_as_never_stopped(tmp_path):
     assert not np.array_equal(load_file(other)["output.weight"], expected["output.weight"])
 
 
+@slow
 @needs_torch
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
 def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path):
@@ -367,6 +369,7 @@ def test_init_goes_on_with_other_dilations(models, tmp_path):
 # Flat colours
 
 
+@slow
 @needs_torch
 @pytest.mark.parametrize("channels", [1, 3])
 def test_palette_has_the_colours_of_the_images(channels, tmp_path):
