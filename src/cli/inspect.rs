@@ -212,7 +212,7 @@ fn said(model: &Model) -> Vec<(&str, String)> {
     lines
 }
 
-/// The cost of drawing; see docs/performance.md.
+/// The cost of drawing; see docs/bench.md.
 fn cost(network: &Network) -> String {
     let pixels = network.width * network.height;
     let of_pixel = |total: f64| total / pixels as f64;

@@ -64,8 +64,8 @@ const AT_ONCE: usize = 2;
 /// Images at a time on a GPU, at most. It chooses its kernels by them.
 const LARGEST_GPU_BATCH: usize = 1024;
 
-/// The number of different images in a batch, at most; larger batches repeat them, so that the CPU has little to do. It
-/// divides no tile of a kernel.
+/// The number of different images in a batch, at most; larger batches repeat them, so that the CPU has little to do. No tile
+/// of a kernel holds a multiple of this number.
 const DIFFERENT: usize = 5;
 
 /// Pixels of a long row, which some drivers cannot do in one dispatch.
@@ -294,7 +294,7 @@ impl Images {
         Self { levels, classes: (0..count).filter_map(|i| i.checked_rem(classes)).collect() }
     }
 
-    /// So many, one after the other and again from the first.
+    /// This number of images, one after the other and again from the first.
     fn repeated(&self, count: usize, shape: &Shape) -> Self {
         let levels = self.levels.iter().copied().cycle().take(count * shape.dimensions()).collect();
         let classes = self.classes.iter().copied().cycle().take(count).collect();

@@ -58,7 +58,7 @@ pub enum RequestError {
     Canvas {
         /// Index of the image.
         image: u64,
-        /// What was counted, in words.
+        /// The thing counted, in words.
         what: &'static str,
         /// Expected number.
         expected: usize,

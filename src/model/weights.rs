@@ -12,7 +12,7 @@ use crate::engine::Shape;
 use crate::graph::{Graph, Network, pixelcnn_pp};
 use crate::head::Head;
 
-/// Why a model file was refused.
+/// The reason for which a model file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file could not be read.

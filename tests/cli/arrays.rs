@@ -170,9 +170,9 @@ fn a_reader_of_an_array_that_has_gone_is_an_error() {
 fn no_picture_and_no_array_to_a_terminal() {
     let shell = Shell::new();
     for (name, expected) in [
-        ("-", "-o -: stdout is a terminal, and would be given a PNG file"),
-        ("-.npy", "-o -.npy: stdout is a terminal, and would be given an array"),
-        ("-.npz", "-o -.npz: stdout is a terminal, and would be given an array"),
+        ("-", "-o -: stdout is a terminal (name a file"),
+        ("-.npy", "-o -.npy: stdout is a terminal (name a file"),
+        ("-.npz", "-o -.npz: stdout is a terminal (name a file"),
     ] {
         let line = format!("{} sample -n 1 --device cpu -o {name}", env!("CARGO_BIN_EXE_pixelcnn"));
         let output = Command::new("script")

@@ -99,3 +99,9 @@ def test_an_unknown_flag_is_noticed():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= 600
+
+
+def test_evaluators_have_one_command_in_both_places():
+    """scripts/test_evaluators runs those of docs/evaluating.md."""
+    rows = re.findall(r"^\| \[.*\| `([^`]*)` \|$", (ROOT / "docs" / "evaluating.md").read_text(), re.M)
+    assert len(rows) == 4 and all(f"\n{row}" in (ROOT / "README.md").read_text() for row in rows)

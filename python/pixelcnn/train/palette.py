@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .likelihood import NARROWEST, log_components
 
-GROUPS = 16  # where there are more colours than components, one of so many components is a group's
+GROUPS = 16  # if there are more colours than components, a sixteenth of the components stands for groups
 
 
 class Palette:

@@ -14,9 +14,9 @@ use crate::output::stdout;
 
 use super::{Item, Series, Texts};
 
-/// The arrays of an `.npz`: `uint8 [N, H, W, 3]`, or levels `[N, H, W, C]` where there are not 256 of them; where there are classes, `int64 [N]`; the how-manieth of its class
-/// each is, `int64 [N]`; of completions, the images they are of and the masks, 1 where a pixel was drawn; and how they
-/// were drawn, a JSON text.
+/// The arrays of an `.npz`: the images, `uint8 [N, H, W, 3]`, or levels `[N, H, W, C]` if there are not 256 of them; their
+/// classes, `int64 [N]`, if there are any; the 1-based index of each within its class, `int64 [N]`; of completions, the images
+/// that they complete and the masks, 1 where a pixel was drawn; and the recipe, a JSON text.
 pub const IMAGES: &str = "arr_0";
 pub const LABELS: &str = "arr_1";
 pub const NTHS: &str = "nth";

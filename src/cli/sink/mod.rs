@@ -174,16 +174,16 @@ impl Sink {
                 stdout::check().with_context(|| format!("-o {}", path.display()))?;
                 ensure!(
                     !io::stdout().is_terminal(),
-                    "-o {}: stdout is a terminal, and would be given {} file (name a file, or add `| program`)",
-                    path.display(),
-                    if kind == "png" { "a PNG" } else { "an array's" }
+                    "-o {}: stdout is a terminal (name a file, or add `| program`)",
+                    path.display()
                 );
             }
             (None, Some(kind)) => output::check(path, kind)?,
             (None, None) if is_folder => {
                 let folder = path.display();
                 bail!(
-                    "-o {folder}: expected the name of a file, found one of a folder (name a file in it, or use --each {folder} for a file per image)"
+                    "-o {folder}: expected the name of a file, found one of a folder (name a file in it, or use --each \
+                     {folder} for a file per image)"
                 );
             }
             (None, None) => bail!(

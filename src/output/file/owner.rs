@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn what_nobody_makes_any_more_goes_and_nothing_else() {
+    fn abandoned_files_are_removed_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let mut ended = std::process::Command::new("true").spawn().unwrap();
