@@ -170,7 +170,7 @@ impl Sink {
         let kind = ["png", "npz", "npy"].into_iter().find(|kind| extension == *kind);
         let to_stdout = stdout::kind(path);
         match (to_stdout, kind) {
-            (Some(kind), _) => {
+            (Some(_), _) => {
                 stdout::check().with_context(|| format!("-o {}", path.display()))?;
                 ensure!(
                     !io::stdout().is_terminal(),
