@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,9 @@ GOLDEN = ROOT / "tests" / "golden"
 
 # Nothing here depends on a GPU, and a software one would be looked for.
 os.environ["PIXELCNN_DEVICE"] = "cpu"
+
+# Shells start background jobs with this signal ignored, and the processes that tests start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 
