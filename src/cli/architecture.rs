@@ -9,7 +9,7 @@ use crate::graph::Sizes;
 use crate::graph::check::limits;
 use crate::model::{ClassPlace, Config, MadeUp, Model, Nonlinearity};
 
-use super::{Files, ModelArgs, heading};
+use super::{Files, ModelArgs, heading, whole};
 
 /// A model, or an architecture that stands for one where weights do not matter.
 #[derive(clap::Args)]
@@ -137,9 +137,8 @@ fn size(text: &str) -> Result<Config, String> {
 
 /// Makes a network another in one respect.
 fn change(config: &mut Config, word: &str) -> Result<(), String> {
-    let number = |text: &str, most: usize| match text.parse() {
-        Ok(n) if (1..=most).contains(&n) => Ok(n),
-        _ => Err(format!("{word}: expected a whole number from 1 to {most}")),
+    let number = |text: &str, most: usize| {
+        whole::<usize>(1..=most as u64)(text).map_err(|expected| format!("{word}: {expected}"))
     };
     match word.split_once('=').unwrap_or((word, "")) {
         ("grey", "") => config.channels = 1,

@@ -13,7 +13,7 @@ use crate::output::grid::{Drawing, Grid};
 use crate::output::{OutputError, file};
 
 use super::sink::Series;
-use super::{Misuse, heading};
+use super::{Misuse, heading, whole};
 
 /// The seed of the noise.
 #[derive(Clone, Copy)]
@@ -124,7 +124,7 @@ pub struct FrameArgs {
     ///
     /// Animations are enlarged too. For images up to 64x64, automatic is the smallest scale at which the short side
     /// of the grid has at least 512 pixels; otherwise it is 1.
-    #[arg(long, value_name = "N", value_parser = parse_scale)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..=512))]
     pub scale: Option<usize>,
 
     /// Label the grid with classes or numbers of completions
@@ -160,13 +160,6 @@ pub struct ShowArgs {
     /// is known to have such graphics]
     #[arg(long, conflicts_with = "each")]
     pub show: bool,
-}
-
-fn parse_scale(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..=512) => Ok(n),
-        _ => Err("expected a whole number from 1 to 512".to_owned()),
-    }
 }
 
 /// The choice of labels on a grid.

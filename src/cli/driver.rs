@@ -9,7 +9,7 @@ use crate::engine::{EngineError, Room, trial};
 use crate::model::Model;
 
 use super::engine::tell;
-use super::{even, heading, images, note, one_line, say};
+use super::{even, heading, images, note, one_line, or_auto, say};
 
 pub use crate::engine::queue::{Done, QueuedWork};
 
@@ -34,7 +34,7 @@ pub struct BatchArgs {
 fn parse_batch(text: &str) -> Result<Batch, String> {
     match text {
         "auto" => Ok(Batch::Auto),
-        _ => images(text).map(Batch::Images).map_err(|expected| format!("{expected}, or auto")),
+        _ => or_auto(images(text).map(Batch::Images)),
     }
 }
 

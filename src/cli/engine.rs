@@ -7,7 +7,7 @@ use crate::engine::devices::{Devices, Notice, machine_threads};
 use crate::model::Model;
 
 use super::text::{detail, note, say};
-use super::{heading, shell};
+use super::{heading, or_auto, shell, whole};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = heading::DEVICE)]
@@ -41,10 +41,9 @@ fn parse_device(text: &str) -> Result<String, std::convert::Infallible> {
 }
 
 fn parse_threads(text: &str) -> Result<Threads, String> {
-    match text.parse() {
-        _ if text == "auto" => Ok(Threads::Auto),
-        Ok(n @ 1..=1024) => Ok(Threads::Number(n)),
-        _ => Err("expected a whole number from 1 to 1024, or auto".to_owned()),
+    match text {
+        "auto" => Ok(Threads::Auto),
+        _ => or_auto(whole(1..=1024)(text).map(Threads::Number)),
     }
 }
 

@@ -313,7 +313,8 @@ fn read(item: &Item, class: Option<usize>, model: &Model, size: &SizeArgs) -> Re
             class,
         });
     }
-    let (pixels, sizing) = size.fit(item, item.pixels()?, model)?;
+    let (pixels, is_drawn) = item.pixels()?;
+    let (pixels, sizing) = size.fit(pixels, is_drawn, model)?;
     let (width, height) = (pixels.width, pixels.height);
     check_size(width, height)?;
     if head.levels() > 256 || !matches!(head.channels(), 1 | 3) {

@@ -6,9 +6,6 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use crate::engine::Method;
-use crate::engine::cost::{values_moved, weights_read};
-use crate::engine::devices::gpu;
 use crate::graph::IMAGE;
 use crate::graph::network::{Layer, Network};
 use crate::graph::schedule::When;
@@ -17,6 +14,7 @@ use crate::model::{Architecture, Config, Model};
 use crate::output::{figure, file};
 
 use super::architecture::ArchitectureArgs;
+use super::costs::Costs;
 use super::preview::Preview;
 use super::{Files, heading, images, inspected, picture};
 
@@ -214,15 +212,14 @@ fn said(model: &Model) -> Vec<(&str, String)> {
 
 /// The cost of drawing; see docs/bench.md.
 fn cost(network: &Network) -> String {
-    let pixels = network.width * network.height;
-    let of_pixel = |total: f64| total / pixels as f64;
-    let macs = network.macs_per_image() as f64;
-    let weights = weights_read(network, Method::Cached) as f64;
-    let values = values_moved(network) as f64;
-    let dispatches = |method| Some(of_pixel(gpu::dispatches(network, method)? as f64));
-    let dispatches = match (dispatches(Method::Cached), dispatches(Method::Naive)) {
+    let costs = Costs::of(network);
+    let pixels = (network.width * network.height) as f64;
+    let of_pixel = |total: u64| total as f64 / pixels;
+    let dispatches = match (costs.gpu_dispatches_per_batch, costs.naive_gpu_dispatches_per_batch) {
         (Some(cached), Some(naive)) => format!(
-            "dispatches     {cached:.1} a pixel of all images together, on a discrete GPU; naive {naive:.0}\n"
+            "dispatches     {:.1} a pixel of all images together, on a discrete GPU; naive {:.0}\n",
+            of_pixel(cached),
+            of_pixel(naive)
         ),
         _ => String::new(),
     };
@@ -236,11 +233,11 @@ fn cost(network: &Network) -> String {
          weights read   {:.2} M a pixel, for all images of a batch together\n\
          values moved   {:.2} M a pixel, for each image\n\
          {dispatches}",
-        products(macs),
-        products(of_pixel(macs)),
-        products(macs * pixels as f64),
-        of_pixel(weights) / 1e6,
-        of_pixel(values) / 1e6,
+        products(costs.macs_per_image as f64),
+        products(of_pixel(costs.macs_per_image)),
+        products(costs.naive_macs_per_image as f64),
+        of_pixel(costs.weights_read_per_batch) / 1e6,
+        of_pixel(costs.values_moved_per_image) / 1e6,
     )
 }
 

@@ -2,13 +2,11 @@
 
 use serde_json::{Map, Number, Value, json};
 
-use crate::engine::Method;
-use crate::engine::cost::{values_moved, weights_read};
-use crate::engine::devices::gpu;
 use crate::graph::network::Network;
 use crate::head::HeadKind;
 use crate::model::{Architecture, Model};
 
+use super::costs::Costs;
 use super::recipe::{self, parse_size};
 use super::sink::Texts;
 
@@ -28,7 +26,6 @@ pub fn model(model: &Model, network: &Network, batch: usize) -> Value {
     };
     let (layers, taps) = counts.unzip();
     let of_file = |key: &str| model.metadata.get(key).map(|text| number(text));
-    let macs = network.macs_per_image();
     let caches: usize = network.nodes.iter().map(|node| node.len(batch)).sum();
     let facts = json!({
         "model": model.name,
@@ -57,12 +54,6 @@ pub fn model(model: &Model, network: &Network, batch: usize) -> Value {
         "batch": batch,
         "parameter_bytes": size_of::<f32>() * model.parameter_count(),
         "cache_bytes": size_of::<f32>() * caches,
-        "macs_per_image": macs,
-        "naive_macs_per_image": (macs as u64).saturating_mul((network.width * network.height) as u64),
-        "gpu_dispatches_per_batch": gpu::dispatches(network, Method::Cached),
-        "naive_gpu_dispatches_per_batch": gpu::dispatches(network, Method::Naive),
-        "weights_read_per_batch": weights_read(network, Method::Cached),
-        "values_moved_per_image": values_moved(network),
     });
     let typed = |(key, text): (&String, &String)| {
         let value = match key.as_str() {
@@ -74,7 +65,9 @@ pub fn model(model: &Model, network: &Network, batch: usize) -> Value {
         (key != "mixtures").then(|| (key.clone(), value))
     };
     let mut described: Map<_, _> = model.metadata.iter().filter_map(typed).collect();
-    described.extend(facts.as_object().cloned().unwrap_or_default());
+    for facts in [facts, json!(Costs::of(network))] {
+        described.extend(facts.as_object().cloned().unwrap_or_default());
+    }
     described.into()
 }
 

@@ -25,6 +25,7 @@ mod architecture;
 mod bench;
 mod classify;
 mod complete;
+mod costs;
 mod devices;
 mod drawing;
 mod driver;
@@ -322,6 +323,11 @@ fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result
             .and_then(|number| T::try_from(number).ok())
             .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
     }
+}
+
+/// Adds `auto` to the expected values of a flag.
+fn or_auto<T>(parsed: Result<T, String>) -> Result<T, String> {
+    parsed.map_err(|expected| format!("{expected}, or auto"))
 }
 
 /// Parses a number of images, small enough that sizes in bytes stay far from overflowing.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::heading;
 use super::input::Input;
 use super::recipe::size_text;
-use crate::input::{self, Item, Pixels};
+use crate::input::{self, Pixels};
 use crate::model::Model;
 
 /// The treatment of images of another size than the model was trained on.
@@ -49,17 +49,17 @@ pub struct OtherSize {
 }
 
 impl SizeArgs {
-    /// The image at the size that the model was trained on, if its file tells that.
+    /// The image at the size that the model was trained on, if its file tells that. One that this program drew keeps its own.
     ///
     /// # Errors
     /// [`OtherSize`]; and images that are smaller, which training leaves out.
-    pub fn fit(&self, item: &Item, pixels: Pixels, model: &Model) -> Result<(Pixels, Sizing)> {
+    pub fn fit(&self, pixels: Pixels, is_drawn: bool, model: &Model) -> Result<(Pixels, Sizing)> {
         let found = (pixels.width, pixels.height);
         let (width, height) = model.known_size().unwrap_or(found);
         if self.native_size || found == (width, height) {
             return Ok((pixels, Sizing::Same));
         }
-        if item.is_drawn() {
+        if is_drawn {
             return Ok((pixels, Sizing::Drawn));
         }
         let (found, expected) = (size_text(found.0, found.1), size_text(width, height));

@@ -202,25 +202,17 @@ impl Item {
         self.array.as_ref().map(|(array, index)| array.levels(*index))
     }
 
-    /// True if this program drew it, as its file says.
-    pub fn is_drawn(&self) -> bool {
-        match &self.array {
-            Some((array, _)) => array.is_drawn(),
-            None => fs::read(&self.path).is_ok_and(|bytes| decode::is_drawn(&bytes)),
-        }
-    }
-
-    /// Its pixels, upright.
+    /// Its pixels, upright; and true if this program drew it, as its file says.
     ///
     /// # Errors
     /// A defect of the file.
-    pub fn pixels(&self) -> Result<Pixels, InputError> {
+    pub fn pixels(&self) -> Result<(Pixels, bool), InputError> {
         match &self.array {
-            Some((array, index)) => Ok(array.image(*index)),
+            Some((array, index)) => Ok((array.image(*index), array.is_drawn())),
             None => {
                 let bytes =
                     fs::read(&self.path).map_err(|error| walk::why_unreadable(&self.path, error))?;
-                decode(&bytes)
+                Ok((decode(&bytes)?, decode::is_drawn(&bytes)))
             }
         }
     }

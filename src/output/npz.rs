@@ -91,7 +91,7 @@ pub struct NpzReader(ZipArchive<BufReader<File>>);
 /// Opens a Zip archive.
 ///
 /// # Errors
-/// What the system says, and files that are no archives.
+/// Those of the system, and an error for a file that is no archive.
 pub fn open_archive<R: Read + Seek>(file: R) -> io::Result<ZipArchive<R>> {
     ZipArchive::new(file).map_err(|error| match error {
         ZipError::InvalidArchive(_) => {

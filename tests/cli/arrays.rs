@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::shell::{Shell, read_png};
 
@@ -71,13 +71,9 @@ fn an_empty_share_is_an_empty_array() {
     assert_eq!(said, "(0, 10, 14, 3)\n");
 }
 
-/// What a line of words writes to stdout.
+/// The bytes that a line of words writes to stdout.
 fn piped(shell: &Shell, line: &str) -> Vec<u8> {
-    let output = Command::new(env!("CARGO_BIN_EXE_pixelcnn"))
-        .args(line.split(' '))
-        .current_dir(shell.folder.path())
-        .output()
-        .unwrap();
+    let output = shell.command(&line.split(' ').collect::<Vec<_>>()).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
@@ -149,15 +145,7 @@ fn a_reader_of_an_array_that_has_gone_is_an_error() {
     let shell = Shell::new();
     for name in ["-", "-.npy", "-.npz"] {
         let line = format!("sample -m rgb.safetensors -n 4096 --device cpu -q -o {name}");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pixelcnn"))
-            .args(line.split(' '))
-            .current_dir(shell.folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        drop(child.stdout.take());
-        let output = child.wait_with_output().unwrap();
+        let output = shell.unread(&line.split(' ').collect::<Vec<_>>());
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{name}: {said}");
         assert!(said.lines().count() == 1 && said.starts_with("error: "), "{name}: {said}");

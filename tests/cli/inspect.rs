@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::schema::{assert_valid, read, violation};
 use crate::shell::{Shell, read_png};
 
-/// What it prints of a model or a picture.
+/// Its output for a model or a picture.
 pub fn described(shell: &Shell, words: &str) -> Value {
     let said = shell.ok(&format!("inspect {words} --json")).stdout;
     let described = serde_json::from_str(&said).unwrap();

@@ -2,8 +2,6 @@
 //!
 //! `tests/snapshots` holds its output; `UPDATE_SNAPSHOTS=1 cargo test` writes it anew.
 
-use std::process::{Command, Stdio};
-
 use pixelcnn::internals::model::Model;
 use shell::{Shell, check_snapshot};
 
@@ -135,14 +133,6 @@ fn other_networks_have_the_products_of_their_definitions() {
 #[cfg(unix)]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let shell = Shell::new();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pixelcnn"))
-        .args(["inspect", "--schedule"])
-        .current_dir(shell.folder.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
+    let output = shell.unread(&["inspect", "--schedule"]);
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }

@@ -1,11 +1,11 @@
-//! Schemas of docs/, and whether what the program prints is as they say.
+//! Schemas of docs/, and a check of the program's output against them.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// What a command's JSON is to be.
+/// The schema of a command's JSON.
 pub fn read(command: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{command}.schema.json"));
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -60,16 +60,29 @@ impl Shell {
         names
     }
 
-    pub fn run(&self, words: &[&str]) -> Outcome {
-        let output = Command::new(env!("CARGO_BIN_EXE_pixelcnn"))
+    /// The program with a line of words, in the folder.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pixelcnn"));
+        command
             .args(words)
             .current_dir(self.folder.path())
             .env_remove("COLUMNS")
             .env("XDG_CACHE_HOME", self.cache.path())
             .envs(self.environment.clone())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The outcome of a program whose stdout has no reader any more.
+    pub fn unread(&self, words: &[&str]) -> Output {
+        let piped = |command: &mut Command| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = piped(&mut self.command(words)).unwrap();
+        drop(child.stdout.take());
+        child.wait_with_output().unwrap()
+    }
+
+    pub fn run(&self, words: &[&str]) -> Outcome {
+        let output = self.command(words).output().unwrap();
         Outcome {
             code: output.status.code().expect("the program was killed"),
             stdout: String::from_utf8(output.stdout).unwrap(),

@@ -28,7 +28,7 @@ impl Shell {
         image.into().save(self.path(name)).unwrap();
     }
 
-    /// What `eval --list --json` prints, and says.
+    /// The output of `eval --list --json`, and its messages.
     fn sizes(&self, words: &str) -> (Value, String) {
         let outcome = self.ok(&format!("eval --list --json {words}"));
         (serde_json::from_str(&outcome.stdout).unwrap(), outcome.stderr)

@@ -246,16 +246,22 @@ pub fn is_slow() -> bool {
 /// Cases to test on the adapter of the GPU tests: all on hardware. A driver in software takes one of them, those in turn,
 /// because it compiles each variant for a CPU; with `PIXELCNN_TEST_ALL`, all but SwiftShader take all.
 pub fn in_turn<T>(turn: usize, all: &[T]) -> &[T] {
-    let is_software = test_adapter().description().device_type == DeviceType::Cpu;
     let wants_all = std::env::var_os("PIXELCNN_TEST_ALL").is_some();
-    if is_slow() || (is_software && !wants_all) { &all[turn % all.len()..][..1] } else { all }
+    one_if(is_slow() || (is_software() && !wants_all), turn, all)
 }
 
 /// Like [`in_turn`]; on a driver in software, large images take those in turn at any rate: how a kernel is made does
 /// not depend on the size of the image.
 pub fn in_turn_if_large<T>(turn: usize, pixels: usize, all: &[T]) -> &[T] {
-    let is_software = test_adapter().description().device_type == DeviceType::Cpu;
-    if is_software && pixels > 200 { &all[turn % all.len()..][..1] } else { in_turn(turn, all) }
+    one_if(is_software() && pixels > 200, turn, in_turn(turn, all))
+}
+
+fn is_software() -> bool {
+    test_adapter().description().device_type == DeviceType::Cpu
+}
+
+fn one_if<T>(is_one: bool, turn: usize, all: &[T]) -> &[T] {
+    if is_one { &all[turn % all.len()..][..1] } else { all }
 }
 
 /// Cases to test on either engine.

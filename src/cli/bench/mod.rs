@@ -186,14 +186,14 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         BenchArgs { csv: Some(path), .. } if is_stdout(path) => report.csv()?,
         _ => report.text(),
     };
-    let write = |path: &Option<PathBuf>, text: Result<String>| match path {
-        Some(path) if !is_stdout(path) => Ok(report::write_text(path, &text?)?),
+    let write = |path: &Option<PathBuf>, text: fn(&BenchReport) -> Result<String>| match path {
+        Some(path) if !is_stdout(path) => Ok(report::write_text(path, &text(&report)?)?),
         _ => Ok(()),
     };
     super::all([
         super::print(&text),
-        write(&args.json, report.json()),
-        write(&args.csv, report.csv()),
+        write(&args.json, BenchReport::json),
+        write(&args.csv, BenchReport::csv),
         args.plot.as_ref().map_or(Ok(()), |path| super::write_chart(path, &report)),
     ])
 }

@@ -10,13 +10,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::engine::Method;
-use crate::engine::cost::{values_moved, weights_read};
 use crate::engine::cpu::peak::{PRODUCT, TRIES};
 use crate::model::Model;
 use crate::output::{OutputError, file};
 
 use super::measure::{Row, Stopped, Sweep, quantile};
-use crate::engine::devices::{KernelTotal, gpu};
+use crate::cli::costs::Costs;
+use crate::engine::devices::KernelTotal;
 
 /// A row is marked as noisy if its interquartile range is a larger share of its median.
 const NOISY: f64 = 0.15;
@@ -50,12 +50,8 @@ pub struct Architecture {
     classes: usize,
     parameters: usize,
     precision: &'static str,
-    macs_per_image: u64,
-    naive_macs_per_image: u64,
-    gpu_dispatches_per_batch: Option<u64>,
-    naive_gpu_dispatches_per_batch: Option<u64>,
-    weights_read_per_batch: u64,
-    values_moved_per_image: u64,
+    #[serde(flatten)]
+    costs: Costs,
 }
 
 #[derive(Serialize)]
@@ -172,12 +168,7 @@ impl BenchReport {
             classes: model.classes().len(),
             parameters: model.parameter_count(),
             precision: model.precision.name(),
-            macs_per_image: of_device(Method::Cached).macs,
-            naive_macs_per_image: of_device(Method::Naive).macs,
-            gpu_dispatches_per_batch: gpu::dispatches(network, Method::Cached),
-            naive_gpu_dispatches_per_batch: gpu::dispatches(network, Method::Naive),
-            weights_read_per_batch: weights_read(network, Method::Cached),
-            values_moved_per_image: values_moved(network),
+            costs: Costs::with_macs(network, [Method::Cached, Method::Naive].map(|m| of_device(m).macs)),
         };
         let naive: BTreeMap<usize, f64> = rows
             .iter()
@@ -234,11 +225,11 @@ impl BenchReport {
 
     /// For people.
     pub fn text(&self) -> String {
-        let Architecture { name, width, height, parameters, macs_per_image, .. } = &self.architecture;
+        let Architecture { name, width, height, parameters, costs, .. } = &self.architecture;
         let mut text = format!(
             "{name}: {width}x{height}, {} M parameters, {} GMAC an image\n{}, built in {:.2} s",
             significant(*parameters as f64 / 1e6),
-            significant(*macs_per_image as f64 / 1e9),
+            significant(costs.macs_per_image as f64 / 1e9),
             self.device.name,
             self.build_seconds,
         );

@@ -37,8 +37,16 @@ pub enum OutputError {
         expected: &'static str,
     },
     /// The folder does not exist.
-    #[error("cannot write {}: {}", path.display(), no_folder(folder))]
+    #[error("cannot write {}: there is no folder {} (create it first)", path.display(), folder.display())]
     NoFolder {
+        /// The file.
+        path: PathBuf,
+        /// The folder it should be in.
+        folder: PathBuf,
+    },
+    /// The folder is another kind of thing.
+    #[error("cannot write {}: {} is no folder (choose another name)", path.display(), folder.display())]
+    NotAFolder {
         /// The file.
         path: PathBuf,
         /// The folder it should be in.
@@ -70,15 +78,6 @@ pub enum OutputError {
         /// The place where it was saved instead.
         kept: PathBuf,
     },
-}
-
-/// Says that a folder is not there, or is another thing.
-fn no_folder(folder: &Path) -> String {
-    let folder_name = folder.display();
-    match folder.exists() {
-        true => format!("{folder_name} is no folder (choose another name)"),
-        false => format!("there is no folder {folder_name} (create it first)"),
-    }
 }
 
 /// Checks that a [`NewFile`] will be able to take the name `path`, before the work that fills it, by writing
@@ -117,7 +116,7 @@ pub fn prove_writable(path: &Path) -> Result<(), OutputError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if !folder.is_dir() {
-                return Err(OutputError::NoFolder { path: path.to_owned(), folder: folder.to_owned() });
+                return Err(without_folder(path, folder));
             }
             // The surest way to learn whether a file can be made here is to make one, under its own name: a
             // file system may refuse that for its length, or for a character. No signal comes in between.
@@ -132,11 +131,16 @@ pub fn prove_writable(path: &Path) -> Result<(), OutputError> {
             drop(made);
             if is_own { fs::remove_file(&target).map_err(io) } else { Ok(()) }
         }
-        Err(_) if !folder.is_dir() => {
-            Err(OutputError::NoFolder { path: path.to_owned(), folder: folder.to_owned() })
-        }
+        Err(_) if !folder.is_dir() => Err(without_folder(path, folder)),
         Err(error) => Err(io(error)),
     }
+}
+
+/// The error of a file whose folder is none.
+fn without_folder(path: &Path, folder: &Path) -> OutputError {
+    let is_there = folder.exists();
+    let (path, folder) = (path.to_owned(), folder.to_owned());
+    if is_there { OutputError::NotAFolder { path, folder } } else { OutputError::NoFolder { path, folder } }
 }
 
 /// A file in the making, to be written and then finished. Until then whatever stood at its path still does;

@@ -89,7 +89,7 @@ class Recorder:
         return small.flatten(1)
 
     def seen(self) -> np.ndarray:
-        """What it was given, `[N, H, W, 3]`."""
+        """Its inputs, `[N, H, W, 3]`."""
         return torch.cat(self.batches).permute(0, 2, 3, 1).numpy()
 
 
