@@ -8,6 +8,7 @@
 
 mod driver;
 mod inner_loop;
+mod shaders;
 #[path = "../common/spirv.rs"]
 mod spirv;
 

@@ -71,14 +71,15 @@ impl Weight for f16 {
     }
 }
 
-/// True if this machine widens a vector of weights in one instruction. More take longer than reading twice
-/// the bytes.
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no other machine is known to"))]
-fn widens<S: Simd>(simd: S) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return (&simd as &dyn Any).is::<V4>();
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+/// True if these instructions widen a vector of weights in one: AVX-512. More instructions take longer than
+/// reading twice the bytes.
+const fn widens<S: Simd>() -> bool {
+    cfg!(target_arch = "x86_64") && S::F32_LANES == 16
+}
+
+/// The largest number of vectors in a panel.
+const fn widest<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 { 4 } else { 2 }
 }
 
 /// Vector width, largest number of vectors per panel, and support of 16-bit weights.
@@ -88,8 +89,8 @@ impl WithSimd for Shape {
     type Output = (usize, usize, bool);
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        (S::F32_LANES, if S::REGISTER_COUNT >= 32 { 4 } else { 2 }, widens(simd))
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        (S::F32_LANES, widest::<S>(), widens::<S>())
     }
 }
 
@@ -259,9 +260,11 @@ impl WithSimd for Product<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         assert_eq!(self.weights.lanes, S::F32_LANES);
-        match self.weights.precision {
-            Precision::F32 => self.all_panels::<S, f32>(simd),
-            Precision::F16 => self.all_panels::<S, f16>(simd),
+        // Constant conditions spare code that these instructions never run, here and below.
+        if const { widens::<S>() } && self.weights.precision == Precision::F16 {
+            self.all_panels::<S, f16>(simd);
+        } else {
+            self.all_panels::<S, f32>(simd);
         }
     }
 }
@@ -304,10 +307,11 @@ impl Product<'_> {
                     (4, _) => self.panels::<S, W, 1, 4, 2>(simd, runs, panel),
                     (2, 1) => self.panels::<S, W, 2, 2, 1>(simd, runs, panel),
                     (2, 2) => self.panels::<S, W, 2, 2, 2>(simd, runs, panel),
-                    (2, 3) => self.panels::<S, W, 1, 2, 3>(simd, runs, panel),
-                    (2, _) => self.panels::<S, W, 1, 2, 4>(simd, runs, panel),
                     (_, 1) => self.panel::<S, W, 1>(simd, runs, panel),
                     (_, 2) => self.panel::<S, W, 2>(simd, runs, panel),
+                    _ if const { widest::<S>() == 2 } => unreachable!("no panel is wider"),
+                    (2, 3) => self.panels::<S, W, 1, 2, 3>(simd, runs, panel),
+                    (2, _) => self.panels::<S, W, 1, 2, 4>(simd, runs, panel),
                     (_, 3) => self.panel::<S, W, 3>(simd, runs, panel),
                     (_, _) => self.panel::<S, W, 4>(simd, runs, panel),
                 }
@@ -368,28 +372,39 @@ impl Product<'_> {
         m: usize,
     ) -> usize {
         let Panel { data: mut weights_of, apart, column } = panel;
-        let place: [_; R] = std::array::from_fn(|i| ((m + i) / self.batch, (m + i) % self.batch));
         let width = V * S::F32_LANES;
+        // Loops, because closures would be compiled once more for every tile.
+        let mut place = [(0, 0); R];
+        for i in 0..R {
+            place[i] = ((m + i) / self.batch, (m + i) % self.batch);
+        }
         // SAFETY: as promised by the caller.
         unsafe {
             let at = |field: &Field, i: usize| {
                 let (c, b) = place[i];
                 field.data.as_ptr().add(field.start + c * field.column + b * field.image)
             };
-            let mut sums: [[[S::f32s; V]; P]; R] = std::array::from_fn(|i| {
+            let mut sums = [[[simd.splat_f32s(0.0); V]; P]; R];
+            for i in 0..R {
                 let init = at(&self.init, i).add(column);
-                std::array::from_fn(|p| {
-                    let init = init.add(p * width).cast::<S::f32s>();
-                    std::array::from_fn(|v| init.add(v).read_unaligned())
-                })
-            });
+                for p in 0..P {
+                    for v in 0..V {
+                        sums[i][p][v] = init.add(p * width).cast::<S::f32s>().add(v).read_unaligned();
+                    }
+                }
+            }
             for run in runs {
-                let inputs: [*const f32; R] = std::array::from_fn(|i| at(&run.field, i));
+                let mut inputs = [std::ptr::null(); R];
+                for i in 0..R {
+                    inputs[i] = at(&run.field, i);
+                }
                 for k in 0..run.depth {
-                    let weights: [[S::f32s; V]; P] = std::array::from_fn(|p| {
-                        let panel = weights_of.add(p * apart);
-                        std::array::from_fn(|v| W::load(simd, panel.add(v * S::F32_LANES)))
-                    });
+                    let mut weights = [[simd.splat_f32s(0.0); V]; P];
+                    for p in 0..P {
+                        for v in 0..V {
+                            weights[p][v] = W::load(simd, weights_of.add(p * apart + v * S::F32_LANES));
+                        }
+                    }
                     for i in 0..R {
                         let x = simd.splat_f32s(*inputs[i].add(k));
                         for p in 0..P {
@@ -403,11 +418,11 @@ impl Product<'_> {
             }
             let stride = self.weights.stride();
             let out = self.out.add((m - self.positions.start) * stride + column);
-            for (i, sums) in sums.iter().enumerate() {
-                for (p, sums) in sums.iter().enumerate() {
-                    let out = out.add(i * stride + p * width).cast::<S::f32s>();
-                    for (v, sum) in sums.iter().enumerate() {
-                        out.add(v).write_unaligned(*sum);
+            for i in 0..R {
+                for p in 0..P {
+                    for v in 0..V {
+                        let out = out.add(i * stride + p * width).cast::<S::f32s>();
+                        out.add(v).write_unaligned(sums[i][p][v]);
                     }
                 }
             }

@@ -1,9 +1,9 @@
 //! Log-likelihoods as the likelihood kernel computes them, against their definition in 64 bits, which in turn is compared
 //! with recorded numbers in `tests/sampling.rs`.
 
-mod common;
-
-use common::{architectures, chosen, engine, evaluation, gpu_with, kernel, random_images, with_scales};
+use crate::common::{
+    architectures, chosen, engine, evaluation, gpu_with, kernel, random_images, with_scales,
+};
 use pixelcnn::internals::engine::gpu::Options;
 use pixelcnn::internals::engine::gpu::shaders::{MATH, MIDDLE, anchors, likelihood};
 use pixelcnn::internals::engine::{Engine, Method, Want};

@@ -5,20 +5,14 @@
 //! answer, digits and names aside, is changed further. `scripts/fuzz` runs this for minutes; here it runs
 //! for a moment.
 
-#[path = "common/fuzzing.rs"]
-mod fuzzing;
-#[path = "common/graphs.rs"]
-mod graphs;
-#[path = "common/memory.rs"]
-mod memory;
-
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use crate::fuzzing;
+use crate::memory::peak_of;
+use crate::plans::{HeadPlan, Part, Plan, Streams, file, make};
 use fastrand::Rng;
-use graphs::{HeadPlan, Part, Plan, Streams, file, make};
-use memory::peak_of;
 use pixelcnn::internals::engine::cpu::CpuEngine;
 use pixelcnn::internals::engine::{Engine, Method, Request, Want};
 use pixelcnn::internals::graph::reference;

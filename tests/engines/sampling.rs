@@ -1,11 +1,9 @@
 //! Noise, draws and likelihoods: against recorded numbers, on both engines, and against the exact
 //! probabilities of all 256 levels.
 
-mod common;
-
 use std::path::Path;
 
-use common::{bits_of, digits, evaluation, floats, kernel, numbers, shape, with_scales};
+use crate::common::{self, bits_of, digits, evaluation, floats, kernel, numbers, shape, with_scales};
 use pixelcnn::internals::engine::cpu::CpuEngine;
 use pixelcnn::internals::engine::gpu::shaders::{MATH, MIXTURE, THREEFRY};
 use pixelcnn::internals::engine::{Canvas, Draw, Engine, Lane, Request, Want};

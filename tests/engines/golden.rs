@@ -1,8 +1,6 @@
 //! The network against numbers recorded from the published implementations (`tests/golden/README.md`).
 
-mod common;
-
-use common::{Golden, VARIANTS, gpu_with, in_turn, in_turn_if_large};
+use crate::common::{self, Golden, VARIANTS, gpu_with, in_turn, in_turn_if_large};
 use pixelcnn::internals::engine::Method;
 use pixelcnn::internals::engine::cpu::{CpuEngine, full};
 use pixelcnn::internals::engine::gpu::Options;

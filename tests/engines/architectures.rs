@@ -1,11 +1,8 @@
 //! Random architectures: the cached result equals that of the whole network. `scripts/fuzz` runs this for
 //! minutes; here it runs for a moment, always with the same architectures.
 
-mod common;
-#[path = "common/fuzzing.rs"]
-mod fuzzing;
-
-use common::{VARIANTS, gpu_with, parameters_by, random_images};
+use crate::common::{VARIANTS, gpu_with, parameters_by, random_images};
+use crate::fuzzing;
 use pixelcnn::internals::engine::cpu::{CpuEngine, full};
 use pixelcnn::internals::engine::{Engine, Method};
 use pixelcnn::internals::model::{ClassPlace, Config, Model, Nonlinearity};

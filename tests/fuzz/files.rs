@@ -6,11 +6,6 @@
 //! `scripts/fuzz` runs this for minutes, with counters of executed code, and adds its finds to the corpus;
 //! here it runs for a moment.
 
-#[path = "common/fuzzing.rs"]
-mod fuzzing;
-#[path = "common/memory.rs"]
-mod memory;
-
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Cursor, Write};
@@ -18,9 +13,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::fuzzing;
+use crate::memory::peak_of;
 use fastrand::Rng;
 use image::{DynamicImage, ImageFormat, RgbImage};
-use memory::peak_of;
 use pixelcnn::internals::graph::pixelcnn_pp;
 use pixelcnn::internals::input::{self, Request};
 use pixelcnn::internals::model::{Config, Model};

@@ -1,12 +1,10 @@
 //! Every kernel variant is valid WGSL and can be translated for the other shading languages.
 
-#[path = "common/spirv.rs"]
-mod spirv;
-
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 
+use crate::spirv;
 use naga::{back, front};
 use pixelcnn::internals::engine::gpu::choice::{SHAPES, SHAPES_IN_SOFTWARE};
 use pixelcnn::internals::engine::gpu::dispatch::DeviceFacts;

@@ -1,8 +1,6 @@
 //! The engines against the full network, layer by layer, and against each other.
 
-mod common;
-
-use common::{
+use crate::common::{
     VARIANTS, architectures, chosen, conditional_architectures, digits, engine, evaluation,
     first_difference, gpu_with, in_turn, network, parameters, parameters_by, random_images, sample, shape,
     trace,
@@ -743,7 +741,7 @@ fn all_shader_variants_match_the_full_network() {
             let is_meant = |options: &&Options| precision == Precision::F32 || !options.checked;
             for &options in in_turn(turn, &VARIANTS).iter().filter(is_meant) {
                 let mut engine = gpu_with(&model, width, height, options);
-                for &method in common::methods(options, width * height) {
+                for &method in crate::common::methods(options, width * height) {
                     let got = parameters_by(method, &mut engine, &config, &images, &classes);
                     let worst = got.iter().zip(&expected).map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
                     assert!(worst <= TOLERANCE, "{options:?}, {precision:?}, {method:?}: off by {worst}");

@@ -1,11 +1,9 @@
 //! Other people's networks, lowered to graphs, against the output of their own modules in 64 bits
 //! (`tests/graphs/convert.py` names their origins).
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{VARIANTS, gpu, gpu_with, in_turn, in_turn_if_large, methods};
+use crate::common::{VARIANTS, gpu, gpu_with, in_turn, in_turn_if_large, methods};
 use pixelcnn::internals::engine::cpu::CpuEngine;
 use pixelcnn::internals::engine::gpu::Options;
 use pixelcnn::internals::engine::gpu::plan::Plan;

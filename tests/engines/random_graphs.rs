@@ -2,17 +2,12 @@
 //! causal is refused. `scripts/fuzz` runs this for minutes; here it runs for a moment, always with the same
 //! graphs.
 
-mod common;
-#[path = "common/fuzzing.rs"]
-mod fuzzing;
-#[path = "common/graphs.rs"]
-mod graphs;
-
 use std::cell::Cell;
 
-use common::gpu_with;
+use crate::common::{self, gpu_with};
+use crate::fuzzing;
+use crate::plans::{HeadPlan, Made, Plan, Streams, make};
 use fastrand::Rng;
-use graphs::{HeadPlan, Made, Plan, Streams, make};
 use pixelcnn::internals::engine::cpu::{CpuEngine, Session};
 use pixelcnn::internals::engine::gpu::Options;
 use pixelcnn::internals::engine::{Canvas, Engine, Lane, Method, Request, Want};
