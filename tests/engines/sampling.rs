@@ -217,21 +217,21 @@ fn probabilities(parameters: &[f32], before: &[u16], channels: usize, how: Draw)
     let (m, of_channel) = (parameters.len() / kinds, if channels == 3 { 3 } else { 2 });
     let at = |index: usize, i: usize| f64::from(parameters[index * m + i]);
     let x: Vec<f64> = before.iter().map(|&v| (f64::from(v) - 127.5) / 127.5).collect();
-    // Probability that component i gives channel c a level below `level`.
-    let below = |i: usize, c: usize, level: usize| {
+    // Mean of component i in channel c, and what its distribution is stretched by.
+    let place = |i: usize, c: usize| {
         let coefficient = |k: usize| at(1 + k * of_channel + 2, i).tanh();
         let shift = match c {
             1 => coefficient(0) * x[0],
             2 => coefficient(1) * x[0] + coefficient(2) * x[1],
             _ => 0.0,
         };
-        let mean = at(1 + c * of_channel, i) + shift;
-        let scale = at(2 + c * of_channel, i).max(-7.0).exp();
-        match level {
-            0 => 0.0,
-            256 => 1.0,
-            _ => cumulative(((level as f64 - 128.0) / 127.5 - mean) / (temperature * scale)),
-        }
+        (at(1 + c * of_channel, i) + shift, temperature * at(2 + c * of_channel, i).max(-7.0).exp())
+    };
+    // Probability of a level below `level` there.
+    let below = |(mean, scale): (f64, f64), level: usize| match level {
+        0 => 0.0,
+        256 => 1.0,
+        _ => cumulative(((level as f64 - 128.0) / 127.5 - mean) / scale),
     };
     let mut p = vec![0.0; 256];
     let mut total = 0.0;
@@ -239,10 +239,11 @@ fn probabilities(parameters: &[f32], before: &[u16], channels: usize, how: Draw)
     let most = (0..m).map(likelihood).fold(0.0, f64::max);
     for i in (0..m).filter(|&i| likelihood(i) >= f64::from(how.min_p) * most) {
         let seen = before.iter().map(|&v| usize::from(v)).enumerate();
-        let weight =
-            likelihood(i) * seen.map(|(c, v)| below(i, c, v + 1) - below(i, c, v)).product::<f64>();
+        let weight = likelihood(i)
+            * seen.map(|(c, v)| below(place(i, c), v + 1) - below(place(i, c), v)).product::<f64>();
         total += weight;
-        let edges: Vec<_> = (0..=256).map(|level| below(i, before.len(), level)).collect();
+        let own = place(i, before.len());
+        let edges: Vec<_> = (0..=256).map(|level| below(own, level)).collect();
         for (p, edge) in p.iter_mut().zip(edges.windows(2)) {
             *p += weight * (edge[1] - edge[0]);
         }
@@ -512,7 +513,7 @@ fn samples_carry_the_models_entropy(on_gpu: bool) {
     let mut cases = vec![(with_scales(&Model::synthetic(config, 1), 0.05), 4)];
     if !on_gpu {
         // Hundreds of digits take minutes on a software adapter.
-        cases.push((digits(), 400));
+        cases.push((digits(), 240));
     }
     for (model, count) in cases {
         let config = model.config().unwrap();

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 
 use crate::spirv;
 use naga::{back, front};
@@ -196,24 +198,34 @@ fn the_validator_of_spirv_has_nothing_to_say() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("kernel.spv");
-    let mut seen = HashSet::new();
-    for (i, variant) in variants().into_iter().enumerate() {
-        let module = spirv::resolved(&variant);
-        // Index checks are put in by wgpu, the same way everywhere.
-        for &checked in if i % 7 == 0 { &[false, true][..] } else { &[false] } {
-            let words = spirv::words(&module, checked);
-            let fault = seen.insert(words.clone()).then(|| fault(&words, &file)).flatten();
-            assert!(fault.is_none(), "{variant:?}, index checks {checked}: {}", fault.unwrap());
+    let seen = Mutex::new(HashSet::new());
+    let variants = variants();
+    // The validator takes most of the time, and one core.
+    let threads = thread::available_parallelism().unwrap().get();
+    thread::scope(|scope| {
+        for (t, variants) in variants.chunks(variants.len().div_ceil(threads)).enumerate() {
+            let (file, seen) = (folder.path().join(format!("kernel{t}.spv")), &seen);
+            scope.spawn(move || {
+                for (i, variant) in variants.iter().enumerate() {
+                    let module = spirv::resolved(variant);
+                    // Index checks are put in by wgpu, the same way everywhere.
+                    for &checked in if i % 7 == 0 { &[false, true][..] } else { &[false] } {
+                        let words = spirv::words(&module, checked);
+                        let is_new = seen.lock().unwrap().insert(words.clone());
+                        let fault = is_new.then(|| fault(&words, &file)).flatten();
+                        assert!(fault.is_none(), "{variant:?}, index checks {checked}: {}", fault.unwrap());
+                    }
+                }
+            });
         }
-    }
+    });
     // Workgroup memory that is taken for a thread's own.
-    let mut words = spirv::words(&spirv::resolved(&variants()[0]), false);
+    let mut words = spirv::words(&spirv::resolved(&variants[0]), false);
     let (workgroup, private) = (4, 6);
     let is_variable = |words: &[u32]| words[0] == 4 << 16 | 59 && words[3] == workgroup;
     let variable = words.windows(4).position(is_variable).expect("it has some");
     words[variable + 3] = private;
-    assert!(fault(&words, &file).is_some());
+    assert!(fault(&words, &folder.path().join("wrong.spv")).is_some());
 }
 
 /// The variables of a module that are decorated as coherent.

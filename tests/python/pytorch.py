@@ -54,7 +54,8 @@ def run_torch(*arguments: object, timeout: int = 0, **options: object):
 
 def serve() -> None:
     """Reads a job a line from standard input, and prints its exit code, negative for a signal."""
-    import torch  # noqa: F401  (for the forks)
+    # For the forks. The first step of an optimizer imports torch._dynamo, which takes as long as PyTorch itself.
+    import torch._dynamo  # noqa: F401
 
     for line in sys.stdin:
         job = json.loads(line)
