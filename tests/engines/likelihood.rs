@@ -1,5 +1,5 @@
 //! Log-likelihoods as the likelihood kernel computes them, against their definition in 64 bits, which in turn is compared
-//! with recorded numbers in `tests/sampling.rs`.
+//! with recorded numbers in `sampling.rs`.
 
 use crate::common::{
     architectures, chosen, engine, evaluation, gpu_with, kernel, random_images, with_scales,

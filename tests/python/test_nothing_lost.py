@@ -19,7 +19,7 @@ from pixelcnn.convert import ConversionError, console, files
 from pixelcnn.convert.model_file import LIMITS, beyond_limits, write_model
 from PIL import Image
 from safetensors.numpy import save_file
-from pytorch import TORCH, needs_torch
+from pytorch import TORCH, needs_torch, run_torch
 from test_train import SCRIPT, TINY, begin, metadata, save_npz, step_of, train, trained, wait_for_step
 from pixelcnn.train import TrainingError, checkpoint
 from pixelcnn.train.settings import flipped_classes
@@ -445,8 +445,7 @@ def test_flags_that_make_no_sense_are_a_line(images, tmp_path):
         ("--device", "meta"): "--device meta",
     }.items():
         # --mixtures and --blocks of TINY come before.
-        arguments = [str(a) for a in (TORCH, SCRIPT, images, "-o", tmp_path / "m.safetensors", *TINY, *flags)]
-        result = run(*arguments)
+        result = run_torch(SCRIPT, images, "-o", tmp_path / "m.safetensors", *TINY, *flags)
         assert result.code in (1, 2) and said in result.err and "Traceback" not in result.err, result.err
         assert not list(tmp_path.glob("m.*"))
 
