@@ -363,6 +363,7 @@ impl Product<'_> {
     /// # Safety
     /// The addresses of the positions must be within their slices, and the panels must have a row for every
     /// channel of the runs.
+    #[allow(clippy::needless_range_loop, reason = "closures would be compiled once more for every tile")]
     #[inline(always)]
     unsafe fn tile<S: Simd, W: Weight, const R: usize, const P: usize, const V: usize>(
         &self,
@@ -373,7 +374,6 @@ impl Product<'_> {
     ) -> usize {
         let Panel { data: mut weights_of, apart, column } = panel;
         let width = V * S::F32_LANES;
-        // Loops, because closures would be compiled once more for every tile.
         let mut place = [(0, 0); R];
         for i in 0..R {
             place[i] = ((m + i) / self.batch, (m + i) % self.batch);

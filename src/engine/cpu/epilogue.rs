@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::conv::Field;
-use super::math::{all_finite, apply, each_pair, elu_both, gate, update};
+use super::math::{all_finite, apply, elu_both, gate};
 use super::memory::{Gathered, GatheredPair};
 use super::packing::Modulation;
 use super::team::Buffer;
@@ -133,7 +133,8 @@ impl<'a> Store<'a> {
                     gate(self.arch, functions, [a, b], residual, value, &mut room[..channels.len()]);
                     made = value;
                 } else if let Some(x) = residual {
-                    each_pair(x, made, value, |x, sum| x + sum);
+                    let sums = value.iter_mut().zip(made.iter().zip(x));
+                    sums.for_each(|(value, (sum, x))| *value = x + sum);
                     made = value;
                 }
                 let spot = self.spot(&self.target, column, image, layer.first_channel);
@@ -198,10 +199,10 @@ impl<'a> Store<'a> {
         let GatheredPair { scale, shift } = &target.gathered[m];
         let modulation = &target.modulations[m];
         if modulation.scale.is_some() {
-            update(to, numbers(scale), |x, scale| x * scale);
+            to.iter_mut().zip(numbers(scale)).for_each(|(x, scale)| *x *= scale);
         }
         if modulation.shift.is_some() {
-            update(to, numbers(shift), |x, shift| x + shift);
+            to.iter_mut().zip(numbers(shift)).for_each(|(x, shift)| *x += shift);
         }
         if modulation.negate {
             to.iter_mut().for_each(|x| *x = -*x);
@@ -225,8 +226,8 @@ impl<'a> Store<'a> {
             match form.activation {
                 Activation::ConcatElu => {
                     let (plus, minus) = (room(*offset), room(offset + padded(node.channels)));
-                    for i in 0..value.len() {
-                        (plus[i], minus[i]) = elu_both(value[i]);
+                    for (x, (plus, minus)) in value.iter().zip(plus.iter_mut().zip(minus)) {
+                        (*plus, *minus) = elu_both(*x);
                     }
                 }
                 activation => apply(self.arch, activation, value, room(*offset)),

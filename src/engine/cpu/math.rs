@@ -106,31 +106,11 @@ fn gelu_tanh(x: f32) -> f32 {
     0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x)))
 }
 
-/// `to = f(from)`, number by number. This and its kin are loops over an index: `zip` is a call where the compiler
-/// does not optimize across units of code, and rows are short.
+/// `f` of each number.
 #[inline(always)]
 fn each(from: &[f32], to: &mut [f32], f: impl Fn(f32) -> f32) {
-    let from = &from[..to.len()];
-    for i in 0..to.len() {
-        to[i] = f(from[i]);
-    }
-}
-
-/// `to = f(a, b)`, number by number.
-#[inline(always)]
-pub fn each_pair(a: &[f32], b: &[f32], to: &mut [f32], f: impl Fn(f32, f32) -> f32) {
-    let (a, b) = (&a[..to.len()], &b[..to.len()]);
-    for i in 0..to.len() {
-        to[i] = f(a[i], b[i]);
-    }
-}
-
-/// `to = f(to, x)`, number by number.
-#[inline(always)]
-pub fn update(to: &mut [f32], x: &[f32], f: impl Fn(f32, f32) -> f32) {
-    let x = &x[..to.len()];
-    for i in 0..to.len() {
-        to[i] = f(to[i], x[i]);
+    for (to, x) in to.iter_mut().zip(from) {
+        *to = f(*x);
     }
 }
 
@@ -191,22 +171,25 @@ pub fn gate(
     scratch: &mut [f32],
 ) {
     if let ([Activation::Raw, Activation::Sigmoid], Some(x)) = ([f, g], residual) {
-        let (x, a, b) = (&x[..to.len()], &a[..to.len()], &b[..to.len()]);
-        for i in 0..to.len() {
-            to[i] = x[i] + a[i] * sigmoid(b[i]);
+        for (to, (x, (a, b))) in to.iter_mut().zip(x.iter().zip(a.iter().zip(b))) {
+            *to = x + a * sigmoid(*b);
         }
         return;
     }
     match [f, g] {
-        [Activation::Tanh, Activation::Sigmoid] => each_pair(a, b, to, |a, b| tanh(a) * sigmoid(b)),
+        [Activation::Tanh, Activation::Sigmoid] => {
+            for (to, (a, b)) in to.iter_mut().zip(a.iter().zip(b)) {
+                *to = tanh(*a) * sigmoid(*b);
+            }
+        }
         _ => {
             apply(arch, f, a, to);
             apply(arch, g, b, scratch);
-            update(to, scratch, |to, g| to * g);
+            to.iter_mut().zip(scratch).for_each(|(to, g)| *to *= *g);
         }
     }
     if let Some(x) = residual {
-        update(to, x, |to, x| to + x);
+        to.iter_mut().zip(x).for_each(|(to, x)| *to += x);
     }
 }
 

@@ -22,7 +22,7 @@ impl Buffer {
     pub fn clear(&mut self, length: usize) -> Result<(), TryReserveError> {
         self.0.clear();
         self.0.try_reserve_exact(length)?;
-        self.0.resize_with(length, || UnsafeCell::new(0.0));
+        self.0.resize_with(length, UnsafeCell::default);
         Ok(())
     }
 
