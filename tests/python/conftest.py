@@ -26,8 +26,11 @@ GOLDEN = ROOT / "tests" / "golden"
 GOLDEN_ELSEWHERE = Path(os.environ.get("PIXELCNN_GOLDEN", ROOT.parent / "shared" / "golden"))
 PIXELCNN = Path(os.environ.get("PIXELCNN", ROOT / "target" / "release" / "pixelcnn")).resolve()
 
-# Shells start background jobs with this signal ignored, and the processes that tests start would ignore it too.
+# Shells start background jobs with SIGINT ignored, and nohup its commands with SIGHUP; the processes that tests start would
+# ignore them too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 sys.path[:0] = [str(PACKAGE), str(SCRIPTS)]
 import convert as script  # noqa: E402
