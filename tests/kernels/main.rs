@@ -1,5 +1,5 @@
-//! Statistics of the kernels from a GPU's own compiler: Mesa's driver for AMD cards, which compiles without
-//! a card. `docs/gpu.md` has the table; a kernel that grows fails the test.
+//! Kernels without a GPU. `shaders.rs`: they are valid. Here: their statistics from a GPU's own compiler, Mesa's driver for AMD
+//! cards, which compiles without a card. `docs/gpu.md` has the table; a kernel that grows fails the test.
 //!
 //!     cargo test --release --test kernels -- --nocapture
 //!
