@@ -1,5 +1,10 @@
 # For the scripts beside it: `. scripts/environment.sh`.
 
+# Compiled Python is kept, also where the user's settings forbid it: an import of PyTorch takes twice as long without. No
+# source tree is written to.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=$PWD/target/pycache
+
 # environment PLACE PYTHON PACKAGES…: an environment with these packages, made anew when they or the interpreter change.
 environment() {
     local place=$1 python=$2 wanted
@@ -28,4 +33,13 @@ torch_environment() {
                 "torch==$version" $(grep -v '^#\|^torch==' $needed) &&
             printf '%s\n' "$wanted" > "$torch_place/made-from"
     fi
+}
+
+# install_wheel PLACE: into this environment, the wheel that scripts/build_wheel made.
+install_wheel() {
+    if [ ! -e target/wheel/dist ]; then
+        echo "error: there is no wheel in target/wheel/dist; build it: scripts/build_wheel" >&2
+        exit 1
+    fi
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/wheel/dist/*.whl
 }
