@@ -37,9 +37,11 @@ torch_environment() {
 
 # install_wheel PLACE: into this environment, the wheel that scripts/build_wheel made.
 install_wheel() {
-    if [ ! -e target/wheel/dist ]; then
+    local wheel
+    wheel=$(echo target/wheel/dist/*.whl)
+    if [ ! -e "$wheel" ]; then
         echo "error: there is no wheel in target/wheel/dist; build it: scripts/build_wheel" >&2
         exit 1
     fi
-    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/wheel/dist/*.whl
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
 }
